@@ -1,0 +1,89 @@
+"""Frames on disk: which files belong to a sequence, reading them as 8-bit RGB, writing them whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from stablevsr.errors import UserError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+Frame = NDArray[np.uint8]  #: (H, W, 3), RGB
+
+
+def natural_key(path: Path) -> tuple[object, ...]:
+    """Sorts im2 before im10; equal for names that differ in nothing but leading zeros' absence of meaning."""
+    parts = re.split(r"(\d+)", path.stem)
+    return tuple((1, int(p)) if p.isdigit() else (0, p) for p in parts) + (path.name,)
+
+
+def list_frames(folder: Path) -> list[Path]:
+    """The image files directly in ``folder``, in natural order; hidden files are passed over."""
+    files = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    return sorted(files, key=natural_key)
+
+
+def read_frame(path: Path) -> Frame:
+    """Read one image as uint8 RGB (H, W, 3).
+
+    Grey images are repeated over the channels, a fully opaque alpha channel is dropped, 16-bit images are scaled to
+    8 bits. Raises :class:`UserError` that names the file if it is missing, truncated, no image, or transparent.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return _as_rgb8(image, path)
+    except FileNotFoundError as error:
+        raise UserError(f"frame {path} is missing: restore it, or remove the sequence") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"frame {path} cannot be read ({error}): the file is damaged, replace it") from error
+
+
+def _as_rgb8(image: Image.Image, path: Path) -> Frame:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        grey = np.asarray(image).astype(np.float64)
+        levels = np.clip(np.rint(grey / 257.0), 0, 255).astype(np.uint8)
+        return np.repeat(levels[..., None], 3, axis=2)
+    if "A" in image.getbands() or "transparency" in image.info:
+        rgba = np.asarray(image.convert("RGBA"))
+        if int(rgba[..., 3].min()) < 255:
+            raise UserError(f"frame {path} has transparent pixels: flatten it onto a background first")
+        return np.ascontiguousarray(rgba[..., :3])
+    return np.asarray(image.convert("RGB"))
+
+
+@contextmanager
+def atomic_file(path: Path, mode: str = "wb") -> Iterator[IO[bytes]]:
+    """Write ``path`` whole or not at all: a temporary file beside it takes the bytes and is renamed at the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, mode) as stream:
+            yield stream
+            stream.flush()
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all (UTF-8)."""
+    with atomic_file(path) as stream:
+        stream.write(text.encode())
+
+
+def write_frame(path: Path, frame: Frame) -> None:
+    """Write uint8 RGB (H, W, 3) as PNG, whole or not at all. Raises OSError if the disk is full."""
+    with atomic_file(path) as stream:
+        Image.fromarray(frame).save(stream, format="PNG", compress_level=3)

@@ -1,0 +1,21 @@
+"""The one exception that users are meant to read.
+
+Everything that a user can cause and mend (a wrong folder, a broken frame, a missing weight, a misspelt key) is raised
+as :class:`UserError`, whose message is a plain sentence: what is wrong, where, and the fix. The command line prints it
+without a traceback and exits with 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend; the message says what is wrong, where, and how."""
+
+
+def near_miss(name: str, known: Iterable[str]) -> str:
+    """' (did you mean X?)' for the known name closest to ``name``, or an empty string if none is close."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean '{close[0]}'?)" if close else ""
