@@ -1,0 +1,125 @@
+"""The on-disk layouts of REDS, Vimeo-90K and plain folders, read as sequences of ground-truth and LR frames.
+
+Each layout is a function ``(root, split) -> list[Sequence]``. Nothing here opens an image; names and counts are
+checked, so that a wrong folder is named before anything runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from stablevsr.data.frames import list_frames
+from stablevsr.errors import UserError
+
+Layout = Literal["reds", "vimeo90k", "plain"]
+Split = Literal["train", "train_regrouped", "test"]
+
+REDS4 = ("000", "011", "015", "020")  #: the four clips of REDS's training set that the field tests on
+VIMEO_FRAMES = tuple(f"im{i}.png" for i in range(1, 8))
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One clip: frame files in order. ``lr`` is empty where the low-resolution frames are still to be made."""
+
+    name: str
+    gt: tuple[Path, ...]
+    lr: tuple[Path, ...]
+
+    def __post_init__(self) -> None:
+        if self.gt and self.lr and [p.stem for p in self.gt] != [p.stem for p in self.lr]:
+            raise UserError(
+                f"sequence {self.name} has {len(self.gt)} sharp and {len(self.lr)} low-resolution frames, or their "
+                f"names differ: compare {self.gt[0].parent} with {self.lr[0].parent}"
+            )
+
+
+def load_sequences(layout: Layout, root: Path, split: Split) -> list[Sequence]:
+    """The sequences of one split, sorted by name. Raises :class:`UserError` for a missing or empty folder."""
+    reader = {"reds": _reds, "vimeo90k": _vimeo90k, "plain": _plain}[layout]
+    sequences = reader(root, split)
+    if not sequences:
+        raise UserError(f"no sequence of the {layout} layout, split {split}, under {root}: is it the right folder?")
+    return sequences
+
+
+def _subfolder(root: Path, *names: str) -> Path:
+    """The first of ``names`` that is a folder below ``root``, with or without the outer ``train/`` of some archives."""
+    for name in names:
+        for candidate in (root / name, root / "train" / name):
+            if candidate.is_dir():
+                return candidate
+    raise UserError(f"folder {root / names[0]} is missing: fetch or unpack the dataset there")
+
+
+def _frames(folder: Path) -> tuple[Path, ...]:
+    frames = tuple(list_frames(folder))
+    if not frames:
+        raise UserError(f"folder {folder} holds no frame")
+    return frames
+
+
+def _clips(sharp: Path, blurry: Path, names: list[str], rename: int = 0) -> list[Sequence]:
+    sequences = []
+    for name in names:
+        for folder in (sharp / name, blurry / name):
+            if not folder.is_dir():
+                raise UserError(f"clip folder {folder} is missing: fetch or unpack the dataset again")
+        shown = f"{int(name) + rename:03d}" if rename else name
+        sequences.append(Sequence(shown, _frames(sharp / name), _frames(blurry / name)))
+    return sequences
+
+
+def _reds(root: Path, split: Split) -> list[Sequence]:
+    """REDS as distributed: ``train_sharp/000/00000000.png`` and ``train_sharp_bicubic/X4/000/...``.
+
+    ``train`` is the published split (all training clips but REDS4: 236 of 240), ``train_regrouped`` adds the 30
+    validation clips as 240..269 (EDVR's regrouping, 266 clips), ``test`` is REDS4.
+    """
+    sharp, low = _subfolder(root, "train_sharp"), _subfolder(root, "train_sharp_bicubic/X4")
+    if split == "test":
+        return _clips(sharp, low, list(REDS4))
+    names = sorted(p.name for p in sharp.iterdir() if p.is_dir() and p.name not in REDS4)
+    clips = _clips(sharp, low, names)
+    if split == "train_regrouped":
+        val_sharp, val_low = _subfolder(root, "val_sharp"), _subfolder(root, "val_sharp_bicubic/X4")
+        clips += _clips(val_sharp, val_low, sorted(p.name for p in val_sharp.iterdir() if p.is_dir()), rename=240)
+    return clips
+
+
+def vimeo_lr_folder(root: Path) -> Path:
+    """Where the low-resolution septuplets are kept; Vimeo-90K is distributed without them."""
+    return root / "BIx4"
+
+
+def _vimeo90k(root: Path, split: Split) -> list[Sequence]:
+    """Vimeo-90K septuplets as distributed: ``sequences/00001/0266/im1.png``..``im7.png`` and the two lists.
+
+    Sequences are named ``00001_0266``, because the evaluation wants ``root/sequence/frame``.
+    """
+    listing = root / ("sep_testlist.txt" if split == "test" else "sep_trainlist.txt")
+    if not listing.is_file():
+        raise UserError(f"the list {listing} is missing: fetch or unpack Vimeo-90K again")
+    names = [line.strip() for line in listing.read_text().splitlines() if line.strip()]
+    low = vimeo_lr_folder(root)
+    sequences = []
+    for name in sorted(names):
+        gt = tuple(root / "sequences" / name / frame for frame in VIMEO_FRAMES)
+        lr = tuple(low / name / frame for frame in VIMEO_FRAMES)
+        if not gt[0].exists():
+            raise UserError(f"septuplet {gt[0].parent} is missing although {listing} names it: unpack the set again")
+        sequences.append(Sequence(name.replace("/", "_"), gt, lr if lr[0].exists() else ()))
+    return sequences
+
+
+def _plain(root: Path, split: Split) -> list[Sequence]:
+    """Anybody's own data: ``root/gt/sequence/frame`` and ``root/lr/sequence/frame`` (Vid4, UDM10, SPMCS fit it)."""
+    sharp, low = root / "gt", root / "lr"
+    if not sharp.is_dir():
+        raise UserError(f"folder {sharp} is missing: the plain layout is root/gt/sequence/frame and root/lr/...")
+    names = sorted(p.name for p in sharp.iterdir() if p.is_dir())
+    return [
+        Sequence(name, _frames(sharp / name), _frames(low / name) if (low / name).is_dir() else ()) for name in names
+    ]

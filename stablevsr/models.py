@@ -1,0 +1,146 @@
+"""Model folders in the hub layout: finding them, checking that they are whole, loading their parts.
+
+A folder holds ``unet/``, ``vae/``, ``controlnet/``, ``text_encoder/``, ``tokenizer/`` and ``scheduler/``, weights as
+safetensors only. ``tiny`` names the model embedded in this package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stablevsr.errors import UserError
+from stablevsr.settings import Precision
+
+ASSETS = Path(__file__).parent / "assets"
+TINY = ASSETS / "tiny"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+
+
+@dataclass
+class Components:
+    """The networks of one model, ready to run: frozen, on one device."""
+
+    unet: Any
+    vae: Any
+    tcm: Any | None
+    scheduler: dict[str, Any]  #: the scheduler's configuration (its class is chosen by the sampling settings)
+    prompt: Tensor  #: (1, 77, C), the empty prompt's encoding
+    device: torch.device
+
+    @property
+    def vae_scale(self) -> float:
+        """Latents are divided by this before decoding (0.08333 for the released model)."""
+        return float(self.vae.config.scaling_factor)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode scaled latents (B, 4, h, w) to RGB (B, 3, 4h, 4w), nominally in [-1, 1], raw (unclamped)."""
+        dtype = next(self.vae.parameters()).dtype
+        return self.vae.decode((latents / self.vae_scale).to(dtype), return_dict=False)[0].float()
+
+
+def find_model(model: str | Path, revision: str | None = None) -> Path:
+    """The local folder of ``model``: ``tiny``, a folder, or a hub id (downloaded once, then from the cache).
+
+    Raises :class:`UserError` in one sentence if there is no such folder and the hub cannot be reached.
+    """
+    if str(model) == "tiny":
+        return TINY
+    path = Path(model)
+    if path.is_dir():
+        return path
+    if path.is_absolute() or str(model).startswith(".") or str(model).count("/") != 1:
+        raise UserError(f"there is no model folder {model}")
+    return _from_hub(str(model), revision)
+
+
+def _from_hub(repository: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    patterns = ["*.safetensors", "*.json", "*.txt"]
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, etag_timeout=10))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise UserError(
+            f"model {repository} is not in the local cache and cannot be fetched ({type(error).__name__}): connect to "
+            f"the network and run `stablevsr fetch stablevsr`, give a local folder with --model, or try --model tiny"
+        ) from error
+
+
+def check_model(folder: Path, tcm: bool = True) -> None:
+    """Raise :class:`UserError` that names the first part of a model folder that is missing."""
+    for part in (*PARTS, "controlnet") if tcm else PARTS:
+        if not (folder / part).is_dir():
+            raise UserError(f"model folder {folder} lacks {part}/: it must hold {', '.join(PARTS)} and controlnet")
+    networks = ["unet", "vae", "text_encoder"] + (["controlnet"] if tcm else [])
+    for part in networks:
+        check_weights(folder / part)
+
+
+def check_weights(folder: Path) -> None:
+    """Raise :class:`UserError` unless ``folder`` holds a configuration and safetensors weights."""
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} has no config.json: it is no diffusers model folder")
+    if not list(folder.glob("*.safetensors")):
+        raise UserError(f"{folder} has no .safetensors weights (pickled weights are not loaded)")
+
+
+def load_components(
+    folder: Path,
+    tcm: Path | None = None,
+    device: str | torch.device = "cpu",
+    precision: Precision = "fp32",
+    with_tcm: bool = True,
+) -> Components:
+    """Load a model folder; ``tcm`` takes the TCM from another folder (one with ``config.json`` and weights).
+
+    The VAE stays in float32 under fp16 if its configuration says so (``force_upcast``), because it overflows there.
+    """
+    from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+
+    check_model(folder, tcm=with_tcm and tcm is None)
+    dtype = DTYPES[precision]
+    unet = _load(UNet2DConditionModel, folder / "unet", dtype)
+    vae = _load(AutoencoderKL, folder / "vae", dtype)
+    if precision == "fp16" and vae.config.force_upcast:
+        vae = vae.float()
+    module = None
+    if with_tcm:
+        if tcm is not None:
+            check_weights(tcm)
+        module = _load(ControlNetModel, tcm or folder / "controlnet", dtype).to(device)
+    prompt = encode_empty_prompt(folder).to(device, dtype)
+    scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    return Components(unet.to(device), vae.to(device), module, scheduler, prompt, torch.device(device))
+
+
+def _load(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    try:
+        model = kind.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+    except Exception as error:  # diffusers raises many kinds for a damaged folder
+        raise UserError(f"{folder} cannot be loaded as {kind.__name__}: {str(error).splitlines()[0]}") from error
+    return model.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def encode_empty_prompt(folder: Path) -> Tensor:
+    """The prompt '' padded to the tokenizer's length (77) and encoded: float32 (1, 77, C). Needed once a run."""
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    length = tokenizer.model_max_length
+    tokens = tokenizer([""], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    encoder = CLIPTextModel.from_pretrained(
+        folder / "text_encoder", dtype=torch.float32, use_safetensors=True, local_files_only=True
+    )
+    mask = tokens.attention_mask if getattr(encoder.config, "use_attention_mask", False) else None
+    return encoder.eval()(tokens.input_ids, attention_mask=mask)[0]

@@ -1,0 +1,200 @@
+"""In which order denoising steps and frames are visited, and which frame guides which.
+
+Frame-wise bidirectional sampling (paper, section 4.3): each denoising step visits all frames before the next step
+begins, every frame guided by the one visited just before it, and the direction turns after every step. The other
+strategies are its ablations. Frames of several sequences of one size are sampled side by side as a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from stablevsr import tcm
+from stablevsr.diffusion import Schedule
+from stablevsr.guidance import Flows, guidance_image
+from stablevsr.models import Components
+from stablevsr.motion import FlowEstimator
+from stablevsr.settings import Guidance, Sampling, Strategy
+
+Progress = Callable[[int], None]  #: called with the number of frame-steps just done
+
+
+def visiting_order(strategy: Strategy, step: int, frames: int) -> list[int]:
+    """The frames of one denoising step in the order in which they are visited (and their noise is drawn)."""
+    backward = strategy == "bidirectional" and step % 2 == 1
+    return list(range(frames - 1, -1, -1)) if backward else list(range(frames))
+
+
+class Noise:
+    """All random draws of one sequence, from one CPU generator, in the published order.
+
+    First the N initial latents, then step by step one tensor a frame in visiting order. ``auto_regressive`` uses the
+    same draws as ``unidirectional`` but frame by frame, so the generator's states are kept (5 kB a frame and step)
+    instead of the tensors (which would grow with the frames' area).
+    """
+
+    def __init__(self, generator: torch.Generator, shape: tuple[int, ...], frames: int, strategy: Strategy) -> None:
+        self._generator, self._shape, self._frames, self._strategy = generator, shape, frames, strategy
+        self._states: list[Tensor] = []
+
+    def initial(self) -> Tensor:
+        """(N, 4, h, w), the starting latents; to be called first and once."""
+        return torch.stack([self._draw() for _ in range(self._frames)])
+
+    def step(self, step: int) -> Tensor:
+        """(N, 4, h, w) in frame order, the noise of one step; steps are asked for in order."""
+        drawn = {frame: self._draw() for frame in visiting_order(self._strategy, step, self._frames)}
+        return torch.stack([drawn[frame] for frame in range(self._frames)])
+
+    def record(self, steps: int) -> None:
+        """Run through the draws of ``steps`` steps once, remembering where each begins; :meth:`replay` repeats any."""
+        for _ in range(steps * self._frames):
+            self._states.append(self._generator.get_state())
+            self._draw()
+
+    def replay(self, step: int, frame: int) -> Tensor:
+        """(1, 4, h, w): the draw of one step and frame after :meth:`record`."""
+        self._generator.set_state(self._states[step * self._frames + frame])
+        return self._draw()[None]
+
+    def _draw(self) -> Tensor:
+        return torch.randn(1, *self._shape, generator=self._generator)[0]
+
+
+class Sampler:
+    """Samples the latents of a batch of sequences of one length and frame size.
+
+    Args:
+        model: the networks.
+        sampling: strategy, solver, steps.
+        guidance: what the TCM sees.
+        estimator: optical flow, used by the strategies that have a neighbour.
+        chunk: frames that single-frame sampling sends through the UNet at once; rounding only.
+        progress: called as frame-steps are done.
+    """
+
+    def __init__(
+        self,
+        model: Components,
+        sampling: Sampling,
+        guidance: Guidance,
+        estimator: FlowEstimator,
+        chunk: int = 4,
+        progress: Progress | None = None,
+    ) -> None:
+        self.model, self.sampling, self.guidance, self.estimator = model, sampling, guidance, estimator
+        self.chunk = chunk
+        self.progress = progress or (lambda _: None)
+
+    @torch.no_grad()
+    def __call__(self, lr: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Final scaled latents (S, N, 4, h, w) of LR frames (S, N, 3, h, w) in [-1, 1]; one generator a sequence."""
+        sequences, frames, _, height, width = lr.shape
+        lr = lr.to(self.model.device)
+        shape = (int(self.model.unet.config.out_channels), height, width)
+        noises = [Noise(g, shape, frames, self.sampling.strategy) for g in generators]
+        if len(noises) != sequences:
+            raise ValueError(f"{sequences} sequences need as many generators, got {len(noises)}")
+        latents = torch.stack([noise.initial() for noise in noises]).to(self.model.device)
+        if self.sampling.strategy == "auto_regressive":
+            return self._frame_by_frame(lr, latents, noises)
+        return self._step_by_step(lr, latents, noises)
+
+    def _schedule(self) -> Schedule:
+        return Schedule(self.model.scheduler, self.sampling.scheduler, self.sampling.steps)
+
+    def _step_by_step(self, lr: Tensor, latents: Tensor, noises: list[Noise]) -> Tensor:
+        """Every step visits all frames; the reverse step itself is taken for all of them at once afterwards."""
+        schedule = self._schedule()
+        flows = Flows(lr, self.estimator)
+        for step in range(len(schedule.timesteps)):
+            sweep = self._alone if self.sampling.strategy == "single_frame" else self._guided_sweep
+            predicted = sweep(schedule, step, latents, lr, flows)
+            noise = None
+            if schedule.stochastic:
+                noise = torch.stack([n.step(step) for n in noises]).flatten(0, 1).to(latents)
+            stepped = schedule.step(step, latents.flatten(0, 1), predicted.flatten(0, 1), noise)
+            latents = stepped.view_as(latents)
+        return latents
+
+    def _alone(self, schedule: Schedule, step: int, latents: Tensor, lr: Tensor, flows: Flows) -> Tensor:
+        """Model outputs of a step without the TCM: frames are independent, so they go in chunks."""
+        flat, low = latents.flatten(0, 1), lr.flatten(0, 1)
+        parts = []
+        for first in range(0, len(flat), self.chunk):
+            part = slice(first, first + self.chunk)
+            parts.append(self._predict(schedule.timesteps[step], flat[part], low[part], None))
+            self.progress(len(parts[-1]))
+        return torch.cat(parts).view_as(latents)
+
+    def _guided_sweep(self, schedule: Schedule, step: int, latents: Tensor, lr: Tensor, flows: Flows) -> Tensor:
+        """Model outputs of a step in visiting order, each frame guided by the one before; the first has no TCM."""
+        predicted: dict[int, Tensor] = {}
+        before: int | None = None
+        for frame in visiting_order(self.sampling.strategy, step, latents.shape[1]):
+            image = None
+            if before is not None:
+                image = self._image(self._seen(schedule, step, latents[:, before], predicted[before]),
+                                    flows, frame, before)  # fmt: skip
+            predicted[frame] = self._predict(schedule.timesteps[step], latents[:, frame], lr[:, frame], image)
+            before = frame
+            self.progress(len(latents))
+        return torch.stack([predicted[frame] for frame in range(latents.shape[1])], dim=1)
+
+    def _frame_by_frame(self, lr: Tensor, latents: Tensor, noises: list[Noise]) -> Tensor:
+        """Frame i runs all its steps guided by the finished frame i-1, whose image is decoded and warped once."""
+        flows = Flows(lr, self.estimator)
+        finished: list[Tensor] = []
+        for noise in noises if self._schedule().stochastic else ():
+            noise.record(self.sampling.steps)
+        for frame in range(latents.shape[1]):
+            image = self._image(finished[-1], flows, frame, frame - 1) if finished else None
+            finished.append(self._one_frame(frame, latents[:, frame], lr[:, frame], image, noises))
+        return torch.stack(finished, dim=1)
+
+    def _one_frame(self, frame: int, latent: Tensor, lr: Tensor, image: Tensor | None, noises: list[Noise]) -> Tensor:
+        schedule = self._schedule()
+        for step, timestep in enumerate(schedule.timesteps):
+            predicted = self._predict(timestep, latent, lr, image)
+            noise = None
+            if schedule.stochastic:
+                noise = torch.cat([n.replay(step, frame) for n in noises]).to(latent)
+            latent = schedule.step(step, latent, predicted, noise)
+            self.progress(len(latent))
+        return latent
+
+    def _seen(self, schedule: Schedule, step: int, noisy: Tensor, predicted: Tensor) -> Tensor:
+        """What of the neighbour is decoded: its noisy latent of this step, or its predicted clean latent."""
+        return noisy if self.guidance.source == "xt" else schedule.clean(step, noisy, predicted)
+
+    def _image(self, neighbour: Tensor, flows: Flows, target: int, source: int) -> Tensor:
+        needs_flow = self.guidance.source != "none" and self.guidance.motion_compensation != "none"
+        flow = flows.between(target, source) if needs_flow else torch.empty(0)
+        return guidance_image(neighbour, flow, self.model.decode, self.guidance)
+
+    def _predict(self, timestep: int, noisy: Tensor, lr: Tensor, image: Tensor | None) -> Tensor:
+        """One UNet call for (B, 4, h, w) latents, with the TCM's residuals where there is a guidance image."""
+        dtype = next(self.model.unet.parameters()).dtype
+        sample = torch.cat([noisy, lr], dim=1).to(dtype)
+        down, mid = None, None
+        if image is not None:
+            down, mid = tcm.residuals(self.model.tcm, sample, timestep, self.model.prompt, image)
+        output = self.model.unet(
+            sample,
+            timestep,
+            encoder_hidden_states=self.model.prompt.expand(len(sample), -1, -1),
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=mid,
+            return_dict=False,
+        )[0]
+        return torch.as_tensor(output).float()
+
+
+def decode_frames(model: Components, latents: Tensor) -> Iterator[Tensor]:
+    """Decode finished latents (N, 4, h, w) one by one to float32 (3, 4h, 4w) in [0, 1]."""
+    with torch.no_grad():
+        for latent in latents:
+            yield (model.decode(latent[None])[0] / 2 + 0.5).clamp(0, 1)

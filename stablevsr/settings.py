@@ -1,0 +1,62 @@
+"""The settings that decide a method's frames: guidance, sampling and training, as DESIGN.md's table of settings.
+
+One set of pydantic models serves the Python API, the command line, the studies and the digests of the stores. Unknown
+keys are refused; every field here changes numbers, labels and places live elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Strategy = Literal["single_frame", "auto_regressive", "unidirectional", "bidirectional"]
+Source = Literal["x0", "xt", "none"]
+Compensation = Literal["pixel", "latent", "none"]
+Grid = Literal["published", "aligned"]
+Flow = Literal["raft", "dis"]
+Solver = Literal["ddpm", "ddim", "dpmsolver++", "unipc"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Guidance(_Settings):
+    """Temporal texture guidance: what the TCM sees of the neighbour frame (paper, eq. 7)."""
+
+    source: Source = "x0"  #: x0 = D(predicted clean latent), xt = D(noisy latent), none = a blank image
+    motion_compensation: Compensation = "pixel"  #: warp after decoding, before it (latent), or not at all
+    warp: Grid = "published"  #: the released code's half-pixel grid, or the aligned one
+    flow: Flow = "raft"  #: motion estimator on the bicubic x4 frames
+
+
+class Sampling(_Settings):
+    """How frames are sampled: the strategy and the solver."""
+
+    strategy: Strategy = "bidirectional"
+    scheduler: Solver = "ddpm"
+    steps: int = Field(50, ge=1, le=1000)
+    precision: Precision = "fp32"
+
+
+class Training(_Settings):
+    """How a TCM is trained. Defaults are the released ``train.sh``; ``guidance`` None means the method's own."""
+
+    neighbour: Literal["past", "both"] = "both"
+    guidance: Guidance | None = None
+    dataset: str = "reds"
+    steps: int = Field(20_000, ge=1)
+    batch: int = Field(32, ge=1)
+    crop: int = Field(256, ge=16, multiple_of=4)
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    learning_rate: float = 5e-5
+    learning_rate_new: float | None = None  #: for the layers that are not copied from the UNet; None = the same
+    conditioning_init: float = Field(0.0, ge=0)  #: std of the last conditioning convolution (published: zero)
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    warmup_steps: int = 500
+    max_grad_norm: float = 1.0
+    seed: int = 0
+    precision: Precision = "fp32"
+    pool: int | None = None  #: train on this many frozen samples, shared by all variants; None = fresh samples

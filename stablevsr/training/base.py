@@ -1,0 +1,133 @@
+"""The tiny base model: an x4 latent-diffusion upscaler of the paper's classes, small enough for two CPU cores.
+
+Two jobs make it, in this order: the VAE (plain reconstruction of HR crops) and the UNet (v-prediction diffusion on the
+VAE's latents, conditioned on the LR crop). The same UNet job fine-tunes the full-size UNet as single-image SR with
+empty prompts, which the authors did before training the TCM and whose code is lost (their issues #14, #21).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from stablevsr.training.loop import Job, LoopSettings
+
+LATENT_NOISE = 0.05  #: std of the noise the tiny decoder learns to bear; latents have a std near 1
+LATENT_PENALTY = 1e-3
+
+
+def tiny_vae() -> AutoencoderKL:
+    """The tiny VAE: three levels (x4), 4 latent channels, no attention, so that any frame size costs what it weighs."""
+    return AutoencoderKL(
+        block_out_channels=(16, 32, 96),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        layers_per_block=1,
+        norm_num_groups=8,
+        latent_channels=4,
+        sample_size=192,
+        mid_block_add_attention=False,
+        scaling_factor=1.0,
+        force_upcast=False,
+    )
+
+
+def tiny_unet(text_width: int) -> UNet2DConditionModel:
+    """The tiny UNet: 7 -> 4 channels as the x4 upscaler's; attention only to the (empty) prompt, never across pixels."""
+    return UNet2DConditionModel(
+        sample_size=48,
+        in_channels=7,
+        out_channels=4,
+        block_out_channels=(48, 96, 128),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        only_cross_attention=True,
+        cross_attention_dim=text_width,
+        attention_head_dim=8,
+        norm_num_groups=8,
+        use_linear_projection=True,
+    )
+
+
+class VAEJob(Job):
+    """Reconstruction: L1 + 2 MSE of the decoded latent mode, with a light pull of the latents to unit scale."""
+
+    def __init__(self, vae: AutoencoderKL, data: Dataset[dict[str, Tensor]]) -> None:
+        self.model, self.data = vae, data
+
+    def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+        """``batch["gt"]`` (B, 1, 3, H, W) in [0, 1] -> scalar."""
+        image = batch["gt"][:, 0] * 2 - 1
+        latents = self.model.encode(image).latent_dist.mode()
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        decoded = self.model.decode(latents + LATENT_NOISE * noise).sample
+        penalty = LATENT_PENALTY * latents.square().mean()
+        return F.l1_loss(decoded, image) + 2 * F.mse_loss(decoded, image) + penalty
+
+    def save(self, folder: Path) -> None:
+        """Write ``folder/vae``; the unused variance head is set to 'no noise', so that sampling equals the mode."""
+        conv = self.model.quant_conv
+        with torch.no_grad():
+            conv.weight[conv.out_channels // 2 :] = 0
+            conv.bias[conv.out_channels // 2 :] = -20
+        self.model.save_pretrained(folder / "vae")
+
+
+class UNetJob(Job):
+    """Single-image SR: predict v (or epsilon) from [noisy latent, LR] with the empty prompt."""
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderKL,
+        scheduler: DDPMScheduler,
+        prompt: Tensor,
+        data: Dataset[dict[str, Tensor]],
+    ) -> None:
+        self.model, self.data, self.scheduler, self.prompt = unet, data, scheduler, prompt
+        self.vae = vae.eval().requires_grad_(False)
+
+    def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+        """``batch["gt"]`` (B, 1, 3, H, W) and ``batch["lq"]`` (B, 1, 3, h, w) in [0, 1] -> scalar."""
+        self.vae.to(batch["gt"].device)
+        with torch.no_grad():
+            latents = self.vae.encode(batch["gt"][:, 0] * 2 - 1).latent_dist.mode() * self.vae.config.scaling_factor
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        steps = self.scheduler.config.num_train_timesteps
+        timesteps = torch.randint(0, steps, (len(latents),), generator=generator).to(latents.device)
+        noisy = self.scheduler.add_noise(latents, noise, timesteps)
+        prompt = self.prompt.to(latents).expand(len(latents), -1, -1)
+        sample = torch.cat([noisy, batch["lq"][:, 0] * 2 - 1], dim=1)
+        predicted = self.model(sample, timesteps, encoder_hidden_states=prompt).sample
+        return F.mse_loss(predicted.float(), training_target(self.scheduler, latents, noise, timesteps).float())
+
+    def save(self, folder: Path) -> None:
+        """Write ``folder/unet``."""
+        self.model.save_pretrained(folder / "unet")
+
+
+def training_target(scheduler: DDPMScheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    """What the model is trained to predict: v or the noise, as the scheduler's ``prediction_type`` says."""
+    kind = scheduler.config.prediction_type
+    if kind == "v_prediction":
+        return scheduler.get_velocity(latents, noise, timesteps)
+    if kind == "epsilon":
+        return noise
+    raise ValueError(f"prediction_type {kind!r} is neither v_prediction nor epsilon")
+
+
+def base_settings(part: str, steps: int, seed: int) -> LoopSettings:
+    """The recipe of the embedded tiny model (``part`` is vae or unet)."""
+    shared: dict[str, Any] = dict(
+        steps=steps, seed=seed, schedule="one_cycle", precision="bf16", workers=0, save_every=250, log_every=50
+    )
+    if part == "vae":
+        return LoopSettings(batch=8, learning_rate=2e-3, weight_decay=1e-3, warmup_steps=200, ema=0.999, **shared)
+    return LoopSettings(batch=8, learning_rate=6e-4, weight_decay=1e-3, warmup_steps=300, ema=0.9995, **shared)

@@ -1,0 +1,106 @@
+"""Training samples: windows of consecutive frames, paired crops and flips, every draw seeded by the sample's number.
+
+Sample ``index`` of a run is a pure function of (seed, index): it does not matter which worker makes it, in what order,
+or whether the run was interrupted, and nothing about the data order has to be stored in a training state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset, Sampler
+
+from stablevsr.data.degradation import SCALE
+from stablevsr.data.frames import read_frame
+from stablevsr.data.layouts import Sequence as Clip
+from stablevsr.errors import UserError
+
+FRAMES_IN_MEMORY = 1500  # decoded frames a process keeps: all of a small set, a sliver of REDS
+
+
+class WindowDataset(Dataset[dict[str, torch.Tensor]]):
+    """Windows of ``frames`` consecutive frames, cropped to ``crop`` pixels (ground truth), flipped half of the time.
+
+    An item is ``{"gt": (frames, 3, crop, crop), "lq": (frames, 3, crop/4, crop/4)}``, float32 in [0, 1]. Clips are
+    drawn in proportion to the pixels of their windows, so that small pictures are not seen more often than large ones.
+    """
+
+    def __init__(self, clips: Sequence[Clip], frames: int, crop: int, seed: int) -> None:
+        self.clips = [clip for clip in clips if len(clip.gt) >= frames]
+        if not self.clips:
+            raise UserError(f"no training clip has {frames} frames")
+        self.frames, self.crop, self.seed = frames, crop, seed
+        self._read = lru_cache(maxsize=FRAMES_IN_MEMORY)(read_frame)
+        weights = np.array([len(c.gt) * _pixels(c.lr[0]) for c in self.clips], dtype=np.float64)
+        self._odds = weights / weights.sum()
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng([self.seed, index])
+        clip = self.clips[rng.choice(len(self.clips), p=self._odds)]
+        start = int(rng.integers(len(clip.gt) - self.frames + 1))
+        window = slice(start, start + self.frames)
+        return self._crop(clip.gt[window], clip.lr[window], rng)
+
+    def _crop(
+        self, gt: tuple[Path, ...], lr: tuple[Path, ...], rng: np.random.Generator
+    ) -> dict[str, torch.Tensor]:
+        height, width = self._read(lr[0]).shape[:2]
+        side = self.crop // SCALE
+        if min(height, width) < side:
+            raise UserError(f"frame {lr[0]} is smaller than a crop of {side} pixels: choose a smaller training crop")
+        top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+        flip = bool(rng.random() < 0.5)
+        return {
+            "gt": _stack([_cut(self._read(p), top * SCALE, left * SCALE, self.crop, flip) for p in gt]),
+            "lq": _stack([_cut(self._read(p), top, left, side, flip) for p in lr]),
+        }
+
+
+def _pixels(path: Path) -> int:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return image.width * image.height
+
+
+def _cut(frame: NDArray[np.uint8], top: int, left: int, side: int, flip: bool) -> NDArray[np.uint8]:
+    crop = frame[top : top + side, left : left + side]
+    return crop[:, ::-1] if flip else crop
+
+
+def _stack(crops: list[NDArray[np.uint8]]) -> torch.Tensor:
+    array = np.stack(crops).transpose(0, 3, 1, 2)
+    return torch.from_numpy(array.astype(np.float32) / 255.0)
+
+
+class StepSampler(Sampler[int]):
+    """The sample numbers that one process needs from step ``start`` on: its share of every global batch, in order."""
+
+    def __init__(self, start: int, steps: int, batch: int, rank: int = 0, world: int = 1) -> None:
+        self.start, self.steps, self.batch, self.rank, self.world = start, steps, batch, rank, world
+
+    def __iter__(self) -> Iterator[int]:
+        share = self.batch // self.world
+        for step in range(self.start, self.steps):
+            first = step * self.batch + self.rank * share
+            yield from range(first, first + share)
+
+    def __len__(self) -> int:
+        return (self.steps - self.start) * (self.batch // self.world)
+
+
+def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
+    """The CPU generator for all draws of one training step (noise, timesteps): a pure function of its arguments."""
+    state = np.random.SeedSequence([seed, step, rank]).generate_state(2, dtype=np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Move a batch's tensors to ``device``."""
+    return {key: value.to(device, non_blocking=True) for key, value in batch.items()}
