@@ -1,0 +1,156 @@
+"""The study and ablation files as people write them, checked: unknown keys are refused and the near miss is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stablevsr.data.layouts import Layout, Split
+from stablevsr.errors import UserError, near_miss
+from stablevsr.settings import Guidance, Sampling, Training
+
+#: Names become file names and Snakemake wildcards.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Dataset(_File):
+    """One set of sequences. ``make`` or ``fetch`` says where it comes from; neither means that it is already there."""
+
+    title: str
+    layout: Layout
+    root: Path
+    split: Split = "test"
+    make: Literal["mini"] | None = None  #: made here, by `stablevsr data NAME`
+    fetch: list[str] = []  #: registry names, by `stablevsr fetch NAME`
+    sequences: list[str] | None = None  #: only these; None = all of the split
+    frames: int | None = Field(None, ge=1)  #: only the first frames of each sequence (clip length)
+    every: int = Field(1, ge=1)  #: every k-th frame (frame rate)
+    shards: int = Field(1, ge=1)
+
+
+class Peer(_File):
+    """A method that is not StableVSR: computed here, or frames from a folder (``root/sequence/frame.png``)."""
+
+    label: str
+    kind: Literal["bicubic", "realesrgan-x4plus", "realesr-animevideov3", "frames"] = "frames"
+    frames: Path | None = None  #: for kind frames: the folder; {dataset} is replaced by the dataset's name
+    note: str = ""
+
+
+class Claim(_File):
+    """A statement of the paper that the study checks: ``better`` beats ``than`` in ``metric`` (by its direction)."""
+
+    metric: str
+    better: str
+    than: str | None = None  #: None = every other method of the table
+    datasets: list[str] | None = None  #: None = all of the table's
+    source: str = ""  #: where the paper says so
+
+
+class Variant(_File):
+    """One row of an ablation: only what differs from the study's method."""
+
+    label: str
+    guidance: dict[str, Any] = {}
+    sampling: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    checkpoint: Path | None = None  #: a TCM folder to use instead of training one
+    frames: Path | None = None  #: frames to use instead of computing them; {dataset} is replaced
+
+
+class Ablation(_File):
+    """One question, a few variants (DESIGN.md, section 3)."""
+
+    title: str
+    question: str
+    paper: str = ""
+    datasets: list[str] | None = None  #: None = all of the study's
+    variants: dict[str, Variant]
+    claims: list[Claim] = []
+
+
+class Reference(_File):
+    """The method under study: full settings, of which the ablations change one thing at a time."""
+
+    label: str = "StableVSR"
+    guidance: Guidance = Guidance()
+    sampling: Sampling = Sampling()
+    training: Training = Training()
+    checkpoint: Path | None = None
+
+
+class Study(_File):
+    """A study file, ``workflow/studies/NAME.yaml``."""
+
+    title: str
+    description: str = ""
+    model: str = "claudiom4sir/StableVSR"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    datasets: dict[str, Dataset]
+    training_datasets: dict[str, Dataset] = {}
+    metrics: list[str]
+    weights: Literal["require", "skip"] = "require"
+    method: Reference = Reference()
+    methods: dict[str, Peer] = {}
+    ablations: list[str] = []
+    table1: list[str] = []  #: methods of Table 1 beside the study's own and its peers
+    claims: list[Claim] = []
+    seeds: list[int] = [0]
+    more_seeds: dict[str, list[int]] = {}  #: method name -> seeds, for the methods that carry a claim
+    threads: int = Field(2, ge=1)  #: of one GPU-less inference or training job
+
+
+def load_yaml(path: Path) -> Any:
+    """Parse a YAML file. Raises :class:`UserError` that names the file and line."""
+    try:
+        return yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file {path}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+
+
+def parse[Model: BaseModel](model: type[Model], content: Any, where: Path | str) -> Model:
+    """Validate ``content`` as ``model``; the first fault becomes one sentence with the key and the near miss."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{where}: {explain(error, model)}") from error
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first fault of a validation as one sentence: key, what is wrong, the near miss."""
+    fault = error.errors()[0]
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        known = _fields_at(model, fault["loc"][:-1])
+        hint = near_miss(str(fault["loc"][-1]), known) or f" (known: {', '.join(known)})"
+        return f"unknown key '{key}'{hint}"
+    if fault["type"] == "literal_error":
+        allowed = [part.strip().strip("'") for part in fault["ctx"]["expected"].replace(" or ", ", ").split(",")]
+        hint = near_miss(str(fault["input"]), allowed)
+        return f"'{key}' is {fault['input']!r}, which is not one of {', '.join(allowed)}{hint}"
+    return f"'{key}': {fault['msg']} (got {fault['input']!r})" if key else fault["msg"]
+
+
+def _fields_at(model: Any, path: tuple[int | str, ...]) -> list[str]:
+    """The field names of the model that sits at ``path`` inside ``model``."""
+    if not path:
+        return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+    annotation: Any = model
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        field = model.model_fields.get(str(path[0]))
+        annotation = field.annotation if field else None
+        return _fields_at(annotation, path[1:])
+    for inner in getattr(annotation, "__args__", ()):
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            rest = path[1:] if getattr(annotation, "__origin__", None) in (dict, list) else path
+            return _fields_at(inner, rest)
+    return []

@@ -1,0 +1,69 @@
+"""Where a study's files lie: stores keyed by digests under ``work/``, and the views of them under ``results/``.
+
+A store entry is made once, whichever study or ablation asks first; the names people read are only in ``results/``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stablevsr.study.files import Dataset
+from stablevsr.study.resolve import ResolvedStudy, dataset_identity, digest
+
+
+@dataclass(frozen=True)
+class Paths:
+    """All paths of one study, relative to the folder that Snakemake runs in."""
+
+    study: ResolvedStudy
+    work: Path = Path("work")
+    results_root: Path = Path("results")
+
+    @property
+    def results(self) -> Path:
+        """``results/<study>``: tables, figures, report."""
+        return self.results_root / self.study.name
+
+    def dataset(self, name: str) -> Path:
+        """A dataset in the plain layout (``gt/``, ``lr/`` by sequence, ``manifest.json``), made of links."""
+        spec = self.study.spec.datasets[name]
+        return self.work / "datasets" / f"{name}-{digest(dataset_identity(spec))}"
+
+    def training_data(self, spec: Dataset) -> Path:
+        """The file that says that a training set is there."""
+        return self.work / "datasets" / f"train-{digest(dataset_identity(spec))}.json"
+
+    def pool(self, key: str) -> Path:
+        """Frozen training samples shared by variants."""
+        return self.work / "pools" / key
+
+    def checkpoint(self, training: str) -> Path:
+        """A trained TCM: ``config.json``, safetensors, ``settings.json``, ``history.csv``."""
+        return self.work / "checkpoints" / training
+
+    def state(self, training: str) -> Path:
+        """Resume states of a training; no rule declares it, so Snakemake never deletes it."""
+        return self.work / "states" / training
+
+    def frames(self, dataset: str, method: str, seed: int) -> Path:
+        """Frames by sequence: ``<sequence>/<frame>.png``."""
+        return self.work / "frames" / self.dataset(dataset).name / method / f"seed{seed}"
+
+    def manifest(self, dataset: str, method: str, seed: int, shard: int | str) -> Path:
+        """What an inference shard made: sequences, frame counts, hashes, seconds."""
+        return self.work / "manifests" / self.dataset(dataset).name / method / f"seed{seed}" / f"shard{shard}.json"
+
+    @property
+    def metrics_key(self) -> str:
+        """Scores made for another list of metrics are other files."""
+        return digest(sorted(self.study.spec.metrics))
+
+    def scores(self, dataset: str, method: str, seed: int | str, shard: int | str) -> Path:
+        """Per-frame scores of one shard."""
+        folder = self.work / "scores" / self.metrics_key / self.dataset(dataset).name / method / f"seed{seed}"
+        return folder / f"shard{shard}.csv"
+
+    def table(self, dataset: str, method_name: str) -> Path:
+        """Per-frame scores of a method under its readable name, all seeds and shards."""
+        return self.results / "metrics" / dataset / f"{method_name}.csv"
