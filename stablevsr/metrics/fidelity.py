@@ -16,6 +16,7 @@ from stablevsr.data.frames import Frame
 
 Image = NDArray[np.float64]
 
+FIDELITY = ("psnr", "ssim", "psnr_y", "ssim_y", "sharpness")
 WINDOW = 11
 SIGMA = 1.5
 BORDER = WINDOW // 2  # where the window would leave the frame
@@ -72,7 +73,7 @@ def _gradient(image: Image) -> float:
 def fidelity(gt: Frame, sr: Frame, names: tuple[str, ...]) -> dict[str, float]:
     """The named metrics of one frame pair, uint8 RGB (H, W, 3) of equal size.
 
-    ``names`` is any of psnr, ssim, psnr_y, ssim_y, sharpness; each conversion is made once.
+    ``names`` is any of :data:`FIDELITY`; each conversion is made once.
     """
     values: dict[str, float] = {}
     if {"psnr", "ssim"} & set(names):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from stablevsr.data.layouts import Layout, Split
 from stablevsr.errors import UserError, near_miss
 from stablevsr.settings import Guidance, Sampling, Training
+
+Model = TypeVar("Model", bound=BaseModel)
 
 #: Names become file names and Snakemake wildcards.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
@@ -117,7 +119,7 @@ def load_yaml(path: Path) -> Any:
         raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
 
 
-def parse[Model: BaseModel](model: type[Model], content: Any, where: Path | str) -> Model:
+def parse(model: type[Model], content: Any, where: Path | str) -> Model:
     """Validate ``content`` as ``model``; the first fault becomes one sentence with the key and the near miss."""
     try:
         return model.model_validate(content)
