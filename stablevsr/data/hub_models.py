@@ -1,0 +1,141 @@
+"""Models from the hub: named files of one pinned revision, through the hub's own client and into its cache.
+
+Only safetensors, json and txt files are taken. The client resumes, caches and honours ``HF_ENDPOINT``, ``HF_HOME`` and
+``HF_HUB_CACHE``; this module adds what it does not do: a quick and plain answer when there is no network, a check
+against published or recorded hashes, and files got by hand.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+
+from tqdm import tqdm
+
+from stablevsr.data.ledger import mismatch, sha256_of
+from stablevsr.data.obtain import Job, human, install, need_room, progress_bar
+from stablevsr.data.registry import Hub, is_present
+from stablevsr.data.transfer import BrokenError, Expected, Retry, TransferError, opened, reason
+from stablevsr.errors import UserError
+
+
+def lock_file(repo: str) -> Path:
+    """The flock of one repository, in the folder where the hub client keeps its own locks."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / ".locks" / f"models--{repo.replace('/', '--')}" / "stablevsr.lock"
+
+
+def fetch_model(job: Job) -> None:
+    """Make the row's files present in the hub cache and check each. Raises :class:`UserError`."""
+    if not is_present(job.row.name, job.data_root, job.table):
+        need_room(job.path, job.row.bytes, f"fetching {job.row.name}")
+        if job.source is not None:
+            _copy(job, job.source)
+        else:
+            _require_hub(job)
+            _download(job)
+    fresh = _check_files(job)
+    job.say(f"{job.row.name}: {'in' if fresh else 'already in'} {job.path}")
+
+
+def _hub(job: Job) -> Hub:
+    assert isinstance(job.row.lands, Hub)
+    return job.row.lands
+
+
+def _by_hand(job: Job) -> str:
+    return (
+        f"check the network, or get {', '.join(list(_hub(job).files)[:2])} and the other files of "
+        f"{job.row.page}/tree/{job.row.version} by other means and run `stablevsr fetch {job.row.name} --from DIR`, "
+        "where DIR holds them in the same folders"
+    )
+
+
+def _require_hub(job: Job) -> None:
+    """Ask for one small file first: the client itself tries a hub that cannot be reached for half a minute."""
+    from huggingface_hub import constants, hf_hub_url
+
+    if constants.HF_HUB_OFFLINE:
+        raise UserError(
+            f"{job.row.name} is not in the hub cache and HF_HUB_OFFLINE is set: unset it, or {_by_hand(job)}"
+        )
+    url = hf_hub_url(_hub(job).repo, next(iter(_hub(job).files)), revision=job.row.version)
+    retry = Retry(job.patience)
+    try:
+        while True:
+            try:
+                with opened(job.session, url, {}, Expected(), job.patience):
+                    return
+            except BrokenError as error:
+                retry.failed(error)
+    except TransferError as error:
+        raise UserError(f"{job.row.name} could not be fetched from {url} ({error}): {_by_hand(job)}") from error
+
+
+class _Silent(tqdm):  # type: ignore[misc]  # tqdm has no types
+    """A bar that never shows, for callers that asked for none."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        kwargs.pop("name", None)  # an argument of the hub's own bars
+        super().__init__(*args, **{**kwargs, "disable": True})
+
+
+def _download(job: Job) -> None:
+    from huggingface_hub import snapshot_download
+
+    hub = _hub(job)
+    bars = None if job.progress else _Silent
+    try:
+        snapshot_download(hub.repo, revision=job.row.version, allow_patterns=list(hub.files), tqdm_class=bars)
+    except Exception as error:
+        # The client's HTTP library has changed twice (requests, httpx, httpx2), and with it the classes of errors.
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UserError(
+            f"{job.row.name} could not be fetched from the hub ({reason(error)}): {_by_hand(job)}"
+        ) from error
+
+
+def _copy(job: Job, source: Path) -> None:
+    for name in _hub(job).files:
+        given, path = source / name, job.path / name
+        if not given.is_file():
+            raise UserError(f"{source} has no {name}: put the file from {job.row.page}/tree/{job.row.version} there")
+        _refuse_other(job, name, given, _sha256(job, name, given))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        shutil.copyfile(given, part)
+        install(part, path)
+
+
+def _check_files(job: Job) -> bool:
+    """Check every file that was not checked before; returns whether there was one."""
+    fresh = False
+    for name in _hub(job).files:
+        path = job.path / name
+        if not path.is_file():
+            raise UserError(f"the hub sent no {name} for {job.row.name} at revision {job.row.version}: {_by_hand(job)}")
+        if job.ledger.unchanged(job.row, name, path):
+            continue
+        sha256 = _sha256(job, name, path)
+        _refuse_other(job, name, path, sha256)
+        job.ledger.record(job.row, name, path, sha256)
+        fresh = True
+    return fresh
+
+
+def _sha256(job: Job, name: str, path: Path) -> str:
+    with progress_bar(job, f"checking {name}", path.stat().st_size) as at:
+        return sha256_of(path, at)
+
+
+def _refuse_other(job: Job, name: str, path: Path, sha256: str) -> None:
+    published = _hub(job).files[name]
+    size = path.stat().st_size
+    fault = mismatch(job.row, job.ledger, name, size, sha256, (published.size, published.sha256, None))
+    if fault:
+        raise UserError(
+            f"{path} ({human(size)}) is not the file that was published ({fault}): remove it and fetch again"
+        )
