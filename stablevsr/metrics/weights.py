@@ -1,7 +1,8 @@
 """The weight files that metrics need: where they are looked for, what is missing, and whether they are the right ones.
 
-No function here touches the network or imports torch. Files are expected where torch, torchvision and pyiqa keep them
-(torch's hub cache), under the names their authors gave them; ``stablevsr fetch NAME`` puts them there.
+No function here touches the network or imports torch. Addresses, hashes and places come from the registry of downloads
+(:mod:`stablevsr.data.registry`); the files lie in torch's hub cache, where torchvision and pyiqa look for them too, and
+``stablevsr fetch NAME`` puts them there.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
+from stablevsr.data import registry as downloads
 from stablevsr.errors import UserError
 from stablevsr.metrics.registry import METRICS, Metric
 
@@ -28,60 +28,21 @@ PACKAGES = {
 }
 
 
-@dataclass(frozen=True)
-class WeightFile:
-    """A published weight file: its place below torch's hub folder and the start of its sha256 ('' if unpublished)."""
-
-    name: str
-    folder: str
-    file: str
-    url: str
-    sha256: str
+def location(name: str) -> Path:
+    """Where the weight file called ``name`` in the registry of downloads is looked for, whether it exists or not."""
+    return downloads.local_path(name, Path())
 
 
-_TORCH = "https://download.pytorch.org/models"
-_PYIQA = "https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights"
-_CLIP_SHA256 = "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"
-
-
-def _row(name: str, folder: str, base: str, file: str, sha256: str) -> tuple[str, WeightFile]:
-    return name, WeightFile(name, folder, file, f"{base}/{file}", sha256)
-
-
-FILES: dict[str, WeightFile] = dict(
-    (
-        _row("raft", "checkpoints", _TORCH, "raft_large_C_T_SKHT_V2-ff5fadd5.pth", "ff5fadd5"),
-        _row("alexnet", "checkpoints", _TORCH, "alexnet-owt-7be5be79.pth", "7be5be79"),
-        _row("vgg16", "checkpoints", _TORCH, "vgg16-397923af.pth", "397923af"),
-        _row("musiq", "pyiqa", _PYIQA, "musiq_koniq_ckpt-e95806b9.pth", "e95806b9"),
-        _row(
-            "clip_rn50",
-            "clip",
-            f"https://openaipublic.azureedge.net/clip/models/{_CLIP_SHA256}",
-            "RN50.pt",
-            _CLIP_SHA256,
-        ),
-        _row("niqe", "pyiqa", _PYIQA, "niqe_modelparameters.mat", ""),
-    )
-)
-
-
-def hub_folder() -> Path:
-    """torch.hub's cache folder by torch's own rules (TORCH_HOME, XDG_CACHE_HOME, ~/.cache), without importing torch."""
-    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    return Path(os.environ.get("TORCH_HOME", str(Path(cache) / "torch"))).expanduser() / "hub"
-
-
-def path(name: str) -> Path:
-    """Where the weight file ``name`` is looked for (whether it exists or not)."""
-    row = FILES[name]
-    return hub_folder() / row.folder / row.file
+def published_hash(name: str) -> str:
+    """What is published of the file's sha256: all of it, its beginning (in the file's name), or nothing ('')."""
+    row = downloads.get(name)
+    return row.sha256 or row.sha256_prefix or ""
 
 
 def missing(metric: Metric | str) -> str | None:
     """Why ``metric`` cannot be computed here, in one sentence with the fix, or None if it can.
 
-    Looks for packages and files only; contents are verified by :func:`checked` when they are loaded.
+    Looks for packages and files only; contents are verified by :func:`weight_file` when they are loaded.
     """
     metric = METRICS[metric] if isinstance(metric, str) else metric
     package = PACKAGES.get(metric.name)
@@ -90,27 +51,30 @@ def missing(metric: Metric | str) -> str | None:
         return f"the package {package} is not installed: pip install '{wanted}'"
     if metric.name == "dists" and dists_weights() is None:
         return "weights.pt of the package DISTS-pytorch is not found: pip install --force-reinstall DISTS-pytorch"
-    for name in metric.needs:
-        if not path(name).is_file():
-            row = FILES[name]
-            return f"the weights {row.file} are not in {path(name).parent}: stablevsr fetch {name} ({row.url})"
-    return None
+    absent = [name for name in metric.needs if not location(name).is_file()]
+    return _absence(absent[0]) if absent else None
 
 
-def checked(name: str) -> Path:
-    """The path of weight file ``name`` once its sha256 is verified.
+def weight_file(name: str) -> Path:
+    """The path of the weight file called ``name`` in the registry of downloads, once its sha256 is verified.
 
     Raises :class:`UserError` if the file is missing or is not the published one.
     """
-    file, row = path(name), FILES[name]
+    file, expected = location(name), published_hash(name)
     if not file.is_file():
-        raise UserError(f"the weights {row.file} are not in {file.parent}: stablevsr fetch {name} ({row.url})")
-    if not _sha256(file, file.stat().st_mtime_ns).startswith(row.sha256):
+        raise UserError(_absence(name))
+    if not digest(name).startswith(expected):
         raise UserError(
-            f"the weights {file} are damaged (their sha256 does not begin with {row.sha256[:8]}): delete the file and "
+            f"the weights {file} are damaged (their sha256 does not begin with {expected[:8]}): delete the file and "
             f"run stablevsr fetch {name}"
         )
     return file
+
+
+def digest(name: str) -> str:
+    """The sha256 of the local file, in hexadecimal."""
+    file = location(name)
+    return _sha256(file, file.stat().st_mtime_ns)
 
 
 def dists_weights() -> Path | None:
@@ -127,8 +91,13 @@ def dists_weights() -> Path | None:
     return None
 
 
+def _absence(name: str) -> str:
+    file = location(name)
+    return f"the weights {file.name} are not in {file.parent}: stablevsr fetch {name} ({downloads.get(name).urls[0]})"
+
+
 @functools.cache
 def _sha256(file: Path, mtime_ns: int) -> str:
-    """``mtime_ns`` makes a replaced file count as a new one."""
+    """Hex digest of a file; ``mtime_ns`` makes a replaced file count as a new one."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,190 @@
+"""Which frame is compared with which: pairs two (or more) ``DIR/sequence/frame.png`` trees and checks every file.
+
+Everything that can be wrong with the input is found here, before any metric runs: missing or surplus sequences and
+frames, sizes, grey or 16-bit frames, damaged files, frames where sequence folders are expected.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from stablevsr.data.frames import list_frames, natural_key, read_frame
+from stablevsr.errors import UserError, near_miss
+
+Size = tuple[int, int]  #: width, height
+READERS = 8
+NAMED = 4  # names given in a message before it says how many more there are
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One sequence: frame stems in order, the ground-truth file of each and, per method, the output file of each."""
+
+    name: str
+    stems: tuple[str, ...]
+    gt: tuple[Path, ...]
+    outputs: tuple[tuple[Path, ...], ...]
+    size: Size
+
+
+def pair_folders(
+    gt: Path, outputs: Sequence[Path], *, sequences: Sequence[str] | None = None, centre_only: bool = False
+) -> list[Clip]:
+    """Pair the frames of ``gt`` with those of every folder in ``outputs``, by sequence name and file stem.
+
+    ``sequences`` restricts all sides to these; otherwise both sides must hold the same ones. ``centre_only`` keeps the
+    centre frame of each ground-truth sequence (frame 4 of 7), the usual protocol of Vimeo-90K-T, and then asks the
+    outputs for that frame only. Raises :class:`UserError`, one sentence with names and counts.
+    """
+    names = _sequence_names(gt, sequences)
+    for folder in outputs:
+        _require_same(folder, gt, _sequence_names(folder, sequences), names, "sequences")
+    truth = {name: _frames(gt / name) for name in names}
+    if centre_only:
+        truth = {name: _centre(frames) for name, frames in truth.items()}
+    found = [{name: _frames(folder / name) for name in names} for folder in outputs]
+    for folder, frames in zip(outputs, found, strict=True):
+        _require_frames(folder, gt, frames, truth, surplus_allowed=centre_only)
+    sizes = _inspect([file for tree in (truth, *found) for name in names for file in _wanted(tree, truth, name)])
+    _require_sizes(truth, found, sizes)
+    return [
+        Clip(
+            name,
+            tuple(truth[name]),
+            tuple(truth[name].values()),
+            tuple(tuple(_wanted(tree, truth, name)) for tree in found),
+            sizes[next(iter(truth[name].values()))],
+        )
+        for name in names
+    ]
+
+
+Tree = dict[str, dict[str, Path]]  #: sequence -> stem -> file
+
+
+def _wanted(tree: Tree, truth: Tree, name: str) -> Iterable[Path]:
+    return [tree[name][stem] for stem in truth[name]]
+
+
+def _centre(frames: dict[str, Path]) -> dict[str, Path]:
+    stem = list(frames)[len(frames) // 2]
+    return {stem: frames[stem]}
+
+
+def _sequence_names(folder: Path, chosen: Sequence[str] | None) -> list[str]:
+    if not folder.is_dir():
+        raise UserError(f"the folder {folder} does not exist: give a folder of the form DIR/sequence/frame.png")
+    names = [p.name for p in sorted(folder.iterdir(), key=natural_key) if p.is_dir() and not p.name.startswith(".")]
+    if not names:
+        loose = len(list_frames(folder))
+        if loose:
+            raise UserError(
+                f"{folder} holds {loose} frames but DIR/sequence/frame.png is expected: give the folder above it, or "
+                "move the frames into a folder named after their sequence"
+            )
+        raise UserError(f"the folder {folder} is empty: DIR/sequence/frame.png is expected")
+    if chosen is None:
+        return names
+    for name in chosen:
+        if name not in names:
+            raise UserError(f"{folder} has no sequence '{name}'{near_miss(name, names)}: it holds {_list(names)}")
+    return [name for name in names if name in set(chosen)]
+
+
+def _frames(folder: Path) -> dict[str, Path]:
+    files = list_frames(folder)
+    if not files:
+        raise UserError(f"the sequence folder {folder} holds no frames: remove it or add its frames")
+    frames: dict[str, Path] = {}
+    for file in files:
+        if file.stem in frames:
+            raise UserError(f"{folder} holds both {frames[file.stem].name} and {file.name}: remove one of them")
+        frames[file.stem] = file
+    return frames
+
+
+def _require_frames(folder: Path, gt: Path, frames: Tree, truth: Tree, *, surplus_allowed: bool) -> None:
+    expected = [f"{name}/{stem}" for name in truth for stem in truth[name]]
+    present = [f"{name}/{stem}" for name in truth for stem in frames[name]]
+    if surplus_allowed:
+        present = [name for name in present if name in set(expected)]
+    _require_same(folder, gt, present, expected, "frames")
+
+
+def _require_same(folder: Path, gt: Path, present: Sequence[str], expected: Sequence[str], what: str) -> None:
+    absent = [name for name in expected if name not in set(present)]
+    surplus = [name for name in present if name not in set(expected)]
+    if not absent and not surplus:
+        return
+    parts = []
+    if absent:
+        parts.append(f"{folder} lacks {len(absent)} of the {len(expected)} {what} of {gt} ({_list(absent)})")
+    if surplus:
+        parts.append(f"{folder} holds {len(surplus)} {what} that {gt} lacks ({_list(surplus)})")
+    raise UserError(" and ".join(parts) + f": both sides must hold the same {what}")
+
+
+def _list(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _inspect(files: Sequence[Path]) -> dict[Path, Size]:
+    """Sizes of all files; raises one UserError for the first unusable file, with the count of all."""
+    with ThreadPoolExecutor(READERS) as pool:
+        results = dict(zip(files, pool.map(_inspect_one, files), strict=True))
+    faults = [result for result in results.values() if isinstance(result, str)]
+    if faults:
+        others = f" ({len(faults)} of {len(files)} frames are unusable)" if len(faults) > 1 else ""
+        raise UserError(faults[0] + others)
+    return {file: result for file, result in results.items() if not isinstance(result, str)}
+
+
+def _inspect_one(file: Path) -> Size | str:
+    """The size of one frame, or what is wrong with it."""
+    try:
+        with Image.open(io.BytesIO(file.read_bytes())) as image:
+            mode, size, layout = image.mode, image.size, str(image.tile)
+            if image.format == "PNG":
+                image.verify()  # the checksum of every chunk, without decompressing
+            else:
+                image.load()
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error) as error:
+        return f"frame {file} cannot be read ({error}): the file is damaged, replace it"
+    # Pillow opens 16-bit RGB as "RGB" and drops the low byte; only the raw layout tells.
+    if ";16" in layout or mode.startswith(("I", "F")):
+        return f"frame {file} has more than 8 bits a channel: metrics are defined on 8-bit RGB, convert it"
+    if mode in ("L", "LA", "1"):
+        return f"frame {file} is grey: metrics are defined on 8-bit RGB, convert it"
+    if mode != "RGB":
+        try:
+            read_frame(file)
+        except UserError as error:
+            return str(error)
+    return size
+
+
+def _require_sizes(truth: Tree, found: Sequence[Tree], sizes: dict[Path, Size]) -> None:
+    wrong = []
+    for name in truth:
+        size = sizes[next(iter(truth[name].values()))]
+        for tree in (truth, *found):
+            wrong += [(file, size) for file in _wanted(tree, truth, name) if sizes[file] != size]
+    if wrong:
+        shown = [f"{file} is {_pixels(sizes[file])} instead of {_pixels(size)}" for file, size in wrong[:2]]
+        more = f" and {len(wrong) - 2} more" if len(wrong) > 2 else ""
+        raise UserError(
+            f"{len(wrong)} frames differ in size from their ground-truth sequence ({', '.join(shown)}{more}): metrics "
+            "compare frames of equal size"
+        )
+
+
+def _pixels(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
