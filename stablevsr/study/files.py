@@ -106,7 +106,8 @@ class Study(_File):
     claims: list[Claim] = []
     seeds: list[int] = [0]
     more_seeds: dict[str, list[int]] = {}  #: method name -> seeds, for the methods that carry a claim
-    threads: int = Field(2, ge=1)  #: of one GPU-less inference or training job
+    batch: int = Field(1, ge=1)  #: sequences of one shape sampled side by side
+    threads: int = Field(1, ge=1)  #: of one inference or training job
 
 
 def load_yaml(path: Path) -> Any:

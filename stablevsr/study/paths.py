@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stablevsr.study.files import Dataset
-from stablevsr.study.resolve import ResolvedStudy, dataset_identity, digest
+from stablevsr.study.resolve import ResolvedStudy, TrainingRun, dataset_identity, digest
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,10 @@ class Paths:
         """The file that says that a training set is there."""
         return self.work / "datasets" / f"train-{digest(dataset_identity(spec))}.json"
 
-    def pool(self, key: str) -> Path:
+    @property
+    def pools(self) -> Path:
         """Frozen training samples shared by variants."""
-        return self.work / "pools" / key
+        return self.work / "pools"
 
     def checkpoint(self, training: str) -> Path:
         """A trained TCM: ``config.json``, safetensors, ``settings.json``, ``history.csv``."""
@@ -67,3 +68,17 @@ class Paths:
     def table(self, dataset: str, method_name: str) -> Path:
         """Per-frame scores of a method under its readable name, all seeds and shards."""
         return self.results / "metrics" / dataset / f"{method_name}.csv"
+
+
+def pool_file(run: TrainingRun, pools: Path) -> Path:
+    """Where the frozen samples of a training lie; variants that differ in neighbour or optimisation share them."""
+    settings = run.settings
+    identity = {
+        "model": run.model,
+        "dataset": dataset_identity(run.dataset),
+        "guidance": run.guidance.model_dump(mode="json"),
+        "crop": settings.crop,
+        "size": settings.pool,
+        "seed": settings.seed,
+    }
+    return pools / digest(identity) / "pool.safetensors"

@@ -95,6 +95,15 @@ class ResolvedStudy:
         """The TCMs to train, by digest."""
         return {m.training.digest: m.training for m in self.methods.values() if m.training}
 
+    def training(self, name: str) -> TrainingRun:
+        """A training by its digest or by the name of a method that uses it."""
+        if name in self.trainings():
+            return self.trainings()[name]
+        method = self.find(name)
+        if method.training is None:
+            raise UserError(f"method {name} of study {self.name} trains nothing")
+        return method.training
+
     def table1(self) -> list[Method]:
         """The rows of Table 1: peers, what the study adds, and the study's own method last."""
         names = [*self.spec.methods, *self.spec.table1, REFERENCE]

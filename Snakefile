@@ -1,0 +1,59 @@
+# StableVSR, reproduced: choose the study, resolve it, include the rules.
+#
+#   snakemake --cores all --resources gpu=1                         the mini study (offline, two cores)
+#   snakemake --cores all --resources gpu=1 --config study=paper    the paper's tables
+#
+# Rules are short shell commands of the `stablevsr` command line; what they compute is decided by the study
+# (workflow/studies/) and the ablations (ablations/), both checked here before any job starts.
+import sys
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+from stablevsr.errors import UserError
+from stablevsr.study.paths import Paths, pool_file
+from stablevsr.study.provenance import FRAME_CODE, METRIC_CODE, REPORT_CODE, TRAINING_CODE, sources
+from stablevsr.study.resolve import load_study
+
+min_version("9.0")
+
+try:
+    study = load_study(config.get("study", "mini"))
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+STUDY, SPEC, PATHS = study.name, study.spec, Paths(study)
+GPU = 0 if SPEC.device == "cpu" else 1
+
+
+wildcard_constraints:
+    dataset="|".join(SPEC.datasets),
+    key="[0-9a-f]{16}",
+    digest="[0-9a-f]{16}",
+    training="[0-9a-f]{16}",
+    seed="[0-9]+",
+    shard="[0-9]+",
+
+
+localrules:
+    all,
+    tables,
+    metrics,
+
+
+rule all:
+    input:
+        PATHS.results / "report.html",
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/infer.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+# An ablation may bring rules of its own: ablations/NAME.smk beside ablations/NAME.yaml.
+for extra in sorted(Path("ablations").glob("*.smk")):
+    if extra.stem in study.ablations:
+
+        include: extra

@@ -1,0 +1,210 @@
+"""Inference of one shard of a dataset: frames in, frames and a manifest out, resumable sequence by sequence.
+
+A sequence's folder appears only when all its frames are written, with a mark that says which settings, inputs and code
+made it. Batches of sequences are fixed by the shard's list, not by what is left to do, so that an interrupted run gives
+the same bytes as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from stablevsr.baselines import upscaler
+from stablevsr.data.frames import Frame, list_frames, read_frame, write_frame, write_text
+from stablevsr.data.prepare import content_hash
+from stablevsr.errors import UserError
+from stablevsr.locks import sole_writer
+from stablevsr.study.resolve import Method, digest
+
+MARK = ".done.json"
+
+Batch = list[tuple[str, list[Path]]]  #: sequences by name, with their LR frame files
+#: Upscales a batch: yields, per sequence, the frames uint8 (4h, 4w, 3).
+BatchUpscaler = Callable[[Batch], Iterator[list[Frame]]]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Which part of a dataset to make: every ``count``-th sequence from ``index`` on."""
+
+    dataset: str
+    lr: Path  #: folder of sequences
+    index: int = 0
+    count: int = 1
+
+    def sequences(self) -> Batch:
+        """Names and LR frames of this shard, sorted."""
+        names = sorted(p.name for p in self.lr.iterdir() if p.is_dir())[self.index :: self.count]
+        return [(name, list_frames(self.lr / name)) for name in names]
+
+
+def sequence_generator(seed: int, dataset: str, sequence: str) -> torch.Generator:
+    """The CPU generator of one sequence, seeded from (seed, dataset, sequence): independent of shard and order."""
+    key = hashlib.sha256(f"{seed}/{dataset}/{sequence}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
+
+
+def infer(
+    method: Method, shard: Shard, seed: int, out: Path, manifest: Path, *, model: str, tcm: Path | None, device: str,
+    batch: int,
+) -> None:  # fmt: skip
+    """Make the frames of ``shard`` by ``method`` under ``out/<sequence>/`` and write ``manifest`` (JSON) at the end.
+
+    Sequences that an earlier run finished with the same settings, inputs and code are kept.
+    """
+    began = time.monotonic()
+    batches = _batches(shard.sequences(), batch)
+    made_from = _made_from(method, seed, model, tcm)
+    with sole_writer(out / f".shard{shard.index}"):
+        todo = [b for b in batches if not all(_is_done(out / name, files, made_from) for name, files in b)]
+        if todo:
+            _upscale(method, shard, seed, out, model, tcm, device, todo, made_from)
+        described = {n: json.loads((out / n / MARK).read_text()) for b in batches for n, _ in b}
+        report = {
+            "sequences": {name: {k: mark[k] for k in ("frames", "sha256")} for name, mark in described.items()},
+            "method": method.identity(),
+            "seed": seed,
+            "seconds": round(sum(mark["seconds"] for mark in described.values()), 3),
+            "seconds_this_run": round(time.monotonic() - began, 3),
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "device": device,
+            "batch": batch,
+            "threads": torch.get_num_threads(),
+        }
+        write_text(manifest, json.dumps(report, indent=1, sort_keys=True) + "\n")
+
+
+def _upscale(
+    method: Method, shard: Shard, seed: int, out: Path, model: str, tcm: Path | None, device: str, todo: list[Batch],
+    made_from: str,
+) -> None:  # fmt: skip
+    steps = method.sampling.steps if method.sampling else 1
+    total = sum(len(files) for b in todo for _, files in b) * steps
+    with tqdm(total=total, unit="frame-step" if steps > 1 else "frame", desc=shard.dataset, mininterval=2) as bar:
+        upscale = _batch_upscaler(method, shard.dataset, seed, model, tcm, device, bar.update)
+        for sequences in todo:
+            mark = time.monotonic()
+            for (name, files), frames in zip(sequences, upscale(sequences), strict=True):
+                seconds = (time.monotonic() - mark) / len(sequences)
+                _write_sequence(out / name, files, frames, made_from, seconds)
+
+
+def _batch_upscaler(
+    method: Method, dataset: str, seed: int, model: str, tcm: Path | None, device: str, progress: Callable[[int], Any]
+) -> BatchUpscaler:
+    if method.kind == "stablevsr":
+        return _stablevsr(method, dataset, seed, model, tcm, device, progress)
+    if method.kind == "frames":
+        return _given(method, dataset, progress)
+    one = upscaler(method.kind, torch.get_num_threads())
+
+    def upscale(sequences: Batch) -> Iterator[list[Frame]]:
+        for _, files in sequences:
+            frames = []
+            for file in files:
+                frames.append(one(read_frame(file)))
+                progress(1)
+            yield frames
+
+    return upscale
+
+
+def _stablevsr(
+    method: Method, dataset: str, seed: int, model: str, tcm: Path | None, device: str, progress: Callable[[int], Any]
+) -> BatchUpscaler:
+    from stablevsr.pipeline import StableVSRPipeline, to_tensor
+    from stablevsr.sampling import decode_frames
+    from stablevsr.settings import Guidance
+
+    assert method.sampling is not None
+    sampling = method.sampling
+    pipe = StableVSRPipeline.from_pretrained(
+        model, tcm=tcm, device=device, precision=sampling.precision, with_tcm=sampling.strategy != "single_frame"
+    )
+
+    def upscale(sequences: Batch) -> Iterator[list[Frame]]:
+        lr = torch.stack([to_tensor([read_frame(f) for f in files]) for _, files in sequences])
+        generators = [sequence_generator(seed, dataset, name) for name, _ in sequences]
+        latents = pipe.sample(lr, generators, sampling, method.guidance or Guidance(), None, progress)
+        for finished in latents:
+            images = (image.permute(1, 2, 0).cpu().numpy() for image in decode_frames(pipe.components, finished))
+            yield [np.rint(image * 255).astype(np.uint8) for image in images]
+
+    return upscale
+
+
+def _given(method: Method, dataset: str, progress: Callable[[int], Any]) -> BatchUpscaler:
+    """Frames from the folder that a method names: read, checked for size, and stored like the others."""
+    root = Path(str(method.frames).replace("{dataset}", dataset))
+
+    def upscale(sequences: Batch) -> Iterator[list[Frame]]:
+        for name, files in sequences:
+            given = list_frames(root / name) if (root / name).is_dir() else []
+            if len(given) != len(files):
+                raise UserError(f"method {method.name}: {root / name} holds {len(given)} frames, needed are {len(files)}")
+            progress(len(files))
+            yield [read_frame(path) for path in given]
+
+    return upscale
+
+
+def _batches(sequences: Batch, size: int) -> list[Batch]:
+    """Groups of up to ``size`` neighbouring sequences with the same number and size of frames."""
+    groups: list[Batch] = []
+    shape_before: tuple[int, ...] | None = None
+    for name, files in sequences:
+        if not files:
+            raise UserError(f"sequence {name} holds no frame")
+        shape = (len(files), *read_frame(files[0]).shape)
+        if groups and shape == shape_before and len(groups[-1]) < size:
+            groups[-1].append((name, files))
+        else:
+            groups.append([(name, files)])
+        shape_before = shape
+    return groups
+
+
+def _made_from(method: Method, seed: int, model: str, tcm: Path | None) -> str:
+    """A digest of everything but the input frames that decides a sequence's frames: settings, weights, code."""
+    from stablevsr.study.provenance import folder_hash, source_hash
+
+    weights = {"tcm": folder_hash(tcm) if tcm else None}
+    return digest({"method": method.identity(), "seed": seed, "model": model, "code": source_hash(), **weights})
+
+
+def _is_done(folder: Path, files: list[Path], made_from: str) -> bool:
+    mark = folder / MARK
+    if not mark.exists():
+        return False
+    content = json.loads(mark.read_text())
+    return bool(content["made_from"] == made_from and content["input"] == content_hash(files))
+
+
+def _write_sequence(folder: Path, files: list[Path], frames: list[Frame], made_from: str, seconds: float) -> None:
+    """Write a sequence into a folder beside its place and move it there whole, replacing what was there."""
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    for file, frame in zip(files, frames, strict=True):
+        write_frame(part / f"{file.stem}.png", frame)
+    mark = {
+        "made_from": made_from,
+        "input": content_hash(files),
+        "frames": len(frames),
+        "sha256": content_hash(list_frames(part)),
+        "seconds": round(seconds, 3),
+    }
+    write_text(part / MARK, json.dumps(mark))
+    shutil.rmtree(folder, ignore_errors=True)
+    part.replace(folder)

@@ -1,0 +1,45 @@
+"""What in the stores no present study or ablation refers to."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from stablevsr.study.paths import Paths
+from stablevsr.study.resolve import load_study
+
+
+def unreferenced(root: Path) -> list[tuple[Path, int]]:
+    """Store entries below ``root/work`` that no study in ``root/workflow/studies`` asks for, with their bytes."""
+    wanted: set[Path] = set()
+    for file in sorted((root / "workflow" / "studies").glob("*.yaml")):
+        wanted |= _wanted(Paths(load_study(file.stem, root), work=root / "work"))
+    found = []
+    for pattern in ("checkpoints/*", "states/*", "frames/*/*", "manifests/*/*", "scores/*/*/*"):
+        for path in sorted((root / "work").glob(pattern)):
+            if path not in wanted:
+                found.append((path, _size(path)))
+    return found
+
+
+def remove(paths: list[Path]) -> None:
+    """Delete store entries."""
+    for path in paths:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _wanted(paths: Paths) -> set[Path]:
+    study = paths.study
+    wanted: set[Path] = set()
+    for training in study.trainings():
+        wanted |= {paths.checkpoint(training), paths.state(training)}
+    for dataset in study.spec.datasets:
+        for digest in study.by_digest(dataset):
+            wanted.add(paths.frames(dataset, digest, 0).parent)
+            wanted.add(paths.manifest(dataset, digest, 0, 0).parents[1])
+            wanted.add(paths.scores(dataset, digest, 0, 0).parents[1])
+    return wanted
+
+
+def _size(path: Path) -> int:
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size

@@ -1,0 +1,49 @@
+"""What made a result: hashes of weights and of the code that decides numbers."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+#: The modules whose text decides what frames look like; the rules name them as inputs, frames are marked with their hash.
+FRAME_CODE = (
+    "baselines.py", "diffusion.py", "guidance.py", "inference.py", "models.py", "motion.py", "pipeline.py",
+    "sampling.py", "tcm.py", "data/degradation.py", "data/frames.py",
+)  # fmt: skip
+#: ... what a trained TCM holds (beside the modules it shares with sampling),
+TRAINING_CODE = (
+    "training/base.py", "training/loop.py", "training/pool.py", "training/run.py", "training/samples.py",
+    "training/tcm.py", "diffusion.py", "guidance.py", "motion.py", "tcm.py",
+)  # fmt: skip
+#: ... and what the scores are.
+METRIC_CODE = tuple(f"metrics/{p.name}" for p in sorted((PACKAGE / "metrics").glob("*.py"))) + ("motion.py",)
+#: What tables, figures and page are rendered by.
+REPORT_CODE = tuple(
+    str(p.relative_to(PACKAGE)) for p in sorted((PACKAGE / "report").rglob("*")) if p.suffix in (".py", ".html", ".css", ".js")
+)
+
+
+def sources(names: tuple[str, ...]) -> list[str]:
+    """Paths of the package's files, as inputs of a rule."""
+    return [str(PACKAGE / name) for name in names]
+
+
+@lru_cache(maxsize=8)
+def source_hash(names: tuple[str, ...] = FRAME_CODE) -> str:
+    """sha256 over the text of modules of this package."""
+    total = hashlib.sha256()
+    for name in names:
+        total.update((PACKAGE / name).read_bytes())
+    return total.hexdigest()
+
+
+def folder_hash(folder: Path) -> str:
+    """sha256 over the configuration and weights in a diffusers folder."""
+    total = hashlib.sha256()
+    for file in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
+        if file.name in ("provenance.json",):  # says when and where, not what
+            continue
+        total.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()

@@ -1,0 +1,57 @@
+# Per-frame scores of every shard, then one table a method under its readable name.
+
+
+rule evaluate_shard:
+    message:
+        "scores of {params.methods} on {wildcards.dataset}, seed {wildcards.seed}, shard {wildcards.shard}"
+    input:
+        data="work/datasets/{dataset}-{key}/manifest.json",
+        frames="work/manifests/{dataset}-{key}/{digest}/seed{seed}/shard{shard}.json",
+        code=sources(METRIC_CODE),
+    output:
+        scores=f"work/scores/{PATHS.metrics_key}/{{dataset}}-{{key}}/{{digest}}/seed{{seed}}/shard{{shard}}.csv",
+        notes=f"work/scores/{PATHS.metrics_key}/{{dataset}}-{{key}}/{{digest}}/seed{{seed}}/shard{{shard}}.csv.json",
+    params:
+        gt=lambda w, input: Path(input.data).parent / "gt",
+        sr=lambda w: f"work/frames/{w.dataset}-{w.key}/{w.digest}/seed{w.seed}",
+        shards=lambda w: SPEC.datasets[w.dataset].shards,
+        methods=lambda w: ", ".join(study.names(w.digest)),
+        metrics=",".join(SPEC.metrics),
+        weights=SPEC.weights,
+        device="cpu" if SPEC.device == "cpu" else "auto",
+    log:
+        "work/logs/evaluate_{dataset}-{key}_{digest}_seed{seed}_shard{shard}.log",
+    threads: SPEC.threads
+    resources:
+        gpu=GPU,
+    shell:
+        "stablevsr evaluate --gt {params.gt} --sr {params.sr} --metrics {params.metrics} --weights {params.weights}"
+        " --shard {wildcards.shard}/{params.shards} --cache work/cache --device {params.device}"
+        " --out {output.scores} > {log} 2>&1"
+
+
+def shards_of(dataset, digest):
+    """All score files of a method on a dataset, every seed and shard."""
+    return [
+        PATHS.scores(dataset, digest, seed, shard)
+        for seed in study.seeds(digest)
+        for shard in range(SPEC.datasets[dataset].shards)
+    ]
+
+
+rule metrics:
+    message:
+        "table of scores: {wildcards.method} on {wildcards.dataset}"
+    input:
+        lambda w: shards_of(w.dataset, study.find(w.method).digest),
+        code=sources(("study/scores.py",)),
+    output:
+        table=f"results/{STUDY}/metrics/{{dataset}}/{{method}}.csv",
+        notes=f"results/{STUDY}/metrics/{{dataset}}/{{method}}.csv.json",
+    wildcard_constraints:
+        method="|".join(name.replace(".", r"\.") for name in study.methods),
+    log:
+        f"work/logs/metrics_{STUDY}_{{dataset}}_{{method}}.log",
+    shell:
+        "stablevsr report --study {STUDY} --part scores --dataset {wildcards.dataset} --method {wildcards.method}"
+        " > {log} 2>&1"
