@@ -22,7 +22,7 @@ from stablevsr.errors import UserError
 Floats = NDArray[np.float64]
 KEYS = ["sequence", "frame", "seed"]
 COVERAGE = (0.025, 0.975)
-BLOCK = 2**22  # numbers held at once while resampling
+BLOCK = 2**17  # numbers held at once while resampling
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def paired_bootstrap(
         difference = paired["a"] - paired["b"]
     if difference.isna().all():
         raise UserError(f"no frame has {metric} in both tables: nothing can be compared")
-    return PairedDifference(**_bootstrap(difference, window, resamples, seed))
+    return PairedDifference(**vars(_bootstrap(difference, window, resamples, seed)))
 
 
 def interval(table: pd.DataFrame, metric: str, *, window: int = 4, resamples: int = 10_000, seed: int = 0) -> Interval:
@@ -70,7 +70,7 @@ def interval(table: pd.DataFrame, metric: str, *, window: int = 4, resamples: in
     values = _column(table, metric)
     if values.isna().all():
         raise UserError(f"no frame has {metric}: nothing can be averaged")
-    return Interval(**_bootstrap(values, window, resamples, seed))
+    return _bootstrap(values, window, resamples, seed)
 
 
 def _column(table: pd.DataFrame, metric: str) -> pd.Series:
@@ -78,16 +78,15 @@ def _column(table: pd.DataFrame, metric: str) -> pd.Series:
     absent = [name for name in ("sequence", "frame", metric) if name not in table.columns]
     if absent:
         raise UserError(f"the table of scores has no column '{absent[0]}': it has {', '.join(map(str, table.columns))}")
-    index = [table["sequence"].astype(str), table["frame"].astype(str), table["seed"] if "seed" in table else 0]
+    index = [table["sequence"].astype(str), table["frame"].astype(str), table.get("seed", 0)]
     values = pd.Series(
         table[metric].to_numpy(np.float64),
         pd.MultiIndex.from_frame(pd.DataFrame(dict(zip(KEYS, index, strict=True)), index=table.index)),
     )
     twice = values.index[values.index.duplicated()]
     if len(twice):
-        raise UserError(
-            f"frame {twice[0][1]} of sequence {twice[0][0]}, seed {twice[0][2]}, occurs twice in the scores"
-        )
+        sequence, frame, seed = twice[0]
+        raise UserError(f"frame {frame} of sequence {sequence}, seed {seed}, occurs twice in the table of scores")
     return values
 
 
@@ -100,7 +99,7 @@ class _Cells:
     windows: NDArray[np.int64]  # of each clip
 
 
-def _bootstrap(values: pd.Series, window: int, resamples: int, seed: int) -> dict[str, float | int]:
+def _bootstrap(values: pd.Series, window: int, resamples: int, seed: int) -> Interval:
     cells, frames = _cells(values, window)
     clips, _, seeds = cells.sums.shape
     mean = float(_clip_means(cells.sums.sum((1, 2)), cells.counts.sum((1, 2))))
@@ -109,15 +108,7 @@ def _bootstrap(values: pd.Series, window: int, resamples: int, seed: int) -> dic
         means = np.concatenate(list(_resample(cells, resamples, np.random.default_rng(seed))))
         # no interpolation: it would make nan of two infinite means
         low, high = (float(bound) for bound in np.quantile(means, COVERAGE, method="inverted_cdf"))
-    return {
-        "mean": mean,
-        "low": low,
-        "high": high,
-        "n_frames": frames,
-        "n_windows": int(cells.windows.sum()),
-        "n_clips": clips,
-        "n_seeds": seeds,
-    }
+    return Interval(mean, low, high, frames, int(cells.windows.sum()), clips, seeds)
 
 
 def _cells(values: pd.Series, window: int) -> tuple[_Cells, int]:
@@ -162,8 +153,8 @@ def _resample(cells: _Cells, resamples: int, random: np.random.Generator) -> Ite
         drawn = (random.random((rows, clips, longest)) * available).astype(np.int64)
         real = (np.arange(longest) < available)[..., None]
         seed = random.integers(seeds, size=(rows, 1, 1, seeds))
-        choice = (clip[..., None, None], drawn[..., None], seed)
-        sums, counts = (np.where(real, cell[choice], 0.0).sum((2, 3)) for cell in (cells.sums, cells.counts))
+        choice = ((clip[..., None] * longest + drawn) * seeds)[..., None] + seed
+        sums, counts = (np.where(real, cell.take(choice), 0.0).sum((2, 3)) for cell in (cells.sums, cells.counts))
         yield _clip_means(sums, counts)
 
 
