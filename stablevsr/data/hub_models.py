@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from stablevsr.data.ledger import mismatch, sha256_of
-from stablevsr.data.obtain import Job, human, install, need_room, progress_bar
+from stablevsr.data.obtain import Job, install, need_room, progress_bar
 from stablevsr.data.registry import Hub, is_present
 from stablevsr.data.transfer import BrokenError, Expected, Retry, TransferError, opened, reason
 from stablevsr.errors import UserError
@@ -133,9 +133,8 @@ def _sha256(job: Job, name: str, path: Path) -> str:
 
 def _refuse_other(job: Job, name: str, path: Path, sha256: str) -> None:
     published = _hub(job).files[name]
+    path = path.resolve()  # the client's snapshot holds links: removing a link alone would bring the same file back
     size = path.stat().st_size
     fault = mismatch(job.row, job.ledger, name, size, sha256, (published.size, published.sha256, None))
     if fault:
-        raise UserError(
-            f"{path} ({human(size)}) is not the file that was published ({fault}): remove it and fetch again"
-        )
+        raise UserError(f"{path} is not the {name} that was published ({fault}): remove it and fetch again")

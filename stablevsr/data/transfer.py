@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError, NewConnectionError
 
 from stablevsr import __version__
 
-BLOCK = 1 << 18
+BLOCK = 1 << 16  #: bytes written at a time; what a broken connection delivered of a block is lost
 
 
 class TransferError(Exception):
