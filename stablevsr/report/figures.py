@@ -1,0 +1,36 @@
+"""Draws all figures of a study. Each is drawn from what is there; one that lacks its input is left out, not faked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib import rc_context
+
+from stablevsr.report import figures_cost, figures_frames, figures_motion, figures_scores, figures_training
+from stablevsr.report.scores import ScoreBook
+from stablevsr.report.style import SETTINGS
+from stablevsr.study.paths import Paths
+from stablevsr.study.resolve import ResolvedStudy
+
+
+def render(study: ResolvedStudy, paths: Paths) -> list[Path]:
+    """Write ``results/<study>/figures/*.{png,pdf}`` and return the files.
+
+    Deterministic for the same inputs. Figures of an earlier run that can no longer be drawn are removed, so that the
+    page never shows an old one.
+    """
+    folder = paths.results / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    book = ScoreBook(study, paths)
+    with rc_context(SETTINGS):
+        files = [
+            *figures_scores.draw(book, folder),
+            *figures_frames.draw(book, folder),
+            *figures_motion.draw(book, folder),
+            *figures_training.draw(book, folder),
+            *figures_cost.draw(book, folder),
+        ]
+    for old in [*folder.glob("*.png"), *folder.glob("*.pdf")]:
+        if old not in files:
+            old.unlink()
+    return files

@@ -1,0 +1,67 @@
+"""The paper's numbers, as data with sources, and the rule for when they may stand beside reproduced ones.
+
+They are comparable only where the study uses the published model on the whole published set of clips. The mini study
+does neither, so its tables never show them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stablevsr.study.files import load_yaml
+from stablevsr.study.resolve import ResolvedStudy
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published number, in the registry's unit, and who says so."""
+
+    value: float
+    source: str
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One method of the paper's table on one dataset: only the numbers that were found."""
+
+    name: str
+    label: str
+    values: dict[str, Published]
+
+
+def published_rows(study: ResolvedStudy, folder: Path) -> dict[str, dict[str, PublishedRow]]:
+    """The paper's rows by dataset and method name, for those datasets of ``study`` where a comparison is fair.
+
+    ``folder`` is ``results/published``; without its ``table1.yaml`` nothing is published. Raises
+    :class:`~stablevsr.errors.UserError` if that file is damaged.
+    """
+    file = folder / "table1.yaml"
+    if not file.exists():
+        return {}
+    content = load_yaml(file)
+    if study.spec.model != content["model"]:
+        return {}
+    return {
+        name: {key: _row(key, row, content) for key, row in entry["rows"].items()}
+        for name, entry in content["datasets"].items()
+        if _same_clips(study, name, entry["sequences"])
+    }
+
+
+def _same_clips(study: ResolvedStudy, dataset: str, sequences: list[str] | None) -> bool:
+    spec = study.spec.datasets.get(dataset)
+    if spec is None or spec.frames is not None or spec.every != 1 or spec.make is not None:
+        return False
+    return spec.sequences is None or (sequences is not None and set(spec.sequences) == set(sequences))
+
+
+def _row(name: str, row: dict[str, Any], content: dict[str, Any]) -> PublishedRow:
+    hand = "second hand: " if content["second_hand"] else ""
+    values = {
+        metric: Published(float(cell["value"]), hand + "; ".join(content["sources"][key] for key in cell["sources"]))
+        for metric, cell in row.items()
+        if metric != "label" and cell is not None
+    }
+    return PublishedRow(name, row["label"], values)

@@ -1,0 +1,192 @@
+"""The scores of a study as the report needs them: read once, averaged as published, with a reason for every gap.
+
+All parts of the report ask one :class:`ScoreBook`, so that a number is the same wherever it is shown. A shown number is
+the mean over frames, then over sequences with equal weight (the published way), then over seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stablevsr.errors import UserError
+from stablevsr.metrics.registry import METRICS
+from stablevsr.metrics.statistics import Interval, interval
+from stablevsr.metrics.tables import read_scores
+from stablevsr.study.paths import Paths
+from stablevsr.study.resolve import Method, ResolvedStudy
+
+#: Resamples behind a table's intervals. Claims use the full 10,000; a table has hundreds of cells, and at two shown
+#: digits the bounds no longer move.
+RESAMPLES = 2000
+#: A clip is in focus if bicubic stays below this PSNR on it (DESIGN.md, section 3).
+IN_FOCUS_BELOW = 34.0
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one method scored on one dataset: one row a frame and seed, or the reason why there is nothing."""
+
+    path: Path
+    table: pd.DataFrame | None
+    problem: str = ""
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def has(self, metric: str) -> bool:
+        """Whether any frame has a value of ``metric``."""
+        return self.table is not None and metric in self.table.columns and bool(self.table[metric].notna().any())
+
+    def reason(self, metric: str) -> str:
+        """Why ``metric`` has no value here, as the end of a sentence."""
+        if self.table is None:
+            return self.problem
+        if metric in self.skipped:
+            return self.skipped[metric]
+        if metric not in self.table.columns:
+            return "it was not among the metrics when these frames were scored"
+        return "it is undefined on every frame"
+
+
+class ScoreBook:
+    """Reads and remembers the scores of all methods of one study."""
+
+    def __init__(self, study: ResolvedStudy, paths: Paths) -> None:
+        self.study, self.paths = study, paths
+        self._scores: dict[tuple[str, str], Scores] = {}
+        self._intervals: dict[tuple[str, str, str], Interval | None] = {}
+
+    def scores(self, dataset: str, method: Method) -> Scores:
+        """The scores of ``method`` on ``dataset``; never raises, a fault becomes the reason."""
+        key = (dataset, method.name)
+        if key not in self._scores:
+            self._scores[key] = self._read(dataset, method)
+        return self._scores[key]
+
+    def _read(self, dataset: str, method: Method) -> Scores:
+        path = self.paths.table(dataset, method.name)
+        if dataset not in method.datasets:
+            return Scores(path, None, f"{method.label} is not run on this dataset")
+        if not path.exists():
+            return Scores(path, None, f"there are no scores yet ({path} is missing)")
+        try:
+            table = read_scores(path)
+        except UserError as error:
+            return Scores(path, None, str(error))
+        if table.empty:
+            return Scores(path, None, f"{path} holds no frame")
+        if "seed" not in table.columns:
+            table["seed"] = 0
+        return Scores(path, table, skipped=_skipped(Path(f"{path}.json")))
+
+    def clip_means(self, dataset: str, method: Method, metric: str) -> pd.Series:
+        """Mean of every clip over its frames, then seeds; indexed by clip, empty where there is no value."""
+        scores = self.scores(dataset, method)
+        if not scores.has(metric):
+            return pd.Series(dtype=float)
+        assert scores.table is not None
+        by_seed = scores.table.groupby(["sequence", "seed"])[metric].mean()
+        return by_seed.groupby("sequence").mean().dropna()
+
+    def value(self, dataset: str, method: Method, metric: str) -> float | None:
+        """The shown number, unrounded; None where there is no value."""
+        means = self.clip_means(dataset, method, metric)
+        return None if means.empty else float(means.mean())
+
+    def interval(self, dataset: str, method: Method, metric: str) -> Interval | None:
+        """The shown number's 95 % bootstrap interval; None where there is no value. Methods of one digest share it."""
+        key = (dataset, method.digest, metric)
+        if key not in self._intervals:
+            scores = self.scores(dataset, method)
+            usable = scores.table if scores.has(metric) else None
+            self._intervals[key] = None if usable is None else interval(usable, metric, resamples=RESAMPLES)
+        return self._intervals[key]
+
+    def counts(self, dataset: str, method: Method) -> tuple[int, int, int]:
+        """Numbers of frames (of one seed), clips and seeds behind a row; zeros where there is no table."""
+        table = self.scores(dataset, method).table
+        if table is None:
+            return (0, 0, 0)
+        frames = len(table[["sequence", "frame"]].drop_duplicates())
+        return (frames, table["sequence"].nunique(), table["seed"].nunique())
+
+    def focus(self, dataset: str) -> Focus:
+        """Which clips of ``dataset`` are in focus, by the PSNR of the study's bicubic method."""
+        bicubic = next((m for m in self.study.methods.values() if m.kind == "bicubic"), None)
+        if bicubic is None:
+            return Focus(None, {}, "the study has no bicubic method to tell which clips are in focus")
+        psnr = self.clip_means(dataset, bicubic, "psnr")
+        if psnr.empty:
+            reason = self.scores(dataset, bicubic).reason("psnr")
+            return Focus(None, {}, f"bicubic has no PSNR to tell which clips are in focus ({reason})")
+        values = {str(clip): float(value) for clip, value in psnr.items()}
+        return Focus([clip for clip, value in values.items() if value < IN_FOCUS_BELOW], values, "")
+
+    def missing(self) -> list[str]:
+        """Every gap of the study's scores as a sentence: absent tables, clips and seeds."""
+        found = []
+        for dataset in self.study.spec.datasets:
+            clips = self.expected_clips(dataset)
+            for method in self.study.methods.values():
+                if dataset in method.datasets:
+                    found += self._gaps(dataset, method, clips)
+        return found
+
+    def expected_clips(self, dataset: str) -> list[str]:
+        """The clips of a dataset by its manifest; empty if it was not made yet."""
+        manifest = read_json(self.paths.dataset(dataset) / "manifest.json")
+        sequences = manifest.get("sequences")
+        return sorted(sequences) if isinstance(sequences, dict) else []
+
+    def _gaps(self, dataset: str, method: Method, clips: list[str]) -> list[str]:
+        scores = self.scores(dataset, method)
+        where = f"{method.name} on {dataset}"
+        if scores.table is None:
+            return [f"{where}: {scores.problem}"]
+        lacking = sorted(set(clips) - set(scores.table["sequence"]))
+        seeds = sorted(set(method.seeds) - {int(s) for s in scores.table["seed"]})
+        gaps = [f"{where}: no scores of clip {', '.join(lacking)}"] if lacking else []
+        return gaps + ([f"{where}: no scores of seed {', '.join(map(str, seeds))}"] if seeds else [])
+
+
+@dataclass(frozen=True)
+class Focus:
+    """The clips in focus (None: cannot be told, and ``why``), with bicubic's PSNR by clip."""
+
+    clips: list[str] | None
+    bicubic_psnr: dict[str, float]
+    why: str
+
+    @property
+    def left_out(self) -> list[str]:
+        """The clips that are out of focus."""
+        return [] if self.clips is None else [clip for clip in self.bicubic_psnr if clip not in self.clips]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from ``path``; an empty one where the file is absent or damaged."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _skipped(sidecar: Path) -> dict[str, str]:
+    skipped = read_json(sidecar).get("skipped")
+    return {str(k): str(v) for k, v in skipped.items()} if isinstance(skipped, dict) else {}
+
+
+def format_value(metric: str, value: float | None, sign: bool = False) -> str:
+    """A number rounded as the registry says; an empty text for None or nan, ``inf`` where infinite."""
+    if value is None or math.isnan(value):
+        return ""
+    if math.isinf(value):
+        return ("+" if sign and value > 0 else "") + str(value)
+    decimals = METRICS[metric].decimals
+    rounded = round(value, decimals) + 0.0  # + 0.0 turns -0.0 into 0.0
+    return f"{rounded:{'+' if sign else ''}.{decimals}f}"

@@ -1,0 +1,88 @@
+"""How every figure looks: the Okabe-Ito palette, one colour and marker for a method everywhere, print sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # figures are written to files; no display is needed or wanted
+import matplotlib.pyplot as plt
+
+from stablevsr.study.resolve import Method, ResolvedStudy
+
+#: Okabe and Ito's palette without black (the ground truth's) and yellow (too faint on paper).
+VERMILLION, BLUE, GREEN, ORANGE, SKY, PURPLE = "#D55E00", "#0072B2", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
+GREY, BLACK = "#8A8A8A", "#000000"
+COLOURS = (BLUE, GREEN, ORANGE, PURPLE, SKY)
+SHAPES = (("o", "-"), ("s", "--"), ("^", ":"), ("v", "-."))
+SETTINGS = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+    "figure.constrained_layout.use": True,
+    "svg.hashsalt": "stablevsr",
+    "text.parse_math": False,  # labels come from people: a dollar sign is a dollar sign
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour, marker and line of one method."""
+
+    colour: str
+    marker: str
+    line: str
+
+
+def looks(study: ResolvedStudy) -> dict[str, Look]:
+    """The look of every method by digest, so that one method keeps it under all its names.
+
+    The study's own method is vermillion and bicubic grey; the others take colours in the order of the study file, and
+    a new marker and line when the colours begin again.
+    """
+    own = study.methods["stablevsr"].digest
+    found = {own: Look(VERMILLION, "D", "-")}
+    # Table 1 first: its rows meet in most figures and must differ in colour
+    for method in [*study.table1(), *study.methods.values()]:
+        if method.digest in found:
+            continue
+        if method.kind == "bicubic":
+            found[method.digest] = Look(GREY, "X", "-")
+            continue
+        place = sum(look.colour not in (VERMILLION, GREY) for look in found.values())
+        marker, line = SHAPES[place // len(COLOURS) % len(SHAPES)]
+        found[method.digest] = Look(COLOURS[place % len(COLOURS)], marker, line)
+    return found
+
+
+def distinct(methods: list[Method]) -> list[Method]:
+    """The methods without those that an earlier one already stands for (same digest)."""
+    found: dict[str, Method] = {}
+    for method in methods:
+        found.setdefault(method.digest, method)
+    return list(found.values())
+
+
+def save(figure: Any, folder: Path, name: str) -> list[Path]:
+    """Write ``name.png`` and ``name.pdf``, without dates, and close the figure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+        file = folder / f"{name}.{suffix}"
+        part = folder / f".{name}.part.{suffix}"
+        figure.savefig(part, metadata=metadata)
+        part.replace(file)
+        files.append(file)
+    plt.close(figure)
+    return files
