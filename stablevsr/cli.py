@@ -113,7 +113,7 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument("--shard", default="0/1", metavar="K/N", help="every N-th sequence from the K-th on")
     parser.add_argument("--cache", type=Path, help="folder for ground-truth flows and features shared by methods")
     parser.add_argument("--centre-only", action="store_true", help="only each sequence's centre frame (Vimeo-90K-T)")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("--batch", type=int, default=8, help="frames at a time (default: 8)")
     parser.set_defaults(run=_run_evaluate)
 
@@ -134,7 +134,7 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
         sequences = known[index::count]
     evaluate(
         arguments.gt, arguments.sr, metrics, arguments.out, weights=arguments.weights, sequences=sequences,
-        cache=arguments.cache, device=arguments.device, batch=arguments.batch, centre_only=arguments.centre_only,
+        cache=arguments.cache, device=device_of(arguments.device), batch=arguments.batch, centre_only=arguments.centre_only,
     )  # fmt: skip
 
 
@@ -237,7 +237,7 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     base.add_argument("--out", type=Path, required=True)
     base.add_argument("--state", type=Path, default=Path("work/base_state"), help="resume states")
     base.add_argument("--vae-steps", type=int, default=9000)
-    base.add_argument("--unet-steps", type=int, default=12000)
+    base.add_argument("--unet-steps", type=int, default=5500)
     base.set_defaults(run=_run_train_base)
 
 
@@ -287,7 +287,7 @@ def _add_infer(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _run_infer(arguments: argparse.Namespace) -> None:
     from stablevsr.study.paths import Paths
-    from stablevsr.study.resolve import load_study
+    from stablevsr.study.resolve import MODELS_OWN, load_study
 
     study = load_study(arguments.study)
     method = study.find(arguments.method)
@@ -296,7 +296,8 @@ def _run_infer(arguments: argparse.Namespace) -> None:
     set_threads()
     from stablevsr.inference import Shard, infer
 
-    tcm = paths.checkpoint(method.training.digest) if method.training else method.checkpoint
+    given = None if method.checkpoint == MODELS_OWN else method.checkpoint
+    tcm = paths.checkpoint(method.training.digest) if method.training else given
     infer(
         method,
         Shard(arguments.dataset, paths.dataset(arguments.dataset) / "lr", index, count),
@@ -311,7 +312,7 @@ def _run_infer(arguments: argparse.Namespace) -> None:
 
 
 def device_of(wanted: str) -> str:
-    """cpu or cuda for a study's ``device``."""
+    """cpu or cuda for ``auto``; anything else as it is."""
     if wanted != "auto":
         return wanted
     import torch

@@ -7,7 +7,6 @@ safetensors only. ``tiny`` names the model embedded in this package.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,18 +61,36 @@ def find_model(model: str | Path, revision: str | None = None) -> Path:
 
 
 def _from_hub(repository: str, revision: str | None) -> Path:
+    """A hub repository's folder in the cache; those of the registry at their pinned revision, checked file by file."""
+    from stablevsr.data import registry
+
+    for name, row in registry.load().items():
+        if revision is None and isinstance(row.lands, registry.Hub) and row.lands.repo == repository:
+            return _registered(name)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
     patterns = ["*.safetensors", "*.json", "*.txt"]
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, etag_timeout=10))
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise UserError(
             f"model {repository} is not in the local cache and cannot be fetched ({type(error).__name__}): connect to "
-            f"the network and run `stablevsr fetch stablevsr`, give a local folder with --model, or try --model tiny"
+            "the network, give a local folder, or take the embedded model, --model tiny"
         ) from error
+
+
+def _registered(name: str) -> Path:
+    from stablevsr.data import registry
+    from stablevsr.data.fetch import fetch
+
+    data = Path("data")
+    try:
+        if not registry.is_present(name, data):
+            fetch([name], data)
+    except UserError as error:
+        raise UserError(f"{error}; or take the embedded model, --model tiny") from error
+    return registry.local_path(name, data)
 
 
 def check_model(folder: Path, tcm: bool = True) -> None:

@@ -70,6 +70,8 @@ def fetch(
     with new_session() as session:
         for row in chosen:
             job = Job(row, rows, data_root, source, progress, patience or Patience(), session, Ledger(data_root))
+            if _is_dataset_there(job):  # before the lock: a shared, read-only data folder is fine
+                continue
             with _plain_sentences(job), exclusive(_lock_file(job), partial(_waiting, job)):
                 _fetch_row(job)
 
@@ -84,6 +86,13 @@ def listing(data_root: Path, table: Table | None = None) -> str:
         cells.append((row.name, size if row.size else f"~{size}", present, row.licence, row.purpose))
     widths = [max(len(line[column]) for line in cells) for column in range(4)]
     return "\n".join("  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[4]]) for line in cells)
+
+
+def _is_dataset_there(job: Job) -> bool:
+    there = isinstance(job.row.lands, Unpack | Pick) and is_present(job.row.name, job.data_root, job.table)
+    if there:
+        job.say(f"{job.row.name}: already in {job.path}")
+    return there
 
 
 def _waiting(job: Job) -> None:
@@ -122,8 +131,8 @@ def _fetch_row(job: Job) -> None:
             _fetch_weights(job)
         case Hub():
             hub_models.fetch_model(job)
-        case _ if is_present(job.row.name, job.data_root, job.table):
-            job.say(f"{job.row.name}: already in {job.path}")
+        case _ if _is_dataset_there(job):  # another process fetched it while this one waited
+            return
         case Unpack():
             _fetch_archive(job)
         case Pick():
@@ -167,26 +176,22 @@ def _accepted(job: Job, given: Path) -> str:
 
 def _fetch_archive(job: Job) -> None:
     """Download (or take) the zip, unpack it, count, record its hash, and remove the zip if it was downloaded."""
-    row = job.row
+    row, ours = job.row, job.source is None
     assert isinstance(row.lands, Unpack)
-    archive = job.data_root / row.lands.into / row.filename
-    if job.source is not None:
-        given = in_source(job, row)
-        sha256, again = _accepted(job, given), f"get {row.filename} again"
-    else:
-        given = archive
-        sha256, again = _downloaded_archive(job, archive), "it was removed, fetch again"
+    given = job.data_root / row.lands.into / row.filename if ours else in_source(job, row)
+    sha256 = _downloaded_archive(job, given) if ours else _accepted(job, given)
     try:
-        with zipfile.ZipFile(given) as opened:
-            _unpack(job, opened, members(opened, row.lands.keep, str(given)))
+        with zipfile.ZipFile(given) as archive:
+            _unpack(job, archive, members(archive, row.lands.keep, str(given)))
     except DAMAGE as error:
-        if given == archive:
+        if ours:
             given.unlink()
+        again = "it was removed, fetch again" if ours else f"get {row.filename} again"
         raise UserError(f"{given} is truncated or damaged ({error}): {again}") from error
     _require_layout(job, f"{given} does not hold what {row.name} should")
     job.ledger.record(row, row.filename, given, sha256)
-    if given == archive:
-        archive.unlink()
+    if ours:
+        given.unlink()
     job.say(f"{row.name}: in {job.path}")
 
 

@@ -43,7 +43,7 @@ def read_scores(path: Path) -> pd.DataFrame:
         if not set(NAMES) <= set(table.columns):
             raise UserError(f"{path} is no table of scores: its columns must begin with sequence,frame")
         for column in [c for c in table.columns if c not in NAMES]:
-            table[column] = pd.to_numeric(table[column].replace("", "nan"))
+            table[column] = pd.to_numeric(table[column].where(table[column] != ""))
     except (OSError, ValueError) as error:
         raise UserError(f"the scores {path} cannot be read ({error}): evaluate the method again") from error
     return table

@@ -85,7 +85,7 @@ class Reference(_File):
     guidance: Guidance = Guidance()
     sampling: Sampling = Sampling()
     training: Training = Training()
-    checkpoint: Path | None = None
+    checkpoint: Path | None = None  #: a TCM folder; `model` = the base model's own TCM; None = train one
 
 
 class Study(_File):
@@ -102,6 +102,7 @@ class Study(_File):
     method: Reference = Reference()
     methods: dict[str, Peer] = {}
     ablations: list[str] = []
+    retrain_guidance: bool = False  #: a variant's guidance also trains a TCM of its own (the paper's reading)
     table1: list[str] = []  #: methods of Table 1 beside the study's own and its peers
     claims: list[Claim] = []
     seeds: list[int] = [0]

@@ -19,6 +19,7 @@ from stablevsr.settings import Guidance, Sampling, Training
 from stablevsr.study.files import Ablation, Dataset, Peer, Study, Variant, load_yaml, parse
 
 REFERENCE = "stablevsr"  #: the name of the study's own method
+MODELS_OWN = Path("model")  #: as a checkpoint: the base model's own TCM
 
 
 @dataclass(frozen=True)
@@ -217,9 +218,13 @@ def _variant(
     sampling = parse(Sampling, merge(reference.sampling.model_dump(), variant.sampling), f"{at}, sampling")
     base = reference.training.model_dump()
     base["guidance"] = base["guidance"] or reference.guidance.model_dump()
+    retrain = spec.retrain_guidance and bool(variant.guidance)
+    if retrain:
+        base["guidance"] = guidance.model_dump()
     training = parse(Training, merge(base, variant.training), f"{at}, training")
     single = sampling.strategy == "single_frame"
-    checkpoint = None if single else variant.checkpoint or (None if variant.training else reference.checkpoint)
+    own = None if variant.training or retrain else reference.checkpoint
+    checkpoint = None if single else variant.checkpoint or own
     needs_training = not single and checkpoint is None
     return _digested(
         Method(

@@ -130,4 +130,4 @@ def base_settings(part: str, steps: int, seed: int) -> LoopSettings:
     )
     if part == "vae":
         return LoopSettings(batch=8, learning_rate=2e-3, weight_decay=1e-3, warmup_steps=200, ema=0.999, **shared)
-    return LoopSettings(batch=8, learning_rate=6e-4, weight_decay=1e-3, warmup_steps=300, ema=0.9995, **shared)
+    return LoopSettings(batch=6, learning_rate=6e-4, weight_decay=1e-3, warmup_steps=300, ema=0.9995, **shared)

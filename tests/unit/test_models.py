@@ -1,0 +1,94 @@
+"""Model folders: whole ones load, damaged ones are one sentence, full-size counts match the released weights."""
+
+import shutil
+
+import pytest
+import torch
+
+from stablevsr import StableVSRPipeline, tcm
+from stablevsr.errors import UserError
+
+
+def copy_of(vectors, tmp_path):
+    return shutil.copytree(vectors / "model_v", tmp_path / "model")
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "controlnet", "text_encoder", "tokenizer", "scheduler"])
+def test_a_missing_part_is_named(vectors, tmp_path, part):
+    model = copy_of(vectors, tmp_path)
+    shutil.rmtree(model / part)
+    with pytest.raises(UserError, match=f"lacks {part}/"):
+        StableVSRPipeline.from_pretrained(model)
+
+
+def test_pickled_weights_are_not_loaded(vectors, tmp_path):
+    model = copy_of(vectors, tmp_path)
+    (model / "unet" / "diffusion_pytorch_model.safetensors").rename(model / "unet" / "diffusion_pytorch_model.bin")
+    with pytest.raises(UserError, match="pickled"):
+        StableVSRPipeline.from_pretrained(model)
+
+
+def test_a_truncated_file_is_named(vectors, tmp_path):
+    model = copy_of(vectors, tmp_path)
+    file = model / "vae" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(UserError, match="vae cannot be loaded"):
+        StableVSRPipeline.from_pretrained(model)
+
+
+def test_an_unreachable_hub_offers_the_embedded_model(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    with pytest.raises(UserError, match="--model tiny"):
+        StableVSRPipeline.from_pretrained("nobody/no-such-model")
+
+
+def test_a_tcm_from_another_folder_replaces_the_models_own(vectors, tmp_path):
+    other = tcm.from_unet(StableVSRPipeline.from_pretrained(vectors / "model_v").components.unet)
+    other.save_pretrained(tmp_path / "tcm")
+    pipe = StableVSRPipeline.from_pretrained(vectors / "model_v", tcm=tmp_path / "tcm", device="cpu")
+    weight = pipe.components.tcm.controlnet_mid_block.weight
+    assert torch.count_nonzero(weight) == 0  # a fresh TCM; the vector model's own is random there
+
+
+def test_a_fresh_tcm_changes_nothing_and_is_loadable_by_diffusers(pipe_v, tmp_path):
+    from diffusers import ControlNetModel
+
+    module = tcm.from_unet(pipe_v.components.unet, conditioning_init=0.02)
+    module.save_pretrained(tmp_path)
+    again = ControlNetModel.from_pretrained(tmp_path)
+    sample, image = torch.randn(1, 7, 16, 16), torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        down, mid = tcm.residuals(again, sample, 10, pipe_v.components.prompt, image)
+    assert all(torch.count_nonzero(d) == 0 for d in down) and torch.count_nonzero(mid) == 0
+    assert torch.count_nonzero(again.controlnet_cond_embedding.conv_out.weight) > 0
+
+
+def test_parameter_groups_cover_the_tcm_once(pipe_v):
+    module = tcm.from_unet(pipe_v.components.unet)
+    copied, new = tcm.split_parameters(module)
+    assert sum(p.numel() for p in copied) + sum(p.numel() for p in new) == tcm.parameter_count(module)
+    assert not {id(p) for p in copied} & {id(p) for p in new}
+    source = dict(pipe_v.components.unet.named_parameters())
+    assert torch.equal(dict(module.named_parameters())["conv_in.weight"], source["conv_in.weight"])
+
+
+def test_full_size_parameter_counts():
+    """UNet 472.4 M, TCM 207.7 M, VAE 55.3 M, from the released configurations, without allocating them."""
+    from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+
+    blocks = dict(
+        block_out_channels=(256, 512, 512, 1024), cross_attention_dim=1024, attention_head_dim=8, in_channels=7,
+        only_cross_attention=(True, True, True, False), use_linear_projection=True,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    )  # fmt: skip
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(
+            out_channels=4, up_block_types=("CrossAttnUpBlock2D",) * 3 + ("UpBlock2D",), **blocks
+        )
+        module = ControlNetModel(conditioning_embedding_out_channels=(64, 128, 256), **blocks)
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512), latent_channels=4, layers_per_block=2,
+            down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+        )  # fmt: skip
+    counts = [round(tcm.parameter_count(m) / 1e6, 1) for m in (unet, module, vae)]
+    assert counts == [472.4, 207.7, 55.3]

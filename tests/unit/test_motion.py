@@ -1,0 +1,91 @@
+"""Warps by known flows, and flow estimators on images that moved by a known amount."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stablevsr.motion import DISFlow, RAFTFlow, _tiles, occlusion_mask, scale_flow, warp
+
+
+def constant_flow(x, y, height, width):
+    return torch.tensor([float(x), float(y)])[None, :, None, None].expand(1, 2, height, width).contiguous()
+
+
+@given(st.integers(8, 40), st.integers(8, 40), st.integers(-4, 4), st.integers(-4, 4))
+@settings(max_examples=40, deadline=None)
+def test_aligned_warp_by_whole_pixels_is_a_shift(height, width, dx, dy):
+    image = torch.rand(1, 3, height, width)
+    out = warp(image, constant_flow(dx, dy, height, width), "aligned")
+    expected = torch.zeros_like(image)
+    rows = [y for y in range(height) if 0 <= y + dy < height]
+    columns = [x for x in range(width) if 0 <= x + dx < width]
+    for y in rows:
+        for x in columns:
+            expected[..., y, x] = image[..., y + dy, x + dx]
+    inner = out[..., rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    torch.testing.assert_close(
+        inner, expected[..., rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], atol=1e-4, rtol=1e-4
+    )
+
+
+def test_published_grid_is_half_a_pixel_off_at_the_borders():
+    """Column x is read at x*W/(W-1) - 0.5, so a ramp comes back shifted by -0.5 left to +0.5 right."""
+    width, height = 33, 9
+    ramp = torch.arange(width, dtype=torch.float32).expand(1, 1, height, width).contiguous()
+    out = warp(ramp, torch.zeros(1, 2, height, width), "published")[0, 0, height // 2]
+    x = torch.arange(1, width - 1)
+    torch.testing.assert_close(out[1:-1], x * width / (width - 1) - 0.5, atol=1e-4, rtol=1e-5)
+
+
+def test_flow_scaled_down_shrinks_its_vectors():
+    small = scale_flow(constant_flow(8, -4, 32, 48), 1 / 4)
+    assert small.shape == (1, 2, 8, 12)
+    torch.testing.assert_close(small, constant_flow(2, -1, 8, 12))
+
+
+def shifted_pair(shift):
+    generator = torch.Generator().manual_seed(0)
+    wide = torch.nn.functional.interpolate(torch.rand(1, 3, 24, 30, generator=generator), scale_factor=6.0, mode="bicubic")
+    wide = wide.clamp(0, 1) * 2 - 1
+    return wide[..., 8:-8, 8 : 8 + 128], wide[..., 8:-8, 8 + shift : 8 + shift + 128]
+
+
+def test_dis_finds_a_shift_and_warping_by_it_restores_the_target():
+    target, source = shifted_pair(5)  # source(x) = target(x + 5), so target(x) = source(x - 5)
+    flow = DISFlow()(target, source)
+    middle = flow[..., 20:-20, 20:-20]
+    assert (middle[:, 0] + 5).abs().mean() < 0.3 and middle[:, 1].abs().mean() < 0.3
+    restored = warp(source, flow, "aligned")
+    assert (restored - target)[..., 20:-20, 20:-20].abs().mean() < 0.02
+
+
+def test_dis_takes_frames_below_its_pyramid():
+    assert DISFlow()(torch.zeros(2, 3, 12, 20), torch.zeros(2, 3, 12, 20)).shape == (2, 2, 12, 20)
+
+
+def test_occlusion_masks_what_leaves_the_frame_and_what_disagrees():
+    forward, backward = constant_flow(4, 0, 24, 24), constant_flow(-4, 0, 24, 24)
+    mask = occlusion_mask(forward, backward)
+    assert mask[..., :20].min() == 1 and mask[..., 20:].max() == 0
+    assert occlusion_mask(forward, constant_flow(4, 0, 24, 24)).max() == 0
+
+
+@pytest.mark.parametrize("size", [(100, 90), (720, 1280), (1500, 2600)])
+def test_tiles_cover_every_pixel_and_stay_within_bounds(size):
+    total = torch.zeros(size)
+    for rows, columns, ramp in _tiles(*size, (720, 1280), 64, torch.device("cpu")):
+        assert rows.stop - rows.start <= 720 and columns.stop - columns.start <= 1280
+        total[rows, columns] += ramp[0, 0]
+    assert total.min() > 0.99 and total.max() < 1.01 + 1e-6
+
+
+def test_raft_pads_small_and_uneven_frames_and_loads_without_the_network(tmp_path):
+    torch.manual_seed(0)
+    first = RAFTFlow(None)
+    torch.save(first.model.state_dict(), tmp_path / "raft.pth")
+    again = RAFTFlow(tmp_path / "raft.pth")
+    target, source = torch.rand(1, 3, 50, 133) * 2 - 1, torch.rand(1, 3, 50, 133) * 2 - 1
+    flow = again(target, source)
+    assert flow.shape == (1, 2, 50, 133) and torch.isfinite(flow).all()
+    assert torch.equal(flow, first(target, source))

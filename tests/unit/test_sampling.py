@@ -1,0 +1,210 @@
+"""The sampler against the published code's outputs, and each setting against what it claims to do."""
+
+import numpy as np
+import pytest
+import torch
+
+from stablevsr.errors import UserError
+from stablevsr.guidance import Flows, guidance_image
+from stablevsr.sampling import Noise, visiting_order
+from stablevsr.settings import Guidance, Sampling
+from tests.flow import vector_flow
+
+PUBLISHED = 2e-6  # what a plain float32 loop reaches
+
+
+def run(pipe, lr, seed=3, steps=3, **settings):
+    settings.setdefault("flow_estimator", vector_flow)
+    return pipe(lr, num_inference_steps=steps, generator=torch.Generator().manual_seed(seed), **settings).frames
+
+
+@pytest.fixture(scope="module")
+def clip(vectors):
+    return np.load(vectors / "sampling_v" / "case.npz")["lr"]
+
+
+@pytest.mark.parametrize("case,model", [("sampling_v", "pipe_v"), ("sampling_v_odd", "pipe_v"), ("sampling_eps", "pipe_eps")])
+def test_equals_the_published_sampler(case, model, vectors, request):
+    stored = np.load(vectors / case / "case.npz")
+    out = run(request.getfixturevalue(model), stored["lr"], int(stored["seed"]), int(stored["steps"]))
+    assert out.shape == stored["sr"].shape and out.dtype == np.float32
+    assert np.abs(out - stored["sr"]).max() < PUBLISHED
+
+
+def test_sequences_side_by_side_equal_each_alone(pipe_v, clip):
+    other = clip[::-1].copy()
+    lr = torch.stack([torch.from_numpy(c).permute(0, 3, 1, 2).float() / 127.5 - 1 for c in (clip, other)])
+    generators = [torch.Generator().manual_seed(s) for s in (1, 2)]
+    for strategy in ("bidirectional", "auto_regressive", "single_frame"):
+        sampling = Sampling(strategy=strategy, steps=2)
+        both = pipe_v.sample(lr, [g.clone_state() for g in generators], sampling, Guidance(), vector_flow)
+        for i in range(2):
+            alone = pipe_v.sample(lr[i : i + 1], [generators[i].clone_state()], sampling, Guidance(), vector_flow)
+            torch.testing.assert_close(both[i], alone[0], atol=1e-5, rtol=1e-5)
+
+
+def test_visiting_order_turns_after_every_step():
+    assert visiting_order("bidirectional", 0, 3) == [0, 1, 2]
+    assert visiting_order("bidirectional", 1, 3) == [2, 1, 0]
+    assert visiting_order("unidirectional", 1, 3) == [0, 1, 2]
+
+
+def test_noise_is_drawn_in_visiting_order():
+    noise = Noise(torch.Generator().manual_seed(0), (1, 2, 2), frames=3, strategy="bidirectional")
+    plain = torch.Generator().manual_seed(0)
+    draw = lambda: torch.randn(1, 1, 2, 2, generator=plain)[0]  # noqa: E731
+    assert torch.equal(noise.initial(), torch.stack([draw() for _ in range(3)]))
+    assert torch.equal(noise.step(0), torch.stack([draw() for _ in range(3)]))
+    assert torch.equal(noise.step(1), torch.stack([draw() for _ in range(3)]).flip(0))
+
+
+def test_auto_regressive_and_unidirectional_use_the_same_draws():
+    kept = Noise(torch.Generator().manual_seed(5), (4, 3, 3), frames=2, strategy="auto_regressive")
+    live = Noise(torch.Generator().manual_seed(5), (4, 3, 3), frames=2, strategy="unidirectional")
+    assert torch.equal(kept.initial(), live.initial())
+    kept.record(steps=3)
+    for step in range(3):
+        drawn = live.step(step)
+        for frame in (1, 0):  # any order
+            assert torch.equal(kept.replay(step, frame)[0], drawn[frame])
+
+
+def test_every_strategy_starts_from_the_same_noise(pipe_v, clip):
+    """One frame has no neighbour, so all strategies must give the same image from the same seed."""
+    images = [run(pipe_v, clip[:1], strategy=s) for s in
+              ("single_frame", "auto_regressive", "unidirectional", "bidirectional")]  # fmt: skip
+    for image in images[1:]:
+        np.testing.assert_allclose(image, images[0], atol=1e-6)
+
+
+def test_unidirectional_passes_detail_forward_only(pipe_v, clip):
+    changed = clip.copy()
+    changed[-1] = 255 - changed[-1]
+    before, after = (run(pipe_v, c, strategy="unidirectional") for c in (clip, changed))
+    np.testing.assert_allclose(before[:-1], after[:-1], atol=1e-6)
+    before, after = (run(pipe_v, c, strategy="bidirectional") for c in (clip, changed))
+    assert np.abs(before[0] - after[0]).max() > 1e-4  # the last frame reaches the first one, backwards in time
+
+
+def test_auto_regressive_guides_by_the_finished_neighbour(pipe_v, clip):
+    auto = run(pipe_v, clip, strategy="auto_regressive")
+    uni = run(pipe_v, clip, strategy="unidirectional")
+    single = run(pipe_v, clip, strategy="single_frame")
+    np.testing.assert_allclose(auto[0], uni[0], atol=1e-6)
+    np.testing.assert_allclose(auto[0], single[0], atol=1e-6)
+    assert np.abs(auto[1] - uni[1]).max() > 1e-4
+    # The last step's x̂0 of frame 0 is close to its finished latent, so with one step both strategies nearly agree.
+    one_auto, one_uni = (run(pipe_v, clip, steps=1, strategy=s) for s in ("auto_regressive", "unidirectional"))
+    assert np.abs(one_auto - one_uni).max() < np.abs(auto - uni).max()
+
+
+@pytest.mark.parametrize("setting", [
+    {"source": "xt"}, {"source": "none"}, {"motion_compensation": "latent"}, {"motion_compensation": "none"},
+    {"warp": "aligned"}, {"scheduler": "ddim"}, {"scheduler": "dpmsolver++"}, {"scheduler": "unipc"},
+])  # fmt: skip
+def test_each_setting_changes_the_frames(pipe_v, clip, setting):
+    assert np.abs(run(pipe_v, clip) - run(pipe_v, clip, **setting)).max() > 1e-4
+
+
+def test_a_blank_image_ignores_the_neighbour_and_the_flow(pipe_v, clip):
+    def forbidden(target, source):
+        raise AssertionError("a blank guidance image needs no flow")
+
+    changed = clip.copy()
+    changed[0] = 255 - changed[0]
+    before, after = (run(pipe_v, c, source="none", flow_estimator=forbidden) for c in (clip, changed))
+    np.testing.assert_allclose(before[1:], after[1:], atol=1e-6)
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "dpmsolver++", "unipc"])
+def test_deterministic_solvers_equal_diffusers_own_loop(pipe_v, clip, scheduler):
+    """One frame, no TCM: diffusers' scheduler in a plain loop is the outside truth for the solvers."""
+    from stablevsr.diffusion import _build
+
+    model = pipe_v.components
+    reference = _build(model.scheduler, scheduler)
+    reference.set_timesteps(4)
+    lr = torch.from_numpy(clip[:1]).permute(0, 3, 1, 2).float() / 127.5 - 1
+    latent = torch.randn(1, 4, *lr.shape[-2:], generator=torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        for t in reference.timesteps:
+            out = model.unet(torch.cat([latent, lr], 1), t, encoder_hidden_states=model.prompt).sample
+            latent = reference.step(out, t, latent).prev_sample
+    ours = pipe_v.sample(
+        lr[None], [torch.Generator().manual_seed(7)], Sampling(strategy="single_frame", scheduler=scheduler, steps=4),
+        Guidance(),
+    )  # fmt: skip
+    torch.testing.assert_close(ours[0], latent, atol=2e-5, rtol=1e-4)
+
+
+def test_lower_precision_stays_close_and_is_not_float32(vectors, clip):
+    from stablevsr import StableVSRPipeline
+
+    half = StableVSRPipeline.from_pretrained(vectors / "model_v", device="cpu", precision="bf16")
+    full = StableVSRPipeline.from_pretrained(vectors / "model_v", device="cpu")
+    difference = np.abs(run(half, clip) - run(full, clip))
+    assert 0 < difference.mean() < 0.02
+
+
+def test_flow_is_estimated_once_a_pair_on_the_enlarged_frames():
+    calls = []
+
+    def estimator(target, source):
+        calls.append(target.shape)
+        return torch.zeros(len(target), 2, *target.shape[-2:])
+
+    flows = Flows(torch.zeros(2, 3, 3, 8, 9), estimator)
+    flows.between(1, 0), flows.between(1, 0), flows.between(0, 1)
+    assert calls == [torch.Size([2, 3, 32, 36])] * 2
+
+
+def test_a_flow_of_the_wrong_shape_is_refused():
+    flows = Flows(torch.zeros(1, 2, 3, 8, 8), lambda t, s: torch.zeros(1, 2, 8, 8))
+    with pytest.raises(ValueError, match="flow estimator"):
+        flows.between(1, 0)
+
+
+def test_guidance_warps_before_or_after_decoding():
+    order = []
+
+    def decode(latents):
+        order.append(latents.clone())
+        return torch.nn.functional.interpolate(latents[:, :3], scale_factor=4.0, mode="nearest")
+
+    latents = torch.rand(1, 4, 8, 8)
+    flow = torch.full((1, 2, 32, 32), 8.0)  # two latent pixels
+    settings = dict(warp="aligned")
+    pixel = guidance_image(latents, flow, decode, Guidance(motion_compensation="pixel", **settings))
+    latent = guidance_image(latents, flow, decode, Guidance(motion_compensation="latent", **settings))
+    none = guidance_image(latents, flow, decode, Guidance(motion_compensation="none", **settings))
+    assert torch.equal(order[0], latents) and torch.equal(order[2], latents)
+    torch.testing.assert_close(order[1][..., :6, :6], latents[..., 2:, 2:])
+    torch.testing.assert_close(pixel[..., :24, :24], none[..., 8:, 8:], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(latent[..., :24, :24], none[..., 8:, 8:], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("frames,sentence", [
+    ([], "no frames"),
+    (np.zeros((2, 4, 4, 3), np.uint8), "too small"),
+    (np.zeros((2, 16, 16, 3), np.float32), "8-bit RGB"),
+    ([np.zeros((16, 16, 3), np.uint8), np.zeros((16, 20, 3), np.uint8)], "differ in size"),
+])  # fmt: skip
+def test_bad_frames_are_one_sentence(pipe_v, frames, sentence):
+    with pytest.raises(UserError, match=sentence):
+        pipe_v(frames, num_inference_steps=1)
+
+
+def test_output_types_agree(pipe_v, clip):
+    array = run(pipe_v, clip[:1], strategy="single_frame")
+    tensor = run(pipe_v, clip[:1], strategy="single_frame", output_type="pt")
+    picture = run(pipe_v, clip[:1], strategy="single_frame", output_type="pil")[0]
+    assert torch.equal(tensor.permute(0, 2, 3, 1), torch.from_numpy(array))
+    assert np.abs(np.asarray(picture) / 255 - array[0]).max() <= 0.5 / 255 + 1e-6
+
+
+def test_a_gpu_generator_is_refused_as_noise_would_depend_on_the_card(pipe_v, clip):
+    class OnAnotherDevice:
+        device = torch.device("meta")
+
+    with pytest.raises(UserError, match="on the CPU"):
+        pipe_v(clip, num_inference_steps=1, generator=OnAnotherDevice(), flow_estimator=vector_flow)

@@ -1,0 +1,150 @@
+"""Studies and ablations: what is refused and how it is said, what is shared, what a label may not change."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stablevsr.errors import UserError
+from stablevsr.study.paths import Paths, pool_file
+from stablevsr.study.resolve import digest, load_study, merge
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def root(tmp_path):
+    shutil.copytree(REPOSITORY / "workflow" / "studies", tmp_path / "workflow" / "studies")
+    shutil.copytree(REPOSITORY / "ablations", tmp_path / "ablations")
+    return tmp_path
+
+
+def edit(path, change):
+    content = yaml.safe_load(path.read_text())
+    change(content)
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+@pytest.mark.parametrize("name", ["mini", "smoke", "paper"])
+def test_the_repositorys_studies_resolve(name):
+    assert load_study(name, REPOSITORY).methods
+
+
+def test_the_reference_is_shared_by_every_ablation_that_contains_it():
+    study = load_study("mini", REPOSITORY)
+    same = {study.methods[n].digest for n in
+            ("stablevsr", "sampling.bidirectional", "guidance.proposed", "tcm_training.bidirectional")}  # fmt: skip
+    assert len(same) == 1
+    assert len(study.trainings()) == 3
+    assert study.seeds(same.pop()) == (0, 1, 2)
+
+
+def test_variants_differ_where_they_should():
+    study = load_study("mini", REPOSITORY)
+    digests = {m.digest for m in study.methods.values()}
+    assert len(digests) == len(study.methods) - 3  # three names for the reference beside its own
+    assert study.methods["sampling.single_frame"].training is None
+    pools = {pool_file(run, Path("p")) for run in study.trainings().values()}
+    assert len(pools) == 2  # unidirectional and bidirectional share their frozen samples
+
+
+def test_the_paper_retrains_for_each_guidance_row():
+    study = load_study("paper", REPOSITORY)
+    assert study.methods["stablevsr"].training is None
+    trained = {study.methods[f"guidance.{v}"].training.digest for v in
+               ("no_guidance", "noisy_latent", "latent_compensation", "no_compensation")}  # fmt: skip
+    assert len(trained) == 4
+
+
+def test_a_label_changes_no_digest(root):
+    before = load_study("mini", root)
+    edit(root / "ablations/sampling.yaml", lambda c: c["variants"]["bidirectional"].update(label="Both ways"))
+    edit(root / "workflow/studies/mini.yaml", lambda c: c["datasets"]["reds4"].update(title="Other words", shards=2))
+    after = load_study("mini", root)
+    assert {n: m.digest for n, m in before.methods.items()} == {n: m.digest for n, m in after.methods.items()}
+    assert Paths(before).dataset("reds4") == Paths(after).dataset("reds4")
+
+
+def test_a_training_setting_changes_its_branch_only(root):
+    before = load_study("mini", root)
+    edit(root / "ablations/tcm_training.yaml",
+         lambda c: c["variants"]["unidirectional"]["training"].update(steps=77))  # fmt: skip
+    after = load_study("mini", root)
+    changed = {n for n in before.methods if before.methods[n].digest != after.methods[n].digest}
+    assert changed == {"tcm_training.unidirectional"}
+
+
+def test_a_copied_ablation_adds_only_its_own_method(root):
+    before = load_study("mini", root)
+    shutil.copy(root / "ablations/sampling.yaml", root / "ablations/copy.yaml")
+    edit(root / "ablations/copy.yaml", lambda c: c["variants"]["bidirectional"].update(sampling={"steps": 5}))
+    after = load_study("mini", root)
+    new = {m.digest for m in after.methods.values()} - {m.digest for m in before.methods.values()}
+    assert new == {after.methods["copy.bidirectional"].digest}
+
+
+def bad_key(c):
+    c["variants"]["bidirectional"]["guidence"] = {}
+
+
+def bad_nested_key(c):
+    c["variants"]["bidirectional"]["guidance"] = {"sourse": "xt"}
+
+
+def bad_value(c):
+    c["variants"]["bidirectional"]["sampling"] = {"strategy": "bidirectonal"}
+
+
+def bad_claim(c):
+    c["claims"][0]["better"] = "bidirectonal"
+
+
+def bad_metric(c):
+    c["claims"][0]["metric"] = "tof_diss"
+
+
+@pytest.mark.parametrize("change,words", [
+    (bad_key, ["sampling.yaml", "variants.bidirectional.guidence", "guidance"]),
+    (bad_nested_key, ["sampling.yaml", "bidirectional", "sourse", "source"]),
+    (bad_value, ["sampling.yaml", "strategy", "'bidirectional'"]),
+    (bad_claim, ["bidirectonal", "bidirectional"]),
+    (bad_metric, ["tof_diss", "tof_dis"]),
+])  # fmt: skip
+def test_a_misspelling_names_the_place_and_the_near_miss(root, change, words):
+    edit(root / "ablations/sampling.yaml", change)
+    with pytest.raises(UserError) as error:
+        load_study("mini", root)
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_an_unknown_study_and_ablation_suggest_the_near_miss(root):
+    with pytest.raises(UserError, match="did you mean 'mini'"):
+        load_study("mini1", root)
+    edit(root / "workflow/studies/mini.yaml", lambda c: c.update(ablations=["samplin"]))
+    with pytest.raises(UserError, match="did you mean 'sampling'"):
+        load_study("mini", root)
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers(root):
+    edit(root / "workflow/studies/mini.yaml", lambda c: c["method"]["training"].update(learning_rate="5e-5"))
+    run = next(iter(load_study("mini", root).trainings().values()))
+    assert run.settings.learning_rate == 5e-5
+
+
+nested = st.recursive(
+    st.integers() | st.text(max_size=3),
+    lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from("abc"), nested, max_size=3), st.dictionaries(st.sampled_from("abc"), nested))
+def test_merging_keeps_the_change_and_is_idempotent(base, change):
+    merged = merge(base, change)
+    assert merge(merged, change) == merged
+    assert merge(base, {}) == base
+    assert set(merged) == set(base) | set(change)
+    assert digest(merged) == digest(dict(reversed(merged.items())))

@@ -1,0 +1,249 @@
+"""The TCM's training step against the published one, and the loop's promises: resume, accumulation, frozen parts."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+
+from stablevsr import models, tcm
+from stablevsr.data.frames import write_frame
+from stablevsr.data.degradation import degrade
+from stablevsr.data.layouts import Sequence
+from stablevsr.errors import UserError
+from stablevsr.settings import Guidance, Training
+from stablevsr.training.loop import Job, LoopSettings, rate_factor, train
+from stablevsr.training.samples import StepSampler, WindowDataset, step_generator
+from stablevsr.training.tcm import NEXT, PAST, TCMJob
+
+
+def job_for(vectors, model="model_v", guidance=None, flow=None, **settings):
+    components = models.load_components(vectors / model, device="cpu")
+    module = components.tcm.requires_grad_(True)
+    return TCMJob(module, components, Training(**settings), guidance or Guidance(), flow, data=None)
+
+
+@pytest.fixture(scope="module")
+def published(vectors):
+    return {key: torch.from_numpy(np.asarray(value)) for key, value in np.load(vectors / "training_v/train.npz").items()}
+
+
+def frozen(job, published, **changed):
+    drawn = {key: published[key] for key in ("neighbour", "timesteps", "noise", "noise_neighbour")} | changed
+    return job.freeze({"gt": published["gt"], "lq": published["lq"]}, drawn)
+
+
+def test_one_step_equals_the_published_one(vectors, published):
+    job = job_for(vectors, flow=lambda t, s: published["flow"].permute(0, 3, 1, 2))
+    sample = frozen(job, published)
+    torch.testing.assert_close(sample["latents"], published["latents"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(sample["guidance"], published["guidance"], rtol=1e-4, atol=1e-4)
+    loss = job.guided_loss(sample)
+    loss.backward()
+    norm = torch.sqrt(sum(p.grad.double().square().sum() for p in job.model.parameters() if p.grad is not None))
+    assert float(loss) == pytest.approx(float(published["loss"]), rel=1e-4)
+    assert float(norm) == pytest.approx(float(published["grad_norm"]), rel=1e-4)
+
+
+def test_epsilon_models_get_the_right_clean_latent(vectors):
+    """The published script applies the v formula to every model; an epsilon model must return to its clean latent."""
+    job = job_for(vectors, "model_eps")
+    clean, noise = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
+    t = torch.tensor([100, 700])
+    noisy = job.scheduler.add_noise(clean, noise, t)
+    job._unet = lambda *_: noise  # a perfect prediction
+    torch.testing.assert_close(job.clean(noisy, None, t), clean, atol=1e-4, rtol=1e-4)
+
+
+def test_variants_change_the_guidance_image_and_nothing_else(vectors, published):
+    flow = lambda t, s: published["flow"].permute(0, 3, 1, 2)  # noqa: E731
+    base = frozen(job_for(vectors, flow=flow), published)
+    for guidance in (Guidance(source="xt"), Guidance(source="none"), Guidance(motion_compensation="latent"),
+                     Guidance(motion_compensation="none"), Guidance(warp="aligned")):  # fmt: skip
+        sample = frozen(job_for(vectors, guidance=guidance, flow=flow), published)
+        assert not torch.allclose(sample["guidance"], base["guidance"], atol=1e-3)
+        for key in ("latents", "noise", "timesteps", "lq"):
+            assert torch.equal(sample[key], base[key])
+    assert torch.count_nonzero(frozen(job_for(vectors, guidance=Guidance(source="none")), published)["guidance"]) == 0
+
+
+def test_unidirectional_training_sees_the_past_only(vectors):
+    past = job_for(vectors, neighbour="past").draw(64, 4, torch.Generator().manual_seed(0))["neighbour"]
+    both = job_for(vectors).draw(64, 4, torch.Generator().manual_seed(0))["neighbour"]
+    assert set(past.tolist()) == {PAST} and set(both.tolist()) == {PAST, NEXT}
+
+
+def test_learning_rates_by_group_and_frozen_parts(vectors, published):
+    job = job_for(vectors, flow=lambda t, s: published["flow"].permute(0, 3, 1, 2))
+    rates = {g["lr"] for g in job.parameter_groups(LoopSettings(learning_rate=1e-4, learning_rate_new=1e-3))}
+    assert rates == {1e-4, 1e-3}
+    before = {k: v.clone() for k, v in job.frozen.unet.state_dict().items()}
+    job.guided_loss(frozen(job, published)).backward()
+    assert all(torch.equal(v, before[k]) for k, v in job.frozen.unet.state_dict().items())
+    assert all(p.grad is None for p in (*job.frozen.unet.parameters(), *job.frozen.vae.parameters()))
+
+
+class Line(Job):
+    """Fit y = w x + b to random points: the smallest job with data, noise and state."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        self.model = torch.nn.Linear(3, 1)
+        self.data = [{"x": torch.randn(3, generator=step_generator(9, i))} for i in range(200)]
+
+    def loss(self, batch, generator):
+        noise = torch.randn(batch["x"].shape, generator=generator)
+        return (self.model(batch["x"] + 0.1 * noise) - batch["x"].sum(1, keepdim=True)).square().mean()
+
+    def save(self, folder):
+        torch.save(self.model.state_dict(), folder / "w.pt")
+
+
+def settings(**changed):
+    return LoopSettings(**({"steps": 20, "batch": 8, "learning_rate": 0.05, "warmup_steps": 3, "workers": 0,
+                            "save_every": 5, "log_every": 5, "ema": 0.9} | changed))  # fmt: skip
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
+    whole, first, second = Line(), Line(), Line()
+    history = train(whole, settings(), tmp_path / "whole", {})
+    with pytest.raises(KeyboardInterrupt):
+        count = iter(range(100))
+
+        def interrupted(batch, generator, loss=first.loss):
+            if next(count) == 12:  # between two saved states
+                raise KeyboardInterrupt
+            return loss(batch, generator)
+
+        first.loss = interrupted
+        train(first, settings(), tmp_path / "cut", {})
+    assert train(second, settings(), tmp_path / "cut", {}) == history
+    for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_state_of_other_settings_is_refused_with_the_difference(tmp_path):
+    train(Line(), settings(steps=5), tmp_path, {"crop": 64})
+    with pytest.raises(UserError, match="crop=64, this run has 32"):
+        train(Line(), settings(steps=5), tmp_path, {"crop": 32})
+
+
+def test_accumulation_equals_the_whole_batch(tmp_path):
+    class Plain(Line):
+        def loss(self, batch, generator):
+            return (self.model(batch["x"]) - batch["x"].sum(1, keepdim=True)).square().mean()
+
+    whole, parts = Plain(), Plain()
+    train(whole, settings(), tmp_path / "a", {})
+    train(parts, settings(micro_batch=3), tmp_path / "b", {})  # 3 + 3 + 2
+    for a, b in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_loss_that_is_no_number_stops_with_step_and_samples(tmp_path):
+    job = Line()
+    job.loss = lambda batch, generator: job.model(batch["x"]).mean() * float("nan")
+    with pytest.raises(UserError, match=r"nan at step 1 \(samples 0 to 7"):
+        train(job, settings(), tmp_path, {})
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
+    """kill -9 in the middle, then the same command: the saved states must be whole and lead to the same end."""
+    script = textwrap.dedent(
+        """
+        import sys, time, torch
+        from pathlib import Path
+        from tests.unit.test_training import Line, settings
+        from stablevsr.training.loop import train
+        job, slow = Line(), sys.argv[2] == "slow"
+        plain = job.loss
+        def loss(batch, generator):
+            time.sleep(0.2 if slow else 0)
+            return plain(batch, generator)
+        job.loss = loss
+        train(job, settings(save_every=2, steps=30), Path(sys.argv[1]), {})
+        torch.save(job.model.state_dict(), sys.argv[1] + ".pt")
+        """
+    )
+
+    def command(state, pace):
+        return [sys.executable, "-c", script, str(tmp_path / state), pace]
+
+    subprocess.run(command("whole", "fast"), check=True, capture_output=True)
+    process = subprocess.Popen(command("cut", "slow"), stderr=subprocess.DEVNULL)
+    while not (tmp_path / "cut" / "state.pt").exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    subprocess.run(command("cut", "fast"), check=True, capture_output=True)
+    whole, cut = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("whole", "cut"))
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+
+
+def test_processes_share_every_global_batch_without_overlap():
+    shares = [list(StepSampler(2, 4, batch=8, rank=r, world=2)) for r in range(2)]
+    assert shares[0] == [16, 17, 18, 19, 24, 25, 26, 27] and shares[1] == [20, 21, 22, 23, 28, 29, 30, 31]
+
+
+def test_learning_rate_schedules():
+    constant = LoopSettings(warmup_steps=10)
+    assert rate_factor(constant, 0) == pytest.approx(0.1) and rate_factor(constant, 9999) == 1
+    cycle = LoopSettings(warmup_steps=0, schedule="one_cycle", steps=100)
+    assert rate_factor(cycle, 0) == 1 and rate_factor(cycle, 99) < 0.01
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """A ramp that tells every pixel's place: red = column, green = row, blue = frame."""
+    root = tmp_path_factory.mktemp("ramp")
+    gt, lr = [], []
+    y, x = np.mgrid[:64, :96].astype(np.uint8)
+    for t in range(5):
+        frame = np.stack([x * 2, y * 2, np.full_like(x, 10 * t)], axis=-1)
+        for folder, picture, files in (("gt", frame, gt), ("lr", degrade(frame), lr)):
+            files.append(root / folder / f"{t:08d}.png")
+            write_frame(files[-1], picture)
+    return [Sequence("000", tuple(gt), tuple(lr))]
+
+
+def test_windows_are_consecutive_aligned_and_repeatable(clips):
+    data = WindowDataset(clips, frames=3, crop=32, seed=1)
+    flips = set()
+    for index in range(20):
+        item = data[index]
+        assert item["gt"].shape == (3, 3, 32, 32) and item["lq"].shape == (3, 3, 8, 8)
+        steps = item["gt"][1:, 2, 0, 0] - item["gt"][:-1, 2, 0, 0]
+        torch.testing.assert_close(steps, torch.full((2,), 10 / 255))
+        small = torch.nn.functional.avg_pool2d(item["gt"][:, :2], 4)
+        torch.testing.assert_close(small[..., 2:-2, 2:-2], item["lq"][:, :2, 2:-2, 2:-2], atol=0.01, rtol=0)
+        flips.add(bool(item["gt"][0, 0, 0, 0] > item["gt"][0, 0, 0, -1]))
+        assert torch.equal(item["gt"], data[index]["gt"])
+    assert flips == {True, False}
+
+
+def test_a_damaged_frame_is_named(clips, tmp_path):
+    broken = tmp_path / "00000000.png"
+    broken.write_bytes(clips[0].gt[0].read_bytes()[:100])
+    clip = Sequence("000", (broken, *clips[0].gt[1:3]), clips[0].lr[:3])
+    with pytest.raises(UserError, match="00000000.png cannot be read"):
+        WindowDataset([clip], frames=3, crop=32, seed=1)[0]
+
+
+def test_new_tcm_trains_from_no_change(vectors, published):
+    """A fresh TCM starts with the loss of the frozen UNet and lowers it within a few steps on one batch."""
+    job = job_for(vectors, flow=lambda t, s: published["flow"].permute(0, 3, 1, 2))
+    torch.manual_seed(0)
+    job.model = tcm.from_unet(job.frozen.unet, conditioning_init=0.02)
+    sample = frozen(job, published)
+    start = job.guided_loss(sample)
+    torch.testing.assert_close(start, job.guided_loss(sample, with_tcm=False))
+    optimizer = torch.optim.Adam(job.model.parameters(), 2e-3)
+    for _ in range(8):
+        optimizer.zero_grad()
+        loss = job.guided_loss(sample)
+        loss.backward()
+        optimizer.step()
+    assert float(loss) < 0.95 * float(start)

@@ -1,0 +1,157 @@
+"""The smoke study from nothing to its page, and what may and may not run again afterwards.
+
+It takes the mini study's path (real clips, training, inference, metrics, report) on two clips with a few steps.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+pytestmark = pytest.mark.workflow
+REPOSITORY = Path(__file__).parents[2]
+PARTS = ("Snakefile", "workflow", "ablations", "profiles")
+
+
+def checkout(folder):
+    """A copy of what Snakemake reads; the package itself is the installed one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in PARTS:
+        source = REPOSITORY / part
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
+    return folder
+
+
+def environment():
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def snakemake(folder, *arguments, study="smoke", check=True):
+    command = ["snakemake", "--cores", "2", "--resources", "gpu=1", *arguments, "--config", f"study={study}"]
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
+    if check and done.returncode:
+        raise AssertionError((done.stdout + done.stderr)[-5000:])
+    return done
+
+
+def planned(folder, **options):
+    """Rule name -> number of jobs that a dry run would start."""
+    out = snakemake(folder, "-n", "-q", "progress", **options).stdout
+    return {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", out, re.M) if name != "total"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = checkout(tmp_path_factory.mktemp("study"))
+    snakemake(folder)
+    return folder
+
+
+def tables(folder):
+    return {p.name: p.read_bytes() for p in sorted((folder / "results/smoke/tables").glob("*.csv"))}
+
+
+def test_everything_is_rendered(finished):
+    results = finished / "results/smoke"
+    for name in ("table1", "sampling", "guidance"):
+        for kind in ("csv", "md", "tex"):
+            assert (results / "tables" / f"{name}.{kind}").stat().st_size > 100
+    assert list((results / "figures").glob("*.png"))
+    assert "<html" in (results / "report.html").read_text()[:200]
+    assert json.loads((results / "provenance.json").read_text())
+
+
+def test_scores_have_a_row_a_frame_and_empty_cells_where_undefined(finished):
+    table = pd.read_csv(finished / "results/smoke/metrics/reds4/stablevsr.csv", dtype={"sequence": str, "frame": str})
+    assert list(table.columns[:3]) == ["sequence", "frame", "seed"]
+    assert len(table) == 2 * 4 * 2  # clips x frames x seeds
+    first = table["frame"] == "00000000"
+    assert table.loc[first, "tof_dis"].isna().all() and table.loc[~first, "tof_dis"].notna().all()
+    assert table["psnr"].between(5, 60).all()
+
+
+def test_the_three_strategies_made_different_frames(finished):
+    scores = finished / "results/smoke/metrics/reds4"
+    means = {n: pd.read_csv(scores / f"sampling.{n}.csv")["psnr"].mean() for n in
+             ("single_frame", "auto_regressive", "unidirectional", "bidirectional")}  # fmt: skip
+    assert len(set(means.values())) == 4
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    assert "Nothing to be done" in snakemake(finished).stderr
+
+
+def test_a_changed_label_renders_again_and_recomputes_nothing(finished):
+    file = finished / "ablations/sampling.yaml"
+    before = file.read_text()
+    file.write_text(before.replace("label: Auto-regressive", "label: One after another"))
+    try:
+        assert set(planned(finished)) <= {"tables", "figures", "page", "all"}
+    finally:
+        file.write_text(before)
+
+
+def test_a_copied_ablation_adds_only_its_own_jobs(finished):
+    extra = finished / "ablations/mine.yaml"
+    content = yaml.safe_load((finished / "ablations/sampling.yaml").read_text())
+    content["variants"] = {
+        "same": {"label": "The method"},
+        "new": {"label": "Published grid", "guidance": {"warp": "published"}},
+    }
+    content["claims"] = []
+    extra.write_text(yaml.safe_dump(content))
+    study = finished / "workflow/studies/smoke.yaml"
+    before = study.read_text()
+    study.write_text(before.replace("ablations: [sampling, guidance]", "ablations: [sampling, guidance, mine]"))
+    try:
+        jobs = planned(finished)
+        assert not set(jobs) & {"train_tcm", "train_pool", "data_mini", "data_prepare"} - {"train_tcm"}
+        # The published grid is another guidance, and in this study guidance acts at sampling only: no training.
+        assert "train_tcm" not in jobs
+        assert jobs["infer_shard"] == jobs["evaluate_shard"] == 3  # two shards of one set, one of the other
+    finally:
+        study.write_text(before)
+        extra.unlink()
+
+
+def test_a_misspelt_key_stops_before_any_job(finished):
+    file = finished / "ablations/sampling.yaml"
+    before = file.read_text()
+    file.write_text(before.replace("sampling: {strategy: auto_regressive}", "samplin: {strategy: auto_regressive}"))
+    try:
+        done = snakemake(finished, check=False)
+        assert done.returncode != 0 and "rule" not in done.stdout
+        said = done.stdout + done.stderr
+        assert "ablations/sampling.yaml" in said and "samplin" in said and "did you mean 'sampling'" in said
+    finally:
+        file.write_text(before)
+
+
+def test_after_kill_9_the_same_command_finishes_with_the_same_tables(finished, tmp_path):
+    folder = checkout(tmp_path / "killed")
+    command = ["snakemake", "--cores", "2", "--resources", "gpu=1", "--config", "study=smoke"]
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while not list((folder / "work").glob("checkpoints/*/config.json")):  # in the middle of training and inference
+        assert process.poll() is None, "Snakemake ended before it could be killed"
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)  # its jobs live on as orphans
+    process.wait()
+    snakemake(folder)
+    assert tables(folder) == tables(finished)
+
+
+def test_the_paper_study_plans_offline_with_readable_messages(finished):
+    out = snakemake(finished, "-n", study="paper").stdout
+    assert "guidance.noisy_latent" in out and "sampling.unidirectional" in out
+    assert "fetching reds4" in out
