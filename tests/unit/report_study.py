@@ -1,0 +1,146 @@
+"""A made-up study with scores, frames, manifests and trainings on disk, for the tests of the report.
+
+Its scores are chosen, not measured: ``stablevsr`` is better than ``sampling.single_frame`` in tof_dis by 0.5 on the
+clips in focus and worse by 5 on the clip that is out of focus, so a test sees which clips were used.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stablevsr.data.frames import write_frame, write_text
+from stablevsr.study.files import Ablation, Study, parse
+from stablevsr.study.paths import Paths
+from stablevsr.study.resolve import Method, ResolvedStudy, resolve
+
+CLIPS, FRAMES, SIZE = ("000", "011", "020"), 8, 32
+BLURRED = "020"
+METRICS = ("psnr", "tof_dis", "lpips", "sharpness")
+
+SPEC: dict[str, Any] = {
+    "title": "A study",
+    "description": "For tests.",
+    "model": "tiny",
+    "datasets": {"reds4": {"title": "REDS4 (made up)", "layout": "reds", "root": "data/REDS", "shards": 2}},
+    "training_datasets": {"reds": {"title": "REDS", "layout": "reds", "root": "data/REDS"}},
+    "metrics": list(METRICS),
+    "weights": "skip",
+    "method": {
+        "label": "StableVSR",
+        "guidance": {"flow": "dis", "warp": "aligned"},
+        "sampling": {"steps": 4},
+        "training": {"steps": 100, "batch": 2, "crop": 16},
+    },
+    "methods": {"bicubic": {"label": "Bicubic", "kind": "bicubic"}},
+    "ablations": ["sampling"],
+    "table1": ["sampling.single_frame"],
+    "more_seeds": {"stablevsr": [0, 1], "sampling.single_frame": [0, 1]},
+    "claims": [
+        {"metric": "tof_dis", "better": "stablevsr", "than": "sampling.single_frame", "source": "Table 1"},
+        {"metric": "lpips", "better": "stablevsr", "than": "bicubic", "source": "Table 1"},
+        {"metric": "psnr", "better": "stablevsr", "source": "Table 1"},
+    ],
+}
+SAMPLING: dict[str, Any] = {
+    "title": "Sampling strategy",
+    "question": "Does it help to go both ways?",
+    "variants": {
+        "single_frame": {"label": "Single-frame", "sampling": {"strategy": "single_frame"}},
+        "bidirectional": {"label": "Bidirectional"},
+    },
+    "claims": [{"metric": "tof_dis", "better": "bidirectional", "than": "single_frame", "source": "section 4.3"}],
+}
+#: Mean of each metric by method kind of the made-up scores: psnr, tof_dis, sharpness.
+LEVELS = {"bicubic": (28.0, 2.0, 0.5), "stablevsr": (27.0, 1.0, 1.00), "sampling.single_frame": (26.0, 1.5, 1.02)}
+
+
+def make(root: Path, spec: dict[str, Any] | None = None, sampling: dict[str, Any] | None = None) -> ResolvedStudy:
+    """The study, resolved; nothing is written."""
+    ablations = {"sampling": parse(Ablation, sampling or SAMPLING, "sampling.yaml")}
+    return resolve(
+        "made_up", parse(Study, spec or SPEC, "study.yaml"), ablations, root / "workflow/studies/made_up.yaml"
+    )
+
+
+def make_paths(root: Path, study: ResolvedStudy) -> Paths:
+    """Its paths below ``root``."""
+    return Paths(study, root / "work", root / "results")
+
+
+def write_scores(paths: Paths, method: Method, dataset: str = "reds4") -> Path:
+    """Per-frame scores: the level of the method, a clip's offset, and a wobble that is the same for all methods."""
+    name = "stablevsr" if method.name == "sampling.bidirectional" else method.name
+    psnr, tof, sharp = LEVELS[name]
+    lines = [",".join(("sequence", "frame", "seed", *METRICS))]
+    for clip, index in ((c, i) for c in CLIPS for i in range(FRAMES)):
+        for seed in paths.study.seeds(method.digest):
+            wobble = 0.1 * math.sin(index) + 0.01 * seed
+            out_of_focus = clip == BLURRED
+            value = tof + wobble + (5.0 if out_of_focus and name == "stablevsr" else 0.0)
+            first = "" if index == 0 else f"{value!r}"
+            lines.append(f"{clip},{index:08d},{seed},{psnr + wobble + 10 * out_of_focus!r},{first},,{sharp!r}")
+    table = paths.table(dataset, method.name)
+    write_text(table, "\n".join(lines) + "\n")
+    write_text(Path(f"{table}.json"), json.dumps({"skipped": {"lpips": "the weights alexnet are not in the cache"}}))
+    return table
+
+
+def write_frames(paths: Paths, dataset: str = "reds4") -> None:
+    """A drifting texture as ground truth, its quarter as input, and noisy copies as the methods' frames; manifests."""
+    random = np.random.default_rng(0)
+    texture = random.integers(0, 256, (SIZE, SIZE + FRAMES, 3), dtype=np.uint8)
+    for number, clip in enumerate(CLIPS):
+        for index in range(FRAMES):
+            frame = np.ascontiguousarray(np.roll(texture, number, 0)[:, index : index + SIZE])
+            name = f"{index:08d}.png"
+            write_frame(paths.dataset(dataset) / "gt" / clip / name, frame)
+            write_frame(paths.dataset(dataset) / "lr" / clip / name, np.ascontiguousarray(frame[::4, ::4]))
+            for strength, method in enumerate(paths.study.by_digest(dataset).values()):
+                made = np.clip(frame.astype(int) + random.integers(-9, 9, frame.shape) * strength, 0, 255)
+                write_frame(paths.frames(dataset, method.digest, 0) / clip / name, made.astype(np.uint8))
+    write_text(
+        paths.dataset(dataset) / "manifest.json", json.dumps({"sequences": {c: {"frames": FRAMES} for c in CLIPS}})
+    )
+    for method in paths.study.by_digest(dataset).values():
+        write_manifests(paths, method, dataset)
+
+
+def write_manifests(paths: Paths, method: Method, dataset: str) -> None:
+    """Two shards for each seed: two clips and one, two seconds a frame, of which a half was spent on the UNet."""
+    for seed in paths.study.seeds(method.digest):
+        for shard, clips in enumerate((CLIPS[:2], CLIPS[2:])):
+            seconds = 2.0 * FRAMES * len(clips)
+            content = {
+                "sequences": {clip: {"frames": FRAMES, "sha256": "0" * 64} for clip in clips},
+                "seconds": seconds,
+                "stages": {"unet": seconds / 2} if method.kind == "stablevsr" else {},
+                "peak_memory_bytes": 2**30 * (shard + 1),
+                "device": "cpu",
+            }
+            write_text(paths.manifest(dataset, method.digest, seed, shard), json.dumps(content))
+
+
+def write_history(paths: Paths, ratio: float = 0.9, steps: int = 100) -> None:
+    """Histories of all trainings: loss every 20 steps, validation at the half and the end."""
+    for digest in paths.study.trainings():
+        lines = ["step,loss,val_ratio_low,val_ratio_high"]
+        for step in range(20, steps + 1, 20):
+            validated = f"{ratio},{ratio + 0.02}" if step in (steps, steps // 40 * 20) else ","
+            lines.append(f"{step},{1 / step},{validated}")
+        write_text(paths.checkpoint(digest) / "history.csv", "\n".join(lines) + "\n")
+        write_text(paths.checkpoint(digest) / "provenance.json", json.dumps({"seconds_this_run": 12.0}))
+
+
+def write_all(root: Path, spec: dict[str, Any] | None = None, sampling: dict[str, Any] | None = None) -> Paths:
+    """A whole study on disk."""
+    paths = make_paths(root, make(root, spec, sampling))
+    for method in paths.study.methods.values():
+        write_scores(paths, method)
+    write_frames(paths)
+    write_history(paths)
+    return paths
