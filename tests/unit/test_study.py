@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stablevsr.errors import UserError
@@ -134,14 +134,13 @@ def test_numbers_that_yaml_reads_as_text_are_numbers(root):
     assert run.settings.learning_rate == 5e-5
 
 
-nested = st.recursive(
-    st.integers() | st.text(max_size=3),
-    lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
-    max_leaves=6,
-)
+leaf = st.integers(0, 9)
+inner = st.dictionaries(st.sampled_from("abc"), leaf, max_size=3)
+outer = st.dictionaries(st.sampled_from("abc"), leaf | inner, max_size=3)
 
 
-@given(st.dictionaries(st.sampled_from("abc"), nested, max_size=3), st.dictionaries(st.sampled_from("abc"), nested))
+@given(outer, outer)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 def test_merging_keeps_the_change_and_is_idempotent(base, change):
     merged = merge(base, change)
     assert merge(merged, change) == merged

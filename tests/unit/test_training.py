@@ -92,7 +92,7 @@ class Line(Job):
     def __init__(self):
         torch.manual_seed(0)
         self.model = torch.nn.Linear(3, 1)
-        self.data = [{"x": torch.randn(3, generator=step_generator(9, i))} for i in range(200)]
+        self.data = [{"x": torch.randn(3, generator=step_generator(9, i))} for i in range(400)]
 
     def loss(self, batch, generator):
         noise = torch.randn(batch["x"].shape, generator=generator)
