@@ -106,8 +106,9 @@ def _bootstrap(values: pd.Series, window: int, resamples: int, seed: int) -> Int
     low = high = math.nan
     if clips > 1 or seeds > 1 or cells.windows.sum() > 1:
         means = np.concatenate(list(_resample(cells, resamples, np.random.default_rng(seed))))
+        drawn = means[~np.isnan(means)]  # no drawn clip may have a value for the drawn seeds
         # no interpolation: it would make nan of two infinite means
-        low, high = (float(bound) for bound in np.quantile(means, COVERAGE, method="inverted_cdf"))
+        low, high = (float(bound) for bound in np.quantile(drawn, COVERAGE, method="inverted_cdf"))
     return Interval(mean, low, high, frames, int(cells.windows.sum()), clips, seeds)
 
 

@@ -1,0 +1,313 @@
+"""``evaluate`` from folders to CSV with the metrics that need no weights, and every fault of the input."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stablevsr.data.frames import write_frame
+from stablevsr.errors import UserError
+from stablevsr.metrics.cache import PairCache
+from stablevsr.metrics.evaluate import evaluate, evaluate_methods
+from stablevsr.metrics.fidelity import fidelity
+from stablevsr.metrics.tables import read_scores, summarise
+
+OFFLINE = ["psnr", "ssim_y", "tof_dis", "warp_error", "sharpness"]
+SIZE = (40, 48)
+
+
+def clip(seed: int, frames: int, noise: float = 0.0) -> list[np.ndarray]:
+    """A smooth texture that pans by (1, 2) pixels a frame, with noise: uint8 (H, W, 3)."""
+    coarse = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+    wide = torch.nn.functional.interpolate(coarse, size=(96, 96), mode="bicubic")[0].permute(1, 2, 0).numpy()
+    random = np.random.default_rng(seed)
+    views = [wide[f : f + SIZE[0], 2 * f : 2 * f + SIZE[1]] for f in range(frames)]
+    return [
+        np.clip(255 * (view + noise * random.standard_normal(view.shape)), 0, 255).round().astype(np.uint8)
+        for view in views
+    ]
+
+
+def write(folder: Path, clips: dict[str, list[np.ndarray]]) -> Path:
+    for name, frames in clips.items():
+        for index, frame in enumerate(frames):
+            write_frame(folder / name / f"{index:04d}.png", frame)
+    return folder
+
+
+@pytest.fixture
+def gt(tmp_path: Path) -> Path:
+    return write(tmp_path / "gt", {"a": clip(0, 5), "b": clip(1, 3)})
+
+
+@pytest.fixture
+def sr(tmp_path: Path) -> Path:
+    return write(tmp_path / "sr", {"a": clip(0, 5, 0.05), "b": clip(1, 3, 0.05)})
+
+
+def test_one_row_a_frame_and_undefined_cells_are_empty(gt: Path, sr: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores" / "sr.csv"
+    evaluate(gt, sr, OFFLINE, out, progress=False)
+    lines = out.read_text().splitlines()
+    assert lines[0] == "sequence,frame," + ",".join(OFFLINE)
+    assert [line.split(",")[:2] for line in lines[1:]] == [
+        [name, f"{frame:04d}"] for name, frames in (("a", 5), ("b", 3)) for frame in range(frames)
+    ]
+    first, second = lines[1].split(","), lines[2].split(",")
+    assert first[4:6] == ["", ""]
+    assert float(second[4]) > 0
+    frames = [np.asarray(Image.open(side / "a" / "0000.png")) for side in (gt, sr)]
+    assert float(first[2]) == fidelity(*frames, ("psnr",))["psnr"]  # to the last digit
+
+
+def test_identical_frames_score_perfectly(gt: Path, tmp_path: Path) -> None:
+    out = tmp_path / "same.csv"
+    evaluate(gt, gt, OFFLINE, out, progress=False)
+    assert out.read_text().splitlines()[2].split(",")[2] == "inf"
+    table = read_scores(out)
+    assert (table["psnr"] == math.inf).all()
+    assert table["ssim_y"].to_numpy() == pytest.approx(1)
+    assert (table["sharpness"] == 1).all()
+    assert (table["tof_dis"].dropna() == 0).all()
+    assert table["tof_dis"].isna().sum() == 2
+    notes = json.loads(Path(f"{out}.json").read_text())
+    assert notes["mean"]["psnr"] == "inf"
+    assert notes["mean"]["tof_dis"] == 0
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_the_batch_size_changes_nothing(gt: Path, sr: Path, tmp_path: Path, batch: int) -> None:
+    evaluate(gt, sr, OFFLINE, tmp_path / "whole.csv", progress=False)
+    evaluate(gt, sr, OFFLINE, tmp_path / "parts.csv", progress=False, batch=batch)
+    whole, parts = (read_scores(tmp_path / f"{name}.csv")[OFFLINE] for name in ("whole", "parts"))
+    np.testing.assert_allclose(whole, parts, rtol=1e-6)
+
+
+def test_several_methods_in_one_pass_are_the_methods_one_by_one(gt: Path, sr: Path, tmp_path: Path) -> None:
+    worse = write(tmp_path / "worse", {"a": clip(0, 5, 0.1), "b": clip(1, 3, 0.1)})
+    evaluate_methods(gt, {tmp_path / "1.csv": sr, tmp_path / "2.csv": worse}, OFFLINE, progress=False)
+    for index, folder in enumerate((sr, worse), start=1):
+        evaluate(gt, folder, OFFLINE, tmp_path / "alone.csv", progress=False)
+        assert (tmp_path / f"{index}.csv").read_text() == (tmp_path / "alone.csv").read_text()
+
+
+def test_sequences_restrict_both_sides(gt: Path, sr: Path, tmp_path: Path) -> None:
+    (sr / "a" / "0003.png").unlink()  # a fault in a sequence that is not asked for
+    evaluate(gt, sr, ["psnr"], tmp_path / "b.csv", sequences=["b"], progress=False)
+    assert list(read_scores(tmp_path / "b.csv")["sequence"]) == ["b"] * 3
+
+
+def test_centre_frame_only(gt: Path, tmp_path: Path) -> None:
+    sr = tmp_path / "centres"
+    for name, frame in (("a", clip(0, 5, 0.05)[2]), ("b", clip(1, 3, 0.05)[1])):
+        write_frame(sr / name / f"{2 if name == 'a' else 1:04d}.png", frame)
+    out = tmp_path / "centre.csv"
+    evaluate(gt, sr, ["psnr_y", "tof_dis"], out, centre_only=True, progress=False)
+    table = read_scores(out)
+    assert table[["sequence", "frame"]].to_numpy().tolist() == [["a", "0002"], ["b", "0001"]]
+    assert table["psnr_y"].notna().all()
+    assert table["tof_dis"].isna().all()
+    assert "centre" in json.loads(Path(f"{out}.json").read_text())["skipped"]["tof_dis"]
+
+
+def test_missing_weights_skip_a_column_or_stop(
+    gt: Path, sr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing"))
+    out = tmp_path / "some.csv"
+    evaluate(gt, sr, ["lpips", "psnr"], out, progress=False)
+    table = read_scores(out)
+    assert table["lpips"].isna().all()
+    assert table["psnr"].notna().all()
+    reason = json.loads(Path(f"{out}.json").read_text())["skipped"]["lpips"]
+    assert "stablevsr fetch alexnet" in reason
+    assert f"lpips is left empty: {reason}" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"2 of 3 metrics .*lpips: .*fetch alexnet.*tof: .*fetch raft"):
+        evaluate(gt, sr, ["lpips", "tof", "psnr"], tmp_path / "none.csv", weights="require", progress=False)
+    assert not (tmp_path / "none.csv").exists()
+
+
+def test_the_sidecar_says_how_the_numbers_were_made(gt: Path, sr: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sr.csv"
+    evaluate(gt, sr, OFFLINE, out, progress=False)
+    notes = json.loads(Path(f"{out}.json").read_text())
+    assert notes["frames"] == 8
+    assert notes["sequences"] == {"a": 5, "b": 3}
+    assert notes["metrics"]["tof_dis"]["scale"] == 10
+    assert notes["versions"]["torch"] == torch.__version__.split("+")[0]
+    table = read_scores(out)
+    by_hand = (table.iloc[:5]["psnr"].mean() + table.iloc[5:]["psnr"].mean()) / 2
+    assert notes["mean"]["psnr"] == pytest.approx(by_hand)
+
+
+def test_the_cache_is_used_and_changes_nothing(gt: Path, sr: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    evaluate(gt, sr, OFFLINE, tmp_path / "cold.csv", cache=cache, progress=False)
+    stored = sorted(cache.rglob("*.npy"))
+    assert len(stored) == 12  # (4 + 2) pairs, a flow and a mask of visible pixels each
+    evaluate(gt, sr, OFFLINE, tmp_path / "warm.csv", cache=cache, progress=False)
+    assert (tmp_path / "cold.csv").read_bytes() == (tmp_path / "warm.csv").read_bytes()
+    flow = next(file for file in stored if "visible" not in str(file))
+    np.save(flow, np.load(flow) + 5)  # a stored result that is recognisably not recomputed
+    evaluate(gt, sr, ["tof_dis"], tmp_path / "shifted.csv", cache=cache, progress=False)
+    gap = read_scores(tmp_path / "shifted.csv")["tof_dis"] - read_scores(tmp_path / "cold.csv")["tof_dis"]
+    assert gap.max() > 10
+
+
+def test_the_cache_goes_by_the_pixels_of_the_ground_truth(gt: Path, sr: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    evaluate(gt, sr, ["tof_dis"], tmp_path / "1.csv", cache=cache, sequences=["b"], progress=False)
+    write_frame(gt / "b" / "0001.png", clip(5, 1)[0])
+    evaluate(gt, sr, ["tof_dis"], tmp_path / "2.csv", cache=cache, sequences=["b"], progress=False)
+    evaluate(gt, sr, ["tof_dis"], tmp_path / "3.csv", sequences=["b"], progress=False)
+    assert (tmp_path / "2.csv").read_text() == (tmp_path / "3.csv").read_text() != (tmp_path / "1.csv").read_text()
+
+
+def test_a_cut_short_cache_file_is_computed_again(tmp_path: Path) -> None:
+    cache, device = PairCache(tmp_path), torch.device("cpu")
+    value = torch.arange(6.0).reshape(2, 3)
+    cache.pairs("kind", ["k1", "k2"], lambda: value, device)
+    assert torch.equal(cache.pairs("kind", ["k1", "k2"], lambda: value + 1, device), value)
+    file = next(tmp_path.rglob("k1.npy"))
+    file.write_bytes(file.read_bytes()[:-5])
+    assert torch.equal(cache.pairs("kind", ["k1", "k2"], lambda: value + 1, device), value + 1)
+    assert torch.equal(PairCache(None).pairs("kind", ["k1", "k2"], lambda: value + 2, device), value + 2)
+
+
+def grey(folder: Path) -> None:
+    Image.open(folder / "a" / "0001.png").convert("L").save(folder / "a" / "0001.png")
+
+
+def deep(folder: Path) -> None:
+    """A 16-bit RGB PNG, which Pillow reads (as 8 bits) but does not write."""
+    import cv2
+
+    cv2.imwrite(str(folder / "a" / "0001.png"), np.full((*SIZE, 3), 40000, np.uint16))
+
+
+def cut(folder: Path) -> None:
+    file = folder / "b" / "0002.png"
+    file.write_bytes(file.read_bytes()[:-20])
+
+
+def flip(folder: Path) -> None:
+    file = folder / "b" / "0002.png"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    file.write_bytes(bytes(data))
+
+
+def resize(folder: Path) -> None:
+    write_frame(folder / "a" / "0004.png", np.zeros((20, 24, 3), np.uint8))
+
+
+def transparent(folder: Path) -> None:
+    Image.new("RGBA", (SIZE[1], SIZE[0]), (1, 2, 3, 100)).save(folder / "a" / "0000.png")
+
+
+def lose_frames(folder: Path) -> None:
+    for frame in ("0001", "0003"):
+        (folder / "a" / f"{frame}.png").unlink()
+
+
+def lose_sequence(folder: Path) -> None:
+    (folder / "b").rename(folder / "bb")
+
+
+def empty_sequence(folder: Path) -> None:
+    for file in (folder / "b").iterdir():
+        file.unlink()
+
+
+def twice(folder: Path) -> None:
+    Image.open(folder / "a" / "0001.png").save(folder / "a" / "0001.bmp")
+
+
+FAULTS: list[tuple[Callable[[Path], None], str]] = [
+    (grey, r"a/0001\.png is grey"),
+    (deep, r"a/0001\.png has more than 8 bits"),
+    (cut, r"b/0002\.png cannot be read"),
+    (flip, r"b/0002\.png cannot be read"),
+    (resize, r"1 frames differ in size .*a/0004\.png is 24x20 instead of 48x40"),
+    (transparent, r"a/0000\.png has transparent pixels"),
+    (lose_frames, r"sr lacks 2 of the 8 frames of .*gt \(a/0001, a/0003\)"),
+    (lose_sequence, r"sr lacks 1 of the 2 sequences of .*gt \(b\) and .*sr holds 1 sequences that .*gt lacks \(bb\)"),
+    (empty_sequence, r"sr/b holds no frames"),
+    (twice, r"holds both 0001\.bmp and 0001\.png|holds both 0001\.png and 0001\.bmp"),
+]
+
+
+@pytest.mark.parametrize(("damage", "said"), FAULTS, ids=[damage.__name__ for damage, _ in FAULTS])
+def test_faults_of_the_input_are_named(
+    gt: Path, sr: Path, tmp_path: Path, damage: Callable[[Path], None], said: str
+) -> None:
+    damage(sr)
+    out = tmp_path / "out.csv"
+    with pytest.raises(UserError, match=said):
+        evaluate(gt, sr, ["psnr"], out, progress=False)
+    assert not out.exists()
+    assert not Path(f"{out}.json").exists()
+
+
+def test_folders_of_the_wrong_form_are_named(gt: Path, sr: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder, said in (
+        (sr / "a", r"sr/a holds 5 frames but DIR/sequence/frame\.png is expected"),
+        (tmp_path / "empty", "is empty"),
+        (tmp_path / "nowhere", "does not exist"),
+    ):
+        with pytest.raises(UserError, match=said):
+            evaluate(gt, folder, ["psnr"], tmp_path / "out.csv", progress=False)
+    with pytest.raises(UserError, match="has no sequence 'aa'"):
+        evaluate(gt, sr, ["psnr"], tmp_path / "out.csv", sequences=["aa"], progress=False)
+
+
+def test_many_faults_are_counted_and_few_are_named(gt: Path, sr: Path, tmp_path: Path) -> None:
+    for file in (sr / "a").iterdir():
+        file.write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"a/0000\.png cannot be read .*\(5 of 16 frames are unusable\)"):
+        evaluate(gt, sr, ["psnr"], tmp_path / "out.csv", progress=False)
+
+
+def test_frames_too_small_for_a_metric_are_refused(tmp_path: Path) -> None:
+    tiny = write(tmp_path / "tiny", {"a": [np.zeros((8, 16, 3), np.uint8)]})
+    with pytest.raises(UserError, match=r"16x8 pixels, too small \(ssim needs 11"):
+        evaluate(tiny, tiny, ["ssim", "psnr"], tmp_path / "out.csv", progress=False)
+
+
+def test_a_failure_leaves_no_file_behind(gt: Path, sr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame that vanishes after the check stops the run; a table of an earlier run stays as it was."""
+    out = tmp_path / "out.csv"
+    out.write_text("earlier\n")
+    from stablevsr.metrics import evaluate as module
+
+    def remove_then_read(*arguments: object) -> object:
+        (sr / "b" / "0001.png").unlink()
+        return read_chunks(*arguments)  # type: ignore[arg-type]
+
+    read_chunks = module.read_chunks
+    monkeypatch.setattr(module, "read_chunks", remove_then_read)
+    with pytest.raises(UserError, match=r"b/0001\.png is missing"):
+        evaluate(gt, sr, ["psnr"], out, progress=False)
+    assert out.read_text() == "earlier\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["gt", "out.csv", "sr"]
+
+
+def test_scores_are_read_back_with_their_names_as_text(tmp_path: Path) -> None:
+    file = tmp_path / "s.csv"
+    file.write_text("sequence,frame,psnr,tlp\n000,0001,inf,\nNA,im1,30.5,1.5\n")
+    table = read_scores(file)
+    assert table["sequence"].tolist() == ["000", "NA"]
+    assert table["psnr"].tolist() == [math.inf, 30.5]
+    assert summarise(table, ["psnr", "tlp"]) == {"psnr": math.inf, "tlp": 1.5}
+    for text, said in (("a,b\n1,2\n", "no table of scores"), ("sequence,frame,psnr\n0,0,good\n", "cannot be read")):
+        file.write_text(text)
+        with pytest.raises(UserError, match=said):
+            read_scores(file)
