@@ -12,7 +12,13 @@ from snakemake.utils import min_version
 
 from stablevsr.errors import UserError
 from stablevsr.study.paths import Paths, pool_file
-from stablevsr.study.provenance import FRAME_CODE, METRIC_CODE, REPORT_CODE, TRAINING_CODE, sources
+from stablevsr.study.provenance import (
+    FRAME_CODE,
+    METRIC_CODE,
+    REPORT_CODE,
+    TRAINING_CODE,
+    sources,
+)
 from stablevsr.study.resolve import load_study
 
 min_version("9.0")

@@ -1,6 +1,6 @@
 """``stablevsr ...``: every command that a rule runs can be typed by hand.
 
-Each command has a function that imports what it needs when it runs, so that ``--help`` and a usage error answer at once.
+Each command has a function that imports what it needs when it runs, so ``--help`` and a usage error answer at once.
 Exit codes: 0 done, 1 failed (one plain sentence; the traceback only with ``--debug``), 2 usage.
 """
 
@@ -59,7 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str) -> argparse.ArgumentParser:
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
@@ -69,7 +71,7 @@ def _study_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--study", default="mini", help="name of a file in workflow/studies (default: mini)")
 
 
-# --- upscale -----------------------------------------------------------------------------------------------------------
+# --- upscale ----------------------------------------------------------------------------------------------------------
 
 
 def _add_upscale(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -98,7 +100,7 @@ def _run_upscale(arguments: argparse.Namespace) -> None:
     upscale(arguments.input, arguments.output, UpscaleOptions(**{name: getattr(arguments, name) for name in names}))
 
 
-# --- evaluate ----------------------------------------------------------------------------------------------------------
+# --- evaluate ---------------------------------------------------------------------------------------------------------
 
 
 def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -134,7 +136,8 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
         sequences = known[index::count]
     evaluate(
         arguments.gt, arguments.sr, metrics, arguments.out, weights=arguments.weights, sequences=sequences,
-        cache=arguments.cache, device=device_of(arguments.device), batch=arguments.batch, centre_only=arguments.centre_only,
+        cache=arguments.cache, device=device_of(arguments.device), batch=arguments.batch,
+        centre_only=arguments.centre_only,
     )  # fmt: skip
 
 
@@ -145,7 +148,7 @@ def _shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-# --- fetch, data -------------------------------------------------------------------------------------------------------
+# --- fetch, data ------------------------------------------------------------------------------------------------------
 
 
 def _add_fetch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -218,7 +221,7 @@ def _run_data_training(arguments: argparse.Namespace) -> None:
     write_text(Paths(study).training_data(spec), json.dumps(found, indent=1) + "\n")
 
 
-# --- train -------------------------------------------------------------------------------------------------------------
+# --- train ------------------------------------------------------------------------------------------------------------
 
 
 def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -272,7 +275,7 @@ def _run_train_base(arguments: argparse.Namespace) -> None:
     make_base_model(arguments.data, arguments.out, arguments.state, arguments.vae_steps, arguments.unet_steps)
 
 
-# --- infer -------------------------------------------------------------------------------------------------------------
+# --- infer ------------------------------------------------------------------------------------------------------------
 
 
 def _add_infer(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -327,7 +330,7 @@ def set_threads() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
 
 
-# --- report, clean -----------------------------------------------------------------------------------------------------
+# --- report, clean ----------------------------------------------------------------------------------------------------
 
 
 def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -377,7 +380,7 @@ def _add_clean(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _run_clean(arguments: argparse.Namespace) -> None:
     from stablevsr.study.clean import remove, unreferenced
 
-    found = unreferenced(Path("."))
+    found = unreferenced(Path())
     for path, size in found:
         print(f"{size / 2**20:9.1f} MiB  {path}")
     total = sum(size for _, size in found) / 2**20

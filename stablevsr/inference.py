@@ -153,7 +153,9 @@ def _given(method: Method, dataset: str, progress: Callable[[int], Any]) -> Batc
         for name, files in sequences:
             given = list_frames(root / name) if (root / name).is_dir() else []
             if len(given) != len(files):
-                raise UserError(f"method {method.name}: {root / name} holds {len(given)} frames, needed are {len(files)}")
+                raise UserError(
+                    f"method {method.name}: {root / name} holds {len(given)} frames, needed are {len(files)}"
+                )
             progress(len(files))
             yield [read_frame(path) for path in given]
 

@@ -86,7 +86,7 @@ class DISFlow:
         import cv2
 
         self._cv2: Any = cv2
-        self._engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._engine = self._cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def __call__(self, target: Tensor, source: Tensor) -> Tensor:
         """Flow (B, 2, H, W) in pixels, on ``target``'s device; images (B, 3, H, W) in [-1, 1]."""
@@ -140,7 +140,7 @@ class RAFTFlow:
         goal = [max(RAFT_SMALLEST, -(-side // RAFT_STRIDE) * RAFT_STRIDE) for side in (height, width)]
         pad = (0, goal[1] - width, 0, goal[0] - height)
         flows = []
-        for t, s in zip(target.split(self.pairs), source.split(self.pairs), strict=True):
+        for t, s in zip(torch.split(target, self.pairs), torch.split(source, self.pairs), strict=True):
             t, s = (F.pad(image.float(), pad, mode="replicate") for image in (t, s))
             flows.append(self.model(t.contiguous(), s.contiguous())[-1][..., :height, :width])
         return torch.cat(flows)

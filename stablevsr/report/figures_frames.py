@@ -110,7 +110,7 @@ def crops(book: ScoreBook, columns: list[_Column], folder: Path, name: str) -> l
     labels = _labels(columns)
     heads = ["LR input", *labels, "Ground truth"]
     figure, axes = plt.subplots(
-        len(columns), len(heads), figsize=(1.12 * len(heads), 1.16 * len(columns) + 0.45), squeeze=False
+        len(columns), len(heads), figsize=(1.12 * len(heads), 1.08 * len(columns) + 0.5), squeeze=False
     )
     for axes_row, column in zip(axes, columns, strict=True):
         middle = len(column.gt) // 2

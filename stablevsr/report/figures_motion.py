@@ -81,13 +81,14 @@ def flow_picture(flow: Flow, largest: float) -> Frame:
 
 
 def _figure(rows: list[tuple[str, list[Frame], float]], folder: Path, name: str) -> list[Path]:
-    heads = ["bicubic, t", "flow t to t-1", "output, t-1", "the same, warped:\nguidance for t", "output, t", "GT, t"]
-    figure, axes = plt.subplots(len(rows), 7, figsize=(9, 1.35 * len(rows) + 0.35), squeeze=False)
+    heads = ["bicubic, t", "flow t to t-1", "output, t-1", "guidance for t:\nt-1 warped", "output, t", "GT, t"]
+    figure, axes = plt.subplots(len(rows), 7, figsize=(9, 1.5 * len(rows) + 0.5), squeeze=False)
     for axes_row, (clip, pictures, largest) in zip(axes, rows, strict=True):
         for axis, picture in zip([*axes_row[:2], *axes_row[3:]], pictures, strict=True):
             _picture(axis, picture)
         _wheel(axes_row[2], largest)
         axes_row[0].set_ylabel(f"clip {clip}", fontsize=7)
+    axes[0, 2].set_title("colour wheel", fontsize=7)
     for axis, head in zip([*axes[0, :2], *axes[0, 3:]], heads, strict=True):
         axis.set_title(head, fontsize=7)
     return save(figure, folder, name)
@@ -99,6 +100,4 @@ def _wheel(axis: Any, largest: float) -> None:
     wheel = flow_picture(np.stack([x, y], axis=-1), 1.0)
     wheel[np.hypot(x, y) > 1] = 255
     _picture(axis, wheel)
-    axis.set_title("colour wheel", fontsize=7)
     axis.set_xlabel(f"rim: {largest:.1f} px", fontsize=7)
-    axis.set_anchor("C")

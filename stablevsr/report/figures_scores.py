@@ -55,7 +55,6 @@ def perception_distortion(book: ScoreBook, folder: Path) -> list[Path]:
                 _point(axis, point, style[method.digest], method, filled=method.digest in shown)
         axis.set(title=book.study.spec.datasets[dataset].title, xlabel=axis_label("psnr"), ylabel=axis_label(y))
         axis.margins(0.12)
-        _better_corner(axis)
     _legend(figure, axes[0])
     return save(figure, folder, "perception_distortion")
 
@@ -75,17 +74,12 @@ def _point(axis: Any, point: list[float | None], look: Look, method: Method, fil
         look.marker,
         color=look.colour,
         markerfacecolor=look.colour if filled else "white",
-        markersize=7 if method.name == "stablevsr" else 6,
+        markersize=7 if method.name == "stablevsr" else 5.5,
+        markeredgewidth=1.3,
+        zorder=4 if method.name == "stablevsr" else 3 if filled else 2,
         label=method.label,
         linestyle="none",
     )
-
-
-def _better_corner(axis: Any) -> None:
-    axis.annotate(
-        "better", (0.99, 0.02), (0.86, 0.13), xycoords="axes fraction", textcoords="axes fraction", color="#666666",
-        fontsize=7, ha="right", va="bottom", arrowprops={"arrowstyle": "->", "color": "#999999"},
-    )  # fmt: skip
 
 
 def _legend(figure: Any, axes: Any, columns: int = 3) -> None:

@@ -20,17 +20,19 @@ def draw(book: ScoreBook, folder: Path) -> list[Path]:
         return []
     levels = [level for level in LEVELS if any(level in history.ratios for history in found)]
     figure, axes = plt.subplots(
-        1, 1 + len(levels), figsize=(2.1 * (1 + len(levels)) + 0.6, 2.5 + 0.16 * len(found)), squeeze=False
+        1, 1 + len(levels), figsize=(2.1 * (1 + len(levels)) + 0.6, 2.4 + 0.16 * len(found)), squeeze=False
     )
     for index, history in enumerate(found):
         _loss(axes[0, 0], history, index)
         for axis, level in zip(axes[0, 1:], levels, strict=True):
             _ratio(axis, history, level, index)
+    axes[0, 0].ticklabel_format(useOffset=False)
     axes[0, 0].set(title="training loss", xlabel="step", ylabel="v-prediction loss (smoothed)")
+    lowest = min((axis.get_ylim()[0] for axis in axes[0, 1:]), default=0.0)
+    highest = max((axis.get_ylim()[1] for axis in axes[0, 1:]), default=1.0)
     for axis, level in zip(axes[0, 1:], levels, strict=True):
         axis.axhline(1.0, color=GREY, linewidth=1)
-        axis.set(title=f"held out, {LEVELS[level]}", xlabel="step")
-        axis.set_ylim(top=max(1.02, axis.get_ylim()[1]))
+        axis.set(title=f"held out, {LEVELS[level]}", xlabel="step", ylim=(lowest, max(1.01, highest)))
     if levels:
         axes[0, 1].set_ylabel("loss with TCM / loss without")
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -46,7 +48,9 @@ def _loss(axis: plt.Axes, history: History, index: int) -> None:
     assert history.table is not None
     window = max(1, len(history.table) // 20)
     smooth = history.table["loss"].rolling(window, min_periods=1).mean()
-    axis.plot(history.table["step"], smooth, label=f"TCM trained on: {history.title}", linewidth=1.2, **_look(index))
+    marker = "o" if len(smooth) == 1 else None
+    label = f"TCM trained on: {history.title}"
+    axis.plot(history.table["step"], smooth, marker=marker, label=label, linewidth=1.2, **_look(index))
 
 
 def _ratio(axis: plt.Axes, history: History, level: str, index: int) -> None:

@@ -59,9 +59,10 @@ def _csv_rows(table: Table) -> Iterable[list[object]]:
 
 
 def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, also inside a table."""
+    """Text that Markdown shows as it is, also inside a table; an underscore or bracket is left alone where harmless."""
     one_line = " ".join(text.split())
-    return re.sub(r"([\\`*_{}\[\]<>|#~&$])", r"\\\1", one_line)
+    escaped = re.sub(r"[\\`*|<~$]|&(?=[#\w])|(?<!\w)_|_(?!\w)", lambda match: f"\\{match[0]}", one_line)
+    return escaped.replace("](", "]\\(")
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -95,7 +96,12 @@ def _markdown_row(row: Row, notes: list[str]) -> list[str]:
 
 def counts_text(row: Row) -> str:
     """How many frames, clips and seeds a row rests on."""
-    return f"{row.frames} frames, {row.clips} clips, {row.seeds} seeds" if row.frames else ""
+    return counted(frame=row.frames, clip=row.clips, seed=row.seeds) if row.frames else ""
+
+
+def counted(**numbers: int) -> str:
+    """Numbers with their nouns: ``counted(frame=8, seed=1)`` is '8 frames, 1 seed'."""
+    return ", ".join(f"{number} {noun}{'' if number == 1 else 's'}" for noun, number in numbers.items())
 
 
 def _markdown_cell(cell: Cell, notes: list[str]) -> str:

@@ -46,7 +46,7 @@ class Scores:
         if self.table is None:
             return self.problem
         if metric in self.skipped:
-            return self.skipped[metric]
+            return self.skipped[metric].replace(str(Path.home()), "~")
         if metric not in self.table.columns:
             return "it was not among the metrics when these frames were scored"
         return "it is undefined on every frame"
@@ -181,12 +181,12 @@ def _skipped(sidecar: Path) -> dict[str, str]:
     return {str(k): str(v) for k, v in skipped.items()} if isinstance(skipped, dict) else {}
 
 
-def format_value(metric: str, value: float | None, sign: bool = False) -> str:
-    """A number rounded as the registry says; an empty text for None or nan, ``inf`` where infinite."""
+def format_value(metric: str, value: float | None, sign: bool = False, decimals: int | None = None) -> str:
+    """A number rounded as the registry says (or to ``decimals``); empty for None or nan, ``inf`` where infinite."""
     if value is None or math.isnan(value):
         return ""
     if math.isinf(value):
         return ("+" if sign and value > 0 else "") + str(value)
-    decimals = METRICS[metric].decimals
+    decimals = METRICS[metric].decimals if decimals is None else decimals
     rounded = round(value, decimals) + 0.0  # + 0.0 turns -0.0 into 0.0
     return f"{rounded:{'+' if sign else ''}.{decimals}f}"

@@ -9,7 +9,7 @@ from stablevsr.data.frames import write_text
 from stablevsr.report.claims import ClaimResult, check_with
 from stablevsr.report.markup import csv_text, escape_markdown, markdown_table, table_csv, table_markdown, table_tex
 from stablevsr.report.published import published_rows
-from stablevsr.report.scores import ScoreBook, format_value
+from stablevsr.report.scores import ScoreBook
 from stablevsr.report.tabular import Table, build_tables
 from stablevsr.study.paths import Paths
 from stablevsr.study.resolve import ResolvedStudy
@@ -50,13 +50,11 @@ def claims_csv(claims: Iterable[ClaimResult]) -> str:
 
 
 def _claim_row(claim: ClaimResult) -> list[object]:
-    d, name = claim.difference, claim.metric.name
-    numbers: list[object] = [""] * 7
-    if d is not None:
-        shown = [format_value(name, value, sign=True) for value in (d.mean, d.low, d.high)]
-        numbers = [*shown, d.n_frames, d.n_windows, d.n_clips, d.n_seeds]
+    d = claim.difference
+    counts: list[object] = [""] * 4 if d is None else [d.n_frames, d.n_windows, d.n_clips, d.n_seeds]
     return [
-        claim.group, claim.dataset, name, claim.better.name, claim.than.name, claim.verdict, *numbers,
+        claim.group, claim.dataset, claim.metric.name, claim.better.name, claim.than.name, claim.verdict,
+        *claim.shown_difference, *counts,
         "" if claim.sharpness_ratio is None else f"{claim.sharpness_ratio:.3f}",
         " ".join(claim.clips), claim.caveat, claim.focus_note, claim.reason, claim.source,
     ]  # fmt: skip

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-#: The modules whose text decides what frames look like; the rules name them as inputs, frames are marked with their hash.
+#: The modules whose text decides what frames look like: inputs of the rules, hashed into the mark of every sequence.
 FRAME_CODE = (
     "baselines.py", "diffusion.py", "guidance.py", "inference.py", "models.py", "motion.py", "pipeline.py",
     "sampling.py", "tcm.py", "data/degradation.py", "data/frames.py",
@@ -18,10 +18,12 @@ TRAINING_CODE = (
     "training/tcm.py", "diffusion.py", "guidance.py", "motion.py", "tcm.py",
 )  # fmt: skip
 #: ... and what the scores are.
-METRIC_CODE = tuple(f"metrics/{p.name}" for p in sorted((PACKAGE / "metrics").glob("*.py"))) + ("motion.py",)
+METRIC_CODE = (*(f"metrics/{p.name}" for p in sorted((PACKAGE / "metrics").glob("*.py"))), "motion.py")
 #: What tables, figures and page are rendered by.
 REPORT_CODE = tuple(
-    str(p.relative_to(PACKAGE)) for p in sorted((PACKAGE / "report").rglob("*")) if p.suffix in (".py", ".html", ".css", ".js")
+    str(p.relative_to(PACKAGE))
+    for p in sorted((PACKAGE / "report").rglob("*"))
+    if p.suffix in (".py", ".html", ".css", ".js")
 )
 
 

@@ -300,5 +300,3 @@ def claim_method(study: ResolvedStudy, ablation: str | None, name: str) -> Metho
             f"{near_miss(name, [*own, *study.methods])}"
         )
     return study.methods[full]
-
-

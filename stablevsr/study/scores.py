@@ -37,9 +37,7 @@ def merge_scores(study: ResolvedStudy, paths: Paths, method: Method, dataset: st
     return out
 
 
-def _check_complete(
-    merged: pd.DataFrame, paths: Paths, study: ResolvedStudy, method: Method, dataset: str
-) -> None:
+def _check_complete(merged: pd.DataFrame, paths: Paths, study: ResolvedStudy, method: Method, dataset: str) -> None:
     manifest = json.loads((paths.dataset(dataset) / "manifest.json").read_text())["sequences"]
     for seed in study.seeds(method.digest):
         counted = merged[merged["seed"] == str(seed)].groupby("sequence").size().to_dict()
@@ -51,4 +49,4 @@ def _check_complete(
                     "and run again"
                 )
         if counted:
-            raise UserError(f"scores of {method.name} on {dataset} hold the unknown sequence {min(counted)}")
+            raise UserError(f"scores of {method.name} on {dataset} hold unknown sequences: {', '.join(map(str, counted))}")

@@ -39,7 +39,7 @@ def tiny_vae() -> AutoencoderKL:
 
 
 def tiny_unet(text_width: int) -> UNet2DConditionModel:
-    """The tiny UNet: 7 -> 4 channels as the x4 upscaler's; attention only to the (empty) prompt, never across pixels."""
+    """The tiny UNet: 7 -> 4 channels as the x4 upscaler's; attention to the (empty) prompt only, not across pixels."""
     return UNet2DConditionModel(
         sample_size=48,
         in_channels=7,

@@ -79,9 +79,7 @@ def make_text_encoder(out: Path) -> None:
     write_text(out / "tokenizer" / "vocab.json", json.dumps(VOCABULARY))
     write_text(out / "tokenizer" / "merges.txt", "#version: 0.2\n")
     write_text(out / "tokenizer" / "tokenizer_config.json", json.dumps(settings))
-    write_text(
-        out / "tokenizer" / "special_tokens_map.json", json.dumps({**tokens, "pad_token": tokens["eos_token"]})
-    )
+    write_text(out / "tokenizer" / "special_tokens_map.json", json.dumps({**tokens, "pad_token": tokens["eos_token"]}))
 
 
 def _train_vae(data: Path, out: Path, state: Path, settings: LoopSettings) -> None:

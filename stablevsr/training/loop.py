@@ -56,7 +56,7 @@ class LoopSettings(BaseModel):
 class Job(ABC):
     """Something that can be trained: its data, its loss, and how its result is saved."""
 
-    model: nn.Module  #: what is optimised, and all that is
+    model: Any  #: the nn.Module that is optimised (of diffusers' classes, which mypy cannot see into)
     data: Dataset[dict[str, Tensor]]
 
     @abstractmethod
@@ -168,9 +168,7 @@ def _step(
     return total
 
 
-def _batches(
-    job: Job, settings: LoopSettings, start: int, accelerator: Accelerator
-) -> Iterator[dict[str, Tensor]]:
+def _batches(job: Job, settings: LoopSettings, start: int, accelerator: Accelerator) -> Iterator[dict[str, Tensor]]:
     world, rank = accelerator.num_processes, accelerator.process_index
     if settings.batch % world:
         raise UserError(f"a batch of {settings.batch} cannot be split over {world} processes")
@@ -240,9 +238,7 @@ def _save(
         torch.save(content, stream)
 
 
-def _restore(
-    state: Path, model: nn.Module, optimizer: Any, average: _Average
-) -> tuple[int, list[dict[str, float]]]:
+def _restore(state: Path, model: nn.Module, optimizer: Any, average: _Average) -> tuple[int, list[dict[str, float]]]:
     if not _state_file(state).exists():
         return 0, []
     content = torch.load(_state_file(state), map_location="cpu", weights_only=True)

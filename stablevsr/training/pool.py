@@ -51,7 +51,7 @@ def _freeze(job: TCMJob, windows: WindowDataset, indices: range, seed: int) -> d
 
 
 class PoolDataset(Dataset[dict[str, Tensor]]):
-    """Frozen samples for :meth:`TCMJob.loss`; item ``index`` draws its sample, neighbour and noise from (seed, index)."""
+    """Frozen samples for :meth:`TCMJob.loss`; item ``index`` draws sample, neighbour and noise from (seed, index)."""
 
     def __init__(self, file: Path, both: bool, seed: int) -> None:
         with safe_open(str(file), framework="pt") as stored:

@@ -20,8 +20,8 @@ from stablevsr.motion import FlowEstimator
 from stablevsr.pipeline import flow_by_name
 from stablevsr.settings import Guidance, Training
 from stablevsr.study.files import Dataset as DatasetSpec
-from stablevsr.study.provenance import TRAINING_CODE, source_hash
 from stablevsr.study.paths import pool_file
+from stablevsr.study.provenance import TRAINING_CODE, source_hash
 from stablevsr.study.resolve import TrainingRun
 from stablevsr.training.loop import LoopSettings, train, write_history
 from stablevsr.training.pool import PoolDataset, build_pool

@@ -47,9 +47,7 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         window = slice(start, start + self.frames)
         return self._crop(clip.gt[window], clip.lr[window], rng)
 
-    def _crop(
-        self, gt: tuple[Path, ...], lr: tuple[Path, ...], rng: np.random.Generator
-    ) -> dict[str, torch.Tensor]:
+    def _crop(self, gt: tuple[Path, ...], lr: tuple[Path, ...], rng: np.random.Generator) -> dict[str, torch.Tensor]:
         height, width = self._read(lr[0]).shape[:2]
         side = self.crop // SCALE
         if min(height, width) < side:

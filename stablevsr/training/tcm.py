@@ -93,9 +93,7 @@ class TCMJob(Job):
         near = drawn["neighbour"]
         both = self.encode(torch.cat([gt[:, CENTRE], gt[rows, near]]))  # centre and neighbour frames in one batch
         latents, latents_near = both.chunk(2)
-        image = self.guide(
-            latents_near, lq[rows, near], lq[:, CENTRE], drawn["noise_neighbour"], drawn["timesteps"]
-        )
+        image = self.guide(latents_near, lq[rows, near], lq[:, CENTRE], drawn["noise_neighbour"], drawn["timesteps"])
         return {
             "latents": latents,
             "noise": drawn["noise"],

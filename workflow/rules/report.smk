@@ -1,30 +1,41 @@
 # Tables, figures and the page, from the per-frame scores and the frames; nothing is typed by hand.
 
-TABLES = [PATHS.table(dataset, m.name) for m in study.methods.values() for dataset in m.datasets]
-HISTORIES = [PATHS.checkpoint(training) / "history.csv" for training in study.trainings()]
+TABLES = [
+    PATHS.table(dataset, m.name)
+    for m in study.methods.values()
+    for dataset in m.datasets
+]
+HISTORIES = [
+    PATHS.checkpoint(training) / "history.csv" for training in study.trainings()
+]
 #: Labels, titles and claims are read from these when rendering; a change re-renders and recomputes nothing else.
-TEXTS = [f"workflow/studies/{STUDY}.yaml", *(f"ablations/{name}.yaml" for name in study.ablations)]
+TEXTS = [
+    f"workflow/studies/{STUDY}.yaml",
+    *(f"ablations/{name}.yaml" for name in study.ablations),
+]
 
 
 rule tables:
-    message:
-        "tables and claims of {STUDY}"
     input:
         TABLES,
         texts=TEXTS,
         code=sources(REPORT_CODE),
     output:
-        [PATHS.results / "tables" / f"{name}.{kind}" for name in ("table1", *study.ablations) for kind in ("csv", "md", "tex")],
+        [
+            PATHS.results / "tables" / f"{name}.{kind}"
+            for name in ("table1", *study.ablations)
+            for kind in ("csv", "md", "tex")
+        ],
         PATHS.results / "provenance.json",
     log:
         f"work/logs/tables_{STUDY}.log",
+    message:
+        "tables and claims of {STUDY}"
     shell:
         "stablevsr report --study {STUDY} --part tables > {log} 2>&1"
 
 
 rule figures:
-    message:
-        "figures of {STUDY}"
     input:
         TABLES,
         HISTORIES,
@@ -35,20 +46,26 @@ rule figures:
     log:
         f"work/logs/figures_{STUDY}.log",
     localrule: True
+    message:
+        "figures of {STUDY}"
     shell:
         "stablevsr report --study {STUDY} --part figures > {log} 2>&1"
 
 
 rule page:
-    message:
-        "the page of {STUDY}: results/{STUDY}/report.html"
     input:
         rules.tables.output,
         rules.figures.output,
     output:
-        report(PATHS.results / "report.html", category="Study", caption="../report/page.rst"),
+        report(
+            PATHS.results / "report.html",
+            category="Study",
+            caption="../report/page.rst",
+        ),
     log:
         f"work/logs/page_{STUDY}.log",
     localrule: True
+    message:
+        "the page of {STUDY}: results/{STUDY}/report.html"
     shell:
         "stablevsr report --study {STUDY} --part page > {log} 2>&1"

@@ -1,51 +1,65 @@
 # TCM variants. Variants that resolve to the same training are one job; resume states live in work/states, undeclared.
 
 TRAININGS = study.trainings()
-POOLS = {str(pool_file(run, PATHS.pools)): digest for digest, run in TRAININGS.items() if run.settings.pool}
+POOLS = {
+    str(pool_file(run, PATHS.pools)): digest
+    for digest, run in TRAININGS.items()
+    if run.settings.pool
+}
 RESOLVED_MODEL = [] if SPEC.model == "tiny" else ["data/fetched/stablevsr"]
 
 
 def trained_for(digest):
     """The methods that use a training, for messages."""
-    return ", ".join(m.name for m in study.methods.values() if m.training and m.training.digest == digest)
+    return ", ".join(
+        m.name
+        for m in study.methods.values()
+        if m.training and m.training.digest == digest
+    )
 
 
 rule train_pool:
-    message:
-        "freezing training samples for {params.methods}"
     input:
         RESOLVED_MODEL,
-        data=lambda w: PATHS.training_data(TRAININGS[POOLS[f"work/pools/{w.key}/pool.safetensors"]].dataset),
+        data=lambda w: PATHS.training_data(
+            TRAININGS[POOLS[f"work/pools/{w.key}/pool.safetensors"]].dataset
+        ),
         code=sources(TRAINING_CODE),
     output:
         "work/pools/{key}/pool.safetensors",
-    params:
-        training=lambda w: POOLS[f"work/pools/{w.key}/pool.safetensors"],
-        methods=lambda w: trained_for(POOLS[f"work/pools/{w.key}/pool.safetensors"]),
     log:
         "work/logs/train_pool_{key}.log",
     threads: SPEC.threads
     resources:
         gpu=GPU,
+    params:
+        training=lambda w: POOLS[f"work/pools/{w.key}/pool.safetensors"],
+        methods=lambda w: trained_for(POOLS[f"work/pools/{w.key}/pool.safetensors"]),
+    message:
+        "freezing training samples for {params.methods}"
     shell:
         "stablevsr train pool --study {STUDY} --training {params.training} 2>&1 | tee {log}"
 
 
 rule train_tcm:
-    message:
-        "training the TCM of {params.methods}"
     input:
         RESOLVED_MODEL,
         data=lambda w: PATHS.training_data(TRAININGS[w.training].dataset),
-        pool=lambda w: [pool_file(TRAININGS[w.training], PATHS.pools)] if TRAININGS[w.training].settings.pool else [],
+        pool=lambda w: (
+            [pool_file(TRAININGS[w.training], PATHS.pools)]
+            if TRAININGS[w.training].settings.pool
+            else []
+        ),
         code=sources(TRAINING_CODE),
     output:
-        multiext("work/checkpoints/{training}/", "config.json", "diffusion_pytorch_model.safetensors"),
+        multiext(
+            "work/checkpoints/{training}/",
+            "config.json",
+            "diffusion_pytorch_model.safetensors",
+        ),
         settings="work/checkpoints/{training}/settings.json",
         history="work/checkpoints/{training}/history.csv",
         provenance="work/checkpoints/{training}/provenance.json",
-    params:
-        methods=lambda w: trained_for(w.training),
     log:
         "work/logs/train_tcm_{training}.log",
     benchmark:
@@ -53,5 +67,9 @@ rule train_tcm:
     threads: SPEC.threads
     resources:
         gpu=GPU,
+    params:
+        methods=lambda w: trained_for(w.training),
+    message:
+        "training the TCM of {params.methods}"
     shell:
         "stablevsr train tcm --study {STUDY} --training {wildcards.training} 2>&1 | tee {log}"
