@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from stablevsr.report.scores import format_value
 from stablevsr.report.tabular import ARROWS, Block, Cell, Row, Table
 
 INTERVAL_NOTE = (
@@ -44,8 +45,6 @@ def table_csv(table: Table) -> str:
 
 
 def _csv_rows(table: Table) -> Iterable[list[object]]:
-    from stablevsr.report.scores import format_value
-
     for block in table.blocks:
         for row in block.rows:
             values: list[object] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from stablevsr.metrics.registry import Metric
+from stablevsr.metrics.registry import Metric, resolve
 from stablevsr.report.published import Published, PublishedRow
 from stablevsr.report.scores import ScoreBook, format_value
 from stablevsr.study.resolve import Method, ResolvedStudy
@@ -98,7 +98,7 @@ def build_tables(
     study: ResolvedStudy, book: ScoreBook, published: dict[str, dict[str, PublishedRow]]
 ) -> dict[str, Table]:
     """Table 1 and one table for each ablation, by name."""
-    metrics = tuple(_metrics(study))
+    metrics = tuple(resolve(study.spec.metrics))
     methods = study.table1()
     blocks = [_block(study, book, name, methods, metrics, published.get(name, {})) for name in study.spec.datasets]
     tables = {"table1": Table("table1", f"Table 1: {study.spec.title}", "", metrics, tuple(blocks))}
@@ -107,12 +107,6 @@ def build_tables(
         blocks = [_block(study, book, name, methods, metrics, {}) for name in ablation.datasets or study.spec.datasets]
         tables[key] = Table(key, ablation.title, ablation.question, metrics, tuple(blocks))
     return tables
-
-
-def _metrics(study: ResolvedStudy) -> list[Metric]:
-    from stablevsr.metrics.registry import resolve
-
-    return resolve(study.spec.metrics)
 
 
 def _block(
