@@ -17,6 +17,7 @@ from stablevsr.study.provenance import (
     METRIC_CODE,
     REPORT_CODE,
     TRAINING_CODE,
+    embedded_weights,
     sources,
 )
 from stablevsr.study.resolve import load_study

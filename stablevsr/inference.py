@@ -180,9 +180,13 @@ def _batches(sequences: Batch, size: int) -> list[Batch]:
 
 def _made_from(method: Method, seed: int, model: str, tcm: Path | None) -> str:
     """A digest of everything but the input frames that decides a sequence's frames: settings, weights, code."""
+    from stablevsr.models import find_model
     from stablevsr.study.provenance import folder_hash, source_hash
 
     weights = {"tcm": folder_hash(tcm) if tcm else None}
+    if method.kind == "stablevsr":
+        folder = find_model(model)
+        weights |= {part: folder_hash(folder / part) for part in ("unet", "vae")}
     return digest({"method": method.identity(), "seed": seed, "model": model, "code": source_hash(), **weights})
 
 

@@ -45,7 +45,7 @@ def _bikes(shot: int, box: tuple[int, int, int, int], frames: int | None = None,
 #: REDS-like test clips under the names of REDS4: 8 frames of 192x192.
 REDS_TEST = {
     "000": _bikes(4, (64, 64, 192, 192), 8, 24, "parked bicycle against a wall, left half; camera drifts"),
-    "011": _bikes(4, (64, 288, 192, 192), 8, 6, "the same wall further right, earlier, while a person walks through"),
+    "011": _bikes(4, (64, 288, 192, 192), 8, 40, "the same wall further right, later"),
     "015": _bikes(5, (40, 96, 192, 192), 8, 0, "heap of bicycles, camera drifts"),
     "020": _bikes(1, (64, 224, 192, 192), 8, 12, "cars behind a pedestrian, out of focus"),
 }
@@ -65,8 +65,8 @@ PHOTOGRAPHS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "bric
 PHOTO_FRAMES, PHOTO_SIZE = 16, 224
 #: Vimeo-like septuplets of 128x192, by list.
 VIMEO_TEST = {
-    "00001/0001": _bikes(4, (96, 32, 128, 192), 7, 40),
-    "00001/0002": _bikes(4, (32, 400, 128, 192), 7, 16),
+    "00001/0001": _bikes(4, (96, 32, 128, 192), 7, 44),
+    "00001/0002": _bikes(4, (32, 400, 128, 192), 7, 28),
     "00001/0003": _bikes(5, (96, 80, 128, 192), 7, 0),
 }
 VIMEO_TRAIN = {

@@ -32,6 +32,11 @@ def sources(names: tuple[str, ...]) -> list[str]:
     return [str(PACKAGE / name) for name in names]
 
 
+def embedded_weights() -> list[str]:
+    """The tiny model's base weights (its TCM is trained by the study), as inputs of a rule."""
+    return [str(PACKAGE / "assets" / "tiny" / part / "diffusion_pytorch_model.safetensors") for part in ("unet", "vae")]
+
+
 @lru_cache(maxsize=8)
 def source_hash(names: tuple[str, ...] = FRAME_CODE) -> str:
     """sha256 over the text of modules of this package."""

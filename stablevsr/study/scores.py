@@ -49,4 +49,5 @@ def _check_complete(merged: pd.DataFrame, paths: Paths, study: ResolvedStudy, me
                     "and run again"
                 )
         if counted:
-            raise UserError(f"scores of {method.name} on {dataset} hold unknown sequences: {', '.join(map(str, counted))}")
+            names = ", ".join(map(str, counted))
+            raise UserError(f"scores of {method.name} on {dataset} hold unknown sequences: {names}")

@@ -3,11 +3,7 @@
 
 def source_of(spec):
     """The files that say that a dataset's own folder is whole."""
-    return (
-        [f"{spec.root.parent}/CARD.md"]
-        if spec.make == "mini"
-        else [f"data/fetched/{name}" for name in spec.fetch]
-    )
+    return [f"{spec.root.parent}/CARD.md"] if spec.make == "mini" else [f"data/fetched/{name}" for name in spec.fetch]
 
 
 rule data_mini:

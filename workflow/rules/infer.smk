@@ -4,11 +4,7 @@
 def checkpoint_of(digest):
     """The trained TCM that a method needs, if any."""
     method = study.find(digest)
-    return (
-        [PATHS.checkpoint(method.training.digest) / "config.json"]
-        if method.training
-        else []
-    )
+    return [PATHS.checkpoint(method.training.digest) / "config.json"] if method.training else []
 
 
 rule infer_shard:

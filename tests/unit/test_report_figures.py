@@ -1,0 +1,100 @@
+"""The figures: all drawn from a whole study, none invented for a part that is missing, one look for a method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import report_study as made
+from PIL import Image
+
+from stablevsr.report import figures
+from stablevsr.report.figures_cost import cost
+from stablevsr.report.figures_frames import time_slice
+from stablevsr.report.figures_motion import dis_flow, flow_picture, warped
+from stablevsr.report.scores import ScoreBook
+from stablevsr.report.style import looks
+
+ALL = {
+    "perception_distortion", "per_frame_curves_reds4", "temporal_profile_reds4", "crops_reds4", "ablation_sampling",
+    "guidance_reds4", "training_curves", "cost", "quality_over_seconds",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> made.Paths:
+    return made.write_all(tmp_path_factory.mktemp("study"))
+
+
+def test_all_figures_are_drawn_as_png_and_pdf_and_the_same_twice(paths: made.Paths) -> None:
+    files = figures.render(paths.study, paths)
+    assert {file.name for file in files} == {f"{name}.{kind}" for name in ALL for kind in ("png", "pdf")}
+    first = {file: file.read_bytes() for file in files}
+    for file in files:
+        if file.suffix == ".png":
+            levels = np.asarray(Image.open(file).convert("L"))
+            assert levels.std() > 5, f"{file.name} is blank"
+    (paths.results / "figures" / "old.png").write_bytes(b"of an earlier run")
+    figures.render(paths.study, paths)
+    assert {file: file.read_bytes() for file in files} == first
+    assert not (paths.results / "figures" / "old.png").exists()
+
+
+def test_nothing_is_drawn_from_nothing(tmp_path: Path) -> None:
+    paths = made.make_paths(tmp_path, made.make(tmp_path))
+    assert figures.render(paths.study, paths) == []
+
+
+def test_scores_without_frames_and_frames_without_scores(tmp_path: Path) -> None:
+    scored = made.make_paths(tmp_path / "a", made.make(tmp_path / "a"))
+    for method in scored.study.methods.values():
+        made.write_scores(scored, method)
+    drawn = {file.stem for file in figures.render(scored.study, scored)}
+    assert drawn == {"perception_distortion", "per_frame_curves_reds4"}
+    framed = made.make_paths(tmp_path / "b", made.make(tmp_path / "b"))
+    made.write_frames(framed)
+    drawn = {file.stem for file in figures.render(framed.study, framed)}
+    assert drawn == {"temporal_profile_reds4", "crops_reds4", "ablation_sampling", "guidance_reds4", "cost"}
+
+
+def test_a_method_looks_the_same_under_all_its_names(paths: made.Paths) -> None:
+    style, methods = looks(paths.study), paths.study.methods
+    assert style[methods["stablevsr"].digest] is style[methods["sampling.bidirectional"].digest]
+    assert len(set(style.values())) == len(style)
+
+
+def test_seconds_and_memory_come_from_the_manifests(paths: made.Paths) -> None:
+    book = ScoreBook(paths.study, paths)
+    found = cost(book, "reds4", paths.study.methods["stablevsr"])
+    assert found is not None
+    assert found.frames == 2 * 3 * made.FRAMES  # two seeds, three clips in two shards
+    assert found.per_frame == pytest.approx(2.0)
+    assert found.stages == {"unet": pytest.approx(found.seconds / 2)}
+    assert found.memory == 2 * 2**30
+
+
+def test_a_slice_shows_time_downwards() -> None:
+    video = np.zeros((4, 6, 5, 3), np.uint8)
+    video[:, 2] = np.arange(4)[:, None, None] * 10
+    shown = time_slice(video, 2)
+    assert shown.shape == (48, 5, 3)
+    assert shown[0, 0, 0] == 0 and shown[-1, 0, 0] == 30 and shown[12, 0, 0] == 10
+
+
+def test_flow_and_warp_carry_a_frame_onto_its_successor() -> None:
+    texture = np.kron(np.random.default_rng(1).integers(0, 255, (16, 20, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+    before, after = texture[:, :64], texture[:, 2:66]  # the content moves two pixels to the left
+    flow = dis_flow(after, before)
+    assert np.median(flow[16:48, 16:48, 0]) == pytest.approx(2.0, abs=0.2)
+    error = np.abs(warped(before, flow)[16:48, 16:48].astype(int) - after[16:48, 16:48]).mean()
+    assert error < 0.5 * np.abs(before[16:48, 16:48].astype(int) - after[16:48, 16:48]).mean()
+
+
+def test_no_motion_is_white_and_directions_differ() -> None:
+    flow = np.zeros((1, 3, 2), np.float32)
+    flow[0, 1] = (2, 0)
+    flow[0, 2] = (-2, 0)
+    still, right, left = flow_picture(flow, 2.0)[0]
+    assert still.tolist() == [255, 255, 255]
+    assert right.tolist() == [255, 0, 0] and left.tolist() == [0, 255, 255]

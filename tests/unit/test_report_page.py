@@ -1,0 +1,220 @@
+"""The page, its frames, its figures' clips and its little Markdown: whole, within its size, escaped, honest about gaps."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import report_study as made
+from PIL import Image
+
+from stablevsr.report import page, provenance, strips
+from stablevsr.report.clips import detailed_box, find_clips, method_video, moving_row
+from stablevsr.report.history import histories
+from stablevsr.report.markdown import inline, to_html
+from stablevsr.report.scores import ScoreBook
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> made.Paths:
+    return made.write_all(tmp_path_factory.mktemp("study"))
+
+
+class Outside(HTMLParser):
+    """Collects every address that a page would load by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag != "a":
+            self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset")]
+
+
+def test_the_page_is_one_file_with_everything_in_it(paths: made.Paths) -> None:
+    text = page.render(paths.study, paths).read_text()
+    parser = Outside()
+    parser.feed(text)
+    assert all(address.startswith("data:") for address in parser.addresses)
+    assert "@import" not in text and "url(" not in text
+    for part in ('id="claims"', 'id="table1"', 'id="clips"', 'id="ablations"', 'id="provenance"'):
+        assert part in text
+    assert text.index('id="claims"') < text.index('id="table1"')
+
+
+def test_question_and_answer_of_an_ablation_are_shown(paths: made.Paths) -> None:
+    text = page.html(paths.study, paths)
+    assert "Does it help to go both ways?" in text
+    assert "As the paper says, Bidirectional has lower tOF (DIS) than Single-frame on REDS4 (made up)." in text
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    spec = copy.deepcopy(made.SPEC)
+    spec["methods"]["bicubic"]["label"] = "</script><script>alert(1)</script>"
+    spec["title"] = "<b>bold</b>"
+    paths = made.write_all(tmp_path, spec)
+    text = page.html(paths.study, paths)
+    assert "<script>alert" not in text and "<b>bold" not in text
+    data = re.search(r'id="viewer-data">(.*?)</script>', text, re.DOTALL)
+    assert data is not None
+    assert "</script><script>alert(1)</script>" in json.loads(data[1])[0]["strips"]
+
+
+def test_a_study_with_nothing_renders_and_lists_what_is_missing(tmp_path: Path) -> None:
+    paths = made.make_paths(tmp_path, made.make(tmp_path))
+    text = page.render(paths.study, paths).read_text()
+    assert "stablevsr on reds4: there are no scores yet" in text
+    assert "frames of reds4: no clip" in text
+    assert "figures: none were drawn" in text
+    assert "0 hold" in text
+    assert 'class="viewer"' not in text
+
+
+def test_missing_frames_of_one_method_leave_the_others(tmp_path: Path) -> None:
+    paths = made.write_all(tmp_path)
+    own = paths.study.methods["stablevsr"]
+    next((paths.frames("reds4", own.digest, 0) / "000").iterdir()).unlink()
+    shown = {viewer.clip: set(viewer.strips) for viewer in strips.viewers(ScoreBook(paths.study, paths))}
+    assert "StableVSR" not in shown["000"] and "Bicubic" in shown["000"]
+    assert "StableVSR" in shown["011"]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "steps", "said"),
+    [
+        (0.9, 100, []),
+        (0.9, 60, ["trained for 60 of its 100 steps"]),
+        (1.0, 100, ["learned nothing"]),
+        (0.975, 100, []),  # high noise at 0.995 alone is not nothing
+        (1.0, 60, ["trained for 60 of its 100 steps", "learned nothing"]),
+    ],
+)
+def test_training_that_fell_short_is_said_plainly(tmp_path: Path, ratio: float, steps: int, said: list[str]) -> None:
+    paths = made.write_all(tmp_path)
+    made.write_history(paths, ratio, steps)
+    [history] = histories(paths.study, paths)
+    sentences = history.warnings()
+    assert len(sentences) == len(said)
+    assert all(part in sentence for part, sentence in zip(said, sentences, strict=True))
+    text = page.html(paths.study, paths)
+    assert all(part in text for part in said)
+
+
+def test_a_training_without_history_is_said(tmp_path: Path) -> None:
+    paths = made.write_all(tmp_path)
+    for digest in paths.study.trainings():
+        (paths.checkpoint(digest) / "history.csv").write_text("step,loss\n")
+    [history] = histories(paths.study, paths)
+    assert "trained for 0 of its 100 steps" in history.warnings()[0]
+    for digest in paths.study.trainings():
+        (paths.checkpoint(digest) / "history.csv").unlink()
+    [history] = histories(paths.study, paths)
+    assert "no training history" in history.warnings()[0]
+
+
+def test_a_strip_holds_every_frame_in_order(paths: made.Paths) -> None:
+    [first, *_] = strips.viewers(ScoreBook(paths.study, paths))
+    assert first.frames == [f"{i:08d}" for i in range(made.FRAMES)]
+    data = base64.b64decode(first.strips["Ground truth"].partition(",")[2])
+    strip = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    assert strip.shape == (made.FRAMES * made.SIZE, made.SIZE, 3)
+    clip = find_clips(paths, "reds4", 1)[0]
+    truth = np.concatenate([np.asarray(Image.open(path)) for path in clip.gt]).astype(int)
+    assert np.abs(strip - truth).mean() < 12  # JPEG of noise; a wrong order differs by about 85
+
+
+def test_strips_keep_within_the_budget(paths: made.Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    def size() -> int:
+        return sum(
+            len(uri) for viewer in strips.viewers(ScoreBook(paths.study, paths)) for uri in viewer.strips.values()
+        )
+
+    full = size()
+    monkeypatch.setattr(strips, "BUDGET", full // 3)
+    assert size() <= full // 3 * 4 / 3
+
+
+def test_the_moving_row_and_the_detailed_box_are_found() -> None:
+    video = np.full((4, 40, 60, 3), 100, np.uint8)
+    for t in range(4):
+        video[t, 25:28, 10 + 5 * t : 14 + 5 * t] = 255
+    assert 24 <= moving_row(video) <= 28
+    frame = np.full((64, 96, 3), 50, np.uint8)
+    frame[40:56, 70:86] = np.random.default_rng(0).integers(0, 255, (16, 16, 3))
+    top, left, height, width = detailed_box(frame, 32)
+    assert top <= 40 and top + height >= 56 and left <= 70 and left + width >= 86
+
+
+def test_frames_of_another_size_are_not_shown(tmp_path: Path) -> None:
+    paths = made.write_all(tmp_path)
+    own = paths.study.methods["stablevsr"]
+    clip = find_clips(paths, "reds4", 1)[0]
+    assert method_video(paths, clip, own) is not None
+    for path in (paths.frames("reds4", own.digest, 0) / clip.name).iterdir():
+        Image.new("RGB", (16, 16)).save(path)
+    assert method_video(paths, clip, own) is None
+
+
+def test_notes_become_html_and_nothing_else() -> None:
+    text = "# Ledger\n\n| paper | code |\n|---|---|\n| `lr 1e-5` | **5e-5** <i> |\n\n- one\n  more\n- two\n\n```\na < b\n```\n"
+    html = str(to_html(text))
+    assert "<h3>Ledger</h3>" in html
+    assert "<td><code>lr 1e-5</code></td><td><strong>5e-5</strong> &lt;i&gt;</td>" in html
+    assert "<ul><li>one more</li><li>two</li></ul>" in html
+    assert "<pre><code>a &lt; b</code></pre>" in html
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("a [b](https://x.org/y) c", 'a <a href="https://x.org/y">b</a> c'),
+        ("[b](javascript:alert)", "b"),
+        ("[b](docs/data.md)", "b"),
+        ('[b](https://x"onclick=y)', '<a href="https://x&#34;onclick=y">b</a>'),
+        (r"2 \* 3 \_x", "2 &#42; 3 &#95;x"),
+        ("`**a**` & *b*", "<code>**a**</code> &amp; <em>b</em>"),
+    ],
+)
+def test_inline_markdown(text: str, html: str) -> None:
+    assert inline(text) == html
+
+
+def test_deviations_and_cards_are_shown_if_they_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = made.write_all(tmp_path)
+    assert 'id="deviations"' not in page.html(paths.study, paths)
+    for file, text in (
+        ("docs/deviations.md", "| a | b |\n|-|-|\n| learning rate | x |\n"),
+        ("data/CARD.md", "# Clips\n"),
+    ):
+        Path(file).parent.mkdir(exist_ok=True)
+        Path(file).write_text(text)
+    html = page.html(paths.study, paths)
+    assert "<td>learning rate</td>" in html and "<h3>Clips</h3>" in html
+
+
+def test_provenance_ties_cells_to_files(paths: made.Paths) -> None:
+    content = json.loads(provenance.write(paths.study, paths).read_text())
+    assert content["cells"]["table1"]["reds4"] == ["bicubic", "sampling.single_frame", "stablevsr"]
+    own = content["methods"]["stablevsr"]
+    assert own["scores"]["reds4"]["file"] == str(paths.table("reds4", "stablevsr"))
+    assert re.fullmatch("[0-9a-f]{64}", own["scores"]["reds4"]["sha256"])
+    assert own["checkpoint"] == str(paths.checkpoint(own["settings"]["training"]))
+    assert len(own["frames"]["reds4"]["seed1"]["manifests"]) == 2
+    assert content["versions"]["numpy"] == np.__version__
+
+
+def test_provenance_without_git_or_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.git_state(tmp_path) == {"commit": None, "clean": None}
+    paths = made.make_paths(tmp_path, made.make(tmp_path))
+    content = json.loads(provenance.write(paths.study, paths).read_text())
+    assert content["methods"]["stablevsr"]["scores"]["reds4"]["sha256"] is None
