@@ -37,7 +37,6 @@ class Page:
         self._send, self._receive, self._buffer, self._number = send, receive, b"", 0
         self.errors: list[str] = []  #: console errors, uncaught exceptions and failed loads
         self.requests: list[str] = []  #: everything that was asked for
-        self._loaded = False
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -94,8 +93,8 @@ class Page:
         """Load a file from disk and wait until it and all its pictures are there."""
         self.call("Page.navigate", url=file.resolve().as_uri())
         until = time.monotonic() + PATIENCE
-        ready = "document.readyState === 'complete' && [...document.images].every((i) => i.loading === 'lazy' || i.complete)"
-        while not self.run(ready):
+        pictures = "[...document.images].every((image) => image.loading === 'lazy' || image.complete)"
+        while not self.run(f"document.readyState === 'complete' && {pictures}"):
             if time.monotonic() > until:
                 raise TimeoutError(f"{file} does not finish loading")
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""The page, its frames, its figures' clips and its little Markdown: whole, within its size, escaped, honest about gaps."""
+"""The page, its frames and its little Markdown: whole, within its size, escaped, honest about gaps."""
 
 from __future__ import annotations
 
@@ -164,8 +164,8 @@ def test_frames_of_another_size_are_not_shown(tmp_path: Path) -> None:
 
 
 def test_notes_become_html_and_nothing_else() -> None:
-    text = "# Ledger\n\n| paper | code |\n|---|---|\n| `lr 1e-5` | **5e-5** <i> |\n\n- one\n  more\n- two\n\n```\na < b\n```\n"
-    html = str(to_html(text))
+    table = "| paper | code |\n|---|---|\n| `lr 1e-5` | **5e-5** <i> |\n"
+    html = str(to_html(f"# Ledger\n\n{table}\n- one\n  more\n- two\n\n```\na < b\n```\n"))
     assert "<h3>Ledger</h3>" in html
     assert "<td><code>lr 1e-5</code></td><td><strong>5e-5</strong> &lt;i&gt;</td>" in html
     assert "<ul><li>one more</li><li>two</li></ul>" in html

@@ -150,7 +150,7 @@ def test_hostile_labels_are_text_in_every_format(tmp_path: Path) -> None:
     folder = paths.results / "tables"
     assert read(folder / "table1.csv")[0]["label"] == HOSTILE
     line = next(line for line in (folder / "table1.md").read_text().splitlines() if "alert" in line)
-    assert r"a\|b \<script\>" in line
+    assert r"a\|b \<script>alert(1)\</script> 50% & \$x_1\$" in line
     tex = (folder / "table1.tex").read_text()
     assert r"50\% \& \$x\_1\$ \textbackslash{}n $\hat{x}$0 \{\#\}\textasciitilde{}\textasciicircum{}" in tex
 

@@ -1,0 +1,148 @@
+"""The page in a real browser: sorting, slider, scrubber, keyboard, every width and scheme, no errors, no network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import chromium
+import pytest
+import report_study as made
+
+from stablevsr.report import figures, page, tables
+
+pytestmark = pytest.mark.system
+
+HOSTILE = "</script><script>console.error('escaped')</script><img src=x onerror=console.error(1)>"
+TABLE = "#table-table1-reds4"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the made-up study, with a label that tries to break out of it."""
+    spec = copy.deepcopy(made.SPEC)
+    spec["methods"]["bicubic"]["label"] = HOSTILE
+    paths = made.write_all(tmp_path_factory.mktemp("study"), spec)
+    tables.render(paths.study, paths)
+    figures.render(paths.study, paths)
+    return page.render(paths.study, paths)
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Page]:
+    program = chromium.find()
+    if program is None:
+        pytest.skip("no Chromium on this machine (apt-get install chromium)")
+    with chromium.browser(program, tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def opened(tab: chromium.Page, report: Path) -> chromium.Page:
+    tab.size(1280, 900)
+    tab.open(report)
+    return tab
+
+
+def column(opened: chromium.Page, index: int) -> list[Any]:
+    return list(
+        opened.run(f"[...document.querySelectorAll('{TABLE} tbody tr')].map(r => r.cells[{index}].dataset.value)")
+    )
+
+
+def test_a_click_sorts_best_first_and_a_second_turns_it_round(opened: chromium.Page) -> None:
+    before = column(opened, 1)
+    opened.run(f"document.querySelectorAll('{TABLE} thead button')[1].click()")
+    assert column(opened, 1) == sorted(before, key=float, reverse=True)  # PSNR: higher is better
+    assert opened.run(f"document.querySelectorAll('{TABLE} thead th')[1].ariaSort") == "descending"
+    opened.run(f"document.querySelectorAll('{TABLE} thead button')[1].click()")
+    assert column(opened, 1) == sorted(before, key=float)
+    opened.run(f"document.querySelectorAll('{TABLE} thead button')[2].click()")
+    assert column(opened, 2) == sorted(column(opened, 2), key=float)  # tOF: lower is better
+    assert opened.run(f"document.querySelectorAll('{TABLE} [aria-sort]').length") == 1
+
+
+def test_the_keyboard_sorts(opened: chromium.Page) -> None:
+    opened.run(f"document.querySelectorAll('{TABLE} thead button')[1].focus()")
+    opened.press("Enter", 13)
+    assert opened.run(f"document.querySelectorAll('{TABLE} thead th')[1].ariaSort") == "descending"
+
+
+def test_empty_cells_stay_at_the_end(opened: chromium.Page) -> None:
+    opened.run(f"document.querySelector('{TABLE} tbody tr').cells[1].dataset.value = ''")
+    for _ in range(2):
+        opened.run(f"document.querySelectorAll('{TABLE} thead button')[1].click()")
+        assert column(opened, 1)[-1] == ""
+
+
+def test_the_line_follows_slider_key_and_mouse(opened: chromium.Page) -> None:
+    clip = "document.querySelector('.viewer .layer.right').style.clipPath"
+    assert "50%" in opened.run(clip)
+    opened.run("document.querySelector('.split').focus()")
+    opened.press("ArrowRight", 39)
+    assert "51%" in opened.run(clip)
+    opened.run("document.querySelector('.stage').scrollIntoView({block: 'center'})")
+    box = opened.run(
+        "(b => [b.left, b.top, b.width, b.height])(document.querySelector('.stage').getBoundingClientRect())"
+    )
+    middle = box[1] + box[3] / 2
+    opened.drag((box[0] + box[2] * 0.5, middle), (box[0] + box[2] * 0.25, middle))
+    assert "25%" in opened.run(clip)
+
+
+def test_the_scrubber_moves_both_sides_through_time(opened: chromium.Page) -> None:
+    moved = "[...document.querySelectorAll('.viewer')[0].querySelectorAll('.layer img')].map(i => i.style.transform)"
+    opened.run("document.querySelector('.scrub').focus()")
+    for _ in range(2):
+        opened.press("ArrowRight", 39)
+    assert opened.run(moved) == ["translateY(-25%)"] * 2  # the third of eight frames
+    assert opened.run("document.querySelector('.viewer output').textContent") == "00000002"
+
+
+def test_play_runs_and_stops(opened: chromium.Page) -> None:
+    opened.run("document.querySelector('.play').click()")
+    assert opened.run("document.querySelector('.play').textContent") == "Pause"
+    frame = opened.run("new Promise(r => setTimeout(() => r(document.querySelector('.scrub').value), 1500))")
+    opened.run("document.querySelector('.play').click()")
+    stopped = opened.run("document.querySelector('.scrub').value")
+    later = opened.run("new Promise(r => setTimeout(() => r(document.querySelector('.scrub').value), 500))")
+    assert later == stopped and (frame != "0" or stopped != "0")
+
+
+def test_sides_can_be_chosen(opened: chromium.Page) -> None:
+    left, right = (f"document.querySelector('.layer.{side} img')" for side in ("left", "right"))
+    chooser = "document.querySelector('.choose-left')"
+    opened.run(f"{chooser}.value = 'Ground truth'; {chooser}.dispatchEvent(new Event('change'))")
+    assert opened.run(f"{left}.alt") == "Clip 000 by Ground truth"
+    assert opened.run(f"{left}.src !== {right}.src")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+def test_whole_at_every_width_and_scheme(
+    tab: chromium.Page, report: Path, tmp_path: Path, width: int, dark: bool
+) -> None:
+    tab.errors.clear()
+    tab.requests.clear()
+    tab.size(width, 900, dark)
+    tab.open(report)
+    tab.run("document.querySelectorAll('img').forEach(image => { image.loading = 'eager'; })")
+    tab.run("Promise.all([...document.images].map(image => image.decode())).then(() => true)")
+    assert tab.run("document.images.length") > 10
+    assert tab.run("[...document.images].filter(i => !i.naturalWidth || !i.alt).length") == 0
+    assert tab.run("document.documentElement.scrollWidth") <= width  # nothing sticks out to the side
+    ground = tab.run("getComputedStyle(document.body).backgroundColor")
+    assert (sum(int(level) for level in ground[4:-1].split(",")) < 200) == dark
+    tab.screenshot(tmp_path / "page.png")
+    assert (tmp_path / "page.png").stat().st_size > 20_000
+    assert tab.errors == []
+    assert [url for url in tab.requests if not url.startswith(("file:", "data:"))] == []
+
+
+def test_a_hostile_label_is_shown_as_text(opened: chromium.Page) -> None:
+    assert opened.run(f"document.querySelector('{TABLE} tbody th').dataset.value") == HOSTILE
+    assert opened.run("[...document.querySelectorAll('option')].some(o => o.textContent.startsWith('</script>'))")
+    assert opened.run("document.querySelectorAll('img[src=x]').length") == 0
+    assert not any("escaped" in error for error in opened.errors)
