@@ -1,13 +1,14 @@
 # Each target starts from nothing but Python (3.11 to 3.13) and pip.
 #   make study    the mini study, from installation to results/mini/report.html (PYTHON=python3.12 chooses another)
 #   make test     all tests that need no other program
+#   make test-system   the report in a real browser; installs Debian's chromium first (asks for root)
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 # Rules and tests call `stablevsr` and `snakemake` by name.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: study test lint
+.PHONY: study test test-system lint
 
 study: $(INSTALLED)
 	snakemake --cores all --resources gpu=1
@@ -15,6 +16,10 @@ study: $(INSTALLED)
 test: $(INSTALLED)
 	python -m pytest tests/unit
 	python -m pytest tests/workflow
+
+test-system: $(INSTALLED)
+	command -v chromium > /dev/null || apt-get install -y chromium
+	python -m pytest tests/system
 
 lint: $(INSTALLED)
 	ruff check .
