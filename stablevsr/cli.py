@@ -241,6 +241,7 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     base.add_argument("--state", type=Path, default=Path("work/base_state"), help="resume states")
     base.add_argument("--vae-steps", type=int, default=9000)
     base.add_argument("--unet-steps", type=int, default=5500)
+    base.add_argument("--decoder-steps", type=int, default=3000)
     base.set_defaults(run=_run_train_base)
 
 
@@ -272,7 +273,14 @@ def _run_train_pool(arguments: argparse.Namespace) -> None:
 def _run_train_base(arguments: argparse.Namespace) -> None:
     from stablevsr.training.base_model import make_base_model
 
-    make_base_model(arguments.data, arguments.out, arguments.state, arguments.vae_steps, arguments.unet_steps)
+    make_base_model(
+        arguments.data,
+        arguments.out,
+        arguments.state,
+        arguments.vae_steps,
+        arguments.unet_steps,
+        arguments.decoder_steps,
+    )
 
 
 # --- infer ------------------------------------------------------------------------------------------------------------

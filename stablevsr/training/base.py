@@ -1,8 +1,10 @@
 """The tiny base model: an x4 latent-diffusion upscaler of the paper's classes, small enough for two CPU cores.
 
-Two jobs make it, in this order: the VAE (plain reconstruction of HR crops) and the UNet (v-prediction diffusion on the
-VAE's latents, conditioned on the LR crop). The same UNet job fine-tunes the full-size UNet as single-image SR with
-empty prompts, which the authors did before training the TCM and whose code is lost (their issues #14, #21).
+Three jobs make it, in this order: the VAE (plain reconstruction of HR crops), the UNet (v-prediction diffusion on the
+VAE's latents, conditioned on the LR crop) and once more the decoder (so that what it makes of the UNet's estimates has
+the texture of real frames: plain reconstruction learns to leave fine texture out). The same UNet job fine-tunes
+the full-size UNet as single-image SR with empty prompts, which the authors did before training the TCM and whose code
+is lost (their issues #14, #21).
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ from stablevsr.training.loop import Job, LoopSettings
 
 LATENT_NOISE = 0.05  #: std of the noise the tiny decoder learns to bear; latents have a std near 1
 LATENT_PENALTY = 1e-3
+TEXTURE_WEIGHT = 4.0  #: of the texture term against the L1 term, both in image units of [-1, 1]
+#: Timesteps of the estimates that the decoder learns on: their missing texture is that of the tiny UNet's samples.
+ESTIMATE_STEPS = (200, 600)
 
 
 def tiny_vae() -> AutoencoderKL:
@@ -113,6 +118,65 @@ class UNetJob(Job):
         self.model.save_pretrained(folder / "unet")
 
 
+class DecoderJob(Job):
+    """Texture: the frozen UNet's one-step estimates, decoded, with the local gradient energy of the ground truth."""
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        unet: UNet2DConditionModel,
+        scheduler: DDPMScheduler,
+        prompt: Tensor,
+        data: Dataset[dict[str, Tensor]],
+    ) -> None:
+        self.model, self.data, self.scheduler, self.prompt = vae, data, scheduler, prompt
+        self.unet = unet.eval().requires_grad_(False)
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
+
+    def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+        """``batch["gt"]`` (B, 1, 3, H, W) and ``batch["lq"]`` (B, 1, 3, h, w) in [0, 1] -> scalar."""
+        image, lr = batch["gt"][:, 0] * 2 - 1, batch["lq"][:, 0] * 2 - 1
+        self.unet.to(image.device)
+        with torch.no_grad():
+            estimate = self._estimate(image, lr, generator)
+        decoded = self.model.decode(estimate / self.model.config.scaling_factor).sample.float()
+        return F.l1_loss(decoded, image) + TEXTURE_WEIGHT * texture_distance(decoded, image)
+
+    def _estimate(self, image: Tensor, lr: Tensor, generator: torch.Generator) -> Tensor:
+        latents = self.model.encode(image).latent_dist.mode() * self.model.config.scaling_factor
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        timesteps = torch.randint(*ESTIMATE_STEPS, (len(latents),), generator=generator).to(latents.device)
+        noisy = self.scheduler.add_noise(latents, noise, timesteps)
+        prompt = self.prompt.to(latents).expand(len(latents), -1, -1)
+        velocity = self.unet(torch.cat([noisy, lr], dim=1), timesteps, encoder_hidden_states=prompt).sample
+        signal = self.scheduler.alphas_cumprod.to(latents)[timesteps].view(-1, 1, 1, 1)
+        return signal.sqrt() * noisy - (1 - signal).sqrt() * velocity
+
+    def save(self, folder: Path) -> None:
+        """Write ``folder/vae``."""
+        self.model.save_pretrained(folder / "vae")
+
+
+def texture_distance(image: Tensor, target: Tensor) -> Tensor:
+    """Mean difference of the local gradient magnitudes of two RGB batches (B, 3, H, W), at full and at half size.
+
+    Magnitudes are averaged over 8x8 windows before they are compared: texture must be as strong as the target's and
+    stand where the target's stands, not in the same phase. Two sizes, so that no single frequency can fake it.
+    """
+    total = image.new_zeros(())
+    for _ in range(2):
+        total = total + F.l1_loss(_local_gradient(image), _local_gradient(target))
+        image, target = F.avg_pool2d(image, 2), F.avg_pool2d(target, 2)
+    return total
+
+
+def _local_gradient(image: Tensor) -> Tensor:
+    grey = image.mean(dim=1, keepdim=True)
+    across, down = grey[..., :-1, 1:] - grey[..., :-1, :-1], grey[..., 1:, :-1] - grey[..., :-1, :-1]
+    return F.avg_pool2d((across.square() + down.square() + 1e-6).sqrt(), 8, stride=4)
+
+
 def training_target(scheduler: DDPMScheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
     """What the model is trained to predict: v or the noise, as the scheduler's ``prediction_type`` says."""
     kind = scheduler.config.prediction_type
@@ -124,10 +188,12 @@ def training_target(scheduler: DDPMScheduler, latents: Tensor, noise: Tensor, ti
 
 
 def base_settings(part: str, steps: int, seed: int) -> LoopSettings:
-    """The recipe of the embedded tiny model (``part`` is vae or unet)."""
+    """The recipe of the embedded tiny model (``part`` is vae, unet or decoder)."""
     shared: dict[str, Any] = dict(
         steps=steps, seed=seed, schedule="one_cycle", precision="bf16", workers=0, save_every=250, log_every=50
     )
     if part == "vae":
         return LoopSettings(batch=8, learning_rate=2e-3, weight_decay=1e-3, warmup_steps=200, ema=0.999, **shared)
+    if part == "decoder":
+        return LoopSettings(batch=6, learning_rate=5e-4, weight_decay=1e-3, warmup_steps=100, ema=0.999, **shared)
     return LoopSettings(batch=6, learning_rate=6e-4, weight_decay=1e-3, warmup_steps=300, ema=0.9995, **shared)

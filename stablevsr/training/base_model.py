@@ -1,4 +1,4 @@
-"""Making the embedded tiny model from nothing: text encoder, VAE, UNet, scheduler, in the hub layout.
+"""Making the embedded tiny model from nothing: text encoder, VAE, UNet, decoder, scheduler, in the hub layout.
 
 ``stablevsr train base`` runs this; it is how ``stablevsr/assets/tiny`` was made (docs/tiny-model.md). The weights are
 kept in float16 to stay small and are loaded as float32.
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Subset
 from stablevsr.data.frames import write_text
 from stablevsr.data.layouts import load_sequences
 from stablevsr.models import encode_empty_prompt
-from stablevsr.training.base import UNetJob, VAEJob, base_settings, tiny_unet, tiny_vae
+from stablevsr.training.base import DecoderJob, UNetJob, VAEJob, base_settings, tiny_unet, tiny_vae
 from stablevsr.training.loop import LoopSettings, train, write_history
 from stablevsr.training.samples import WindowDataset
 
@@ -49,7 +49,7 @@ MODEL_INDEX = {
 }
 
 
-def make_base_model(data: Path, out: Path, state: Path, vae_steps: int, unet_steps: int) -> None:
+def make_base_model(data: Path, out: Path, state: Path, vae_steps: int, unet_steps: int, decoder_steps: int) -> None:
     """Train the tiny VAE and UNet on the training split of ``data`` (REDS layout) and write the model folder ``out``.
 
     Resumes from ``state``. The TCM (``out/controlnet``) is not made here: the mini study trains it.
@@ -59,7 +59,9 @@ def make_base_model(data: Path, out: Path, state: Path, vae_steps: int, unet_ste
     write_text(out / "model_index.json", json.dumps(MODEL_INDEX, indent=2) + "\n")
     if not (out / "vae").exists():
         _train_vae(data, out, state / "vae", base_settings("vae", vae_steps, seed=1))
-    _train_unet(data, out, state / "unet", base_settings("unet", unet_steps, seed=2))
+    if not (out / "unet").exists():
+        _train_unet(data, out, state / "unet", base_settings("unet", unet_steps, seed=2))
+    _train_decoder(data, out, state / "decoder", base_settings("decoder", decoder_steps, seed=3))
     for part in ("vae", "unet", "text_encoder"):
         store_as_half(out / part)
 
@@ -102,6 +104,16 @@ def _train_unet(data: Path, out: Path, state: Path, settings: LoopSettings) -> N
     history = train(job, settings, state, {"part": "unet", **settings.model_dump()})
     job.save(out)
     write_history(history, out / "unet" / "history.csv")
+
+
+def _train_decoder(data: Path, out: Path, state: Path, settings: LoopSettings) -> None:
+    windows = WindowDataset(load_sequences("reds", data, "train"), frames=1, crop=96, seed=3)
+    vae = AutoencoderKL.from_pretrained(out / "vae", torch_dtype=torch.float32)
+    unet = UNet2DConditionModel.from_pretrained(out / "unet", torch_dtype=torch.float32)
+    job = DecoderJob(vae, unet, DDPMScheduler.from_config(SCHEDULER), encode_empty_prompt(out), windows)
+    history = train(job, settings, state, {"part": "decoder", **settings.model_dump()})
+    job.save(out)
+    write_history(history, out / "vae" / "decoder_history.csv")
 
 
 @torch.no_grad()

@@ -1,0 +1,127 @@
+"""What ``stablevsr upscale`` is given: a video, a folder of frames or a folder of such folders, and where it may write.
+
+Everything a user can get wrong here is found and said before torch is imported or a model is loaded; every frame is
+read once for that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from stablevsr.data.frames import SUFFIXES, list_frames, read_frame
+from stablevsr.errors import UserError
+
+Kind = Literal["video", "frames", "sequences"]
+VIDEO_OUT = (".mp4", ".m4v", ".mov", ".mkv")
+#: File names that people give videos; only to word an error well, any file is tried.
+VIDEO_IN = (*VIDEO_OUT, ".avi", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".y4m", ".gif")
+SMALLEST = 8  #: pixels a side of a LR frame (:data:`stablevsr.pipeline.SMALLEST`, which imports torch)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The frames of one sequence: ``name`` is its folder's in a folder of sequences, empty for a single clip."""
+
+    name: str
+    files: tuple[Path, ...]
+    height: int
+    width: int
+
+
+def kind_of(source: Path) -> Kind:
+    """What ``source`` is, by looking at its names only. Raises :class:`UserError` if it is neither, or both."""
+    if source.is_file():
+        if source.suffix.lower() in SUFFIXES:
+            raise UserError(f"{source} is a single image: put the frames of a clip into a folder and give the folder")
+        return "video"
+    if not source.is_dir():
+        raise UserError(f"there is no file or folder {source}")
+    frames, sequences = list_frames(source), _sequences(source)
+    holding = [folder for folder in sequences if list_frames(folder)]
+    if frames and holding:
+        raise UserError(
+            f"{source} holds both frames ({frames[0].name}) and folders of frames ({holding[0].name}/): "
+            "give a folder of either"
+        )
+    if frames:
+        return "frames"
+    if not holding:
+        raise UserError(_nothing_in(source, sequences))
+    for folder in sequences:
+        if folder not in holding:
+            raise UserError(f"sequence folder {folder} holds no frames: remove it, or give the folder of one sequence")
+    return "sequences"
+
+
+def _sequences(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _nothing_in(source: Path, folders: list[Path]) -> str:
+    videos = sorted(p.name for p in source.iterdir() if p.suffix.lower() in VIDEO_IN)
+    if videos:
+        return f"{source} holds videos ({videos[0]}) and no frames: give one video at a time"
+    for folder in folders:
+        deeper = [p for p in _sequences(folder) if list_frames(p)]
+        if deeper:
+            return f"the frames below {source} lie one folder too deep ({folder.name}/{deeper[0].name}/): give {folder}"
+    return f"{source} holds no frames: expected are {', '.join(SUFFIXES)} files, or folders of them"
+
+
+def check_places(source: Path, out: Path, kind: Kind) -> None:
+    """Raise :class:`UserError` unless ``out`` is a name for results of this kind, apart from ``source``."""
+    here, there = source.resolve(), out.resolve()
+    if here == there:
+        raise UserError(f"{out} is the input itself: give another output")
+    if here in there.parents:
+        raise UserError(f"output {out} lies inside the input {source}: write it somewhere else")
+    if kind == "video" and out.suffix.lower() not in VIDEO_OUT:
+        raise UserError(f"{source} is a video, so the output must be a file in {', '.join(VIDEO_OUT)}, not {out}")
+    if kind != "video" and out.suffix.lower() in VIDEO_IN:
+        raise UserError(f"{source} is a folder of frames, so the output must be a folder, not a video ({out})")
+
+
+def check_free(out: Path, kind: Kind) -> None:
+    """Raise :class:`UserError` if ``out`` exists, unless it is an empty folder and a folder is to be written."""
+    if not out.exists():
+        return
+    if kind == "video" or not out.is_dir():
+        raise UserError(f"output {out} exists already: remove it or give another name")
+    held = next(iter(sorted(out.iterdir())), None)
+    if held is not None:
+        raise UserError(f"output folder {out} holds other files already ({held.name}): give a new or an empty folder")
+
+
+def open_folder(source: Path, kind: Kind) -> list[Clip]:
+    """The clips of a folder, every frame read and found whole; raises :class:`UserError` that names the bad file."""
+    if kind == "frames":
+        return [_open_clip("", list_frames(source))]
+    return [_open_clip(folder.name, list_frames(folder)) for folder in _sequences(source)]
+
+
+def _open_clip(name: str, files: list[Path]) -> Clip:
+    """Frame files as a clip. Raises :class:`UserError` for a broken, too small or differently sized frame."""
+    stems: dict[str, Path] = {}
+    shape: tuple[int, ...] | None = None
+    for file in files:
+        if file.stem in stems:
+            raise UserError(f"{file} and {stems[file.stem].name} would both be written as {file.stem}.png: rename one")
+        stems[file.stem] = file
+        found = read_frame(file).shape
+        shape = shape or found
+        if found != shape:
+            raise UserError(
+                f"the frames of a sequence must be of one size: {file} is {found[1]}x{found[0]}, "
+                f"{files[0].name} is {shape[1]}x{shape[0]}"
+            )
+    assert shape is not None
+    check_size(shape[0], shape[1], files[0])
+    return Clip(name, tuple(files), shape[0], shape[1])
+
+
+def check_size(height: int, width: int, where: Path) -> None:
+    """Raise :class:`UserError` for frames too small for the networks."""
+    if min(height, width) < SMALLEST:
+        raise UserError(f"{where} is {width}x{height}: frames of at least {SMALLEST} pixels a side are needed")

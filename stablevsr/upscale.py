@@ -1,0 +1,277 @@
+"""``stablevsr upscale``: a video, a folder of frames or a folder of such folders in, the same x4 out.
+
+All state lies in ``.OUT.partial`` beside the output, in a folder named by a digest of the input, the settings, the
+model and the code: the same command goes on where it was stopped, another one never mixes with it. The output appears
+whole at the end, and the work folder goes.
+
+Noise: a single clip is sampled with ``torch.Generator().manual_seed(seed)`` and so equals ``StableVSRPipeline`` called
+with that generator; in a folder of sequences each is seeded from (seed, its name), whatever else lies there.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stablevsr import windows
+from stablevsr.clips import Clip, Kind, check_free, check_places, kind_of, open_folder
+from stablevsr.data.frames import list_frames, write_text
+from stablevsr.errors import UserError
+from stablevsr.locks import sole_writer
+from stablevsr.settings import Flow, Precision, Sampling, Strategy
+
+if TYPE_CHECKING:
+    import torch
+
+    from stablevsr.clip_run import ClipRun
+    from stablevsr.video import Timing, VideoInfo
+
+FRAMES = "frames"  #: in the work folder, the finished frames
+#: Bytes a LR pixel and frame that the rest of a job may need on disk: two latents, and x4 frames that do not compress.
+BYTES_A_PIXEL = 2 * 16 + 16 * 3
+MARK = "delivered"  #: in the work folder, once its result has been moved to the output
+
+
+@dataclass(frozen=True)
+class UpscaleOptions:
+    """What decides the frames; see ``stablevsr upscale --help``."""
+
+    model: str = "claudiom4sir/StableVSR"  #: hub id, folder, or ``tiny``
+    tcm: Path | None = None  #: folder of another TCM
+    steps: int = 50
+    strategy: Strategy = "bidirectional"
+    flow: Flow | None = None  #: None: dis for the tiny model, raft for others
+    precision: Precision = "fp32"
+    seed: int = 0
+    window: int = 0  #: frames sampled together; 0 = the whole clip
+    device: str | None = None  #: None: CUDA where there is one
+
+    def sampling(self) -> Sampling:
+        """The sampling settings."""
+        return Sampling(strategy=self.strategy, steps=self.steps, precision=self.precision)
+
+    def estimator(self) -> Flow:
+        """The name of the motion estimator."""
+        return self.flow or ("dis" if self.model == "tiny" else "raft")
+
+    def check(self) -> None:
+        """Raise :class:`UserError` for a value out of range."""
+        if not 1 <= self.steps <= 1000:
+            raise UserError(f"--steps {self.steps} is out of range: 1 to 1000")
+        if self.window < 0 or 0 < self.window < windows.SMALLEST:
+            raise UserError(f"--window {self.window} is too small: at least {windows.SMALLEST} frames, or 0 for all")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"--seed {self.seed} is out of range: 0 to 2^63 - 1")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One checked call: what is read, where the result goes, where the work lies."""
+
+    source: Path
+    out: Path
+    kind: Kind
+    options: UpscaleOptions
+    clips: list[Clip]  #: empty for a video, whose frames are extracted into the work folder first
+    video: VideoInfo | None
+
+    @property
+    def work(self) -> Path:
+        """The work folder beside the output."""
+        return self.out.with_name(f".{self.out.name}.partial")
+
+
+def upscale(source: Path, out: Path, options: UpscaleOptions) -> None:
+    """Upscale ``source`` to ``out``, x4. A second call with the same arguments goes on where the first was stopped.
+
+    Raises:
+        UserError: anything wrong with input, output, options or model folder, said before a model is loaded; a video
+            damaged further on; a full disk.
+    """
+    job = _open(source, out, options)
+    model, device = _find_networks(options)
+    key = _key(job, model, device)
+    with _full_disk_said(job), sole_writer(job.work):
+        if not _was_delivered(job, key):
+            check_free(job.out, job.kind)
+            _make(job, job.work / key, model, device)
+            _deliver(job, key)
+    print(f"{job.out}: done", file=sys.stderr)
+
+
+def _open(source: Path, out: Path, options: UpscaleOptions) -> Job:
+    """Everything that can be checked by looking at input and output."""
+    options.check()
+    kind = kind_of(source)
+    check_places(source, out, kind)
+    job = Job(source, out, kind, options, [], None)
+    if not (job.work / MARK).exists():  # left where a run was killed between delivering its result and cleaning up
+        check_free(out, kind)
+    if kind != "video":
+        return replace(job, clips=open_folder(source, kind))
+    from stablevsr.video import probe, rehearse
+
+    info = probe(source)
+    rehearse(source, info, out)
+    for note in info.notes:
+        print(f"{source}: {note}", file=sys.stderr)
+    return replace(job, video=info)
+
+
+def _find_networks(options: UpscaleOptions) -> tuple[Path, str]:
+    """The model folder, checked, and the device; nothing is loaded yet."""
+    import torch
+
+    from stablevsr.metrics.weights import weight_file
+    from stablevsr.models import check_model, check_weights, find_model
+
+    guided = options.strategy != "single_frame"
+    folder = find_model(options.model)
+    check_model(folder, tcm=guided and options.tcm is None)
+    if options.tcm is not None:
+        check_weights(options.tcm)
+    if guided and options.estimator() == "raft":
+        weight_file("raft")
+    available = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(options.device or available)
+    except RuntimeError as error:
+        raise UserError(f"--device {options.device} is none that torch knows: try cpu or cuda") from error
+    if device.type == "cuda" and available == "cpu":
+        raise UserError("--device cuda: torch sees no CUDA device here, leave the option out to use the processor")
+    return folder, str(device)
+
+
+def _key(job: Job, model: Path, device: str) -> str:
+    """A digest of everything that decides the frames: input, settings, model, code, device."""
+    from stablevsr.data.prepare import content_hash
+    from stablevsr.study.provenance import FRAME_CODE, source_hash
+
+    given: Any = [(clip.name, [f.name for f in clip.files], content_hash(list(clip.files))) for clip in job.clips]
+    if job.video is not None:
+        with job.source.open("rb") as stream:
+            given = hashlib.file_digest(stream, "sha256").hexdigest()
+    options = job.options
+    decisive = {
+        "input": given,
+        "settings": [options.sampling().model_dump(), options.estimator(), options.seed, options.window, device],
+        "model": [_stamps(model), _stamps(options.tcm) if options.tcm else None],
+        "code": source_hash((*FRAME_CODE, "clip_run.py", "streaming.py", "video.py", "windows.py")),
+    }
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
+
+
+def _stamps(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of every file: gigabytes of weights are not read for a key."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+
+
+def _make(job: Job, place: Path, model: Path, device: str) -> None:
+    """Do the work below ``place`` until the result lies there whole."""
+    clips = job.clips
+    timings: list[Timing] = []
+    if job.video is not None:
+        clips, timings = _extracted(job, job.video, place)
+    runs = [_clip_run(job, clip, place) for clip in clips]
+    if not all(run.is_finished() for run in runs):
+        _sample(job, runs, model, device)
+    if job.video is not None:
+        from stablevsr.video import encode
+
+        print(f"{job.out}: encoding", file=sys.stderr)
+        encode(job.source, job.video, runs[0].outputs, timings, _result(job, place))
+
+
+def _extracted(job: Job, info: VideoInfo, place: Path) -> tuple[list[Clip], list[Timing]]:
+    from stablevsr.video import extract
+
+    try:
+        timings = extract(job.source, info, place / "lr")
+    except UserError:
+        shutil.rmtree(job.work)  # a damaged video leaves nothing behind
+        raise
+    return [Clip("", tuple(list_frames(place / "lr")), info.height, info.width)], timings
+
+
+def _clip_run(job: Job, clip: Clip, place: Path) -> ClipRun:
+    from stablevsr.clip_run import ClipRun
+
+    frames = place / FRAMES / clip.name
+    return ClipRun(clip, place / "sampling" / (clip.name or "clip"), frames, job.options.sampling(), job.options.window)
+
+
+def _sample(job: Job, runs: list[ClipRun], model: Path, device: str) -> None:
+    from tqdm import tqdm
+
+    from stablevsr.pipeline import StableVSRPipeline, flow_by_name
+
+    options = job.options
+    guided = options.strategy != "single_frame"
+    pipe = StableVSRPipeline.from_pretrained(
+        model, tcm=options.tcm, device=device, precision=options.precision, with_tcm=guided
+    )
+    estimator = flow_by_name(options.estimator() if guided else "dis", device)
+    reserve = sum(len(run.outputs) * run.clip.height * run.clip.width for run in runs) * BYTES_A_PIXEL
+    total, done = sum(run.total for run in runs), sum(run.done() for run in runs)
+    with tqdm(total=total, initial=done, unit="frame-step", desc=job.out.name, mininterval=1) as bar:
+        for run in runs:
+            if not run.is_finished():
+                run.run(pipe.components, estimator, _generator(options.seed, run.clip.name), reserve, bar.update)
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    """The noise of one clip, on the CPU: of ``seed`` alone for a single clip, of (seed, name) for one of several."""
+    import torch
+
+    if name:
+        seed = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") >> 1
+    return torch.Generator().manual_seed(seed)
+
+
+def _result(job: Job, place: Path) -> Path:
+    return place / (FRAMES if job.video is None else f"result{job.out.suffix.lower()}")
+
+
+def _deliver(job: Job, key: str) -> None:
+    """Move the result to its place in one step, and clean up."""
+    result = _result(job, job.work / key)
+    for stray in result.rglob(".*.part"):  # half a frame of a killed run
+        stray.unlink()
+    write_text(job.work / MARK, key)
+    if job.out.is_dir():
+        job.out.rmdir()
+    job.out.parent.mkdir(parents=True, exist_ok=True)
+    result.replace(job.out)
+    shutil.rmtree(job.work, ignore_errors=True)
+
+
+def _was_delivered(job: Job, key: str) -> bool:
+    """Whether a killed run had delivered this very result; in any case its remains are cleaned up."""
+    mark = job.work / MARK
+    if not mark.exists() or _result(job, job.work / mark.read_text()).exists():
+        return False
+    same = mark.read_text() == key and job.out.exists()
+    shutil.rmtree(job.work)
+    return same
+
+
+@contextmanager
+def _full_disk_said(job: Job) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"no space left on the disk of {job.out}: free some, and the same command goes on where it stopped (its "
+            f"work is kept in {job.work})"
+        ) from error

@@ -1,0 +1,52 @@
+"""Windows over a long clip: which frames are sampled together, and how neighbouring windows are joined.
+
+Sampling a clip in windows is an approximation: a frame near a window's border is guided by fewer frames than in the
+whole clip. Two things keep it close to the whole and without a seam. Every window is given the noise that its frames
+would have had in the whole clip (:class:`stablevsr.streaming.NoiseBook`), so that both windows synthesise nearly the
+same detail where they overlap; and the overlap is cross-faded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SMALLEST = 4  #: frames; shorter windows would overlap with more than their neighbours
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames [start, stop) sampled together; ``joined`` is where the window before it ends (``start`` for the first).
+
+    Frames [start, joined) are cross-faded with the window before.
+    """
+
+    start: int
+    stop: int
+    joined: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def weight(self, frame: int) -> float:
+        """The share of this window in ``frame``: rises evenly over the overlap with the window before, then 1."""
+        if frame >= self.joined:
+            return 1.0
+        return (frame - self.start + 1) / (self.joined - self.start + 1)
+
+
+def overlap(size: int) -> int:
+    """Frames that neighbouring windows of ``size`` frames share: a quarter, at most 8."""
+    return min(8, size // 4)
+
+
+def split(frames: int, size: int) -> list[Window]:
+    """Cover ``frames`` by windows of at most ``size`` that differ by one frame at most; ``size`` 0 is one window."""
+    if size == 0 or size >= frames:
+        return [Window(0, frames, 0)]
+    shared = overlap(size)
+    count = -(-(frames - shared) // (size - shared))
+    sampled = frames + (count - 1) * shared
+    borders = [sampled * index // count - index * shared for index in range(count)]
+    stops = [*(border + shared for border in borders[1:]), frames]
+    joins = [0, *stops[:-1]]
+    return [Window(start, stop, joined) for start, stop, joined in zip(borders, stops, joins, strict=True)]
