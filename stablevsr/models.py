@@ -152,7 +152,9 @@ def _load(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
 def encode_empty_prompt(folder: Path) -> Tensor:
     """The prompt '' padded to the tokenizer's length (77) and encoded: float32 (1, 77, C). Needed once a run."""
     from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # of weights that load in a moment: it would stand above the bar that matters
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     length = tokenizer.model_max_length
     tokens = tokenizer([""], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
