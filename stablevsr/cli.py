@@ -54,7 +54,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"stablevsr {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for add in (_add_upscale, _add_evaluate, _add_fetch, _add_data, _add_train, _add_infer, _add_report, _add_clean):
+    for add in (
+        _add_upscale,
+        _add_evaluate,
+        _add_fetch,
+        _add_data,
+        _add_train,
+        _add_infer,
+        _add_report,
+        _add_plan,
+        _add_clean,
+    ):
         add(commands)
     return parser
 
@@ -338,7 +348,7 @@ def set_threads() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
 
 
-# --- report, clean ----------------------------------------------------------------------------------------------------
+# --- report, plan, clean ----------------------------------------------------------------------------------------------
 
 
 def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -377,6 +387,24 @@ def _run_report(arguments: argparse.Namespace) -> None:
         from stablevsr.report import page
 
         print(f"the report is {page.render(study, paths)}")
+
+
+def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "plan", "show a study's jobs, downloads, disk and GPU-hours before anything runs")
+    parser.add_argument("study", metavar="STUDY", help="a file's stem in workflow/studies: mini, smoke, paper")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="where datasets lie (default: data)")
+    parser.add_argument("--tflops", type=float, default=50.0,
+                        help="what your card reaches in this work, in TFLOP/s (default: 50, assumed)")  # fmt: skip
+    parser.set_defaults(run=_run_plan)
+
+
+def _run_plan(arguments: argparse.Namespace) -> None:
+    from stablevsr.study.paths import Paths
+    from stablevsr.study.plan import plan
+    from stablevsr.study.resolve import load_study
+
+    study = load_study(arguments.study)
+    print(plan(study, Paths(study), arguments.data, arguments.tflops))
 
 
 def _add_clean(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

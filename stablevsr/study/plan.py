@@ -1,0 +1,189 @@
+"""What a study will cost before anything runs: downloads, jobs, frame-steps, disk, hours of a GPU.
+
+Arithmetic: the full-size networks at 320x180 need 3.99 (UNet), 1.56 (TCM) and 15.7 TFLOP (VAE decoder) a frame-step
+(FACTS.md, section 8; multiply-adds count as two). All of it grows with the frame's area but the decoder's one attention
+layer (6.8 of its 15.7), which grows with the area's square.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from stablevsr.data import registry
+from stablevsr.data.frames import read_frame
+from stablevsr.data.layouts import load_sequences
+from stablevsr.errors import UserError
+from stablevsr.settings import Training
+from stablevsr.study.files import Dataset
+from stablevsr.study.paths import Paths, pool_file
+from stablevsr.study.resolve import Method, ResolvedStudy
+
+UNET, TCM, DECODER, ATTENTION = 3.99, 1.56, 15.7 - 6.8, 6.8  #: TFLOP at 320x180
+AREA = 320 * 180
+PNG_BYTES = 1.7  #: of an x4 pixel of detailed video, as PNG (REDS: 34.3 GB for 24,000 frames of 1280x720)
+WEIGHTS = {"stablevsr": "claudiom4sir/StableVSR"}
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How large a test set is: sequences, frames of each, LR size."""
+
+    sequences: int
+    frames: int
+    height: int
+    width: int
+
+    @property
+    def area(self) -> int:
+        """LR pixels of a frame."""
+        return self.height * self.width
+
+    @property
+    def total(self) -> int:
+        """Frames of all sequences."""
+        return self.sequences * self.frames
+
+
+def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
+    """The whole plan as text. ``tflops`` is what the card reaches in this work, not what its data sheet says."""
+    lines = [f"study {study.name}: {study.spec.title}", "", *_downloads(study, data), "", *_jobs(study, paths), ""]
+    extents = {name: _extent(spec) for name, spec in study.spec.datasets.items()}
+    known = {name: extent for name, extent in extents.items() if extent}
+    lines += [f"size of {name} is not known before it is made" for name in extents if name not in known]
+    frames, steps, work = _sampling(study, paths, known)
+    pixels = sum(known[name].area * 16 * count for name, count in frames.items())
+    free = shutil.disk_usage(_existing(paths.work)).free
+    lines.append(f"frames to make: {sum(frames.values()):,} ({steps:,} frame-steps), about {_size(pixels * PNG_BYTES)}")
+    lines.append(f"disk: {_size(free)} free")
+    if study.spec.model == "tiny":
+        return "\n".join([*lines, "time: the tiny model's; no GPU is wanted"])
+    training = sum(_training_work(r.settings) for k, r in study.trainings().items() if not _trained(paths, k))
+    for what, amount in (("sampling", work), ("training", training)):
+        lines.append(f"{what}: {amount:,.0f} TFLOP, {amount / tflops / 3600:,.1f} GPU-hours at {tflops:g} TFLOP/s")
+    return "\n".join(lines)
+
+
+def _downloads(study: ResolvedStudy, data: Path) -> list[str]:
+    """One line a download, and the sum of what is not here."""
+    names = [
+        name for spec in (*study.spec.datasets.values(), *study.spec.training_datasets.values()) for name in spec.fetch
+    ]
+    names += [name for name, model in WEIGHTS.items() if study.spec.model == model]
+    if study.spec.weights == "require":
+        from stablevsr.metrics.registry import METRICS
+
+        names += [need for metric in study.spec.metrics for need in METRICS[metric].needs]
+        names += ["raft"]
+    rows = [registry.get(name) for name in dict.fromkeys(names)]
+    present = {row.name: registry.is_present(row.name, data) for row in rows}
+    missing = sum(row.bytes for row in rows if not present[row.name])
+    shown = [f"  {row.name:<26} {_size(row.bytes):>9}  {'here' if present[row.name] else 'to fetch'}" for row in rows]
+    return [f"downloads: {_size(missing)} to fetch" if rows else "downloads: none", *shown]
+
+
+def _jobs(study: ResolvedStudy, paths: Paths) -> list[str]:
+    """Jobs by kind, all and still to do (by the files that are there; Snakemake also looks at what changed)."""
+    count: Counter[str] = Counter()
+    done: Counter[str] = Counter()
+
+    def job(kind: str, output: Path) -> None:
+        count[kind] += 1
+        done[kind] += output.exists()
+
+    for name in study.spec.datasets:
+        job("test sets", paths.dataset(name) / "manifest.json")
+    for key in study.trainings():
+        job("trainings of a TCM", paths.checkpoint(key) / "config.json")
+    for pool in {pool_file(run, paths.pools) for run in study.trainings().values() if run.settings.pool}:
+        job("pools of frozen samples", pool)
+    for name, spec in study.spec.datasets.items():
+        for key in study.by_digest(name):
+            for seed in study.seeds(key):
+                for shard in range(spec.shards):
+                    job("shards of frames", paths.manifest(name, key, seed, shard))
+                    job("shards of scores", paths.scores(name, key, seed, shard))
+    for method in study.methods.values():
+        for name in method.datasets:
+            job("tables of scores", paths.table(name, method.name))
+    return ["jobs (to do of all)", *(f"  {kind:<26} {count[kind] - done[kind]:>5} of {count[kind]}" for kind in count)]
+
+
+def _extent(spec: Dataset) -> Extent | None:
+    """Size of a test set from its files, else from what is published of it; None if neither is there."""
+    try:
+        sequences = load_sequences(spec.layout, spec.root, spec.split)
+        height, width = read_frame(sequences[0].gt[0]).shape[:2]
+        found = Extent(len(sequences), len(sequences[0].gt), height // 4, width // 4)
+    except UserError:
+        published = _published(spec)
+        if published is None:
+            return None
+        found = published
+    count = len(spec.sequences) if spec.sequences is not None else found.sequences
+    frames = -(-found.frames // spec.every)
+    return Extent(count, min(frames, spec.frames or frames), found.height, found.width)
+
+
+def _published(spec: Dataset) -> Extent | None:
+    """The largest layout (the ground truth) among a set's downloads."""
+    layouts = [layout for name in spec.fetch for layout in registry.get(name).layout]
+    if not layouts:
+        return None
+    largest = max(layouts, key=lambda layout: layout.width)
+    count = len(largest.named()) or largest.lists["sep_testlist.txt"]
+    return Extent(count, largest.frames, largest.height // 4, largest.width // 4)
+
+
+def _sampling(study: ResolvedStudy, paths: Paths, extents: dict[str, Extent]) -> tuple[dict[str, int], int, float]:
+    """Frames to make by dataset, frame-steps, and TFLOP of all shards that are not there."""
+    frames: Counter[str] = Counter()
+    steps, work = 0, 0.0
+    for name, extent in extents.items():
+        shards = study.spec.datasets[name].shards
+        for key, method in study.by_digest(name).items():
+            missing = sum(
+                not paths.manifest(name, key, seed, shard).exists()
+                for seed in study.seeds(key)
+                for shard in range(shards)
+            )
+            made = extent.total * missing // shards
+            frames[name] += made
+            if method.sampling:
+                steps += made * method.sampling.steps
+                work += made * _frame_work(method, extent.area)
+    return frames, steps, work
+
+
+def _frame_work(method: Method, area: int) -> float:
+    """TFLOP of one frame, all its steps and the final decoding."""
+    assert method.sampling is not None
+    ratio = area / AREA
+    decode = DECODER * ratio + ATTENTION * ratio**2
+    step = UNET * ratio
+    if method.guidance is not None:
+        step += TCM * ratio + (0 if method.guidance.source == "none" else decode)
+    return method.sampling.steps * step + decode
+
+
+def _training_work(settings: Training) -> float:
+    """TFLOP of a TCM training: the neighbour's x̂0 and its decoding forward, then TCM and UNet forward and backward."""
+    ratio = (settings.crop // 4) ** 2 / AREA
+    frozen = UNET * ratio + DECODER * ratio + ATTENTION * ratio**2
+    return settings.steps * settings.batch * (frozen + 3 * TCM * ratio + 2 * UNET * ratio)
+
+
+def _trained(paths: Paths, training: str) -> bool:
+    return (paths.checkpoint(training) / "config.json").exists()
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.absolute().parent
+    return path
+
+
+def _size(size: float) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB"
