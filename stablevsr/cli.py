@@ -282,6 +282,7 @@ def _run_train_pool(arguments: argparse.Namespace) -> None:
 
 def _run_train_base(arguments: argparse.Namespace) -> None:
     from stablevsr.training.base_model import make_base_model
+    from stablevsr.training.base_quality import measure
 
     make_base_model(
         arguments.data,
@@ -291,6 +292,7 @@ def _run_train_base(arguments: argparse.Namespace) -> None:
         arguments.unet_steps,
         arguments.decoder_steps,
     )
+    print(measure(arguments.out, arguments.data, arguments.out), end="")
 
 
 # --- infer ------------------------------------------------------------------------------------------------------------
@@ -348,7 +350,7 @@ def set_threads() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
 
 
-# --- report, plan, clean ----------------------------------------------------------------------------------------------
+# --- report, plan, doctor, clean ---------------------------------------------------------------------------------------
 
 
 def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -405,6 +407,18 @@ def _run_plan(arguments: argparse.Namespace) -> None:
 
     study = load_study(arguments.study)
     print(plan(study, Paths(study), arguments.data, arguments.tflops))
+
+
+def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "doctor", "show what this machine has and lacks for each study, and the fix")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="where datasets lie (default: data)")
+    parser.set_defaults(run=_run_doctor)
+
+
+def _run_doctor(arguments: argparse.Namespace) -> None:
+    from stablevsr.doctor import report
+
+    print(report(Path(), arguments.data))
 
 
 def _add_clean(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
