@@ -63,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_infer,
         _add_report,
         _add_plan,
+        _add_doctor,
         _add_clean,
     ):
         add(commands)
@@ -350,7 +351,7 @@ def set_threads() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
 
 
-# --- report, plan, doctor, clean ---------------------------------------------------------------------------------------
+# --- report, plan, doctor, clean --------------------------------------------------------------------------------------
 
 
 def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
