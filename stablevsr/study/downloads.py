@@ -1,0 +1,41 @@
+"""What a study needs from the network, as names of the registry (:mod:`stablevsr.data.registry`)."""
+
+from __future__ import annotations
+
+from stablevsr.data import registry
+from stablevsr.settings import Guidance
+from stablevsr.study.files import Study
+from stablevsr.study.resolve import ResolvedStudy
+
+
+def model_download(model: str) -> list[str]:
+    """The name of a hub model; none for the embedded model and for folders."""
+    return [
+        name for name, row in registry.load().items() if isinstance(row.lands, registry.Hub) and row.lands.repo == model
+    ]
+
+
+def metric_weights(spec: Study) -> list[str]:
+    """The weights of a study's metrics; none where it leaves out metrics without weights."""
+    from stablevsr.metrics.registry import METRICS
+
+    if spec.weights == "skip":
+        return []
+    return list(dict.fromkeys(name for metric in spec.metrics for name in METRICS[metric].needs))
+
+
+def flow_weights(guidance: Guidance | None) -> list[str]:
+    """The weights of the motion estimator that a guidance uses, if any."""
+    if guidance is None or guidance.source == "none" or guidance.motion_compensation == "none":
+        return []
+    return ["raft"] if guidance.flow == "raft" else []
+
+
+def all_downloads(study: ResolvedStudy) -> list[str]:
+    """Everything, each once: datasets, model, weights."""
+    spec = study.spec
+    names = [name for dataset in (*spec.datasets.values(), *spec.training_datasets.values()) for name in dataset.fetch]
+    names += model_download(spec.model) + metric_weights(spec)
+    for method in study.methods.values():
+        names += flow_weights(method.guidance)
+    return list(dict.fromkeys(names))
