@@ -1,0 +1,61 @@
+"""``stablevsr ...``: every command that a rule runs can be typed by hand.
+
+Each command has a function that imports what it needs when it runs, so ``--help`` and a usage error answer at once.
+Exit codes: 0 done, 1 failed (one plain sentence; the traceback only with ``--debug``), 2 usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from stablevsr import __version__
+from stablevsr.cli import frames, study, training
+from stablevsr.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if not hasattr(arguments, "run"):
+        parser.print_help()
+        return 2
+    try:
+        arguments.run(arguments)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+    except (UserError, OSError) as error:
+        if arguments.debug:
+            raise
+        print(f"stablevsr: {_sentence(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror.lower()}{where}"
+    return str(error)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="stablevsr",
+        description="Reproduce and dissect StableVSR: diffusion video super-resolution (x4), consistent in time.",
+        epilog="The whole study: `make study`, or `snakemake --cores all --resources gpu=1` in the repository.",
+    )
+    parser.add_argument("--version", action="version", version=f"stablevsr {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for add in (
+        frames.add_upscale, frames.add_evaluate, frames.add_fetch, study.add_data, training.add_train,
+        study.add_infer, study.add_report, study.add_plan, study.add_doctor, study.add_clean,
+    ):  # fmt: skip
+        add(commands)
+    return parser

@@ -1,0 +1,93 @@
+"""Commands for anybody's frames: ``upscale``, ``evaluate``, ``fetch``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from stablevsr.cli.options import Commands, command, device_of, shard_of
+from stablevsr.errors import UserError
+
+
+def add_upscale(commands: Commands) -> None:
+    parser = command(commands, "upscale", "upscale a video file, a folder of frames, or a folder of such folders, x4")
+    parser.add_argument("input", type=Path, metavar="IN")
+    parser.add_argument("output", type=Path, metavar="OUT")
+    parser.add_argument("--model", default="claudiom4sir/StableVSR", help="hub id, folder, or 'tiny' (embedded)")
+    parser.add_argument("--tcm", type=Path, help="folder of another TCM")
+    parser.add_argument("--steps", type=int, default=50, help="denoising steps (default: 50)")
+    parser.add_argument(
+        "--strategy", default="bidirectional",
+        choices=["single_frame", "auto_regressive", "unidirectional", "bidirectional"],
+    )  # fmt: skip
+    parser.add_argument("--flow", choices=["raft", "dis"], help="motion estimator (default: raft; dis for tiny)")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--window", type=int, default=0, help="frames sampled together; 0 = the whole clip (exact)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
+    parser.set_defaults(run=_run_upscale)
+
+
+def _run_upscale(arguments: argparse.Namespace) -> None:
+    from stablevsr.upscale import UpscaleOptions, upscale
+
+    names = ("model", "tcm", "steps", "strategy", "flow", "precision", "seed", "window", "device")
+    upscale(arguments.input, arguments.output, UpscaleOptions(**{name: getattr(arguments, name) for name in names}))
+
+
+def add_evaluate(commands: Commands) -> None:
+    parser = command(commands, "evaluate", "score frames against ground truth, one CSV row a frame")
+    parser.add_argument("--gt", type=Path, required=True, metavar="DIR", help="ground truth: DIR/sequence/frame.png")
+    parser.add_argument("--sr", type=Path, required=True, metavar="DIR", help="results, the same names")
+    parser.add_argument("--metrics", default="psnr,ssim", help="comma-separated names (default: psnr,ssim)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv")
+    parser.add_argument("--weights", choices=["require", "skip"], default="require",
+                        help="a metric whose weights are missing: stop, or leave its column empty")  # fmt: skip
+    parser.add_argument("--sequences", help="comma-separated: only these sequences")
+    parser.add_argument("--shard", default="0/1", metavar="K/N", help="every N-th sequence from the K-th on")
+    parser.add_argument("--cache", type=Path, help="folder for ground-truth flows and features shared by methods")
+    parser.add_argument("--centre-only", action="store_true", help="only each sequence's centre frame (Vimeo-90K-T)")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+    parser.add_argument("--batch", type=int, default=8, help="frames at a time (default: 8)")
+    parser.set_defaults(run=_run_evaluate)
+
+
+def _run_evaluate(arguments: argparse.Namespace) -> None:
+    from stablevsr.metrics.registry import resolve
+
+    metrics = [name.strip() for name in arguments.metrics.split(",") if name.strip()]
+    resolve(metrics)  # a misspelt name is said before the heavy imports
+    from stablevsr.metrics.evaluate import evaluate
+
+    sequences = arguments.sequences.split(",") if arguments.sequences else None
+    index, count = shard_of(arguments.shard)
+    if count > 1:
+        if not arguments.gt.is_dir():
+            raise UserError(f"there is no folder {arguments.gt}")
+        known = sequences or sorted(p.name for p in arguments.gt.iterdir() if p.is_dir())
+        sequences = known[index::count]
+    evaluate(
+        arguments.gt, arguments.sr, metrics, arguments.out, weights=arguments.weights, sequences=sequences,
+        cache=arguments.cache, device=device_of(arguments.device), batch=arguments.batch,
+        centre_only=arguments.centre_only,
+    )  # fmt: skip
+
+
+def add_fetch(commands: Commands) -> None:
+    parser = command(commands, "fetch", "download datasets and weights by name, resumable and verified")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--list", action="store_true", help="show every name with its size, licence and presence")
+    parser.add_argument("--from", dest="source", type=Path, metavar="DIR", help="take files you already have, verified")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="where datasets go (default: data)")
+    parser.set_defaults(run=_run_fetch)
+
+
+def _run_fetch(arguments: argparse.Namespace) -> None:
+    from stablevsr.data.fetch import fetch, listing
+
+    if arguments.list:
+        print(listing(arguments.data))
+    elif not arguments.names:
+        raise UserError("name what to fetch; `stablevsr fetch --list` shows the names")
+    else:
+        fetch(arguments.names, arguments.data, source=arguments.source)

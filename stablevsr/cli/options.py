@@ -1,0 +1,47 @@
+"""What several commands share: how a command is declared, and options that mean the same everywhere."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TypeAlias
+
+from stablevsr.errors import UserError
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
+    """A command with its help; ``text`` is shown in the list of commands."""
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def study_options(parser: argparse.ArgumentParser) -> None:
+    """The study that a rule's command works for."""
+    parser.add_argument("--study", default="mini", help="name of a file in workflow/studies (default: mini)")
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """``K/N`` as (K, N). Raises :class:`UserError` unless K < N."""
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise UserError(f"--shard {text!r} is not of the form K/N with K below N")
+    return int(index), int(count)
+
+
+def device_of(wanted: str) -> str:
+    """cpu or cuda for ``auto``; anything else as it is."""
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def set_threads() -> None:
+    """Use the threads that Snakemake granted (it sets OMP_NUM_THREADS), otherwise all cores."""
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))

@@ -1,0 +1,182 @@
+"""Commands about a study: ``data`` and ``infer`` for the rules, ``report``, ``plan``, ``doctor``, ``clean``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from stablevsr.cli.options import Commands, command, device_of, set_threads, shard_of, study_options
+
+
+def add_data(commands: Commands) -> None:
+    parser = command(commands, "data", "make the mini data, or get a study's datasets ready")
+    kinds = parser.add_subparsers(title="what", metavar="WHAT", required=True)
+    mini = command(kinds, "mini", "write the mini data in the layouts of REDS and Vimeo-90K")
+    mini.add_argument("--out", type=Path, default=Path("data/mini"))
+    mini.set_defaults(run=_run_data_mini)
+    prepare = command(kinds, "prepare", "link a study's test set into the plain layout, low-resolution frames made")
+    study_options(prepare)
+    prepare.add_argument("--dataset", required=True)
+    prepare.set_defaults(run=_run_data_prepare)
+    train = command(kinds, "prepare-training", "check a study's training set and make its low-resolution frames")
+    study_options(train)
+    train.add_argument("--dataset", required=True)
+    train.set_defaults(run=_run_data_training)
+
+
+def _run_data_mini(arguments: argparse.Namespace) -> None:
+    from stablevsr.data.mini import build
+    from stablevsr.locks import sole_writer
+
+    with sole_writer(arguments.out):
+        build(arguments.out)
+
+
+def _run_data_prepare(arguments: argparse.Namespace) -> None:
+    from stablevsr.data.prepare import link_dataset, open_dataset
+    from stablevsr.locks import sole_writer
+    from stablevsr.study.paths import Paths
+    from stablevsr.study.resolve import load_study
+
+    study = load_study(arguments.study)
+    target = Paths(study).dataset(arguments.dataset)
+    with sole_writer(target):
+        link_dataset(open_dataset(study.spec.datasets[arguments.dataset]), target)
+
+
+def _run_data_training(arguments: argparse.Namespace) -> None:
+    import json
+
+    from stablevsr.data.frames import write_text
+    from stablevsr.data.prepare import open_dataset
+    from stablevsr.study.paths import Paths
+    from stablevsr.study.resolve import load_study
+
+    study = load_study(arguments.study)
+    spec = study.spec.training_datasets[arguments.dataset]
+    found = {sequence.name: len(sequence.gt) for sequence in open_dataset(spec)}
+    write_text(Paths(study).training_data(spec), json.dumps(found, indent=1) + "\n")
+
+
+def add_infer(commands: Commands) -> None:
+    parser = command(commands, "infer", "make the frames of one method on one shard of a dataset")
+    study_options(parser)
+    parser.add_argument("--method", required=True, help="a method's name or digest")
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--shard", default="0/1", metavar="K/N")
+    parser.set_defaults(run=_run_infer)
+
+
+def _run_infer(arguments: argparse.Namespace) -> None:
+    from stablevsr.study.paths import Paths
+    from stablevsr.study.resolve import MODELS_OWN, load_study
+
+    study = load_study(arguments.study)
+    method = study.find(arguments.method)
+    paths = Paths(study)
+    index, count = shard_of(arguments.shard)
+    set_threads()
+    from stablevsr.inference import Shard, infer
+
+    given = None if method.checkpoint == MODELS_OWN else method.checkpoint
+    tcm = paths.checkpoint(method.training.digest) if method.training else given
+    infer(
+        method,
+        Shard(arguments.dataset, paths.dataset(arguments.dataset) / "lr", index, count),
+        arguments.seed,
+        paths.frames(arguments.dataset, method.digest, arguments.seed),
+        paths.manifest(arguments.dataset, method.digest, arguments.seed, index),
+        model=study.spec.model,
+        tcm=tcm,
+        device=device_of(study.spec.device),
+        batch=study.spec.batch,
+    )
+
+
+def add_report(commands: Commands) -> None:
+    parser = command(commands, "report", "render a study's tables, figures and page from its results")
+    study_options(parser)
+    parser.add_argument("--part", choices=["scores", "tables", "figures", "page"],
+                        help="only this part (default: all, in this order)")  # fmt: skip
+    parser.add_argument("--method", help="with --part scores: only this method's table of scores")
+    parser.add_argument("--dataset", help="with --part scores: only this dataset")
+    parser.set_defaults(run=_run_report)
+
+
+def _run_report(arguments: argparse.Namespace) -> None:
+    from stablevsr.study.paths import Paths
+    from stablevsr.study.resolve import load_study
+
+    study = load_study(arguments.study)
+    paths = Paths(study)
+    part = arguments.part
+    if part in (None, "scores"):
+        from stablevsr.study.scores import merge_scores
+
+        for method in [study.find(arguments.method)] if arguments.method else study.methods.values():
+            for dataset in [arguments.dataset] if arguments.dataset else method.datasets:
+                merge_scores(study, paths, method, dataset)
+    if part in (None, "tables"):
+        from stablevsr.report import provenance, tables
+
+        tables.render(study, paths)
+        provenance.write(study, paths)
+    if part in (None, "figures"):
+        from stablevsr.report import figures
+
+        figures.render(study, paths)
+    if part in (None, "page"):
+        from stablevsr.report import page
+
+        print(f"the report is {page.render(study, paths)}")
+
+
+def add_plan(commands: Commands) -> None:
+    parser = command(commands, "plan", "show a study's jobs, downloads, disk and GPU-hours before anything runs")
+    parser.add_argument("study", metavar="STUDY", help="a file's stem in workflow/studies: mini, smoke, paper")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="where datasets lie (default: data)")
+    parser.add_argument("--tflops", type=float, default=50.0,
+                        help="what your card reaches in this work, in TFLOP/s (default: 50, assumed)")  # fmt: skip
+    parser.set_defaults(run=_run_plan)
+
+
+def _run_plan(arguments: argparse.Namespace) -> None:
+    from stablevsr.study.paths import Paths
+    from stablevsr.study.plan import plan
+    from stablevsr.study.resolve import load_study
+
+    study = load_study(arguments.study)
+    print(plan(study, Paths(study), arguments.data, arguments.tflops))
+
+
+def add_doctor(commands: Commands) -> None:
+    parser = command(commands, "doctor", "show what this machine has and lacks for each study, and the fix")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="where datasets lie (default: data)")
+    parser.set_defaults(run=_run_doctor)
+
+
+def _run_doctor(arguments: argparse.Namespace) -> None:
+    from stablevsr.doctor import report
+
+    print(report(Path(), arguments.data))
+
+
+def add_clean(commands: Commands) -> None:
+    parser = command(commands, "clean", "show what no present study or ablation refers to; with --yes remove it")
+    parser.add_argument("--yes", action="store_true", help="remove what was shown")
+    parser.set_defaults(run=_run_clean)
+
+
+def _run_clean(arguments: argparse.Namespace) -> None:
+    from stablevsr.study.clean import remove, unreferenced
+
+    found = unreferenced(Path())
+    for path, size in found:
+        print(f"{size / 2**20:9.1f} MiB  {path}")
+    total = sum(size for _, size in found) / 2**20
+    if arguments.yes:
+        remove([path for path, _ in found])
+        print(f"removed {len(found)} entries, {total:.1f} MiB")
+    else:
+        print(f"{len(found)} entries, {total:.1f} MiB that nothing refers to; `stablevsr clean --yes` removes them")

@@ -1,0 +1,69 @@
+"""``stablevsr train``: a TCM of a study, the frozen samples it learns from, the tiny base model."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from stablevsr.cli.options import Commands, command, device_of, set_threads, study_options
+
+
+def add_train(commands: Commands) -> None:
+    parser = command(commands, "train", "train a TCM of a study, or the tiny base model")
+    kinds = parser.add_subparsers(title="what", metavar="WHAT", required=True)
+    for name, text, run in (
+        ("tcm", "train one TCM of a study", _run_train_tcm),
+        ("pool", "freeze the samples that the TCM trainings of a small study share", _run_train_pool),
+    ):
+        each = command(kinds, name, text)
+        study_options(each)
+        each.add_argument("--training", required=True, help="a method's name, or a training's digest")
+        each.set_defaults(run=run)
+    base = command(kinds, "base", "make the tiny base model (VAE and UNet) from the mini data: hours on two cores")
+    base.add_argument("--data", type=Path, default=Path("data/mini/REDS"), help="a set in the layout of REDS")
+    base.add_argument("--out", type=Path, required=True)
+    base.add_argument("--state", type=Path, default=Path("work/base_state"), help="resume states")
+    base.add_argument("--vae-steps", type=int, default=9000)
+    base.add_argument("--unet-steps", type=int, default=5500)
+    base.add_argument("--decoder-steps", type=int, default=3000)
+    base.set_defaults(run=_run_train_base)
+
+
+def _run_train_tcm(arguments: argparse.Namespace) -> None:
+    from stablevsr.study.paths import Paths
+    from stablevsr.study.resolve import load_study
+
+    study = load_study(arguments.study)
+    run = study.training(arguments.training)
+    paths = Paths(study)
+    set_threads()
+    from stablevsr.training.run import train_tcm
+
+    train_tcm(run, paths.checkpoint(run.digest), paths.state(run.digest), paths.pools, device_of(study.spec.device))
+
+
+def _run_train_pool(arguments: argparse.Namespace) -> None:
+    from stablevsr.study.paths import Paths
+    from stablevsr.study.resolve import load_study
+
+    study = load_study(arguments.study)
+    run = study.training(arguments.training)
+    set_threads()
+    from stablevsr.training.run import make_pool
+
+    make_pool(run, Paths(study).pools, device_of(study.spec.device))
+
+
+def _run_train_base(arguments: argparse.Namespace) -> None:
+    from stablevsr.training.base_model import make_base_model
+    from stablevsr.training.base_quality import measure
+
+    make_base_model(
+        arguments.data,
+        arguments.out,
+        arguments.state,
+        arguments.vae_steps,
+        arguments.unet_steps,
+        arguments.decoder_steps,
+    )
+    print(measure(arguments.out, arguments.data, arguments.out), end="")
