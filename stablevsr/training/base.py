@@ -22,9 +22,9 @@ from stablevsr.training.loop import Job, LoopSettings
 
 LATENT_NOISE = 0.05  #: std of the noise the tiny decoder learns to bear; latents have a std near 1
 LATENT_PENALTY = 1e-3
-TEXTURE_WEIGHT = 4.0  #: of the texture term against the L1 term, both in image units of [-1, 1]
+TEXTURE_WEIGHT = 8.0  #: of the texture term against the L1 term, both in image units of [-1, 1]
 #: Timesteps of the estimates that the decoder learns on: their missing texture is that of the tiny UNet's samples.
-ESTIMATE_STEPS = (200, 600)
+ESTIMATE_STEPS = (400, 1000)
 
 
 def tiny_vae() -> AutoencoderKL:
