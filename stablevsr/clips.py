@@ -75,6 +75,8 @@ def check_places(source: Path, out: Path, kind: Kind) -> None:
     here, there = source.resolve(), out.resolve()
     if here == there:
         raise UserError(f"{out} is the input itself: give another output")
+    if out.name in ("", ".."):
+        raise UserError(f"output {out} is no new name: give the name of the file or folder to make")
     if here in there.parents:
         raise UserError(f"output {out} lies inside the input {source}: write it somewhere else")
     if kind == "video" and out.suffix.lower() not in VIDEO_OUT:
@@ -85,9 +87,9 @@ def check_places(source: Path, out: Path, kind: Kind) -> None:
 
 def check_free(out: Path, kind: Kind) -> None:
     """Raise :class:`UserError` if ``out`` exists, unless it is an empty folder and a folder is to be written."""
-    if not out.exists():
+    if not out.exists() and not out.is_symlink():
         return
-    if kind == "video" or not out.is_dir():
+    if kind == "video" or not out.is_dir() or out.is_symlink():
         raise UserError(f"output {out} exists already: remove it or give another name")
     held = next(iter(sorted(out.iterdir())), None)
     if held is not None:

@@ -128,8 +128,6 @@ def _open(source: Path, out: Path, options: UpscaleOptions) -> Job:
 
 def _find_networks(options: UpscaleOptions) -> tuple[Path, str]:
     """The model folder, checked, and the device; nothing is loaded yet."""
-    import torch
-
     from stablevsr.metrics.weights import weight_file
     from stablevsr.models import check_model, check_weights, find_model
 
@@ -140,14 +138,22 @@ def _find_networks(options: UpscaleOptions) -> tuple[Path, str]:
         check_weights(options.tcm)
     if guided and options.estimator() == "raft":
         weight_file("raft")
-    available = "cuda" if torch.cuda.is_available() else "cpu"
+    return folder, _device(options.device)
+
+
+def _device(wanted: str | None) -> str:
+    import torch
+
+    cards = torch.cuda.device_count()
     try:
-        device = torch.device(options.device or available)
-    except RuntimeError as error:
-        raise UserError(f"--device {options.device} is none that torch knows: try cpu or cuda") from error
-    if device.type == "cuda" and available == "cpu":
-        raise UserError("--device cuda: torch sees no CUDA device here, leave the option out to use the processor")
-    return folder, str(device)
+        device = torch.device(wanted or ("cuda" if cards else "cpu"))
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {wanted} is neither cpu nor cuda (or cuda:1, ...)")
+    if device.type == "cuda" and (device.index or 0) >= cards:
+        raise UserError(f"--device {wanted}: torch sees {cards} CUDA devices here; --device cpu takes the processor")
+    return str(device)
 
 
 def _key(job: Job, model: Path, device: str) -> str:
@@ -247,10 +253,7 @@ def _deliver(job: Job, key: str) -> None:
     for stray in result.rglob(".*.part"):  # half a frame of a killed run
         stray.unlink()
     write_text(job.work / MARK, key)
-    if job.out.is_dir():
-        job.out.rmdir()
-    job.out.parent.mkdir(parents=True, exist_ok=True)
-    result.replace(job.out)
+    result.replace(job.out)  # also where an empty folder stands
     shutil.rmtree(job.work, ignore_errors=True)
 
 
@@ -269,9 +272,9 @@ def _full_disk_said(job: Job) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise UserError(
-            f"no space left on the disk of {job.out}: free some, and the same command goes on where it stopped (its "
-            f"work is kept in {job.work})"
+            f"{error.strerror} while {job.out} was made: free some on its disk, and the same command goes on where it "
+            f"stopped (its work is kept in {job.work})"
         ) from error

@@ -239,7 +239,9 @@ def _write(
             made.mux(video.encode(_to_yuv(frame, info, timing)))
         if all_audio:
             audio.up_to(None)
-        made.mux(video.encode())
+        rest = video.encode()
+        rest[-1].duration = timings[-1].duration  # the others last until the next begins
+        made.mux(rest)
 
 
 def _video_track(made: Any, info: VideoInfo) -> Any:
