@@ -20,7 +20,7 @@ import numpy as np
 
 from stablevsr.clips import check_size
 from stablevsr.data.degradation import SCALE
-from stablevsr.data.frames import Frame, atomic_file, read_frame, write_frame, write_text
+from stablevsr.data.frames import Frame, read_frame, write_frame, write_text
 from stablevsr.errors import UserError
 
 QUALITY = {"crf": "14", "preset": "slow"}  #: close to invisible loss
@@ -208,9 +208,10 @@ def rehearse(source: Path, info: VideoInfo, out: Path) -> None:
     try:
         _write(io.BytesIO(), out, source, info, iter([black]), [Timing(0, 1)], all_audio=False)
     except (av.FFmpegError, ValueError) as error:
+        hint = "" if out.suffix.lower() == ".mkv" else ": try .mkv, which holds more kinds of audio"
         raise UserError(
-            f"{source} cannot be written as {out.suffix} at {SCALE} times its size with its audio ({_reason(error)}): "
-            "try .mkv, which holds any audio"
+            f"{source} cannot be written as {out.suffix}, {SCALE} times as large and with its audio "
+            f"({_reason(error)}){hint}"
         ) from error
 
 
@@ -219,18 +220,18 @@ def encode(source: Path, info: VideoInfo, frames: list[Path], timings: list[Timi
 
     Raises OSError if the disk is full.
     """
-    with atomic_file(out) as stream:
-        pictures = (read_frame(path) for path in frames)
-        _write(stream, out, source, info, pictures, timings)
+    part = out.with_name(f".{out.name}.part")
+    # By name: a Python stream that fails while FFmpeg closes the file would hide why
+    _write(str(part), out, source, info, map(read_frame, frames), timings)
+    part.replace(out)
 
 
 def _write(
-    stream: IO[bytes], out: Path, source: Path, info: VideoInfo, frames: Iterator[Frame], timings: list[Timing],
+    target: str | IO[bytes], out: Path, source: Path, info: VideoInfo, frames: Iterator[Frame], timings: list[Timing],
     all_audio: bool = True,
 ) -> None:  # fmt: skip
-    """FFmpeg writes through a Python stream here, because a full disk then comes back as the OSError that it is."""
     container = CONTAINERS[out.suffix.lower()]
-    with av.open(str(source)) as given, av.open(stream, "w", format=container) as made:
+    with av.open(str(source)) as given, av.open(target, "w", format=container) as made:
         made.metadata.update(info.tags)
         video = _video_track(made, info)
         audio = _AudioCopy(given, made)
