@@ -25,7 +25,7 @@ def add_train(commands: Commands) -> None:
     base.add_argument("--state", type=Path, default=Path("work/base_state"), help="resume states")
     base.add_argument("--vae-steps", type=int, default=9000)
     base.add_argument("--unet-steps", type=int, default=5500)
-    base.add_argument("--decoder-steps", type=int, default=3000)
+    base.add_argument("--decoder-steps", type=int, default=1500)
     base.set_defaults(run=_run_train_base)
 
 
