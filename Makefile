@@ -1,6 +1,7 @@
 # Each target starts from nothing but Python (3.11 to 3.13) and pip.
 #   make study    the mini study, from installation to results/mini/report.html (PYTHON=python3.12 chooses another)
 #   make test     all tests that need no other program
+#   make bench    how fast this machine samples the tiny model, stage by stage
 #   make test-system   the report in a real browser; installs Debian's chromium first (asks for root)
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 # Rules and tests call `stablevsr` and `snakemake` by name.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: study test test-system lint
+.PHONY: study test bench test-system lint
 
 study: $(INSTALLED)
 	snakemake --cores all --resources gpu=1
@@ -16,6 +17,9 @@ study: $(INSTALLED)
 test: $(INSTALLED)
 	python -m pytest tests/unit
 	python -m pytest tests/workflow
+
+bench: $(INSTALLED)
+	stablevsr bench
 
 test-system: $(INSTALLED)
 	command -v chromium > /dev/null || apt-get install -y chromium

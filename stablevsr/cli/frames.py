@@ -1,12 +1,12 @@
-"""Commands for anybody's frames: ``upscale``, ``evaluate``, ``fetch``."""
+"""Commands for anybody's frames: ``upscale``, ``evaluate``, ``fetch``, ``bench``."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from stablevsr.cli.options import Commands, command, device_of, shard_of
-from stablevsr.errors import UserError
+from stablevsr.cli.options import Commands, command, device_of, set_threads, shard_of
+from stablevsr.errors import UserError, near_miss
 
 
 def add_upscale(commands: Commands) -> None:
@@ -91,3 +91,32 @@ def _run_fetch(arguments: argparse.Namespace) -> None:
         raise UserError("name what to fetch; `stablevsr fetch --list` shows the names")
     else:
         fetch(arguments.names, arguments.data, source=arguments.source)
+
+
+def add_bench(commands: Commands) -> None:
+    parser = command(commands, "bench", "time the sampler on this machine, stage by stage, against the published order")
+    parser.add_argument("--model", default="tiny", help="hub id, folder, 'tiny', or 'random' (full size)")
+    parser.add_argument("--size", default="48x48", metavar="WxH", help="LR frame (default: 48x48; REDS is 320x180)")
+    parser.add_argument("--frames", type=int, default=4, help="of a sequence (default: 4)")
+    parser.add_argument("--sequences", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=4, help="denoising steps (default: 4)")
+    parser.add_argument("--presets", default="published,batched,bf16", help="comma-separated (default: all)")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+    parser.add_argument("--out", type=Path, metavar="FILE.json")
+    parser.set_defaults(run=_run_bench)
+
+
+def _run_bench(arguments: argparse.Namespace) -> None:
+    width, _, height = arguments.size.partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise UserError(f"--size {arguments.size!r} is not of the form WxH, such as 320x180")
+    set_threads()
+    from stablevsr.bench import PRESETS, Work, bench
+
+    names = arguments.presets.split(",")
+    known = [preset.name for preset in PRESETS]
+    for name in names:
+        if name not in known:
+            raise UserError(f"there is no preset {name}{near_miss(name, known)}: known are {', '.join(known)}")
+    work = Work(int(height), int(width), arguments.frames, arguments.sequences, arguments.steps)
+    print(bench(arguments.model, work, device_of(arguments.device), names, arguments.out))

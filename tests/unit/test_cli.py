@@ -7,7 +7,7 @@ import pytest
 
 from stablevsr.cli import main
 
-COMMANDS = ["upscale", "evaluate", "fetch", "data", "train", "infer", "report", "plan", "doctor", "clean"]
+COMMANDS = ["upscale", "evaluate", "fetch", "data", "train", "infer", "report", "plan", "bench", "doctor", "clean"]
 
 
 @pytest.mark.parametrize("command", [[], *[[c] for c in COMMANDS]])

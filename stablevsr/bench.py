@@ -1,0 +1,248 @@
+"""``stablevsr bench``: how fast this machine samples, stage by stage, and what the faster ways change.
+
+Every preset samples the same frames from the same noise in one run. ``published`` does the published work in the
+published order: float32, one sequence after another. The others are compared with it: speed, and the PSNR between the
+two outputs. Stages are timed by hooks on the networks' own modules; what no hook sees (warping, solver, copies) is
+the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stablevsr import models
+from stablevsr.data.frames import write_text
+from stablevsr.motion import DISFlow, FlowEstimator
+from stablevsr.sampling import Sampler, decode_frames
+from stablevsr.settings import Guidance, Precision, Sampling
+
+#: The released networks' widths; anything else is diffusers' default (checked against their parameter counts).
+_SHARED: dict[str, Any] = {
+    "in_channels": 7,
+    "block_out_channels": (256, 512, 512, 1024),
+    "down_block_types": ("DownBlock2D", *("CrossAttnDownBlock2D",) * 3),
+    "cross_attention_dim": 1024,
+    "attention_head_dim": 8,
+    "only_cross_attention": (True, True, True, False),
+    "use_linear_projection": True,
+}
+UNET = {**_SHARED, "out_channels": 4, "up_block_types": (*("CrossAttnUpBlock2D",) * 3, "UpBlock2D")}
+TCM = {**_SHARED, "conditioning_embedding_out_channels": (64, 128, 256)}
+VAE: dict[str, Any] = {
+    "block_out_channels": (128, 256, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 3,
+    "up_block_types": ("UpDecoderBlock2D",) * 3,
+    "latent_channels": 4,
+    "layers_per_block": 2,
+    "scaling_factor": 0.08333,
+}
+RANDOM = "random"  #: in place of a model: the full size, with random weights
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One way of sampling the same frames."""
+
+    name: str
+    precision: Precision
+    batched: bool  #: all sequences side by side
+
+
+PRESETS = (
+    Preset("published", "fp32", batched=False),
+    Preset("batched", "fp32", batched=True),
+    Preset("bf16", "bf16", batched=True),
+)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is sampled: LR frames of noise, since speed does not depend on what they show."""
+
+    height: int
+    width: int
+    frames: int
+    sequences: int
+    steps: int
+
+    @property
+    def frame_steps(self) -> int:
+        """Frame-steps of one preset."""
+        return self.frames * self.sequences * self.steps
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one preset took."""
+
+    preset: str
+    seconds: float
+    frame_steps_a_second: float
+    speedup: float  #: over the first preset of the run
+    psnr: float | None  #: dB between this output and the first preset's
+    stages: dict[str, float]  #: seconds
+    peak_memory: int  #: bytes: of the card in this preset, or of the process so far
+
+
+def bench(model: str, work: Work, device: str, names: list[str], out: Path | None) -> str:
+    """Run presets one after another; returns the table and writes ``out`` (JSON) if given."""
+    chosen = [preset for preset in PRESETS if preset.name in names]
+    generator = torch.Generator().manual_seed(0)
+    lr = torch.rand(work.sequences, work.frames, 3, work.height, work.width, generator=generator) * 2 - 1
+    results: list[Result] = []
+    first: Tensor | None = None
+    for preset in chosen:
+        result, images = _run(preset, model, work, lr, device, results[0] if results else None, first)
+        results.append(result)
+        first = images if first is None else first
+    machine = _machine(device)
+    if out is not None:
+        content = {"machine": machine, "model": model, "work": asdict(work), "presets": [asdict(r) for r in results]}
+        write_text(out, json.dumps(content, indent=1) + "\n")
+    return "\n".join([machine, f"model {model}, {asdict(work)}", "", *_table(results)])
+
+
+def _run(
+    preset: Preset, model: str, work: Work, lr: Tensor, device: str, base: Result | None, expected: Tensor | None
+) -> tuple[Result, Tensor]:
+    components = _load(model, device, preset.precision)
+    sampling = Sampling(steps=work.steps, precision=preset.precision)
+    watch = Stopwatch(components.device)
+    if components.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(components.device)
+    with watch.attached(components) as flow:
+        sampler = Sampler(components, sampling, Guidance(flow="dis"), flow(DISFlow()))
+        _sample(sampler, lr[:1, :2], [0], sequential=True)  # warm up: the first calls choose kernels
+        watch.seconds.clear()
+        began = watch.now()
+        latents = _sample(sampler, lr, list(range(work.sequences)), sequential=not preset.batched)
+        images = torch.stack([image for sequence in latents for image in decode_frames(components, sequence)]).cpu()
+        seconds = watch.now() - began
+    stages = dict(watch.seconds) | {"rest": max(0.0, seconds - sum(watch.seconds.values()))}
+    return (
+        Result(
+            preset.name,
+            seconds,
+            work.frame_steps / seconds,
+            base.seconds / seconds if base else 1.0,
+            None if expected is None else _psnr(images, expected),
+            stages,
+            _peak_memory(components.device),
+        ),
+        images,
+    )
+
+
+def _sample(sampler: Sampler, lr: Tensor, seeds: list[int], sequential: bool) -> Tensor:
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    if not sequential:
+        return sampler(lr, generators)
+    return torch.cat([sampler(lr[i : i + 1], [generator]) for i, generator in enumerate(generators)])
+
+
+class Stopwatch:
+    """Seconds by stage, from hooks on the networks and a wrapper around the flow estimator."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._began: dict[str, float] = {}
+
+    def now(self) -> float:
+        """Time at which everything asked of the device is done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    @contextmanager
+    def attached(self, components: models.Components) -> Iterator[Callable[[FlowEstimator], FlowEstimator]]:
+        """Time the networks of ``components``; yields what wraps a flow estimator."""
+        stages = {"UNet": components.unet, "TCM": components.tcm, "VAE decoder": components.vae.decoder}
+        with ExitStack() as stack:
+            for name, module in stages.items():
+                before = module.register_forward_pre_hook(lambda *_, name=name: self._start(name))
+                after = module.register_forward_hook(lambda *_, name=name: self._stop(name))
+                stack.callback(before.remove)
+                stack.callback(after.remove)
+            yield self._timed_flow
+
+    def _timed_flow(self, estimator: FlowEstimator) -> FlowEstimator:
+        def timed(target: Tensor, source: Tensor) -> Tensor:
+            self._start("flow")
+            flow = estimator(target, source)
+            self._stop("flow")
+            return flow
+
+        return timed
+
+    def _start(self, name: str) -> None:
+        self._began[name] = self.now()
+
+    def _stop(self, name: str) -> None:
+        self.seconds[name] += self.now() - self._began[name]
+
+
+def _load(model: str, device: str, precision: Precision) -> models.Components:
+    if model != RANDOM:
+        return models.load_components(models.find_model(model), device=device, precision=precision)
+    return random_model(device, precision)
+
+
+def random_model(device: str, precision: Precision) -> models.Components:
+    """The full-size networks with random weights: UNet 472.4 M, TCM 207.7 M, VAE 55.3 M parameters."""
+    from stablevsr.training.base_model import SCHEDULER
+
+    torch.manual_seed(0)
+    target, dtype = torch.device(device), models.DTYPES[precision]
+    with target:
+        unet, module, vae = (network.to(dtype).eval().requires_grad_(False) for network in full_size())
+    prompt = torch.zeros(1, 77, UNET["cross_attention_dim"], device=target, dtype=dtype)
+    return models.Components(unet, vae, module, SCHEDULER, prompt, target)
+
+
+def full_size() -> tuple[Any, Any, Any]:
+    """(UNet, TCM, VAE) of the released widths, on the current default device."""
+    from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+
+    return UNet2DConditionModel(**UNET), ControlNetModel(**TCM), AutoencoderKL(**VAE)
+
+
+def _psnr(images: Tensor, expected: Tensor) -> float:
+    error = float((images - expected).double().square().mean())
+    return float("inf") if error == 0 else -10 * torch.log10(torch.tensor(error, dtype=torch.float64)).item()
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _machine(device: str) -> str:
+    if device.startswith("cuda"):
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    return f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def _table(results: list[Result]) -> list[str]:
+    lines = []
+    for r in results:
+        against = "" if r.psnr is None else f", {r.speedup:.2f}x the first, PSNR to it {r.psnr:.1f} dB"
+        lines.append(
+            f"{r.preset}: {r.seconds:.1f} s, {r.frame_steps_a_second:.2f} frame-steps/s{against}, "
+            f"peak memory {r.peak_memory / 2**30:.2f} GiB"
+        )
+        lines += [f"  {stage:<12} {s:8.2f} s {s / r.seconds:6.1%}" for stage, s in sorted(r.stages.items())]
+    return lines

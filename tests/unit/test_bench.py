@@ -1,0 +1,53 @@
+"""The bench does the same work in every preset, accounts for its time, and compares outputs honestly."""
+
+import json
+
+import pytest
+import torch
+
+from stablevsr.bench import Stopwatch, full_size
+from stablevsr.cli import main
+from stablevsr.tcm import parameter_count
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    out = tmp_path_factory.mktemp("bench") / "bench.json"
+    options = ["--size", "16x12", "--frames", "2", "--sequences", "2", "--steps", "2", "--device", "cpu"]
+    assert main(["bench", *options, "--out", str(out)]) == 0
+    return {preset["preset"]: preset for preset in json.loads(out.read_text())["presets"]}
+
+
+def test_batching_changes_nothing_but_rounding(measured):
+    assert measured["published"]["psnr"] is None
+    assert measured["batched"]["psnr"] > 80
+    assert 30 < measured["bf16"]["psnr"] < 80  # lower precision shows, and is not noise
+
+
+def test_stages_add_up_to_the_whole(measured):
+    for preset in measured.values():
+        assert set(preset["stages"]) == {"UNet", "TCM", "VAE decoder", "flow", "rest"}
+        assert sum(preset["stages"].values()) == pytest.approx(preset["seconds"], rel=0.01)
+        assert preset["frame_steps_a_second"] * preset["seconds"] == pytest.approx(2 * 2 * 2)
+
+
+def test_hooks_are_gone_afterwards():
+    module = torch.nn.Linear(2, 2)
+    components = type("", (), {"unet": module, "tcm": module, "vae": type("", (), {"decoder": module})})
+    watch = Stopwatch(torch.device("cpu"))
+    with watch.attached(components):
+        module(torch.zeros(1, 2))
+    seen = dict(watch.seconds)
+    module(torch.zeros(1, 2))
+    assert seen and dict(watch.seconds) == seen
+
+
+def test_the_random_model_has_the_released_size():
+    with torch.device("meta"):
+        counts = [round(parameter_count(network) / 1e6, 1) for network in full_size()]
+    assert counts == [472.4, 207.7, 55.3]
+
+
+def test_an_unknown_preset_names_the_near_miss(capsys):
+    assert main(["bench", "--presets", "batchd"]) == 1
+    assert "did you mean 'batched'" in capsys.readouterr().err
