@@ -25,6 +25,7 @@ from stablevsr.errors import UserError
 
 QUALITY = {"crf": "14", "preset": "slow"}  #: close to invisible loss
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+EXACT = {"fflags": "bitexact"}  #: the same frames give the same bytes: no random numbers in Matroska files
 FULL, LIMITED = 2, 1  #: colour ranges as FFmpeg counts them
 BT709, BT601, UNKNOWN = 1, 6, 2  #: colour matrices, primaries and transfers, likewise
 HD_ROWS = 720  #: players take untagged video of this height for BT.709, smaller for BT.601
@@ -230,8 +231,8 @@ def _write(
     target: str | IO[bytes], out: Path, source: Path, info: VideoInfo, frames: Iterator[Frame], timings: list[Timing],
     all_audio: bool = True,
 ) -> None:  # fmt: skip
-    container = CONTAINERS[out.suffix.lower()]
-    with av.open(str(source)) as given, av.open(target, "w", format=container) as made:
+    how: dict[str, Any] = {"format": CONTAINERS[out.suffix.lower()], "container_options": EXACT}
+    with av.open(str(source)) as given, av.open(target, "w", **how) as made:
         made.metadata.update(info.tags)
         video = _video_track(made, info)
         audio = _AudioCopy(given, made)

@@ -126,6 +126,13 @@ def test_the_last_frame_stays_as_long(tmp_path):
         assert float(stream.duration * stream.time_base) == pytest.approx(420 / 600 + 2, abs=1e-3)
 
 
+@pytest.mark.parametrize("container", ["mp4", "mov", "mkv"])
+def test_the_same_frames_give_the_same_bytes(tmp_path, container):
+    source = write_video(tmp_path / "a.mp4", audio="aac")
+    one, other = (round_trip(source, tmp_path / f"{name}.{container}") for name in "bc")
+    assert one.read_bytes() == other.read_bytes()
+
+
 @pytest.mark.parametrize("degrees", [90, 180, -90])
 def test_rotation_is_kept_and_frames_are_not_turned(tmp_path, degrees):
     source = write_video(tmp_path / "a.mp4", rotation=degrees)
