@@ -74,7 +74,7 @@ def test_parameter_groups_cover_the_tcm_once(pipe_v):
 
 def test_full_size_parameter_counts():
     """UNet 472.4 M, TCM 207.7 M, VAE 55.3 M, from the released configurations, without allocating them."""
-    from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+    from diffusers import AutoencoderKL, UNet2DConditionModel
 
     blocks = dict(
         block_out_channels=(256, 512, 512, 1024), cross_attention_dim=1024, attention_head_dim=8, in_channels=7,
@@ -85,10 +85,11 @@ def test_full_size_parameter_counts():
         unet = UNet2DConditionModel(
             out_channels=4, up_block_types=("CrossAttnUpBlock2D",) * 3 + ("UpBlock2D",), **blocks
         )
-        module = ControlNetModel(conditioning_embedding_out_channels=(64, 128, 256), **blocks)
+        module = tcm.from_unet(unet)
         vae = AutoencoderKL(
             block_out_channels=(128, 256, 512), latent_channels=4, layers_per_block=2,
             down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
         )  # fmt: skip
     counts = [round(tcm.parameter_count(m) / 1e6, 1) for m in (unet, module, vae)]
     assert counts == [472.4, 207.7, 55.3]
+    assert tuple(module.config.conditioning_embedding_out_channels) == (64, 128, 256)

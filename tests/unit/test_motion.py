@@ -82,6 +82,25 @@ def test_tiles_cover_every_pixel_and_stay_within_bounds(size):
     assert total.min() > 0  # the estimate is divided by this sum, so it need not be one, but it must never vanish
 
 
+@pytest.mark.parametrize("size", [(150, 140), (333, 257)])
+def test_tiled_flow_equals_untiled_flow_and_no_tile_is_larger_than_allowed(monkeypatch, size):
+    """An estimate that depends on the pixel alone: tiles must be put together where they were cut, weights one."""
+    seen = []
+
+    def by_pixel(self, target, source):
+        seen.append(tuple(target.shape[-2:]))
+        return (target - 3 * source)[:, :2]
+
+    monkeypatch.setattr(RAFTFlow, "_estimate", by_pixel)
+    target, source = torch.rand(2, 2, 3, *size, generator=torch.Generator().manual_seed(0))
+    raft = RAFTFlow(None)
+    untiled = raft(target, source)
+    assert seen == [size]
+    monkeypatch.setattr("stablevsr.motion.RAFT_TILE", (130, 136))
+    torch.testing.assert_close(raft(target, source), untiled)
+    assert len(seen) > 4 and all(height <= 130 and width <= 136 for height, width in seen[1:])
+
+
 def test_raft_pads_small_and_uneven_frames_and_loads_without_the_network(tmp_path):
     torch.manual_seed(0)
     first = RAFTFlow(None)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from stablevsr.diffusion import Schedule
 from stablevsr.errors import UserError
 from stablevsr.guidance import Flows, guidance_image
 from stablevsr.sampling import Noise, visiting_order
@@ -23,6 +24,11 @@ def clip(vectors):
     return np.load(vectors / "sampling_v" / "case.npz")["lr"]
 
 
+@pytest.fixture(scope="module")
+def usual(pipe_v, clip):
+    return run(pipe_v, clip)
+
+
 @pytest.mark.parametrize(
     "case,model", [("sampling_v", "pipe_v"), ("sampling_v_odd", "pipe_v"), ("sampling_eps", "pipe_eps")]
 )
@@ -37,7 +43,7 @@ def test_sequences_side_by_side_equal_each_alone(pipe_v, clip):
     other = clip[::-1].copy()
     lr = torch.stack([torch.from_numpy(c).permute(0, 3, 1, 2).float() / 127.5 - 1 for c in (clip, other)])
     generators = [torch.Generator().manual_seed(s) for s in (1, 2)]
-    for strategy in ("bidirectional", "auto_regressive", "single_frame"):
+    for strategy in ("bidirectional", "unidirectional", "auto_regressive", "single_frame"):
         sampling = Sampling(strategy=strategy, steps=2)
         both = pipe_v.sample(lr, [g.clone_state() for g in generators], sampling, Guidance(), vector_flow)
         for i in range(2):
@@ -103,9 +109,11 @@ def test_auto_regressive_guides_by_the_finished_neighbour(pipe_v, clip):
 @pytest.mark.parametrize("setting", [
     {"source": "xt"}, {"source": "none"}, {"motion_compensation": "latent"}, {"motion_compensation": "none"},
     {"warp": "aligned"}, {"scheduler": "ddim"}, {"scheduler": "dpmsolver++"}, {"scheduler": "unipc"},
+    {"strategy": "single_frame"}, {"strategy": "auto_regressive"}, {"strategy": "unidirectional"}, {"steps": 2},
+    {"seed": 4},
 ])  # fmt: skip
-def test_each_setting_changes_the_frames(pipe_v, clip, setting):
-    assert np.abs(run(pipe_v, clip) - run(pipe_v, clip, **setting)).max() > 1e-4
+def test_each_setting_changes_the_frames(pipe_v, clip, usual, setting):
+    assert np.abs(usual - run(pipe_v, clip, **setting)).max() > 1e-4
 
 
 def test_a_blank_image_ignores_the_neighbour_and_the_flow(pipe_v, clip):
@@ -139,12 +147,24 @@ def test_deterministic_solvers_equal_diffusers_own_loop(pipe_v, clip, scheduler)
     torch.testing.assert_close(ours[0], latent, atol=2e-5, rtol=1e-4)
 
 
-def test_lower_precision_stays_close_and_is_not_float32(vectors, clip):
+@pytest.mark.parametrize("kind", ["v_prediction", "epsilon", "sample"])
+@pytest.mark.parametrize("scheduler", ["ddpm", "ddim", "dpmsolver++", "unipc"])
+def test_every_solvers_clean_latent_comes_from_the_models_output(pipe_v, scheduler, kind):
+    """A model that knows the noise exactly: whatever it predicts, at every step the clean latent is found."""
+    schedule = Schedule({**pipe_v.components.scheduler, "prediction_type": kind}, scheduler, 5)
+    clean, noise = torch.randn(2, 1, 4, 6, 6, generator=torch.Generator().manual_seed(0)).double()
+    for step, timestep in enumerate(schedule.timesteps):
+        signal, spread = schedule.alpha_bar(timestep).sqrt(), (1 - schedule.alpha_bar(timestep)).sqrt()
+        predicted = {"v_prediction": signal * noise - spread * clean, "epsilon": noise, "sample": clean}[kind]
+        torch.testing.assert_close(schedule.clean(step, signal * clean + spread * noise, predicted), clean)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_stays_close_and_is_not_float32(vectors, clip, usual, precision):
     from stablevsr import StableVSRPipeline
 
-    half = StableVSRPipeline.from_pretrained(vectors / "model_v", device="cpu", precision="bf16")
-    full = StableVSRPipeline.from_pretrained(vectors / "model_v", device="cpu")
-    difference = np.abs(run(half, clip) - run(full, clip))
+    half = StableVSRPipeline.from_pretrained(vectors / "model_v", device="cpu", precision=precision)
+    difference = np.abs(run(half, clip) - usual)
     assert 0 < difference.mean() < 0.02
 
 
