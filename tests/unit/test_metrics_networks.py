@@ -104,11 +104,11 @@ def test_lpips_equals_a_direct_call(hub: Path, direct_lpips: nn.Module) -> None:
 
 def test_dists_equals_a_direct_call(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gt, outputs = images(0, 3), [images(1, 3), images(2, 3)]
-    monkeypatch.setattr(
-        torchvision.models, "vgg16", lambda pretrained: SimpleNamespace(features=random_features("vgg16"))
-    )
-    monkeypatch.setattr(DISTS_pt.sys, "prefix", str(Path(DISTS_pt.__file__).parent))  # where the wheel's copy lies
-    direct = DISTS_pt.DISTS()
+    with monkeypatch.context() as patched:  # the package asks torchvision for its backbone, and looks for its weights
+        network = SimpleNamespace(features=random_features("vgg16"))
+        patched.setattr(torchvision.models, "vgg16", lambda pretrained: network)
+        patched.setattr(DISTS_pt.sys, "prefix", str(Path(DISTS_pt.__file__).parent))
+        direct = DISTS_pt.DISTS()
     ours = DISTSDistance(weights.weight_file("vgg16"))
     with torch.no_grad():
         expected = torch.stack([direct(gt, output) for output in outputs])
@@ -242,7 +242,8 @@ def test_clipiqa_runs_from_a_local_file(tmp_path: Path) -> None:
         from pyiqa.archs.clip_model import CLIP
     torch.manual_seed(0)
     network = CLIP(1024, 224, (3, 4, 6, 3), 64, None, 77, 49408, 512, 8, 12)
-    torch.save(network.state_dict(), tmp_path / "RN50.pt")
+    example = (torch.zeros(1, 3, 224, 224), torch.zeros(1, 77, dtype=torch.int64))
+    torch.jit.save(torch.jit.trace(network.eval(), example), tmp_path / "RN50.pt")  # the published file is TorchScript
     metric = load_iqa("clipiqa", tmp_path / "RN50.pt")
     batch = images(6, 2, (64, 96))
     scores = metric(batch)

@@ -46,7 +46,7 @@ def test_one_step_equals_the_published_one(vectors, published):
     loss = job.guided_loss(sample)
     loss.backward()
     norm = torch.sqrt(sum(p.grad.double().square().sum() for p in job.model.parameters() if p.grad is not None))
-    assert float(loss) == pytest.approx(float(published["loss"]), rel=1e-4)
+    assert loss.item() == pytest.approx(published["loss"].item(), rel=1e-4)
     assert float(norm) == pytest.approx(float(published["grad_norm"]), rel=1e-4)
 
 
