@@ -99,7 +99,7 @@ def upscale(source: Path, out: Path, options: UpscaleOptions) -> None:
     job = _open(source, out, options)
     model, device = _find_networks(options)
     key = _key(job, model, device)
-    with _full_disk_said(job), sole_writer(job.work):
+    with _limits_said(job), sole_writer(job.work):
         if not _was_delivered(job, key):
             check_free(job.out, job.kind)
             _make(job, job.work / key, model, device)
@@ -131,6 +131,7 @@ def _find_networks(options: UpscaleOptions) -> tuple[Path, str]:
     from stablevsr.metrics.weights import weight_file
     from stablevsr.models import check_model, check_weights, find_model
 
+    device = _device(options.device)
     guided = options.strategy != "single_frame"
     folder = find_model(options.model)
     check_model(folder, tcm=guided and options.tcm is None)
@@ -138,7 +139,7 @@ def _find_networks(options: UpscaleOptions) -> tuple[Path, str]:
         check_weights(options.tcm)
     if guided and options.estimator() == "raft":
         weight_file("raft")
-    return folder, _device(options.device)
+    return folder, device
 
 
 def _device(wanted: str | None) -> str:
@@ -268,9 +269,17 @@ def _was_delivered(job: Job, key: str) -> bool:
 
 
 @contextmanager
-def _full_disk_said(job: Job) -> Iterator[None]:
+def _limits_said(job: Job) -> Iterator[None]:
+    """Turns a full disk, and a graphics card that is too small, into a :class:`UserError`."""
+    import torch
+
     try:
         yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the frames of {job.source} do not fit the memory of the graphics card: --precision fp16 needs half, "
+            "--device cpu none"
+        ) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise

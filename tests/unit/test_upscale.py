@@ -360,3 +360,12 @@ def test_a_disk_that_takes_no_large_file_is_one_sentence(tmp_path, capsys):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert code == 1 and "the same command goes on" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_card_that_is_too_small_is_one_sentence(usual, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("stablevsr.clip_run.ClipRun.run", fail)
+    assert main(["upscale", str(usual / "lr"), str(tmp_path / "sr"), "--model", "tiny"]) == 1
+    assert "--precision fp16" in capsys.readouterr().err.splitlines()[-1]
