@@ -40,6 +40,7 @@ wildcard_constraints:
     training="[0-9a-f]{16}",
     seed="[0-9]+",
     shard="[0-9]+",
+    shards="[0-9]+",
 
 
 localrules:

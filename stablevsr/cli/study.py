@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from stablevsr.cli.options import Commands, command, device_of, set_threads, shard_of, study_options
+from stablevsr.errors import UserError
 
 
 def add_data(commands: Commands) -> None:
@@ -41,7 +42,7 @@ def _run_data_prepare(arguments: argparse.Namespace) -> None:
     study = load_study(arguments.study)
     target = Paths(study).dataset(arguments.dataset)
     with sole_writer(target):
-        link_dataset(open_dataset(study.spec.datasets[arguments.dataset]), target)
+        link_dataset(open_dataset(study.dataset(arguments.dataset)), target)
 
 
 def _run_data_training(arguments: argparse.Namespace) -> None:
@@ -76,6 +77,9 @@ def _run_infer(arguments: argparse.Namespace) -> None:
     method = study.find(arguments.method)
     paths = Paths(study)
     index, count = shard_of(arguments.shard)
+    shards = study.dataset(arguments.dataset).shards
+    if count != shards:
+        raise UserError(f"study {study.name} cuts {arguments.dataset} into {shards} shards: give --shard K/{shards}")
     set_threads()
     from stablevsr.inference import Shard, infer
 

@@ -21,7 +21,6 @@ from stablevsr.metrics.cache import PairCache
 from stablevsr.metrics.chunks import Chunk
 from stablevsr.metrics.fidelity import FIDELITY, fidelity
 from stablevsr.metrics.perceptual import DISTSDistance, LPIPSDistance, load_iqa
-from stablevsr.metrics.raft import ConsecutiveRAFT
 from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.temporal import backward_flow, flow_difference, visible_pixels, warping_error
 from stablevsr.motion import DISFlow
@@ -159,6 +158,9 @@ class RAFTScorer:
     """tOF by RAFT, fed [0, 1] (``tof``) or [-1, 1] (``tof_raft_std``)."""
 
     def __init__(self, chosen: set[str], cache: PairCache, device: torch.device) -> None:
+        # Here, because torchvision takes seconds to import and the other metrics do without
+        from stablevsr.metrics.raft import ConsecutiveRAFT
+
         self.names = [name for name in ("tof", "tof_raft_std") if name in chosen]
         self.cache = cache
         self.estimator = ConsecutiveRAFT(weights.weight_file("raft"), device)

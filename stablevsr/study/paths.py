@@ -6,8 +6,10 @@ A store entry is made once, whichever study or ablation asks first; the names pe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from stablevsr.metrics.weights import missing
 from stablevsr.study.files import Dataset
 from stablevsr.study.resolve import ResolvedStudy, TrainingRun, dataset_identity, digest
 
@@ -51,19 +53,26 @@ class Paths:
         """Frames by sequence: ``<sequence>/<frame>.png``."""
         return self.work / "frames" / self.dataset(dataset).name / method / f"seed{seed}"
 
-    def manifest(self, dataset: str, method: str, seed: int, shard: int | str) -> Path:
+    def manifest(self, dataset: str, method: str, seed: int, shard: int) -> Path:
         """What an inference shard made: sequences, frame counts, hashes, seconds."""
-        return self.work / "manifests" / self.dataset(dataset).name / method / f"seed{seed}" / f"shard{shard}.json"
+        folder = self.work / "manifests" / self.dataset(dataset).name / method / f"seed{seed}"
+        return folder / f"{self._shard(dataset, shard)}.json"
 
-    @property
+    def _shard(self, dataset: str, shard: int) -> str:
+        """The number of shards is in the name: shards of another cut hold other sequences."""
+        return f"shard{shard}of{self.study.spec.datasets[dataset].shards}"
+
+    @cached_property
     def metrics_key(self) -> str:
-        """Scores made for another list of metrics are other files."""
-        return digest(sorted(self.study.spec.metrics))
+        """Scores made for another list of metrics, or before the weights of some were fetched, are other files."""
+        spec = self.study.spec
+        empty = [name for name in spec.metrics if missing(name)] if spec.weights == "skip" else []
+        return digest([sorted(spec.metrics), sorted(empty)])
 
-    def scores(self, dataset: str, method: str, seed: int | str, shard: int | str) -> Path:
+    def scores(self, dataset: str, method: str, seed: int, shard: int) -> Path:
         """Per-frame scores of one shard."""
         folder = self.work / "scores" / self.metrics_key / self.dataset(dataset).name / method / f"seed{seed}"
-        return folder / f"shard{shard}.csv"
+        return folder / f"{self._shard(dataset, shard)}.csv"
 
     def table(self, dataset: str, method_name: str) -> Path:
         """Per-frame scores of a method under its readable name, all seeds and shards."""

@@ -114,6 +114,12 @@ class ResolvedStudy:
         """The rows of one ablation's table, by variant key."""
         return {key: self.methods[f"{ablation}.{key}"] for key in self.ablations[ablation].variants}
 
+    def dataset(self, name: str) -> Dataset:
+        """A test set by name. Raises :class:`UserError` with the near miss."""
+        if name not in self.spec.datasets:
+            raise UserError(f"study {self.name} has no dataset {name}{near_miss(name, self.spec.datasets)}")
+        return self.spec.datasets[name]
+
     def find(self, name: str) -> Method:
         """A method by name or digest. Raises :class:`UserError` with the near miss."""
         for method in self.methods.values():

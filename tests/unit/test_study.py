@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stablevsr.errors import UserError
+from stablevsr.metrics import weights
 from stablevsr.study.paths import Paths, pool_file
 from stablevsr.study.resolve import digest, load_study, merge
 
@@ -66,6 +67,29 @@ def test_a_label_changes_no_digest(root):
     after = load_study("mini", root)
     assert {n: m.digest for n, m in before.methods.items()} == {n: m.digest for n, m in after.methods.items()}
     assert Paths(before).dataset("reds4") == Paths(after).dataset("reds4")
+
+
+def test_shards_of_another_cut_are_other_files(root):
+    before = Paths(load_study("mini", root))
+    edit(root / "workflow/studies/mini.yaml", lambda c: c["datasets"]["reds4"].update(shards=2))
+    after = Paths(load_study("mini", root))
+    assert before.manifest("reds4", "d", 0, 0) != after.manifest("reds4", "d", 0, 0)
+    assert before.scores("reds4", "d", 0, 0) != after.scores("reds4", "d", 0, 0)
+    assert before.manifest("vimeo", "d", 0, 0) == after.manifest("vimeo", "d", 0, 0)
+
+
+def test_weights_that_arrive_make_new_scores_and_nothing_else(root, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    study = load_study("mini", root)
+    before = Paths(study).scores("reds4", "d", 0, 0)
+    file = weights.location("alexnet")
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert Paths(study).scores("reds4", "d", 0, 0) != before
+    paper = load_study("paper", root)  # it requires every weight, so its scores do not depend on when they come
+    with_weight = Paths(paper).metrics_key
+    file.unlink()
+    assert Paths(paper).metrics_key == with_weight
 
 
 def test_a_training_setting_changes_its_branch_only(root):

@@ -4,21 +4,20 @@
 rule evaluate_shard:
     input:
         data="work/datasets/{dataset}-{key}/manifest.json",
-        frames="work/manifests/{dataset}-{key}/{digest}/seed{seed}/shard{shard}.json",
+        frames="work/manifests/{dataset}-{key}/{digest}/seed{seed}/shard{shard}of{shards}.json",
         weights=fetched(metric_weights(SPEC)),
         code=sources(METRIC_CODE),
     output:
-        scores=f"work/scores/{PATHS.metrics_key}/{{dataset}}-{{key}}/{{digest}}/seed{{seed}}/shard{{shard}}.csv",
-        notes=f"work/scores/{PATHS.metrics_key}/{{dataset}}-{{key}}/{{digest}}/seed{{seed}}/shard{{shard}}.csv.json",
+        scores=f"work/scores/{PATHS.metrics_key}/{{dataset}}-{{key}}/{{digest}}/seed{{seed}}/shard{{shard}}of{{shards}}.csv",
+        notes=f"work/scores/{PATHS.metrics_key}/{{dataset}}-{{key}}/{{digest}}/seed{{seed}}/shard{{shard}}of{{shards}}.csv.json",
     log:
-        "work/logs/evaluate_{dataset}-{key}_{digest}_seed{seed}_shard{shard}.log",
+        "work/logs/evaluate_{dataset}-{key}_{digest}_seed{seed}_shard{shard}of{shards}.log",
     threads: SPEC.threads
     resources:
         gpu=GPU,
     params:
         gt=lambda w, input: Path(input.data).parent / "gt",
         sr=lambda w: f"work/frames/{w.dataset}-{w.key}/{w.digest}/seed{w.seed}",
-        shards=lambda w: SPEC.datasets[w.dataset].shards,
         methods=lambda w: ", ".join(study.names(w.digest)),
         metrics=",".join(SPEC.metrics),
         weights=SPEC.weights,
@@ -27,7 +26,7 @@ rule evaluate_shard:
         "scores of {params.methods} on {wildcards.dataset}, seed {wildcards.seed}, shard {wildcards.shard}"
     shell:
         "stablevsr evaluate --gt {params.gt} --sr {params.sr} --metrics {params.metrics} --weights {params.weights}"
-        " --shard {wildcards.shard}/{params.shards} --cache work/cache --device {params.device}"
+        " --shard {wildcards.shard}/{wildcards.shards} --cache work/cache --device {params.device}"
         " --out {output.scores} > {log} 2>&1"
 
 

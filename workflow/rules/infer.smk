@@ -15,19 +15,18 @@ rule infer_shard:
         flow=lambda w: fetched(flow_weights(study.find(w.digest).guidance)),
         code=sources(FRAME_CODE),
     output:
-        "work/manifests/{dataset}-{key}/{digest}/seed{seed}/shard{shard}.json",
+        "work/manifests/{dataset}-{key}/{digest}/seed{seed}/shard{shard}of{shards}.json",
     log:
-        "work/logs/infer_{dataset}-{key}_{digest}_seed{seed}_shard{shard}.log",
+        "work/logs/infer_{dataset}-{key}_{digest}_seed{seed}_shard{shard}of{shards}.log",
     benchmark:
-        "work/benchmarks/infer_{dataset}-{key}_{digest}_seed{seed}_shard{shard}.tsv"
+        "work/benchmarks/infer_{dataset}-{key}_{digest}_seed{seed}_shard{shard}of{shards}.tsv"
     threads: SPEC.threads
     resources:
         gpu=GPU,
     params:
-        shards=lambda w: SPEC.datasets[w.dataset].shards,
         methods=lambda w: ", ".join(study.names(w.digest)),
     message:
         "frames of {params.methods} on {wildcards.dataset}, seed {wildcards.seed}, shard {wildcards.shard}"
     shell:
         "stablevsr infer --study {STUDY} --method {wildcards.digest} --dataset {wildcards.dataset}"
-        " --seed {wildcards.seed} --shard {wildcards.shard}/{params.shards} 2>&1 | tee {log}"
+        " --seed {wildcards.seed} --shard {wildcards.shard}/{wildcards.shards} 2>&1 | tee {log}"
