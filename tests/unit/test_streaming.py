@@ -8,7 +8,7 @@ import torch
 
 from stablevsr.sampling import Noise, Sampler
 from stablevsr.settings import Guidance, Sampling
-from stablevsr.streaming import NoiseBook, Span, StoredFlows, StreamingSampler, visits
+from stablevsr.upscale.streaming import NoiseBook, Span, StoredFlows, StreamingSampler, visits
 from tests.flow import vector_flow
 
 STRATEGIES = ["single_frame", "auto_regressive", "unidirectional", "bidirectional"]

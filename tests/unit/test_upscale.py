@@ -366,6 +366,6 @@ def test_a_card_that_is_too_small_is_one_sentence(usual, tmp_path, monkeypatch, 
     def fail(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr("stablevsr.clip_run.ClipRun.run", fail)
+    monkeypatch.setattr("stablevsr.upscale.clip_run.ClipRun.run", fail)
     assert main(["upscale", str(usual / "lr"), str(tmp_path / "sr"), "--model", "tiny"]) == 1
     assert "--precision fp16" in capsys.readouterr().err.splitlines()[-1]

@@ -8,13 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stablevsr.clip_run import ClipRun
-from stablevsr.clips import Clip
 from stablevsr.data.frames import list_frames, read_frame, write_frame
 from stablevsr.pipeline import StableVSRPipeline
 from stablevsr.settings import Sampling
-from stablevsr.streaming import Span
-from stablevsr.windows import SMALLEST, overlap, split
+from stablevsr.upscale.clip_run import ClipRun
+from stablevsr.upscale.clips import Clip
+from stablevsr.upscale.streaming import Span
+from stablevsr.upscale.windows import SMALLEST, overlap, split
 from tests.flow import vector_flow
 
 

@@ -18,10 +18,10 @@ from typing import IO, Any
 import av
 import numpy as np
 
-from stablevsr.clips import check_size
 from stablevsr.data.degradation import SCALE
 from stablevsr.data.frames import Frame, read_frame, write_frame, write_text
 from stablevsr.errors import UserError
+from stablevsr.upscale.clips import check_size
 
 QUALITY = {"crf": "14", "preset": "slow"}  #: close to invisible loss
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}

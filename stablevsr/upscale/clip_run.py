@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stablevsr.clips import Clip
 from stablevsr.data.frames import Frame, read_frame, write_frame
 from stablevsr.models import Components
 from stablevsr.motion import FlowEstimator
 from stablevsr.pipeline import to_tensor
 from stablevsr.sampling import Progress, decode_frames
 from stablevsr.settings import Guidance, Sampling
-from stablevsr.streaming import NoiseBook, Span, StreamingSampler
-from stablevsr.windows import split
+from stablevsr.upscale.clips import Clip
+from stablevsr.upscale.streaming import NoiseBook, Span, StreamingSampler
+from stablevsr.upscale.windows import split
 
 
 class ClipRun:

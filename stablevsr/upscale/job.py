@@ -21,22 +21,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stablevsr import windows
-from stablevsr.clips import Clip, Kind, check_free, check_places, kind_of, open_folder
 from stablevsr.data.frames import list_frames, write_text
 from stablevsr.errors import UserError
 from stablevsr.locks import sole_writer
 from stablevsr.settings import Flow, Precision, Sampling, Strategy
+from stablevsr.upscale import windows
+from stablevsr.upscale.clips import Clip, Kind, check_free, check_places, kind_of, open_folder
 
 if TYPE_CHECKING:
     import torch
 
-    from stablevsr.clip_run import ClipRun
-    from stablevsr.video import Timing, VideoInfo
+    from stablevsr.upscale.clip_run import ClipRun
+    from stablevsr.upscale.video import Timing, VideoInfo
 
 FRAMES = "frames"  #: in the work folder, the finished frames
 #: Bytes a LR pixel and frame that the rest of a job may need on disk: two latents, and x4 frames that do not compress.
 BYTES_A_PIXEL = 2 * 16 + 16 * 3
+CODE = tuple(f"upscale/{name}.py" for name in ("clip_run", "streaming", "video", "windows"))  #: decide frames, too
 MARK = "delivered"  #: in the work folder, once its result has been moved to the output
 
 
@@ -117,7 +118,7 @@ def _open(source: Path, out: Path, options: UpscaleOptions) -> Job:
         check_free(out, kind)
     if kind != "video":
         return replace(job, clips=open_folder(source, kind))
-    from stablevsr.video import probe, rehearse
+    from stablevsr.upscale.video import probe, rehearse
 
     info = probe(source)
     rehearse(source, info, out)
@@ -171,7 +172,9 @@ def _key(job: Job, model: Path, device: str) -> str:
         "input": given,
         "settings": [options.sampling().model_dump(), options.estimator(), options.seed, options.window, device],
         "model": [_stamps(model), _stamps(options.tcm) if options.tcm else None],
-        "code": source_hash((*FRAME_CODE, "clip_run.py", "streaming.py", "video.py", "windows.py")),
+        "code": source_hash(
+            (*FRAME_CODE, *(f"upscale/{name}.py" for name in ("clip_run", "streaming", "video", "windows")))
+        ),
     }
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
@@ -192,14 +195,14 @@ def _make(job: Job, place: Path, model: Path, device: str) -> None:
     if not all(run.is_finished() for run in runs):
         _sample(job, runs, model, device)
     if job.video is not None:
-        from stablevsr.video import encode
+        from stablevsr.upscale.video import encode
 
         print(f"{job.out}: encoding", file=sys.stderr)
         encode(job.source, job.video, runs[0].outputs, timings, _result(job, place))
 
 
 def _extracted(job: Job, info: VideoInfo, place: Path) -> tuple[list[Clip], list[Timing]]:
-    from stablevsr.video import extract
+    from stablevsr.upscale.video import extract
 
     try:
         timings = extract(job.source, info, place / "lr")
@@ -210,7 +213,7 @@ def _extracted(job: Job, info: VideoInfo, place: Path) -> tuple[list[Clip], list
 
 
 def _clip_run(job: Job, clip: Clip, place: Path) -> ClipRun:
-    from stablevsr.clip_run import ClipRun
+    from stablevsr.upscale.clip_run import ClipRun
 
     frames = place / FRAMES / clip.name
     return ClipRun(clip, place / "sampling" / (clip.name or "clip"), frames, job.options.sampling(), job.options.window)

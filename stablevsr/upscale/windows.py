@@ -2,8 +2,8 @@
 
 Sampling a clip in windows is an approximation: a frame near a window's border is guided by fewer frames than in the
 whole clip. Two things keep it close to the whole and without a seam. Every window is given the noise that its frames
-would have had in the whole clip (:class:`stablevsr.streaming.NoiseBook`), so that both windows synthesise nearly the
-same detail where they overlap; and the overlap is cross-faded.
+would have had in the whole clip (:class:`stablevsr.upscale.streaming.NoiseBook`), so that both windows synthesise
+nearly the same detail where they overlap; and the overlap is cross-faded.
 """
 
 from __future__ import annotations
