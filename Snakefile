@@ -5,8 +5,6 @@
 #
 # Rules are short shell commands of the `stablevsr` command line; what they compute is decided by the study
 # (workflow/studies/) and the ablations (ablations/), both checked here before any job starts.
-import sys
-
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
@@ -21,7 +19,7 @@ from stablevsr.study.provenance import (
     embedded_weights,
     sources,
 )
-from stablevsr.study.resolve import load_study
+from stablevsr.study.resolve import MODELS_OWN, load_study
 
 min_version("9.0")
 

@@ -26,7 +26,7 @@ from stablevsr.data.frames import Frame, list_frames, read_frame, write_frame, w
 from stablevsr.data.prepare import content_hash
 from stablevsr.errors import UserError
 from stablevsr.locks import sole_writer
-from stablevsr.study.resolve import Method, digest
+from stablevsr.study.resolve import MODELS_OWN, Method, digest
 
 MARK = ".done.json"
 
@@ -66,7 +66,7 @@ def infer(
     """
     began = time.monotonic()
     batches = _batches(shard.sequences(), batch)
-    made_from = _made_from(method, seed, model, tcm)
+    made_from = _made_from(method, shard.dataset, seed, model, tcm)
     with sole_writer(out / f".shard{shard.index}"):
         todo = [b for b in batches if not all(_is_done(out / name, files, made_from) for name, files in b)]
         if todo:
@@ -97,7 +97,7 @@ def _upscale(
         for sequences in todo:
             mark = time.monotonic()
             for (name, files), frames in zip(sequences, upscale(sequences), strict=True):
-                seconds = (time.monotonic() - mark) / len(sequences)
+                seconds, mark = time.monotonic() - mark, time.monotonic()
                 _write_sequence(out / name, files, frames, made_from, seconds)
 
 
@@ -146,18 +146,20 @@ def _stablevsr(
 
 
 def _given(method: Method, dataset: str, progress: Callable[[int], Any]) -> BatchUpscaler:
-    """Frames from the folder that a method names: read, checked for size, and stored like the others."""
+    """Frames from the folder that a method names: found by the names of the LR frames, stored like the others."""
     root = Path(str(method.frames).replace("{dataset}", dataset))
 
     def upscale(sequences: Batch) -> Iterator[list[Frame]]:
         for name, files in sequences:
-            given = list_frames(root / name) if (root / name).is_dir() else []
-            if len(given) != len(files):
+            given = {path.stem: path for path in (list_frames(root / name) if (root / name).is_dir() else [])}
+            missing = [file.stem for file in files if file.stem not in given]
+            if missing:
                 raise UserError(
-                    f"method {method.name}: {root / name} holds {len(given)} frames, needed are {len(files)}"
+                    f"method {method.name}: {root / name} lacks {len(missing)} of {len(files)} frames, the first is "
+                    f"{missing[0]}"
                 )
             progress(len(files))
-            yield [read_frame(path) for path in given]
+            yield [read_frame(given[file.stem]) for file in files]
 
     return upscale
 
@@ -178,15 +180,20 @@ def _batches(sequences: Batch, size: int) -> list[Batch]:
     return groups
 
 
-def _made_from(method: Method, seed: int, model: str, tcm: Path | None) -> str:
+def _made_from(method: Method, dataset: str, seed: int, model: str, tcm: Path | None) -> str:
     """A digest of everything but the input frames that decides a sequence's frames: settings, weights, code."""
     from stablevsr.models import find_model
     from stablevsr.study.provenance import folder_hash, source_hash
 
     weights = {"tcm": folder_hash(tcm) if tcm else None}
+    if method.frames is not None:
+        root = Path(str(method.frames).replace("{dataset}", dataset))
+        weights["frames"] = content_hash(sorted(path for path in root.rglob("*") if path.is_file()))
     if method.kind == "stablevsr":
         folder = find_model(model)
-        weights |= {part: folder_hash(folder / part) for part in ("unet", "vae")}
+        weights |= {part: folder_hash(folder / part) for part in ("unet", "vae", "text_encoder", "scheduler")}
+        if method.checkpoint == MODELS_OWN:
+            weights["own"] = folder_hash(folder / "controlnet")
     return digest({"method": method.identity(), "seed": seed, "model": model, "code": source_hash(), **weights})
 
 

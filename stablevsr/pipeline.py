@@ -142,8 +142,7 @@ class StableVSRPipeline:
     ) -> FlowEstimator:
         if callable(given):
             return given
-        moves = guidance.source != "none" and guidance.motion_compensation != "none"
-        if sampling.strategy == "single_frame" or frames == 1 or not moves:
+        if sampling.strategy == "single_frame" or frames == 1 or not guidance.needs_flow:
             return _no_flow
         return flow_by_name(given or guidance.flow, self.device)
 

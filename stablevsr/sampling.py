@@ -171,8 +171,7 @@ class Sampler:
         return noisy if self.guidance.source == "xt" else schedule.clean(step, noisy, predicted)
 
     def _image(self, neighbour: Tensor, flows: Flows, target: int, source: int) -> Tensor:
-        needs_flow = self.guidance.source != "none" and self.guidance.motion_compensation != "none"
-        flow = flows.between(target, source) if needs_flow else torch.empty(0)
+        flow = flows.between(target, source) if self.guidance.needs_flow else torch.empty(0)
         return guidance_image(neighbour, flow, self.model.decode, self.guidance)
 
     def _predict(self, timestep: int, noisy: Tensor, lr: Tensor, image: Tensor | None) -> Tensor:

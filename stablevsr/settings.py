@@ -1,4 +1,4 @@
-"""The settings that decide a method's frames: guidance, sampling and training, as DESIGN.md's table of settings.
+"""The settings that decide a method's frames: guidance, sampling and training.
 
 One set of pydantic models serves the Python API, the command line, the studies and the digests of the stores. Unknown
 keys are refused; every field here changes numbers, labels and places live elsewhere.
@@ -31,6 +31,11 @@ class Guidance(_Settings):
     warp: Grid = "published"  #: the released code's half-pixel grid, or the aligned one
     flow: Flow = "raft"  #: motion estimator on the bicubic x4 frames
 
+    @property
+    def needs_flow(self) -> bool:
+        """Whether anything is motion-compensated: a blank or unwarped image needs no flow."""
+        return self.source != "none" and self.motion_compensation != "none"
+
 
 class Sampling(_Settings):
     """How frames are sampled: the strategy and the solver."""
@@ -49,6 +54,7 @@ class Training(_Settings):
     dataset: str = "reds"
     steps: int = Field(20_000, ge=1)
     batch: int = Field(32, ge=1)
+    micro_batch: int | None = None  #: samples a GPU takes at once (rounding only); None = its whole share of the batch
     crop: int = Field(256, ge=16, multiple_of=4)
     optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = 5e-5

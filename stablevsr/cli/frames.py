@@ -21,6 +21,8 @@ def add_upscale(commands: Commands) -> None:
         choices=["single_frame", "auto_regressive", "unidirectional", "bidirectional"],
     )  # fmt: skip
     parser.add_argument("--flow", choices=["raft", "dis"], help="motion estimator (default: raft; dis for tiny)")
+    parser.add_argument("--warp", choices=["published", "aligned"],
+                        help="warp grid (default: published; aligned for tiny, which was trained so)")  # fmt: skip
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--window", type=int, default=0, help="frames sampled together; 0 = the whole clip (exact)")
@@ -31,7 +33,7 @@ def add_upscale(commands: Commands) -> None:
 def _run_upscale(arguments: argparse.Namespace) -> None:
     from stablevsr.upscale import UpscaleOptions, upscale
 
-    names = ("model", "tcm", "steps", "strategy", "flow", "precision", "seed", "window", "device")
+    names = ("model", "tcm", "steps", "strategy", "flow", "warp", "precision", "seed", "window", "device")
     upscale(arguments.input, arguments.output, UpscaleOptions(**{name: getattr(arguments, name) for name in names}))
 
 
@@ -113,6 +115,8 @@ def _run_bench(arguments: argparse.Namespace) -> None:
     set_threads()
     from stablevsr.bench import PRESETS, Work, bench
 
+    if min(int(width), int(height)) < 8 or min(arguments.frames, arguments.sequences, arguments.steps) < 1:
+        raise UserError("--size needs at least 8 pixels a side, --frames, --sequences and --steps at least 1")
     names = arguments.presets.split(",")
     known = [preset.name for preset in PRESETS]
     for name in names:

@@ -32,12 +32,18 @@ def shard_of(text: str) -> tuple[int, int]:
 
 
 def device_of(wanted: str) -> str:
-    """cpu or cuda for ``auto``; anything else as it is."""
-    if wanted != "auto":
-        return wanted
+    """cpu or cuda for ``auto``; else the device itself. Raises :class:`UserError` for one that is not here."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    available = torch.cuda.is_available()
+    if wanted == "auto":
+        return "cuda" if available else "cpu"
+    kind, _, number = wanted.partition(":")
+    if kind not in ("cpu", "cuda") or not (number or "0").isdigit():
+        raise UserError(f"--device {wanted} is none that can be used: try auto, cpu or cuda")
+    if kind == "cuda" and (not available or int(number or 0) >= torch.cuda.device_count()):
+        raise UserError(f"--device {wanted}: torch sees no such CUDA device here; cpu always works")
+    return wanted
 
 
 def set_threads() -> None:

@@ -110,7 +110,7 @@ def _vimeo90k(root: Path, split: Split) -> list[Sequence]:
         lr = tuple(low / name / frame for frame in VIMEO_FRAMES)
         if not gt[0].exists():
             raise UserError(f"septuplet {gt[0].parent} is missing although {listing} names it: unpack the set again")
-        sequences.append(Sequence(name.replace("/", "_"), gt, lr if lr[0].exists() else ()))
+        sequences.append(Sequence(name.replace("/", "_"), gt, lr if all(p.exists() for p in lr) else ()))
     return sequences
 
 

@@ -9,6 +9,7 @@ synthetic camera, because five real shots alone teach the tiny model too few tex
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,8 @@ def build(root: Path) -> None:
     card = root / "CARD.md"
     if card.exists():
         return
+    for folder in ("REDS", "vimeo90k"):  # of an interrupted build, or of one with other clips
+        shutil.rmtree(root / folder, ignore_errors=True)
     for name, clip in {**REDS_TRAIN, **REDS_TEST}.items():
         _write_reds(root / "REDS", name, cut(clip))
     for index, photo in enumerate(PHOTOGRAPHS):

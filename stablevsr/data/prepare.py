@@ -44,6 +44,8 @@ def open_dataset(spec: Dataset) -> list[Sequence]:
 
 def make_low_resolution(sequences: Many[Sequence], root: Path) -> list[Sequence]:
     """Fill in missing LR frames by MATLAB-compatible bicubic, cached in ``root/BIx4`` (the field's name)."""
+    if all(sequence.lr for sequence in sequences):
+        return list(sequences)  # and nothing is written: the folder may be shared and read-only
     complete = []
     with ThreadPoolExecutor(os.cpu_count()) as pool, sole_writer(vimeo_lr_folder(root)):
         for sequence in sequences:

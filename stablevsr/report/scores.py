@@ -24,7 +24,7 @@ from stablevsr.study.resolve import Method, ResolvedStudy
 #: Resamples behind a table's intervals. Claims use the full 10,000; a table has hundreds of cells, and at two shown
 #: digits the bounds no longer move.
 RESAMPLES = 2000
-#: A clip is in focus if bicubic stays below this PSNR on it (DESIGN.md, section 3).
+#: A clip is in focus if bicubic stays below this PSNR on it.
 IN_FOCUS_BELOW = 34.0
 
 

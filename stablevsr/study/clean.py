@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from stablevsr.errors import UserError
 from stablevsr.study.paths import Paths
 from stablevsr.study.resolve import load_study
 
@@ -12,7 +13,10 @@ from stablevsr.study.resolve import load_study
 def unreferenced(root: Path) -> list[tuple[Path, int]]:
     """Store entries below ``root/work`` that no study in ``root/workflow/studies`` asks for, with their bytes."""
     wanted: set[Path] = set()
-    for file in sorted((root / "workflow" / "studies").glob("*.yaml")):
+    studies = sorted((root / "workflow" / "studies").glob("*.yaml"))
+    if not studies:
+        raise UserError(f"there is no study in {root / 'workflow' / 'studies'}: run this in the repository's folder")
+    for file in studies:
         wanted |= _wanted(Paths(load_study(file.stem, root), work=root / "work"))
     found = []
     for pattern in ("checkpoints/*", "states/*", "frames/*/*", "manifests/*/*", "scores/*/*/*"):

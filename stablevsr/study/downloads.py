@@ -26,9 +26,7 @@ def metric_weights(spec: Study) -> list[str]:
 
 def flow_weights(guidance: Guidance | None) -> list[str]:
     """The weights of the motion estimator that a guidance uses, if any."""
-    if guidance is None or guidance.source == "none" or guidance.motion_compensation == "none":
-        return []
-    return ["raft"] if guidance.flow == "raft" else []
+    return ["raft"] if guidance is not None and guidance.needs_flow and guidance.flow == "raft" else []
 
 
 def all_downloads(study: ResolvedStudy) -> list[str]:

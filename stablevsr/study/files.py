@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from stablevsr.data.layouts import Layout, Split
 from stablevsr.errors import UserError, near_miss
@@ -15,7 +15,7 @@ from stablevsr.settings import Guidance, Sampling, Training
 Model = TypeVar("Model", bound=BaseModel)
 
 #: Names become file names and Snakemake wildcards.
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
 class _File(BaseModel):
@@ -43,7 +43,6 @@ class Peer(_File):
     label: str
     kind: Literal["bicubic", "realesrgan-x4plus", "realesr-animevideov3", "frames"] = "frames"
     frames: Path | None = None  #: for kind frames: the folder; {dataset} is replaced by the dataset's name
-    note: str = ""
 
 
 class Claim(_File):
@@ -68,13 +67,13 @@ class Variant(_File):
 
 
 class Ablation(_File):
-    """One question, a few variants (DESIGN.md, section 3)."""
+    """One question, a few variants (ablations/README.md)."""
 
     title: str
     question: str
     paper: str = ""
     datasets: list[str] | None = None  #: None = all of the study's
-    variants: dict[str, Variant]
+    variants: dict[Name, Variant]
     claims: list[Claim] = []
 
 
@@ -95,12 +94,12 @@ class Study(_File):
     description: str = ""
     model: str = "claudiom4sir/StableVSR"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    datasets: dict[str, Dataset]
-    training_datasets: dict[str, Dataset] = {}
+    datasets: dict[Name, Dataset]
+    training_datasets: dict[Name, Dataset] = {}
     metrics: list[str]
     weights: Literal["require", "skip"] = "require"
     method: Reference = Reference()
-    methods: dict[str, Peer] = {}
+    methods: dict[Name, Peer] = {}
     ablations: list[str] = []
     retrain_guidance: bool = False  #: a variant's guidance also trains a TCM of its own (the paper's reading)
     table1: list[str] = []  #: methods of Table 1 beside the study's own and its peers

@@ -1,8 +1,8 @@
 """What a study will cost before anything runs: downloads, jobs, frame-steps, disk, hours of a GPU.
 
-Arithmetic: the full-size networks at 320x180 need 3.99 (UNet), 1.56 (TCM) and 15.7 TFLOP (VAE decoder) a frame-step
-(FACTS.md, section 8; multiply-adds count as two). All of it grows with the frame's area but the decoder's one attention
-layer (6.8 of its 15.7), which grows with the area's square.
+Arithmetic: the full-size networks at 320x180 need 3.99 (UNet), 1.56 (TCM) and 15.7 TFLOP (VAE decoder) a frame-step,
+counted by hooks on the released widths; multiply-adds count as two. All of it grows with the frame's area but the
+decoder's one attention layer (6.8 of its 15.7), which grows with the area's square.
 """
 
 from __future__ import annotations

@@ -18,12 +18,18 @@ TRAINING_CODE = (
     "training/tcm.py", "diffusion.py", "guidance.py", "motion.py", "tcm.py",
 )  # fmt: skip
 #: ... and what the scores are.
-METRIC_CODE = (*(f"metrics/{p.name}" for p in sorted((PACKAGE / "metrics").glob("*.py"))), "motion.py")
+METRIC_CODE = (
+    *(f"metrics/{p.name}" for p in sorted((PACKAGE / "metrics").glob("*.py")) if p.name != "statistics.py"),
+    "motion.py",
+)
 #: What tables, figures and page are rendered by.
-REPORT_CODE = tuple(
-    str(p.relative_to(PACKAGE))
-    for p in sorted((PACKAGE / "report").rglob("*"))
-    if p.suffix in (".py", ".html", ".css", ".js")
+REPORT_CODE = (
+    "metrics/statistics.py",
+    *(
+        str(p.relative_to(PACKAGE))
+        for p in sorted((PACKAGE / "report").rglob("*"))
+        if p.suffix in (".py", ".html", ".css", ".js")
+    ),
 )
 
 

@@ -269,7 +269,7 @@ def _training(spec: Study, training: Training, where: str) -> TrainingRun:
     dataset = spec.training_datasets[training.dataset]
     identity = {
         "model": spec.model,
-        "settings": settings.model_dump(mode="json", exclude={"dataset"}),
+        "settings": settings.model_dump(mode="json", exclude={"dataset", "micro_batch"}),
         "dataset": dataset_identity(dataset),
     }
     return TrainingRun(settings, dataset, spec.model, digest(identity))

@@ -23,7 +23,7 @@ from stablevsr.training.samples import WindowDataset
 
 TEXT_WIDTH = 32
 VOCABULARY = {"<|startoftext|>": 0, "<|endoftext|>": 1, "a</w>": 2, "a": 3}
-#: The released model's schedule (FACTS: DDIM is declared, DDPM is used), v-prediction.
+#: The released model's schedule (DDIM is declared there, its script uses DDPM), v-prediction.
 SCHEDULER = {
     "_class_name": "DDIMScheduler",
     "_diffusers_version": "0.21.0.dev0",

@@ -76,7 +76,9 @@ class Job(ABC):
         return {}
 
 
-def train(job: Job, settings: LoopSettings, state: Path, identity: dict[str, Any]) -> list[dict[str, float]]:
+def train(
+    job: Job, settings: LoopSettings, state: Path, identity: dict[str, Any], device: str = "cpu"
+) -> list[dict[str, float]]:
     """Run (or continue) ``job`` to the end; afterwards ``job.model`` holds the result. Returns the loss history.
 
     Args:
@@ -84,8 +86,10 @@ def train(job: Job, settings: LoopSettings, state: Path, identity: dict[str, Any
         settings: how.
         state: folder for the states; held by one process at a time.
         identity: everything that decides the weights; a state made under another identity is refused.
+        device: ``cpu``, or anything else for the GPU that accelerate gives this process.
     """
     accelerator = Accelerator(
+        cpu=device == "cpu",
         mixed_precision={"fp32": "no"}.get(settings.precision, settings.precision),
         gradient_accumulation_steps=1,  # accumulation is done here, so that uneven micro-batches weigh correctly
     )
@@ -260,7 +264,7 @@ def _check_identity(state: Path, identity: dict[str, Any]) -> None:
         key = changed[0]
         raise UserError(
             f"the training state in {state} was made with {key}={before.get(key)!r}, this run has {now.get(key)!r}: "
-            f"use another --state folder or remove that one"
+            f"remove that folder to start over"
         )
 
 

@@ -41,13 +41,13 @@ def build_pool(job: TCMJob, windows: WindowDataset, size: int, seed: int, file: 
 
 def _freeze(job: TCMJob, windows: WindowDataset, indices: range, seed: int) -> dict[str, Tensor]:
     items = [windows[i] for i in indices]
-    window = {key: torch.stack([item[key] for item in items]) for key in items[0]}
+    window = {key: torch.stack([item[key] for item in items]).to(job.frozen.device) for key in items[0]}
     drawn = job.draw(len(items), window["lq"].shape[-1], step_generator(seed, indices.start))
     frozen = {}
     for name, neighbour in (("past", PAST), ("next", NEXT)):
         sample = job.freeze(window, drawn | {"neighbour": torch.full((len(items),), neighbour)})
-        frozen[f"guidance_{name}"] = sample["guidance"].half()
-    return frozen | {key: sample[key] for key in ("latents", "timesteps", "lq")}
+        frozen[f"guidance_{name}"] = sample["guidance"].half().cpu()
+    return frozen | {key: sample[key].cpu() for key in ("latents", "timesteps", "lq")}
 
 
 class PoolDataset(Dataset[dict[str, Tensor]]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import time
@@ -21,8 +22,8 @@ from stablevsr.pipeline import flow_by_name
 from stablevsr.settings import Guidance, Training
 from stablevsr.study.files import Dataset as DatasetSpec
 from stablevsr.study.paths import pool_file
-from stablevsr.study.provenance import TRAINING_CODE, source_hash
-from stablevsr.study.resolve import TrainingRun
+from stablevsr.study.provenance import TRAINING_CODE, folder_hash, source_hash
+from stablevsr.study.resolve import TrainingRun, digest
 from stablevsr.training.loop import LoopSettings, train, write_history
 from stablevsr.training.pool import PoolDataset, build_pool
 from stablevsr.training.samples import WindowDataset, step_generator
@@ -42,10 +43,15 @@ def train_tcm(run: TrainingRun, out: Path, state: Path, pools: Path, device: str
     began = time.monotonic()
     job, held_out = _job(run, pools, device)
     job_with_validation = _Validated(job, held_out)
-    # States are kept apart by code: going on with other code would give weights that nothing can give again.
+    # States are kept apart by code, weights and data: going on with others would give what nothing can give again.
     code = source_hash(TRAINING_CODE)
-    identity = {"training": run.digest, "code": code, **run.settings.model_dump(mode="json")}
-    history = train(job_with_validation, loop_settings(run.settings), state / code[:16], identity)
+    identity = {
+        "training": run.digest,
+        "code": code,
+        "inputs": _inputs(run, pools),
+        **run.settings.model_dump(mode="json"),
+    }
+    history = train(job_with_validation, loop_settings(run.settings), state / digest(identity), identity, device)
     job.save(out)
     write_history(history, out / "history.csv")
     write_text(out / "settings.json", json.dumps(run.settings.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
@@ -61,6 +67,17 @@ def train_tcm(run: TrainingRun, out: Path, state: Path, pools: Path, device: str
         "seconds_this_run": round(time.monotonic() - began, 1),
     }
     write_text(out / "provenance.json", json.dumps(provenance, indent=1, sort_keys=True) + "\n")
+
+
+def _inputs(run: TrainingRun, pools: Path) -> str:
+    """A digest of what the training reads: the base model's weights, and the frozen samples or the frames."""
+    folder = models.find_model(run.model)
+    weights = [folder_hash(folder / part) for part in ("unet", "vae")]
+    if run.settings.pool:
+        with pool_file(run, pools).open("rb") as stream:
+            return digest([*weights, hashlib.file_digest(stream, "sha256").hexdigest()])
+    frames = [file for clip in open_dataset(run.dataset) for file in clip.gt]
+    return digest([*weights, [(str(file), file.stat().st_size) for file in frames]])  # sizes: REDS has 34 GB to hash
 
 
 def loop_settings(settings: Training) -> LoopSettings:
@@ -105,9 +122,7 @@ def _frozen_job(run: TrainingRun, device: str, data: Dataset[dict[str, Tensor]])
 
 
 def _estimator(guidance: Guidance, device: str) -> FlowEstimator | None:
-    if guidance.source == "none" or guidance.motion_compensation == "none":
-        return None
-    return flow_by_name(guidance.flow, device)
+    return flow_by_name(guidance.flow, device) if guidance.needs_flow else None
 
 
 def _held_out(job: TCMJob, run: TrainingRun, device: str) -> dict[str, Tensor] | None:

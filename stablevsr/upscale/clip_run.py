@@ -29,11 +29,15 @@ class ClipRun:
         work: folder for the state of sampling; gone when the clip is finished.
         result: folder for the x4 frames, PNG with the stems of the LR frames; a frame appears when it is final.
         sampling: strategy and steps (DDPM).
+        guidance: the warp grid (the flow estimator is given to :meth:`run`).
         window: frames sampled together at most; 0 = all.
     """
 
-    def __init__(self, clip: Clip, work: Path, result: Path, sampling: Sampling, window: int) -> None:
-        self.clip, self.work, self.result, self.sampling = clip, work, result, sampling
+    def __init__(
+        self, clip: Clip, work: Path, result: Path, sampling: Sampling, guidance: Guidance, window: int
+    ) -> None:
+        self.clip, self.work, self.result = clip, work, result
+        self.sampling, self.guidance = sampling, guidance
         self.windows = split(len(clip.files), window)
         self.outputs = [result / f"{file.stem}.png" for file in clip.files]
 
@@ -69,7 +73,7 @@ class ClipRun:
         shape = (int(model.unet.config.out_channels), self.clip.height, self.clip.width)
         noise = NoiseBook(self.work / "noise", shape, len(self.clip.files), self.sampling.steps, self.sampling.strategy)
         noise.record(generator)
-        sampler = StreamingSampler(model, self.sampling, Guidance(), estimator, progress)
+        sampler = StreamingSampler(model, self.sampling, self.guidance, estimator, progress)
 
         @lru_cache(maxsize=4)
         def lr(frame: int) -> Tensor:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from stablevsr.data.frames import list_frames, write_text
 from stablevsr.errors import UserError
 from stablevsr.locks import sole_writer
-from stablevsr.settings import Flow, Precision, Sampling, Strategy
+from stablevsr.settings import Flow, Grid, Guidance, Precision, Sampling, Strategy
 from stablevsr.upscale import windows
 from stablevsr.upscale.clips import Clip, Kind, check_free, check_places, kind_of, open_folder
 
@@ -50,6 +50,7 @@ class UpscaleOptions:
     steps: int = 50
     strategy: Strategy = "bidirectional"
     flow: Flow | None = None  #: None: dis for the tiny model, raft for others
+    warp: Grid | None = None  #: None: aligned for the tiny model, which was trained so; published for others
     precision: Precision = "fp32"
     seed: int = 0
     window: int = 0  #: frames sampled together; 0 = the whole clip
@@ -58,6 +59,10 @@ class UpscaleOptions:
     def sampling(self) -> Sampling:
         """The sampling settings."""
         return Sampling(strategy=self.strategy, steps=self.steps, precision=self.precision)
+
+    def guidance(self) -> Guidance:
+        """The guidance settings."""
+        return Guidance(warp=self.warp or ("aligned" if self.model == "tiny" else "published"))
 
     def estimator(self) -> Flow:
         """The name of the motion estimator."""
@@ -170,7 +175,14 @@ def _key(job: Job, model: Path, device: str) -> str:
     options = job.options
     decisive = {
         "input": given,
-        "settings": [options.sampling().model_dump(), options.estimator(), options.seed, options.window, device],
+        "settings": [
+            options.sampling().model_dump(),
+            options.guidance().model_dump(),
+            options.estimator(),
+            options.seed,
+            options.window,
+            device,
+        ],
         "model": [_stamps(model), _stamps(options.tcm) if options.tcm else None],
         "code": source_hash(
             (*FRAME_CODE, *(f"upscale/{name}.py" for name in ("clip_run", "streaming", "video", "windows")))
@@ -216,7 +228,9 @@ def _clip_run(job: Job, clip: Clip, place: Path) -> ClipRun:
     from stablevsr.upscale.clip_run import ClipRun
 
     frames = place / FRAMES / clip.name
-    return ClipRun(clip, place / "sampling" / (clip.name or "clip"), frames, job.options.sampling(), job.options.window)
+    options = job.options
+    work = place / "sampling" / (clip.name or "clip")
+    return ClipRun(clip, work, frames, options.sampling(), options.guidance(), options.window)
 
 
 def _sample(job: Job, runs: list[ClipRun], model: Path, device: str) -> None:

@@ -38,6 +38,9 @@ def test_wrong_usage_is_exit_code_2(arguments, capsys):
 @pytest.mark.parametrize("arguments,sentence", [
     (["evaluate", "--gt", "x", "--sr", "y", "--metrics", "psnrr", "--out", "o.csv"], "psnr"),
     (["evaluate", "--gt", "x", "--sr", "y", "--out", "o.csv", "--shard", "3/2"], "K/N"),
+    (["evaluate", "--gt", "x", "--sr", "y", "--out", "o.csv", "--device", "gpu"], "try auto, cpu or cuda"),
+    (["bench", "--device", "cuda:99"], "no such CUDA device"),
+    (["bench", "--steps", "0"], "at least 1"),
     (["infer", "--study", "nope", "--method", "a", "--dataset", "b"], "no study nope"),
     (["fetch"], "--list"),
 ])  # fmt: skip

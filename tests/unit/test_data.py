@@ -111,6 +111,15 @@ def test_vimeo_gets_its_low_resolution_frames_made_and_cached(tmp_path):
     assert not (tmp_path / "BIx4" / "00001" / "0001").exists()
     stamp = sequence.lr[0].stat().st_mtime_ns
     assert open_dataset(spec)[0].lr[0].stat().st_mtime_ns == stamp
+    sequence.lr[4].unlink()  # as a kill would leave it
+    assert read_frame(open_dataset(spec)[0].lr[4]).shape == (4, 6, 3)
+
+
+def test_a_set_that_has_its_low_resolution_frames_is_only_read(tmp_path):
+    reds(tmp_path, REDS4)
+    before = sorted(tmp_path.rglob("*"))
+    assert len(open_dataset(Dataset(title="r", layout="reds", root=tmp_path))) == 4
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_list_that_names_a_missing_septuplet_is_said(tmp_path):

@@ -100,15 +100,18 @@ def test_real_esrgan_gives_the_picture_back_sharper(kind, tmp_path):
     assert np.abs(out.astype(float) - truth).mean() < 15  # the same picture, not the garbage of a freed buffer
 
 
-def test_given_frames_are_taken_as_they_are_and_counted(lr, tmp_path):
+def test_given_frames_are_taken_by_name_as_they_are(lr, tmp_path):
     given = tmp_path / "given" / "set"
     for name in "abc":
-        for t in range(2):
-            write_frame(given / name / f"x{t}.png", np.full((48, 64, 3), 10 * t, np.uint8))
+        for t in range(3):  # one more than is asked for: a dataset may take the first frames only
+            write_frame(given / name / f"{t}.png", np.full((48, 64, 3), 10 * t, np.uint8))
     how = method(kind="frames", guidance=None, sampling=None, checkpoint=None, frames=tmp_path / "given" / "{dataset}")
     run(tmp_path / "out", lr, how=how)
     assert [p.name for p in list_frames(tmp_path / "out" / "a")] == ["0.png", "1.png"]
     assert (frames(tmp_path / "out", "a")[1] == 10).all()
-    (given / "b" / "x1.png").unlink()
-    with pytest.raises(UserError, match="holds 1 frames, needed are 2"):
+    write_frame(given / "a" / "1.png", np.full((48, 64, 3), 77, np.uint8))
+    run(tmp_path / "out", lr, how=how)
+    assert (frames(tmp_path / "out", "a")[1] == 77).all()  # what was made from the old frames is not kept
+    (given / "b" / "1.png").unlink()
+    with pytest.raises(UserError, match="lacks 1 of 2 frames, the first is 1"):
         run(tmp_path / "again", lr, how=how)

@@ -22,7 +22,7 @@ def line(text, start):
 
 
 def test_a_frame_costs_what_was_measured(paper):
-    # FACTS.md, section 8: about 1,065 TFLOP a frame of 320x180 in 50 steps
+    # Counted apart from this code: about 1,065 TFLOP a frame of 320x180 in 50 steps
     assert _frame_work(paper[0].methods["stablevsr"], 320 * 180) == pytest.approx(1065, rel=0.02)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stablevsr.data.frames import list_frames, read_frame, write_frame
 from stablevsr.pipeline import StableVSRPipeline
-from stablevsr.settings import Sampling
+from stablevsr.settings import Guidance, Sampling
 from stablevsr.upscale.clip_run import ClipRun
 from stablevsr.upscale.clips import Clip
 from stablevsr.upscale.streaming import Span
@@ -56,7 +56,7 @@ def test_the_overlap_is_cross_faded(tmp_path, monkeypatch):
     monkeypatch.setattr(Span, "is_finished", lambda self: True)
     monkeypatch.setattr(ClipRun, "_decode", lambda self, index, *_: torch.full((3, 32, 32), float(index)))
     clip = write_clip(tmp_path / "lr", [np.zeros((8, 8, 3), np.uint8)] * 20)
-    run = ClipRun(clip, tmp_path / "work", tmp_path / "out", Sampling(steps=1), window=12)
+    run = ClipRun(clip, tmp_path / "work", tmp_path / "out", Sampling(steps=1), Guidance(), window=12)
     model = StableVSRPipeline.from_pretrained("tiny", device="cpu", with_tcm=False).components
     run.run(model, vector_flow, torch.Generator(), 0, lambda _: None)
     levels = [int(read_frame(path).mean()) for path in run.outputs]
@@ -74,7 +74,7 @@ def moving_texture(frames, side):
 
 def sampled(clip, folder, window, seed=0):
     model = StableVSRPipeline.from_pretrained("tiny", device="cpu").components
-    run = ClipRun(clip, folder / "work", folder / "out", Sampling(steps=4), window)
+    run = ClipRun(clip, folder / "work", folder / "out", Sampling(steps=4), Guidance(), window)
     run.run(model, vector_flow, torch.Generator().manual_seed(seed), 0, lambda _: None)
     return np.stack([read_frame(path) for path in list_frames(folder / "out")]).astype(float)
 

@@ -7,11 +7,23 @@ def checkpoint_of(digest):
     return [PATHS.checkpoint(method.training.digest) / "config.json"] if method.training else []
 
 
+def given_files(dataset, digest):
+    """What a method brings instead of computing it: a TCM's files, or its folders of frames."""
+    method = study.find(digest)
+    files = []
+    if method.checkpoint and method.checkpoint != MODELS_OWN:
+        files += sorted(method.checkpoint.glob("*.json")) + sorted(method.checkpoint.glob("*.safetensors"))
+    if method.frames:
+        files += sorted(Path(str(method.frames).replace("{dataset}", dataset)).glob("*"))
+    return files
+
+
 rule infer_shard:
     input:
         RESOLVED_MODEL,
         data="work/datasets/{dataset}-{key}/manifest.json",
         tcm=lambda w: checkpoint_of(w.digest),
+        given=lambda w: given_files(w.dataset, w.digest),
         flow=lambda w: fetched(flow_weights(study.find(w.digest).guidance)),
         code=sources(FRAME_CODE),
     output:

@@ -6,6 +6,7 @@ HISTORIES = [PATHS.checkpoint(training) / "history.csv" for training in study.tr
 TEXTS = [
     f"workflow/studies/{STUDY}.yaml",
     *(f"ablations/{name}.yaml" for name in study.ablations),
+    "results/published/table1.yaml",
 ]
 
 
