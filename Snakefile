@@ -23,6 +23,8 @@ from stablevsr.study.resolve import MODELS_OWN, load_study
 
 min_version("9.0")
 
+if set(config) - {"study"}:
+    raise WorkflowError(f"--config knows one key, study: what is {', '.join(set(config) - {'study'})}?")
 try:
     study = load_study(config.get("study", "mini"))
 except UserError as error:

@@ -46,6 +46,8 @@ class Shard:
 
     def sequences(self) -> Batch:
         """Names and LR frames of this shard, sorted."""
+        if not self.lr.is_dir():
+            raise UserError(f"there is no {self.lr}: run stablevsr data prepare --dataset {self.dataset} first")
         names = sorted(p.name for p in self.lr.iterdir() if p.is_dir())[self.index :: self.count]
         return [(name, list_frames(self.lr / name)) for name in names]
 

@@ -20,7 +20,7 @@ from stablevsr import models
 from stablevsr.errors import UserError
 from stablevsr.motion import DISFlow, FlowEstimator, RAFTFlow
 from stablevsr.sampling import Progress, Sampler, decode_frames
-from stablevsr.settings import Compensation, Grid, Guidance, Precision, Sampling, Solver, Source, Strategy
+from stablevsr.settings import Compensation, Flow, Grid, Guidance, Precision, Sampling, Solver, Source, Strategy
 
 Frames = Sequence[Any] | NDArray[np.uint8]
 SMALLEST = 8  #: pixels a side of an LR frame; below it the networks' coarsest level is empty
@@ -36,8 +36,9 @@ class StableVSROutput:
 class StableVSRPipeline:
     """Diffusion video super-resolution with temporal texture guidance (arXiv 2311.15908)."""
 
-    def __init__(self, components: models.Components) -> None:
+    def __init__(self, components: models.Components, flow: Flow = "raft") -> None:
         self.components = components
+        self.flow = flow  #: the motion estimator where none is given
 
     @classmethod
     def from_pretrained(
@@ -65,7 +66,8 @@ class StableVSRPipeline:
         """
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
         folder = models.find_model(model, revision)
-        return cls(models.load_components(folder, Path(tcm) if tcm else None, chosen, precision, with_tcm))
+        components = models.load_components(folder, Path(tcm) if tcm else None, chosen, precision, with_tcm)
+        return cls(components, default_flow(model))
 
     @property
     def device(self) -> torch.device:
@@ -96,7 +98,7 @@ class StableVSRPipeline:
             warp: ``published`` grid or ``aligned``.
             generator: on the CPU; draws the noise in the published order. None draws a fresh seed.
             flow_estimator: callable (target, source), each (B, 3, 4h, 4w) in [-1, 1], to (B, 2, 4h, 4w) pixels;
-                ``"raft"``, ``"dis"``; None = RAFT.
+                ``"raft"``, ``"dis"``; None = RAFT, DIS for ``tiny``, which was trained with it.
             output_type: np, pt or pil, see :class:`StableVSROutput`.
             scheduler: ddpm, ddim, dpmsolver++ or unipc.
             source: what guides: ``x0``, ``xt`` or ``none``.
@@ -109,7 +111,7 @@ class StableVSRPipeline:
         if output_type not in ("np", "pt", "pil"):
             raise UserError(f"output_type {output_type!r} is not one of np, pt, pil")
         sampling = Sampling(strategy=strategy, scheduler=scheduler, steps=num_inference_steps)
-        guidance = Guidance(source=source, motion_compensation=motion_compensation, warp=warp)
+        guidance = Guidance(source=source, motion_compensation=motion_compensation, warp=warp, flow=self.flow)
         lr = to_tensor(frames)[None]
         if generator is None:
             generator = torch.Generator()
@@ -149,6 +151,11 @@ class StableVSRPipeline:
 
 def _no_flow(target: Tensor, source: Tensor) -> Tensor:
     raise AssertionError("this strategy needs no optical flow")
+
+
+def default_flow(model: str | Path) -> Flow:
+    """The motion estimator that a model was trained with: DIS for ``tiny``, RAFT for the released one."""
+    return "dis" if str(model) == "tiny" else "raft"
 
 
 def flow_by_name(name: str, device: torch.device | str) -> FlowEstimator:

@@ -61,6 +61,8 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
     resolve(metrics)  # a misspelt name is said before the heavy imports
     from stablevsr.metrics.evaluate import evaluate
 
+    if arguments.batch < 1:
+        raise UserError(f"--batch {arguments.batch} is too small: at least 1")
     sequences = arguments.sequences.split(",") if arguments.sequences else None
     index, count = shard_of(arguments.shard)
     if count > 1:

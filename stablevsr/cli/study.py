@@ -31,6 +31,7 @@ def _run_data_mini(arguments: argparse.Namespace) -> None:
 
     with sole_writer(arguments.out):
         build(arguments.out)
+    print(f"{arguments.out}: what is in it says {arguments.out / 'CARD.md'}")
 
 
 def _run_data_prepare(arguments: argparse.Namespace) -> None:
@@ -150,6 +151,8 @@ def _run_plan(arguments: argparse.Namespace) -> None:
     from stablevsr.study.plan import plan
     from stablevsr.study.resolve import load_study
 
+    if arguments.tflops <= 0:
+        raise UserError(f"--tflops {arguments.tflops} must be above 0")
     study = load_study(arguments.study)
     print(plan(study, Paths(study), arguments.data, arguments.tflops))
 

@@ -90,6 +90,9 @@ def evaluate_methods(
 ) -> None:
     """As :func:`evaluate` for several methods (CSV file -> folder of frames) in one pass over the ground truth."""
     chosen = resolve(metrics)
+    for out in methods:
+        if out.is_dir():
+            raise UserError(f"--out {out} is a folder: give the name of a CSV file")
     skipped = _unusable(chosen, weights)
     if centre_only:
         skipped |= {m.name: "only the centre frame of each sequence is scored" for m in chosen if m.temporal}
@@ -112,6 +115,8 @@ def evaluate_methods(
         notes = _notes(gt, sr, chosen, skipped, clips, method_rows)
         write_text(Path(f"{out}.json"), json.dumps(notes, indent=2) + "\n")
         write_text(out, format_scores([metric.name for metric in chosen], method_rows))
+        means = ", ".join(f"{name} {value}" for name, value in notes["mean"].items() if value is not None)
+        print(f"{out}: {notes['frames']} frames; {means} (means and conventions: {out}.json)", file=sys.stderr)
 
 
 def _unusable(chosen: Sequence[Metric], weights: Literal["require", "skip"]) -> dict[str, str]:

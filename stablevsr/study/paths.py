@@ -29,7 +29,7 @@ class Paths:
 
     def dataset(self, name: str) -> Path:
         """A dataset in the plain layout (``gt/``, ``lr/`` by sequence, ``manifest.json``), made of links."""
-        spec = self.study.spec.datasets[name]
+        spec = self.study.dataset(name)
         return self.work / "datasets" / f"{name}-{digest(dataset_identity(spec))}"
 
     def training_data(self, spec: Dataset) -> Path:

@@ -56,8 +56,12 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
     frames, steps, work = _sampling(study, paths, known)
     pixels = sum(known[name].area * 16 * count for name, count in frames.items())
     free = shutil.disk_usage(_existing(paths.work)).free
-    lines.append(f"frames to make: {sum(frames.values()):,} ({steps:,} frame-steps), about {_size(pixels * PNG_BYTES)}")
-    lines.append(f"disk: {_size(free)} free")
+    if known:
+        count = f"{sum(frames.values()):,} ({steps:,} frame-steps)"
+        lines.append(f"frames to make: {count}, about {_size(pixels * PNG_BYTES)}")
+    # A download is there twice while it is unpacked, and stays once
+    needed = pixels * PNG_BYTES + 2 * _missing(study, data)
+    lines.append(f"disk: about {_size(needed)} needed, {_size(free)} free{': TOO LITTLE' if needed > free else ''}")
     if study.spec.model == "tiny":
         return "\n".join([*lines, "time: the tiny model's; no GPU is wanted"])
     training = sum(_training_work(r.settings) for k, r in study.trainings().items() if not _trained(paths, k))
@@ -70,9 +74,14 @@ def _downloads(study: ResolvedStudy, data: Path) -> list[str]:
     """One line a download, and the sum of what is not here."""
     rows = [registry.get(name) for name in all_downloads(study)]
     present = {row.name: registry.is_present(row.name, data) for row in rows}
-    missing = sum(row.bytes for row in rows if not present[row.name])
+    missing = _missing(study, data)
     shown = [f"  {row.name:<26} {_size(row.bytes):>9}  {'here' if present[row.name] else 'to fetch'}" for row in rows]
     return [f"downloads: {_size(missing)} to fetch" if rows else "downloads: none", *shown]
+
+
+def _missing(study: ResolvedStudy, data: Path) -> int:
+    """Bytes of all downloads that are not here."""
+    return sum(registry.get(name).bytes for name in all_downloads(study) if not registry.is_present(name, data))
 
 
 def _jobs(study: ResolvedStudy, paths: Paths) -> list[str]:

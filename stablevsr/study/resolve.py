@@ -150,6 +150,8 @@ def load_study(name: str, root: Path = Path()) -> ResolvedStudy:
     """
     folder = root / "workflow" / "studies"
     known = sorted(p.stem for p in folder.glob("*.yaml"))
+    if not known:
+        raise UserError(f"there is no study in {folder.absolute()}: run this in the repository's folder")
     if name not in known:
         raise UserError(f"there is no study {name} in {folder}{near_miss(name, known)}: known are {', '.join(known)}")
     spec = parse(Study, load_yaml(folder / f"{name}.yaml"), folder / f"{name}.yaml")
@@ -289,11 +291,15 @@ def _digested(method: Method, model: str = "") -> Method:
 def _check_claims(study: ResolvedStudy, where: Path) -> None:
     """Claims must name metrics and methods that exist; in an ablation the variants' own keys may be used."""
     for ablation, claims in [(None, study.spec.claims)] + [(n, a.claims) for n, a in study.ablations.items()]:
-        for claim in claims:
-            resolve_metrics([claim.metric])
-            for name in filter(None, (claim.better, claim.than)):
-                claim_method(study, ablation, name)
-            _subset(claim.datasets, tuple(study.spec.datasets), where)
+        file = where.parents[2] / "ablations" / f"{ablation}.yaml" if ablation else where
+        for number, claim in enumerate(claims, start=1):
+            try:
+                resolve_metrics([claim.metric])
+                for name in filter(None, (claim.better, claim.than)):
+                    claim_method(study, ablation, name)
+            except UserError as error:
+                raise UserError(f"{file}, claim {number}: {error}") from error
+            _subset(claim.datasets, tuple(study.spec.datasets), file)
 
 
 def claim_method(study: ResolvedStudy, ablation: str | None, name: str) -> Method:

@@ -24,6 +24,11 @@ def merge_scores(study: ResolvedStudy, paths: Paths, method: Method, dataset: st
     for seed in study.seeds(method.digest):
         for shard in range(spec.shards):
             file = paths.scores(dataset, method.digest, seed, shard)
+            if not file.exists():
+                raise UserError(
+                    f"there are no scores of {method.name} on {dataset} yet ({file}): run "
+                    f"snakemake --cores all --resources gpu=1 --config study={study.name}"
+                )
             table = pd.read_csv(file, dtype=str, keep_default_na=False)
             table.insert(2, "seed", str(seed))
             parts.append(table)

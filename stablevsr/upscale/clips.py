@@ -93,7 +93,7 @@ def check_free(out: Path, kind: Kind) -> None:
         raise UserError(f"output {out} exists already: remove it or give another name")
     held = next(iter(sorted(out.iterdir())), None)
     if held is not None:
-        raise UserError(f"output folder {out} holds other files already ({held.name}): give a new or an empty folder")
+        raise UserError(f"output folder {out} holds files already ({held.name}): remove it or give another name")
 
 
 def open_folder(source: Path, kind: Kind) -> list[Clip]:

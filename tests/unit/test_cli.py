@@ -41,7 +41,7 @@ def test_wrong_usage_is_exit_code_2(arguments, capsys):
     (["evaluate", "--gt", "x", "--sr", "y", "--out", "o.csv", "--device", "gpu"], "try auto, cpu or cuda"),
     (["bench", "--device", "cuda:99"], "no such CUDA device"),
     (["bench", "--steps", "0"], "at least 1"),
-    (["infer", "--study", "nope", "--method", "a", "--dataset", "b"], "no study nope"),
+    (["infer", "--study", "nope", "--method", "a", "--dataset", "b"], "run this in the repository's folder"),
     (["fetch"], "--list"),
 ])  # fmt: skip
 def test_an_error_is_one_sentence_and_exit_code_1(arguments, sentence, capsys, tmp_path, monkeypatch):

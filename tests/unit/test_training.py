@@ -248,4 +248,4 @@ def test_new_tcm_trains_from_no_change(vectors, published):
         loss = job.guided_loss(sample)
         loss.backward()
         optimizer.step()
-    assert float(loss) < 0.95 * float(start)
+    assert loss.item() < 0.95 * start.item()

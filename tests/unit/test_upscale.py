@@ -195,7 +195,7 @@ def bad_inputs(root):
         ("frames to video", frames, root / "o.mp4", [], "the output must be a folder"),
         ("output is input", frames, frames, [], "is the input itself"),
         ("output inside", frames, frames / "x4", [], "lies inside the input"),
-        ("output taken", frames, root / "taken", [], "holds other files already (im0.png)"),
+        ("output taken", frames, root / "taken", [], "holds files already (im0.png)"),
         ("video taken", video, root / "taken.mp4", [], "exists already"),
         ("output is a link", frames, root / "link", [], "exists already"),
         ("output without a name", frames, Path(), [], "is no new name"),

@@ -19,7 +19,7 @@ import yaml
 
 pytestmark = pytest.mark.workflow
 REPOSITORY = Path(__file__).parents[2]
-PARTS = ("Snakefile", "workflow", "ablations", "profiles")
+PARTS = ("Snakefile", "workflow", "ablations", "profiles", "results/published")
 
 
 def checkout(folder):
