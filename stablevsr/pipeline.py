@@ -110,6 +110,8 @@ class StableVSRPipeline:
         """
         if output_type not in ("np", "pt", "pil"):
             raise UserError(f"output_type {output_type!r} is not one of np, pt, pil")
+        if not 1 <= num_inference_steps <= 1000:
+            raise UserError(f"num_inference_steps {num_inference_steps} is out of range: 1 to 1000")
         sampling = Sampling(strategy=strategy, scheduler=scheduler, steps=num_inference_steps)
         guidance = Guidance(source=source, motion_compensation=motion_compensation, warp=warp, flow=self.flow)
         lr = to_tensor(frames)[None]
@@ -169,6 +171,11 @@ def flow_by_name(name: str, device: torch.device | str) -> FlowEstimator:
 
 def to_tensor(frames: Frames) -> Tensor:
     """LR frames (list of PIL images or uint8 (N, h, w, 3)) to float32 (N, 3, h, w) in [-1, 1], or a UserError."""
+    if hasattr(frames, "convert"):
+        raise UserError("a single image was given: give a list of frames")
+    for frame in frames:
+        if not isinstance(frame, np.ndarray) and not hasattr(frame, "convert"):
+            raise UserError(f"frames must be PIL images or arrays, not {type(frame).__name__}")
     if isinstance(frames, np.ndarray):
         arrays: list[NDArray[Any]] = list(frames)
     else:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from stablevsr.diffusion import Schedule
 from stablevsr.errors import UserError
@@ -210,6 +211,8 @@ def test_guidance_warps_before_or_after_decoding():
     (np.zeros((2, 4, 4, 3), np.uint8), "too small"),
     (np.zeros((2, 16, 16, 3), np.float32), "8-bit RGB"),
     ([np.zeros((16, 16, 3), np.uint8), np.zeros((16, 20, 3), np.uint8)], "differ in size"),
+    (["im1.png", "im2.png"], "not str"),
+    (Image.new("RGB", (16, 16)), "a list of frames"),
 ])  # fmt: skip
 def test_bad_frames_are_one_sentence(pipe_v, frames, sentence):
     with pytest.raises(UserError, match=sentence):
@@ -222,6 +225,12 @@ def test_output_types_agree(pipe_v, clip):
     picture = run(pipe_v, clip[:1], strategy="single_frame", output_type="pil")[0]
     assert torch.equal(tensor.permute(0, 2, 3, 1), torch.from_numpy(array))
     assert np.abs(np.asarray(picture) / 255 - array[0]).max() <= 0.5 / 255 + 1e-6
+
+
+@pytest.mark.parametrize("steps", [0, 1001])
+def test_a_number_of_steps_out_of_range_is_one_sentence(pipe_v, steps):
+    with pytest.raises(UserError, match=f"num_inference_steps {steps} is out of range"):
+        pipe_v(np.zeros((1, 16, 16, 3), np.uint8), num_inference_steps=steps)
 
 
 def test_a_gpu_generator_is_refused_as_noise_would_depend_on_the_card(pipe_v, clip):
