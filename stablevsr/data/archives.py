@@ -129,7 +129,7 @@ def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
 def layout_fault(layout: Layout, folder: Path, look_inside: bool = True) -> str | None:
     """The first thing in which ``folder`` differs from the layout, as the end of a sentence, or None if it is complete.
 
-    Counts the PNG frames of every sequence; with ``look_inside`` also reads the picture size of each first frame.
+    Counts the PNG frames of every sequence; with ``look_inside`` also reads the picture size of every frame.
     """
     try:
         listed = [name for file, lines in layout.lists.items() for name in _listed(folder / file, lines)]
@@ -155,11 +155,11 @@ def _sequence_fault(layout: Layout, folder: Path, look_inside: bool) -> str | No
     frames = [path for path in folder.iterdir() if path.suffix == ".png" and not path.name.startswith(".")]
     if len(frames) != layout.frames:
         return f"{folder} has {len(frames)} frames where {layout.frames} are expected"
-    if look_inside:
-        size = _png_size(min(frames))
+    for frame in sorted(frames) if look_inside else []:
+        size = _png_size(frame)
         if size != (layout.width, layout.height):
             shown = "not a PNG image" if size is None else f"{size[0]}x{size[1]} pixels"
-            return f"{min(frames)} is {shown} where {layout.width}x{layout.height} are expected"
+            return f"{frame} is {shown} where {layout.width}x{layout.height} are expected"
     return None
 
 

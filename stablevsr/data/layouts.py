@@ -1,7 +1,7 @@
 """The on-disk layouts of REDS, Vimeo-90K and plain folders, read as sequences of ground-truth and LR frames.
 
 Each layout is a function ``(root, split) -> list[Sequence]``. Nothing here opens an image; names and counts are
-checked, so that a wrong folder is named before anything runs.
+checked, so that a wrong folder or a missing frame is named before anything runs.
 """
 
 from __future__ import annotations
@@ -31,9 +31,15 @@ class Sequence:
     def __post_init__(self) -> None:
         if self.gt and self.lr and [p.stem for p in self.gt] != [p.stem for p in self.lr]:
             raise UserError(
-                f"sequence {self.name} has {len(self.gt)} sharp and {len(self.lr)} low-resolution frames, or their "
-                f"names differ: compare {self.gt[0].parent} with {self.lr[0].parent}"
+                f"sequence {self.name} has {len(self.gt)} sharp and {len(self.lr)} low-resolution frames, and "
+                f"{self._alone()} has no frame of the same name on the other side: compare {self.gt[0].parent} with "
+                f"{self.lr[0].parent}"
             )
+
+    def _alone(self) -> Path:
+        """The first frame that has no partner."""
+        names = {p.stem for p in self.gt} & {p.stem for p in self.lr}
+        return next(p for p in (*self.gt, *self.lr) if p.stem not in names)
 
 
 def load_sequences(layout: Layout, root: Path, split: Split) -> list[Sequence]:
@@ -45,13 +51,12 @@ def load_sequences(layout: Layout, root: Path, split: Split) -> list[Sequence]:
     return sequences
 
 
-def _subfolder(root: Path, *names: str) -> Path:
-    """The first of ``names`` that is a folder below ``root``, with or without the outer ``train/`` of some archives."""
-    for name in names:
-        for candidate in (root / name, root / "train" / name):
-            if candidate.is_dir():
-                return candidate
-    raise UserError(f"folder {root / names[0]} is missing: fetch or unpack the dataset there")
+def _reds_folder(root: Path, outer: str, name: str, row: str) -> Path:
+    """The folder ``name`` below ``root``, with or without the archives' level ``outer``; ``row`` would fetch it."""
+    for candidate in (root / name, root / outer / name):
+        if candidate.is_dir():
+            return candidate
+    raise UserError(f"folder {root / name} is missing: put the set there (the published one: `stablevsr fetch {row}`)")
 
 
 def _frames(folder: Path) -> tuple[Path, ...]:
@@ -61,15 +66,27 @@ def _frames(folder: Path) -> tuple[Path, ...]:
     return frames
 
 
-def _clips(sharp: Path, blurry: Path, names: list[str], rename: int = 0) -> list[Sequence]:
+def _clips(sharp: Path, low: Path, names: list[str], rename: int = 0) -> list[Sequence]:
     sequences = []
     for name in names:
-        for folder in (sharp / name, blurry / name):
+        for folder in (sharp / name, low / name):
             if not folder.is_dir():
                 raise UserError(f"clip folder {folder} is missing: fetch or unpack the dataset again")
         shown = f"{int(name) + rename:03d}" if rename else name
-        sequences.append(Sequence(shown, _frames(sharp / name), _frames(blurry / name)))
+        sequences.append(Sequence(shown, _numbered(sharp / name), _numbered(low / name)))
     return sequences
+
+
+def _numbered(folder: Path) -> tuple[Path, ...]:
+    """The frames of a REDS clip, which are numbered from 0 without a gap: a window across one would jump in time."""
+    frames = _frames(folder)
+    for number, frame in enumerate(frames):
+        if frame.stem != f"{number:08d}":
+            raise UserError(
+                f"frame {folder / f'{number:08d}.png'} is missing ({frame.name} lies in its place): fetch or unpack "
+                "the dataset again"
+            )
+    return frames
 
 
 def _reds(root: Path, split: Split) -> list[Sequence]:
@@ -78,13 +95,16 @@ def _reds(root: Path, split: Split) -> list[Sequence]:
     ``train`` is the published split (all training clips but REDS4: 236 of 240), ``train_regrouped`` adds the 30
     validation clips as 240..269 (EDVR's regrouping, 266 clips), ``test`` is REDS4.
     """
-    sharp, low = _subfolder(root, "train_sharp"), _subfolder(root, "train_sharp_bicubic/X4")
+    rows = "reds4" if split == "test" else "reds_train_sharp reds_train_sharp_bicubic"
+    sharp = _reds_folder(root, "train", "train_sharp", rows)
+    low = _reds_folder(root, "train", "train_sharp_bicubic/X4", rows)
     if split == "test":
         return _clips(sharp, low, list(REDS4))
     names = sorted(p.name for p in sharp.iterdir() if p.is_dir() and p.name not in REDS4)
     clips = _clips(sharp, low, names)
     if split == "train_regrouped":
-        val_sharp, val_low = _subfolder(root, "val_sharp"), _subfolder(root, "val_sharp_bicubic/X4")
+        val_sharp = _reds_folder(root, "val", "val_sharp", "reds_val_sharp")
+        val_low = _reds_folder(root, "val", "val_sharp_bicubic/X4", "reds_val_sharp_bicubic")
         clips += _clips(val_sharp, val_low, sorted(p.name for p in val_sharp.iterdir() if p.is_dir()), rename=240)
     return clips
 
@@ -108,8 +128,9 @@ def _vimeo90k(root: Path, split: Split) -> list[Sequence]:
     for name in sorted(names):
         gt = tuple(root / "sequences" / name / frame for frame in VIMEO_FRAMES)
         lr = tuple(low / name / frame for frame in VIMEO_FRAMES)
-        if not gt[0].exists():
-            raise UserError(f"septuplet {gt[0].parent} is missing although {listing} names it: unpack the set again")
+        missing = next((frame for frame in gt if not frame.exists()), None)
+        if missing:
+            raise UserError(f"frame {missing} is missing although {listing} names its septuplet: unpack the set again")
         sequences.append(Sequence(name.replace("/", "_"), gt, lr if all(p.exists() for p in lr) else ()))
     return sequences
 

@@ -30,6 +30,7 @@ from fetch_server import (
 
 from stablevsr.data import registry
 from stablevsr.data.fetch import fetch
+from stablevsr.data.layouts import load_sequences
 from stablevsr.errors import UserError
 
 SHARP, LOW = (32, 16), (8, 4)  # width and height, x4 apart
@@ -242,6 +243,29 @@ def vimeo_rows(url: str, test_url: str) -> dict[str, dict[str, object]]:
     }  # fmt: skip
 
 
+REGROUPED = ("reds_train_sharp", "reds_train_sharp_bicubic", "reds_val_sharp", "reds_val_sharp_bicubic")
+
+
+def small_reds(server: Server) -> dict[str, registry.Row]:
+    """The packaged rows of the 266-clip regrouping with seven tiny clips each, served from here."""
+    rows = {}
+    for name in REGROUPED:
+        one = registry.get(name)
+        root = one.layout[0].root
+        size = LOW if "bicubic" in name else SHARP
+        url = server.add(f"/{name}.zip", zip_of(reds_entries(root, *size, outer=f"{root.partition('_')[0]}/")))
+        rows |= row(name, "dataset", urls=[url], lands=one.lands.model_dump(), layout=[layout(root, size, [*CLIPS])])
+    return parse(rows)
+
+
+def test_the_regrouping_loads_what_its_rows_fetch(server: Server, tmp_path: Path) -> None:
+    get(list(REGROUPED), tmp_path, small_reds(server))
+    clips = load_sequences("reds", tmp_path / "REDS", "train_regrouped")
+    assert [clip.name for clip in clips] == ["001", "014", "021", "240", "241", "251", "254", "255", "260", "261"]
+    assert clips[4].gt[0] == tmp_path / "REDS/val_sharp/001/00000000.png"
+    assert clips[4].lr[2] == tmp_path / "REDS/val_sharp_bicubic/X4/001/00000002.png"
+
+
 TRAIN, TEST = ["00001/0001", "00001/0002", "00002/0001"], ["00001/0266", "00002/0005"]
 
 
@@ -288,6 +312,10 @@ def test_an_incomplete_or_differently_sized_dataset_is_named(server: Server, tmp
     entries = reds_entries("train_sharp", *LOW)
     table = parse(reds_rows([server.add("/b/s.zip", zip_of(entries))], ["http://127.0.0.1:9/l.zip"]))
     assert "8x4 pixels where 32x16 are expected" in refused(["sharp"], tmp_path / "b", table)
+    entries = reds_entries("train_sharp", *SHARP)
+    entries["train/train_sharp/015/00000002.png"] = b"no picture, with a right checksum"
+    table = parse(reds_rows([server.add("/c/s.zip", zip_of(entries))], ["http://127.0.0.1:9/l.zip"]))
+    assert "015/00000002.png is not a PNG image" in refused(["sharp"], tmp_path / "c", table)
 
 
 def test_a_truncated_zip_is_one_sentence_and_thrown_away(server: Server, tmp_path: Path) -> None:
@@ -389,6 +417,33 @@ def test_clips_killed_in_the_middle_are_completed(server: Server, tmp_path: Path
     get(["reds4"], tmp_path, table)
     assert registry.is_present("reds4", tmp_path, table)
     assert [name for name in files(tmp_path) if name.endswith(".part")] == []
+
+
+def test_an_unpacking_killed_in_the_middle_goes_on_without_the_network(server: Server, tmp_path: Path) -> None:
+    table = serve_reds(server)
+    stop_at_the_tenth = """
+import os, signal
+from stablevsr.data import archives
+count, write = [0], archives._write
+def counted(archive, info, path):
+    count[0] += 1
+    if count[0] == 10:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name(f".{path.name}.part").write_bytes(b"half a frame")
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(archive, info, path)
+archives._write = counted
+"""
+    prelude = stop_at_the_tenth.replace("\n", "\n        ")  # the indentation of the program around it
+    process = run_fetch(_written(tmp_path, table), tmp_path, ["sharp"], prelude)
+    told = process.communicate(timeout=LONG)[1]
+    assert process.returncode == -9, told
+    assert len(list(tmp_path.glob("REDS/train_sharp/*/0*.png"))) == 9
+    asked = len(server.log)
+    get(["sharp"], tmp_path, table)
+    assert len(server.log) == asked, "the zip was there already"
+    assert registry.is_present("sharp", tmp_path, table)
+    assert [name for name in files(tmp_path) if name.endswith((".part", ".zip"))] == []
 
 
 def test_a_disk_that_fills_up_while_unpacking(server: Server, tmp_path: Path) -> None:

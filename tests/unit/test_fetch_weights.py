@@ -309,6 +309,16 @@ def test_a_full_disk_is_one_sentence_and_the_next_call_goes_on(server: Server, t
     assert server.asked()[-1][1].startswith("bytes=")
 
 
+def test_a_device_without_room_is_one_sentence(server: Server, tmp_path: Path) -> None:
+    table = table_of(server.add("/w.pth", BODY))
+    part = tmp_path / "torch/hub/checkpoints/w.pth.part"
+    part.parent.mkdir(parents=True)
+    part.symlink_to("/dev/full")  # every write to it says that no space is left
+    assert "no room is left on the disk of" in refused(tmp_path, table)
+    part.unlink()
+    assert get(tmp_path, table).read_bytes() == BODY
+
+
 def test_a_killed_download_goes_on_and_is_right(server: Server, tmp_path: Path) -> None:
     gate = threading.Event()
     table = table_of(server.add("/w.pth", BODY, Fault(cut=600_000, gate=gate)), sha256=sha256(BODY))

@@ -14,8 +14,8 @@ from stablevsr.data import registry
 from stablevsr.errors import UserError
 
 NAMES = (
-    "reds_train_sharp reds_train_sharp_bicubic reds4 vimeo90k vimeo90k_test stablevsr sd_x4_upscaler "
-    "raft alexnet vgg16 musiq clip_rn50 niqe"
+    "reds_train_sharp reds_train_sharp_bicubic reds_val_sharp reds_val_sharp_bicubic reds4 vimeo90k vimeo90k_test "
+    "stablevsr sd_x4_upscaler raft alexnet vgg16 musiq clip_rn50 niqe"
 )
 WEIGHTS = row("w", "weights", urls=["https://example.org/w.pth"], lands={"how": "torch_hub", "folder": "checkpoints"})
 
