@@ -63,7 +63,10 @@ def _as_rgb8(image: Image.Image, path: Path) -> Frame:
 
 @contextmanager
 def atomic_file(path: Path, mode: str = "wb") -> Iterator[IO[bytes]]:
-    """Write ``path`` whole or not at all: a temporary file beside it takes the bytes and is renamed at the end."""
+    """Write ``path`` whole or not at all: a temporary file beside it takes the bytes and is renamed at the end.
+
+    An OSError (a full disk) carries ``path``, which the operating system does not name while it writes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
@@ -72,8 +75,10 @@ def atomic_file(path: Path, mode: str = "wb") -> Iterator[IO[bytes]]:
             stream.flush()
         Path(name).chmod(0o644)
         Path(name).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
         raise
 
 

@@ -67,7 +67,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"No space left on device: .*a\.png"):
         write_frame(tmp_path / "a.png", picture())
     assert list(tmp_path.iterdir()) == []
 
@@ -79,14 +79,14 @@ def reds(root, names, outer=""):
             write_frame(root / outer / "train_sharp_bicubic" / "X4" / name / f"{t:08d}.png", picture(4, 6, t))
 
 
-@pytest.mark.parametrize("outer", ["", "train"])
-def test_reds_splits(tmp_path, outer):
+@pytest.mark.parametrize("outer,val", [("", ""), ("train", "val")])
+def test_reds_splits(tmp_path, outer, val):
     reds(tmp_path, [*REDS4, "001", "002"], outer)
     assert [s.name for s in load_sequences("reds", tmp_path, "test")] == list(REDS4)
     assert [s.name for s in load_sequences("reds", tmp_path, "train")] == ["001", "002"]
     for name in ("000", "001"):
-        write_frame(tmp_path / "val_sharp" / name / "00000000.png", picture())
-        write_frame(tmp_path / "val_sharp_bicubic" / "X4" / name / "00000000.png", picture(4, 6))
+        write_frame(tmp_path / val / "val_sharp" / name / "00000000.png", picture())
+        write_frame(tmp_path / val / "val_sharp_bicubic" / "X4" / name / "00000000.png", picture(4, 6))
     regrouped = [s.name for s in load_sequences("reds", tmp_path, "train_regrouped")]
     assert regrouped == ["001", "002", "240", "241"]
 
@@ -94,7 +94,7 @@ def test_reds_splits(tmp_path, outer):
 def test_a_missing_frame_on_one_side_is_named(tmp_path):
     reds(tmp_path, list(REDS4))
     (tmp_path / "train_sharp_bicubic/X4/011/00000001.png").unlink()
-    with pytest.raises(UserError, match="011 has 2 sharp and 1 low-resolution"):
+    with pytest.raises(UserError, match=r"011 has 2 sharp and 1 low-resolution.*train_sharp/011/00000001\.png has no"):
         load_sequences("reds", tmp_path, "test")
 
 
@@ -124,8 +124,62 @@ def test_a_set_that_has_its_low_resolution_frames_is_only_read(tmp_path):
 
 def test_a_list_that_names_a_missing_septuplet_is_said(tmp_path):
     (tmp_path / "sep_testlist.txt").write_text("00001/0009\n")
-    with pytest.raises(UserError, match="0009 is missing although"):
+    for number in range(1, 7):
+        write_frame(tmp_path / "sequences/00001/0009" / f"im{number}.png", picture())
+    with pytest.raises(UserError, match=r"0009/im7\.png is missing although"):
         load_sequences("vimeo90k", tmp_path, "test")
+
+
+def test_a_gap_in_a_clip_is_named_though_both_sides_have_it(tmp_path):
+    """A training window across it would take two steps in time for one."""
+    reds(tmp_path, ["001"])
+    for side in ("train_sharp", "train_sharp_bicubic/X4"):
+        (tmp_path / side / "001/00000001.png").rename(tmp_path / side / "001/00000002.png")
+    with pytest.raises(UserError, match=r"train_sharp/001/00000001\.png is missing"):
+        load_sequences("reds", tmp_path, "train")
+
+
+def test_the_regrouping_without_its_validation_clips_names_what_to_fetch(tmp_path):
+    reds(tmp_path, ["001"])
+    with pytest.raises(UserError, match=r"val_sharp is missing.*stablevsr fetch reds_val_sharp`"):
+        load_sequences("reds", tmp_path, "train_regrouped")
+
+
+def own_data(root, size=(16, 24), names=("walk",), suffix=".png"):
+    for name in names:
+        for number in range(2):
+            write_frame(root / "gt" / name / f"{number:04d}{suffix}", picture(*size, number))
+    return Dataset(title="own", layout="plain", root=root)
+
+
+def test_own_frames_get_low_resolution_ones_that_are_only_read_later(tmp_path):
+    spec = own_data(tmp_path, suffix=".bmp")  # the name says so; what matters is the name of the LR frame
+    (sequence,) = open_dataset(spec)
+    assert [p.relative_to(tmp_path).as_posix() for p in sequence.lr] == ["BIx4/walk/0000.png", "BIx4/walk/0001.png"]
+    assert np.array_equal(read_frame(sequence.lr[1]), degrade(picture(16, 24, 1)))
+    (tmp_path / "BIx4/.lock").unlink()
+    open_dataset(spec)
+    assert not (tmp_path / "BIx4/.lock").exists()  # nothing was written: the folder may be shared and read-only
+
+
+def test_own_frames_that_no_x4_frame_fits_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"0000\.png has 24x18 pixels.*crop the sequence to 24x16"):
+        open_dataset(own_data(tmp_path, size=(18, 24)))
+
+
+def test_low_resolution_frames_of_another_scale_are_named(tmp_path):
+    spec = own_data(tmp_path)
+    for number in range(2):
+        write_frame(tmp_path / "lr/walk" / f"{number:04d}.png", picture(8, 12))
+    with pytest.raises(UserError, match=r"has 24x16 pixels and .* 12x8: the first must be exactly 4 times"):
+        link_dataset(open_dataset(spec), tmp_path / "out")
+
+
+def test_a_damaged_frame_stops_the_making_of_low_resolution_frames_by_its_name(tmp_path):
+    spec = own_data(tmp_path, names=("a", "b", "c"))
+    (tmp_path / "gt/b/0001.png").write_bytes(b"\x89PNG")
+    with pytest.raises(UserError, match=r"b/0001\.png cannot be read"):
+        open_dataset(spec)
 
 
 def test_linked_datasets_are_plain_and_shortened(tmp_path):
