@@ -1,8 +1,10 @@
 """Models from the hub: named files of one pinned revision, through the hub's own client and into its cache.
 
-Only safetensors, json and txt files are taken. The client resumes, caches and honours ``HF_ENDPOINT``, ``HF_HOME`` and
-``HF_HUB_CACHE``; this module adds what it does not do: a quick and plain answer when there is no network, a check
-against published or recorded hashes, and files got by hand.
+Only safetensors, json and txt files are taken. The client knows addresses, tokens, mirrors (``HF_ENDPOINT``) and the
+cache (``HF_HOME``, ``HF_HUB_CACHE``); this module adds what it does not do: a quick and plain answer when there is no
+network, a check against published or recorded hashes, files got by hand, and weights that go on where a killed call
+stopped. For the last it fetches them itself into the place where the client looks before it downloads; from version
+1.18 on the client starts a file anew and leaves the old piece behind (huggingface/huggingface_hub#4196).
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from stablevsr.data.ledger import mismatch, sha256_of
-from stablevsr.data.obtain import Job, install, need_room, progress_bar
+from stablevsr.data.obtain import Job, discard, install, need_room, progress_bar
 from stablevsr.data.registry import Hub, is_present
-from stablevsr.data.transfer import BrokenError, Expected, Retry, TransferError, opened, reason
+from stablevsr.data.transfer import BrokenError, Expected, Retry, TransferError, download, new_session, opened, reason
 from stablevsr.errors import UserError
+
+PART = ".stablevsr.part"  #: no name that the client gives, so that neither takes the other's piece for its own
 
 
 def lock_file(repo: str) -> Path:
@@ -30,7 +34,7 @@ def lock_file(repo: str) -> Path:
 def fetch_model(job: Job) -> None:
     """Make the row's files present in the hub cache and check each. Raises :class:`UserError`."""
     if not is_present(job.row.name, job.data_root, job.table):
-        need_room(job.path, job.row.bytes, f"fetching {job.row.name}")
+        need_room(job.path, job.row.bytes - _bytes_there(job), f"fetching {job.row.name}")
         if job.source is not None:
             _copy(job, job.source)
         else:
@@ -43,6 +47,16 @@ def fetch_model(job: Job) -> None:
 def _hub(job: Job) -> Hub:
     assert isinstance(job.row.lands, Hub)
     return job.row.lands
+
+
+def _bytes_there(job: Job) -> int:
+    """Bytes of the wanted files that are complete, and of the weights that an earlier call began."""
+    whole = (path for path in (job.path / name for name in _hub(job).files) if path.is_file())
+    return sum(path.stat().st_size for path in (*whole, *_blobs(job).glob(f"*{PART}")))
+
+
+def _blobs(job: Job) -> Path:
+    return job.path.parents[1] / "blobs"  # the client keeps contents here, under their ETag, and links to them
 
 
 def _by_hand(job: Job) -> str:
@@ -88,6 +102,9 @@ def _download(job: Job) -> None:
     hub = _hub(job)
     bars = None if job.progress else _Silent
     try:
+        for name in hub.files:
+            if name.endswith(".safetensors") and not (job.path / name).is_file():
+                _download_weights(job, name)
         snapshot_download(hub.repo, revision=job.row.version, allow_patterns=list(hub.files), tqdm_class=bars)
     except Exception as error:
         # The client's HTTP library has changed twice (requests, httpx, httpx2), and with it the classes of errors.
@@ -96,6 +113,27 @@ def _download(job: Job) -> None:
         raise UserError(
             f"{job.row.name} could not be fetched from the hub ({reason(error)}): {_by_hand(job)}"
         ) from error
+
+
+def _download_weights(job: Job, name: str) -> None:
+    """Put one large file among the client's blobs, continuing what an earlier call left there."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers
+
+    url = hf_hub_url(_hub(job).repo, name, revision=job.row.version)
+    offered = get_hf_file_metadata(url)
+    if offered.etag is None or len(offered.etag) != 64:
+        return  # the ETag is no sha256, so only the client knows what to do with this file
+    blob = _blobs(job) / offered.etag
+    if not blob.is_file():
+        part = blob.with_name(f"{blob.name}{PART}")
+        with new_session() as session, progress_bar(job, name, offered.size) as at:
+            session.headers.update(build_hf_headers())  # the user's token, for this host alone
+            download(session, url, part, Expected(offered.size, offered.etag), job.patience, at)
+        if _sha256(job, name, part) != offered.etag:
+            discard(part)
+            raise TransferError(f"what it sent for {name} has another sha256 than it announced")
+        install(part, blob)
 
 
 def _copy(job: Job, source: Path) -> None:

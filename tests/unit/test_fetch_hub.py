@@ -11,12 +11,13 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from fetch_server import LONG, Fault, Server, noise, row, run_fetch, running, sha256
+from fetch_server import LONG, Fault, Server, noise, row, run_fetch, running, sha256, wait_until
 
 REPO, COMMIT = "someone/model", "0123456789abcdef0123456789abcdef01234567"
 FILES = {
@@ -155,6 +156,84 @@ def test_a_refusal_of_the_hub_in_the_middle_is_one_sentence(server: Server, tmp_
     assert code == 1
     assert "UserError: m could not be fetched from the hub" in told
     assert "Traceback" not in told
+
+
+def spans_asked(server: Server) -> list[str]:
+    """The Range headers of the requests for the weights."""
+    return [span for path, span in server.asked() if path.endswith(WEIGHTS)]
+
+
+def test_a_broken_connection_is_taken_up_where_it_broke(server: Server, tmp_path: Path) -> None:
+    server.files[f"/{REPO}/resolve/{COMMIT}/{WEIGHTS}"].faults = [Fault(cut=150_000)]
+    code, told = get(tmp_path, table(tmp_path, sha256=sha256(FILES[WEIGHTS])), server.url)
+    assert code == 0, told
+    assert (snapshot(tmp_path) / WEIGHTS).read_bytes() == FILES[WEIGHTS]
+    first, second = spans_asked(server)
+    assert (first, second[:6]) == ("", "bytes=")
+
+
+def pieces(tmp_path: Path) -> list[Path]:
+    """What unfinished calls left among the blobs."""
+    return list(tmp_path.glob("hf/hub/models--someone--model/blobs/*.part"))
+
+
+def test_a_killed_download_goes_on_where_it_was(server: Server, tmp_path: Path) -> None:
+    gate = threading.Event()
+    server.files[f"/{REPO}/resolve/{COMMIT}/{WEIGHTS}"].faults = [Fault(cut=250_000, gate=gate)]
+    rows = table(tmp_path, sha256=sha256(FILES[WEIGHTS]))
+    process = run_fetch(rows, tmp_path / "data", ["m"], **environment(tmp_path, server.url))
+    wait_until(lambda: any(part.stat().st_size > 150_000 for part in pieces(tmp_path)), "half of the weights")
+    process.kill()
+    process.communicate(timeout=LONG)
+    gate.set()
+    had = pieces(tmp_path)[0].stat().st_size
+    code, told = get(tmp_path, rows, server.url)
+    assert code == 0, told
+    assert (snapshot(tmp_path) / WEIGHTS).read_bytes() == FILES[WEIGHTS]
+    assert spans_asked(server) == ["", f"bytes={had}-"]
+    assert not list(tmp_path.glob("hf/hub/*/blobs/*.*")), "neither pieces nor notes are left"
+
+
+def test_a_full_disk_is_one_sentence_and_the_next_call_goes_on(server: Server, tmp_path: Path) -> None:
+    rows = table(tmp_path, sha256=sha256(FILES[WEIGHTS]))
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))"
+    code, told = get(tmp_path, rows, server.url, limit)
+    assert code == 1
+    assert "no room is left on the disk" in told
+    assert "Traceback" not in told
+    code, told = get(tmp_path, rows, server.url)
+    assert code == 0, told
+    assert (snapshot(tmp_path) / WEIGHTS).read_bytes() == FILES[WEIGHTS]
+    assert spans_asked(server)[-1].startswith("bytes=")
+
+
+def test_weights_that_are_not_what_was_announced_are_thrown_away(server: Server, tmp_path: Path) -> None:
+    served = server.files[f"/{REPO}/resolve/{COMMIT}/{WEIGHTS}"]
+    served.body = noise(400_000, seed=1)  # under the headers of the right file
+    code, told = get(tmp_path, table(tmp_path), server.url)
+    assert code == 1
+    assert "another sha256 than it announced" in told
+    served.body = FILES[WEIGHTS]
+    code, told = get(tmp_path, table(tmp_path), server.url)
+    assert code == 0, told
+    assert (snapshot(tmp_path) / WEIGHTS).read_bytes() == FILES[WEIGHTS]
+
+
+def test_only_what_is_not_there_needs_room(server: Server, tmp_path: Path) -> None:
+    """A disk with 450 kB free is too small for the model of about 500 kB, but not for the rest of it."""
+    rows = yaml.safe_load(table(tmp_path).read_text())
+    rows["m"]["about"] = 500_000
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(rows))
+    little = (
+        "from stablevsr.data import obtain; obtain.shutil.disk_usage = lambda _: type('Disk', (), {'free': 450_000})"
+    )
+    code, told = get(tmp_path, tmp_path / "table.yaml", server.url, little)
+    assert code == 1
+    assert "m needs 500 kB more" in told
+    server.files[f"/{REPO}/resolve/{COMMIT}/{WEIGHTS}"].faults = [Fault(cut=150_000), Fault(status=403)]
+    assert get(tmp_path, tmp_path / "table.yaml", server.url)[0] == 1
+    code, told = get(tmp_path, tmp_path / "table.yaml", server.url, little)
+    assert code == 0, told
 
 
 def test_files_got_by_hand_serve_the_hub_client_offline(tmp_path: Path) -> None:
