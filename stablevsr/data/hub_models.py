@@ -117,8 +117,7 @@ def _download(job: Job) -> None:
 
 def _download_weights(job: Job, name: str) -> None:
     """Put one large file among the client's blobs, continuing what an earlier call left there."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
 
     url = hf_hub_url(_hub(job).repo, name, revision=job.row.version)
     offered = get_hf_file_metadata(url)
@@ -128,7 +127,8 @@ def _download_weights(job: Job, name: str) -> None:
     if not blob.is_file():
         part = blob.with_name(f"{blob.name}{PART}")
         with new_session() as session, progress_bar(job, name, offered.size) as at:
-            session.headers.update(build_hf_headers())  # the user's token, for this host alone
+            if token := get_token():
+                session.headers["Authorization"] = f"Bearer {token}"  # dropped where the hub redirects to another host
             download(session, url, part, Expected(offered.size, offered.etag), job.patience, at)
         if _sha256(job, name, part) != offered.etag:
             discard(part)
