@@ -14,6 +14,12 @@ from collections.abc import Iterable
 class UserError(Exception):
     """Something the user can mend; the message says what is wrong, where, and how."""
 
+    def __init__(self, message: str) -> None:
+        # Torch's data loader raises a worker's error anew, with the worker's whole traceback as its message; the last
+        # line of that is the sentence.
+        from_worker = message.startswith("Caught UserError in ")
+        super().__init__(message.rpartition("UserError: ")[2].rstrip() if from_worker else message)
+
 
 def near_miss(name: str, known: Iterable[str]) -> str:
     """' (did you mean X?)' for the known name closest to ``name``, or an empty string if none is close."""
