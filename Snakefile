@@ -19,7 +19,8 @@ from stablevsr.study.provenance import (
     embedded_weights,
     sources,
 )
-from stablevsr.study.resolve import MODELS_OWN, load_study
+from stablevsr.study.methods import MODELS_OWN, Base
+from stablevsr.study.resolve import load_study
 
 min_version("9.0")
 
@@ -38,6 +39,7 @@ wildcard_constraints:
     key="[0-9a-f]{16}",
     digest="[0-9a-f]{16}",
     training="[0-9a-f]{16}",
+    finetuning="[0-9a-f]{16}",
     seed="[0-9]+",
     shard="[0-9]+",
     shards="[0-9]+",

@@ -20,7 +20,8 @@ from stablevsr.data.obtain import human
 from stablevsr.errors import UserError
 from stablevsr.study.downloads import all_downloads
 from stablevsr.study.files import Dataset
-from stablevsr.study.resolve import ResolvedStudy, load_study
+from stablevsr.study.methods import ResolvedStudy
+from stablevsr.study.resolve import load_study
 
 GIB = 2**30
 STUDY_PACKAGES = "pip install -c requirements.lock -e '.[study]'"

@@ -26,7 +26,7 @@ from stablevsr.data.frames import Frame, list_frames, read_frame, write_frame, w
 from stablevsr.data.prepare import content_hash
 from stablevsr.errors import UserError
 from stablevsr.locks import sole_writer
-from stablevsr.study.resolve import MODELS_OWN, Method, digest
+from stablevsr.study.methods import MODELS_OWN, Method, digest
 
 MARK = ".done.json"
 

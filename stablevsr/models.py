@@ -20,6 +20,8 @@ from stablevsr.settings import Precision
 ASSETS = Path(__file__).parent / "assets"
 TINY = ASSETS / "tiny"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+#: The x4 upscaler's class label, the noise level of its LR input, is unused by the released code and weights.
+NO_NOISE_LEVEL = {"num_class_embeds": None}
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
@@ -43,6 +45,12 @@ class Components:
         """Decode scaled latents (B, 4, h, w) to RGB (B, 3, 4h, 4w), nominally in [-1, 1], raw (unclamped)."""
         dtype = next(self.vae.parameters()).dtype
         return self.vae.decode((latents / self.vae_scale).to(dtype), return_dict=False)[0].float()
+
+    def freeze_in(self, precision: Precision) -> None:
+        """Keep the frozen UNet and VAE in ``precision`` (the VAE in float32 where it would overflow)."""
+        # torch's own `to`: diffusers' warns about layers to keep in float32 that these networks do not have
+        torch.nn.Module.to(self.unet, DTYPES[precision])
+        torch.nn.Module.to(self.vae, torch.float32 if _overflows(self.vae, precision) else DTYPES[precision])
 
 
 def find_model(model: str | Path, revision: str | None = None) -> Path:
@@ -126,9 +134,9 @@ def load_components(
 
     check_model(folder, tcm=with_tcm and tcm is None)
     dtype = DTYPES[precision]
-    unet = _load(UNet2DConditionModel, folder / "unet", dtype)
+    unet = _load(UNet2DConditionModel, folder / "unet", dtype, **NO_NOISE_LEVEL)
     vae = _load(AutoencoderKL, folder / "vae", dtype)
-    if precision == "fp16" and vae.config.force_upcast:
+    if _overflows(vae, precision):
         vae = vae.float()
     module = None
     if with_tcm:
@@ -136,13 +144,30 @@ def load_components(
             check_weights(tcm)
         module = _load(ControlNetModel, tcm or folder / "controlnet", dtype).to(device)
     prompt = encode_empty_prompt(folder).to(device, dtype)
-    scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    scheduler = scheduler_config(folder)
     return Components(unet.to(device), vae.to(device), module, scheduler, prompt, torch.device(device))
 
 
-def _load(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+def scheduler_config(folder: Path) -> dict[str, Any]:
+    """The noise schedule of a model folder, as its scheduler's configuration."""
+    return dict(json.loads((folder / "scheduler" / "scheduler_config.json").read_text()))
+
+
+def load_for_training(folder: Path) -> Any:
+    """A UNet in float32 that can be trained, without class labels if it had them."""
+    from diffusers import UNet2DConditionModel
+
+    unet = _load(UNet2DConditionModel, folder, torch.float32, **NO_NOISE_LEVEL)
+    return unet.train().requires_grad_(True)
+
+
+def _overflows(vae: Any, precision: Precision) -> bool:
+    return precision == "fp16" and bool(vae.config.force_upcast)
+
+
+def _load(kind: Any, folder: Path, dtype: torch.dtype, **config: Any) -> Any:
     try:
-        model = kind.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+        model = kind.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True, **config)
     except Exception as error:  # diffusers raises many kinds for a damaged folder
         raise UserError(f"{folder} cannot be loaded as {kind.__name__}: {str(error).splitlines()[0]}") from error
     return model.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""The settings that decide a method's frames: guidance, sampling and training.
+"""The settings that decide a method's frames: guidance, sampling, and how its networks were trained.
 
 One set of pydantic models serves the Python API, the command line, the studies and the digests of the stores. Unknown
 keys are refused; every field here changes numbers, labels and places live elsewhere.
@@ -46,23 +46,41 @@ class Sampling(_Settings):
     precision: Precision = "fp32"
 
 
-class Training(_Settings):
-    """How a TCM is trained. Defaults are the released ``train.sh``; ``guidance`` None means the method's own."""
+class Optimisation(_Settings):
+    """How a network is trained on crops. Defaults are the released ``train.sh`` (batch over all devices)."""
 
-    neighbour: Literal["past", "both"] = "both"
-    guidance: Guidance | None = None
     dataset: str = "reds"
     steps: int = Field(20_000, ge=1)
     batch: int = Field(32, ge=1)
-    micro_batch: int | None = None  #: samples a GPU takes at once (rounding only); None = its whole share of the batch
     crop: int = Field(256, ge=16, multiple_of=4)
     optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = 5e-5
-    learning_rate_new: float | None = None  #: for the layers that are not copied from the UNet; None = the same
-    conditioning_init: float = Field(0.0, ge=0)  #: std of the last conditioning convolution (published: zero)
     schedule: Literal["constant", "one_cycle"] = "constant"
     warmup_steps: int = 500
     max_grad_norm: float = 1.0
     seed: int = 0
-    precision: Precision = "fp32"
+    precision: Precision = "fp32"  #: of the arithmetic and of frozen networks; what is trained stays in float32
+    micro_batch: int | None = None  #: samples a GPU takes at once (rounding only); None = its whole share of the batch
+    gradient_checkpointing: bool = False  #: recompute activations instead of keeping them: slower, smaller
+
+
+class Training(Optimisation):
+    """How a TCM is trained; ``guidance`` None means the method's own."""
+
+    neighbour: Literal["past", "both"] = "both"
+    guidance: Guidance | None = None
+    learning_rate_new: float | None = None  #: for the layers that are not copied from the UNet; None = the same
+    conditioning_init: float = Field(0.0, ge=0)  #: std of the last conditioning convolution (published: zero)
     pool: int | None = None  #: train on this many frozen samples, shared by all variants; None = fresh samples
+
+
+class Finetuning(Optimisation):
+    """How a UNet is fine-tuned as single-image SR with the empty prompt, before any TCM.
+
+    The authors did this on each data set and no longer have the code; they say it was the TCM's script with one frame
+    and no ControlNet (their issues #14, #21), so the defaults are the same.
+    """
+
+
+#: Settings that move numbers by rounding at most: no part of a training's identity.
+ROUNDING_ONLY = {"micro_batch", "gradient_checkpointing"}

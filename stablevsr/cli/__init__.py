@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from stablevsr import __version__
-from stablevsr.cli import frames, study, training
+from stablevsr.cli import cards, frames, study, training
 from stablevsr.errors import UserError
 
 
@@ -56,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     for add in (
         frames.add_upscale, frames.add_evaluate, frames.add_fetch, study.add_data, training.add_train,
         study.add_infer, study.add_report, study.add_plan, frames.add_bench, study.add_doctor, study.add_clean,
+        cards.add_cards,
     ):  # fmt: skip
         add(commands)
     return parser

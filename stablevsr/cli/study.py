@@ -55,7 +55,7 @@ def _run_data_training(arguments: argparse.Namespace) -> None:
     from stablevsr.study.resolve import load_study
 
     study = load_study(arguments.study)
-    spec = study.spec.training_datasets[arguments.dataset]
+    spec = study.training_dataset(arguments.dataset)
     found = {sequence.name: len(sequence.gt) for sequence in open_dataset(spec)}
     write_text(Paths(study).training_data(spec), json.dumps(found, indent=1) + "\n")
 
@@ -71,11 +71,12 @@ def add_infer(commands: Commands) -> None:
 
 
 def _run_infer(arguments: argparse.Namespace) -> None:
+    from stablevsr.study.methods import MODELS_OWN
     from stablevsr.study.paths import Paths
-    from stablevsr.study.resolve import MODELS_OWN, load_study
+    from stablevsr.study.resolve import load_study
 
     study = load_study(arguments.study)
-    method = study.find(arguments.method)
+    method = study.find(arguments.method).on(arguments.dataset)
     paths = Paths(study)
     index, count = shard_of(arguments.shard)
     shards = study.dataset(arguments.dataset).shards
@@ -92,7 +93,7 @@ def _run_infer(arguments: argparse.Namespace) -> None:
         arguments.seed,
         paths.frames(arguments.dataset, method.digest, arguments.seed),
         paths.manifest(arguments.dataset, method.digest, arguments.seed, index),
-        model=study.spec.model,
+        model=paths.model(method.base) if method.base else "",
         tcm=tcm,
         device=device_of(study.spec.device),
         batch=study.spec.batch,

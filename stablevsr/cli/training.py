@@ -1,4 +1,4 @@
-"""``stablevsr train``: a TCM of a study, the frozen samples it learns from, the tiny base model."""
+"""``stablevsr train``: a study's TCMs and base models, the frozen samples TCMs learn from, the tiny base model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stablevsr.cli.options import Commands, command, device_of, set_threads, stu
 
 
 def add_train(commands: Commands) -> None:
-    parser = command(commands, "train", "train a TCM of a study, or the tiny base model")
+    parser = command(commands, "train", "train a study's TCM or UNet, or the tiny base model")
     kinds = parser.add_subparsers(title="what", metavar="WHAT", required=True)
     for name, text, run in (
         ("tcm", "train one TCM of a study", _run_train_tcm),
@@ -19,6 +19,10 @@ def add_train(commands: Commands) -> None:
         study_options(each)
         each.add_argument("--training", required=True, help="a method's name, or a training's digest")
         each.set_defaults(run=run)
+    unet = command(kinds, "unet", "fine-tune a UNet as single-image SR: a base model of a study")
+    study_options(unet)
+    unet.add_argument("--finetuned", required=True, metavar="NAME", help="a name under the study's finetuned")
+    unet.set_defaults(run=_run_train_unet)
     base = command(kinds, "base", "make the tiny base model (VAE and UNet) from the mini data: hours on two cores")
     base.add_argument("--data", type=Path, default=Path("data/mini/REDS"), help="a set in the layout of REDS")
     base.add_argument("--out", type=Path, required=True)
@@ -39,7 +43,14 @@ def _run_train_tcm(arguments: argparse.Namespace) -> None:
     set_threads()
     from stablevsr.training.run import train_tcm
 
-    train_tcm(run, paths.checkpoint(run.digest), paths.state(run.digest), paths.pools, device_of(study.spec.device))
+    train_tcm(
+        run,
+        paths.model(run.base),
+        paths.checkpoint(run.digest),
+        paths.state(run.digest),
+        paths.pools,
+        device_of(study.spec.device),
+    )
 
 
 def _run_train_pool(arguments: argparse.Namespace) -> None:
@@ -48,10 +59,24 @@ def _run_train_pool(arguments: argparse.Namespace) -> None:
 
     study = load_study(arguments.study)
     run = study.training(arguments.training)
+    paths = Paths(study)
     set_threads()
     from stablevsr.training.run import make_pool
 
-    make_pool(run, Paths(study).pools, device_of(study.spec.device))
+    make_pool(run, paths.model(run.base), paths.pools, device_of(study.spec.device))
+
+
+def _run_train_unet(arguments: argparse.Namespace) -> None:
+    from stablevsr.study.paths import Paths
+    from stablevsr.study.resolve import load_study
+
+    study = load_study(arguments.study)
+    run = study.finetuning(arguments.finetuned)
+    paths = Paths(study)
+    set_threads()
+    from stablevsr.training.run import finetune
+
+    finetune(run, paths.finetuned(run.digest), paths.state(run.digest), device_of(study.spec.device))
 
 
 def _run_train_base(arguments: argparse.Namespace) -> None:

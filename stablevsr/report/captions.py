@@ -6,7 +6,7 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
-from stablevsr.study.resolve import ResolvedStudy
+from stablevsr.study.methods import ResolvedStudy
 
 #: By the figure's kind, the beginning of its file's name: title, caption.
 KINDS = {

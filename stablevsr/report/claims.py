@@ -20,8 +20,9 @@ from stablevsr.metrics.statistics import PairedDifference, paired_bootstrap
 from stablevsr.report.markup import counted
 from stablevsr.report.scores import IN_FOCUS_BELOW, Focus, ScoreBook, format_value
 from stablevsr.study.files import Claim
+from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
-from stablevsr.study.resolve import Method, ResolvedStudy, claim_method
+from stablevsr.study.resolve import claim_method
 
 Verdict = Literal["holds", "does not hold", "undecided", "cannot be checked"]
 #: Metrics that a blurred video scores better on.
@@ -102,9 +103,9 @@ def check_with(book: ScoreBook) -> list[ClaimResult]:
     study = book.study
     results: list[ClaimResult] = []
     for number, claim in enumerate(study.spec.claims, 1):
-        results += _check_claim(book, None, f"study {number}", claim, tuple(study.spec.datasets))
+        results += _check_claim(book, None, f"study {number}", claim, study.table1_datasets())
     for name, ablation in study.ablations.items():
-        datasets = tuple(ablation.datasets or study.spec.datasets)
+        datasets = study.ablation_datasets(name)
         for number, claim in enumerate(ablation.claims, 1):
             results += _check_claim(book, name, f"{name} {number}", claim, datasets)
     return results

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from stablevsr.data.frames import Frame, list_frames, read_frame
 from stablevsr.errors import UserError
+from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths
-from stablevsr.study.resolve import Method
 
 Video = NDArray[np.uint8]  #: (N, H, W, 3)
 Box = tuple[int, int, int, int]  #: top, left, height, width
@@ -51,7 +51,8 @@ def video(files: Sequence[Path]) -> Video | None:
 
 def method_files(paths: Paths, clip: Clip, method: Method, seed: int | None = None) -> list[Path]:
     """Where the frames of ``clip`` by ``method`` lie (its first seed unless told), one for each ground-truth frame."""
-    folder = paths.frames(clip.dataset, method.digest, method.seeds[0] if seed is None else seed) / clip.name
+    form = method.on(clip.dataset)
+    folder = paths.frames(clip.dataset, form.digest, form.seeds[0] if seed is None else seed) / clip.name
     return [folder / f"{stem}.png" for stem in clip.stems]
 
 

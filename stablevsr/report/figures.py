@@ -9,8 +9,8 @@ from matplotlib import rc_context
 from stablevsr.report import figures_cost, figures_frames, figures_motion, figures_scores, figures_training
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.style import SETTINGS
+from stablevsr.study.methods import ResolvedStudy
 from stablevsr.study.paths import Paths
-from stablevsr.study.resolve import ResolvedStudy
 
 
 def render(study: ResolvedStudy, paths: Paths) -> list[Path]:

@@ -14,7 +14,7 @@ from stablevsr.report.figures_scores import PERCEPTION, _legend, axis_label
 from stablevsr.report.provenance import manifests
 from stablevsr.report.scores import ScoreBook, read_json
 from stablevsr.report.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, distinct, looks, save
-from stablevsr.study.resolve import Method
+from stablevsr.study.methods import Method
 
 STAGE_COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY)
 
@@ -37,7 +37,7 @@ class Cost:
 def cost(book: ScoreBook, dataset: str, method: Method) -> Cost | None:
     """Sum up the manifests of ``method``; None if nothing was inferred."""
     total = Cost()
-    for seed in book.study.seeds(method.digest):
+    for seed in book.study.seeds(method.on(dataset).digest):
         for file in manifests(book.paths, dataset, method, seed):
             _add(total, read_json(file))
     return total if total.frames and total.seconds > 0 else None

@@ -23,7 +23,7 @@ from stablevsr.report.clips import (
 )
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.style import VERMILLION, distinct, save
-from stablevsr.study.resolve import Method
+from stablevsr.study.methods import Method
 
 MAX_CLIPS = 4
 CROP = 64  #: pixels a side
@@ -137,7 +137,7 @@ def _low_crop(low: Frame, gt: Frame, box: tuple[int, int, int, int]) -> Frame:
 def ablation(book: ScoreBook, name: str, folder: Path) -> list[Path]:
     """For one clip, what the variants make of it: the detailed crop, and below it the row of pixels over time."""
     methods = list(book.study.ablation_methods(name).values())
-    datasets = book.study.ablations[name].datasets or list(book.study.spec.datasets)
+    datasets = book.study.ablation_datasets(name)
     columns = _columns(book, datasets[0], methods, 1)
     if not columns:
         return []

@@ -20,7 +20,7 @@ from stablevsr.report.clips import find_clips, method_video, video
 from stablevsr.report.figures_frames import _picture
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.style import save
-from stablevsr.study.resolve import Method
+from stablevsr.study.methods import Method
 
 Flow = NDArray[np.float32]  #: (H, W, 2) in pixels, x first
 MAX_CLIPS = 3

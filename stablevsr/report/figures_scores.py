@@ -15,7 +15,7 @@ from stablevsr.metrics.registry import METRICS
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.style import Look, distinct, looks, save
 from stablevsr.report.tabular import ARROWS
-from stablevsr.study.resolve import Method
+from stablevsr.study.methods import Method
 
 #: The perceptual axis is the first of these that was measured; without any weights it is temporal consistency.
 PERCEPTION = ("lpips", "dists", "tlp", "tof_dis")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from stablevsr.study.methods import ResolvedStudy, TrainingRun
 from stablevsr.study.paths import Paths
-from stablevsr.study.resolve import ResolvedStudy, TrainingRun
 
 LEVELS = {"low": "low noise", "mid": "middle", "high": "high noise"}
 #: Loss with the TCM over loss without it: above this at every noise level, the TCM has learned nothing.
@@ -68,13 +68,9 @@ class History:
 def histories(study: ResolvedStudy, paths: Paths) -> list[History]:
     """All trainings of a study, in the order in which methods name them."""
     return [
-        History(key, run, _names(study, key), _read(paths.checkpoint(key) / "history.csv"))
+        History(key, run, study.trained_for(key), _read(paths.checkpoint(key) / "history.csv"))
         for key, run in study.trainings().items()
     ]
-
-
-def _names(study: ResolvedStudy, digest: str) -> list[str]:
-    return [m.name for m in study.methods.values() if m.training and m.training.digest == digest]
 
 
 def _read(file: Path) -> pd.DataFrame | None:

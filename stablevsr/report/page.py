@@ -22,8 +22,8 @@ from stablevsr.report.markdown import to_html
 from stablevsr.report.published import published_rows
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.tabular import ARROWS, build_tables
+from stablevsr.study.methods import ResolvedStudy
 from stablevsr.study.paths import Paths
-from stablevsr.study.resolve import ResolvedStudy
 
 TEMPLATES = Path(__file__).parent / "templates"
 BADGES = {"holds": "✓", "does not hold": "✗", "undecided": "?", "cannot be checked": "–"}

@@ -12,8 +12,8 @@ from typing import Any
 
 from stablevsr.data.frames import write_text
 from stablevsr.report.scores import read_json
+from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
-from stablevsr.study.resolve import Method, ResolvedStudy
 
 PACKAGES = (
     "stablevsr", "torch", "torchvision", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pandas",
@@ -42,8 +42,10 @@ def collect(study: ResolvedStudy, paths: Paths) -> dict[str, Any]:
         "versions": versions(),
         "datasets": {name: _dataset(paths, name) for name in study.spec.datasets},
         "methods": {method.name: _method(paths, method) for method in study.methods.values()},
-        "trainings": {key: _training(paths, key, run.settings.model_dump(mode="json"))
+        "trainings": {key: _made(paths.checkpoint(key), run.settings.model_dump(mode="json"))
                       for key, run in study.trainings().items()},
+        "finetunings": {key: _made(paths.finetuned(key), run.settings.model_dump(mode="json"), "unet")
+                        for key, run in study.finetunings().items()},
         "cells": _cells(study),
     }  # fmt: skip
 
@@ -84,7 +86,8 @@ def _method(paths: Paths, method: Method) -> dict[str, Any]:
         "label": method.label,
         "digest": method.digest,
         "settings": method.identity(),
-        "checkpoint": str(_checkpoint(paths, method)) if _checkpoint(paths, method) else None,
+        "checkpoint": _checkpoint(paths, method),
+        "own": {dataset: _form(paths, form) for dataset, form in method.own.items()},
         "scores": {dataset: _hashed(paths.table(dataset, method.name)) for dataset in method.datasets},
         "frames": {
             dataset: {f"seed{seed}": _runs(paths, dataset, method, seed) for seed in method.seeds}
@@ -93,13 +96,25 @@ def _method(paths: Paths, method: Method) -> dict[str, Any]:
     }
 
 
-def _checkpoint(paths: Paths, method: Method) -> Path | None:
-    return paths.checkpoint(method.training.digest) if method.training else method.checkpoint
+def _form(paths: Paths, form: Method) -> dict[str, Any]:
+    """What a method is on a dataset with a model of its own."""
+    model = paths.model(form.base) if form.base else None
+    return {
+        "digest": form.digest,
+        "settings": form.identity(),
+        "model": model,
+        "checkpoint": _checkpoint(paths, form),
+    }
+
+
+def _checkpoint(paths: Paths, method: Method) -> str | None:
+    folder = paths.checkpoint(method.training.digest) if method.training else method.checkpoint
+    return str(folder) if folder else None
 
 
 def _runs(paths: Paths, dataset: str, method: Method, seed: int) -> dict[str, Any]:
     return {
-        "folder": str(paths.frames(dataset, method.digest, seed)),
+        "folder": str(paths.frames(dataset, method.on(dataset).digest, seed)),
         "manifests": {str(file): read_json(file) for file in manifests(paths, dataset, method, seed)},
     }
 
@@ -107,18 +122,18 @@ def _runs(paths: Paths, dataset: str, method: Method, seed: int) -> dict[str, An
 def manifests(paths: Paths, dataset: str, method: Method, seed: int) -> list[Path]:
     """The manifests of the shards that were inferred, sorted by shard."""
     shards = range(paths.study.spec.datasets[dataset].shards)
-    files = (paths.manifest(dataset, method.digest, seed, shard) for shard in shards)
+    files = (paths.manifest(dataset, method.on(dataset).digest, seed, shard) for shard in shards)
     return [file for file in files if file.exists()]
 
 
-def _training(paths: Paths, key: str, settings: dict[str, Any]) -> dict[str, Any]:
-    folder = paths.checkpoint(key)
+def _made(folder: Path, settings: dict[str, Any], weights: str = ".") -> dict[str, Any]:
+    """What a training left in ``folder``, whose trained weights lie in the folder ``weights`` below it."""
     return {
         "folder": str(folder),
         "settings": settings,
         "provenance": read_json(folder / "provenance.json") or None,
         "history": _hashed(folder / "history.csv"),
-        "weights": {file.name: _hashed(file)["sha256"] for file in sorted(folder.glob("*.safetensors"))},
+        "weights": {file.name: _hashed(file)["sha256"] for file in sorted((folder / weights).glob("*.safetensors"))},
     }
 
 

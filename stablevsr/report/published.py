@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stablevsr.study.files import load_yaml
-from stablevsr.study.resolve import ResolvedStudy
+from stablevsr.study.methods import ResolvedStudy
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from stablevsr.errors import UserError
 from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.statistics import Interval, interval
 from stablevsr.metrics.tables import read_scores
+from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
-from stablevsr.study.resolve import Method, ResolvedStudy
 
 #: Resamples behind a table's intervals. Claims use the full 10,000; a table has hundreds of cells, and at two shown
 #: digits the bounds no longer move.

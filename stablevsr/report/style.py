@@ -11,7 +11,7 @@ import matplotlib
 matplotlib.use("Agg")  # figures are written to files; no display is needed or wanted
 import matplotlib.pyplot as plt
 
-from stablevsr.study.resolve import Method, ResolvedStudy
+from stablevsr.study.methods import Method, ResolvedStudy
 
 #: Okabe and Ito's palette without black (the ground truth's) and yellow (too faint on paper).
 VERMILLION, BLUE, GREEN, ORANGE, SKY, PURPLE = "#D55E00", "#0072B2", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"

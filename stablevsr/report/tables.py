@@ -11,8 +11,8 @@ from stablevsr.report.markup import csv_text, escape_markdown, markdown_table, t
 from stablevsr.report.published import published_rows
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.tabular import Table, build_tables
+from stablevsr.study.methods import ResolvedStudy
 from stablevsr.study.paths import Paths
-from stablevsr.study.resolve import ResolvedStudy
 
 
 def render(study: ResolvedStudy, paths: Paths) -> list[Path]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from stablevsr.metrics.registry import Metric, resolve
 from stablevsr.report.published import Published, PublishedRow
 from stablevsr.report.scores import ScoreBook, format_value
-from stablevsr.study.resolve import Method, ResolvedStudy
+from stablevsr.study.methods import Method, ResolvedStudy
 
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
@@ -100,11 +100,11 @@ def build_tables(
     """Table 1 and one table for each ablation, by name."""
     metrics = tuple(resolve(study.spec.metrics))
     methods = study.table1()
-    blocks = [_block(study, book, name, methods, metrics, published.get(name, {})) for name in study.spec.datasets]
+    blocks = [_block(study, book, name, methods, metrics, published.get(name, {})) for name in study.table1_datasets()]
     tables = {"table1": Table("table1", f"Table 1: {study.spec.title}", "", metrics, tuple(blocks))}
     for key, ablation in study.ablations.items():
         methods = list(study.ablation_methods(key).values())
-        blocks = [_block(study, book, name, methods, metrics, {}) for name in ablation.datasets or study.spec.datasets]
+        blocks = [_block(study, book, name, methods, metrics, {}) for name in study.ablation_datasets(key)]
         tables[key] = Table(key, ablation.title, ablation.question, metrics, tuple(blocks))
     return tables
 

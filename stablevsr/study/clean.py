@@ -19,7 +19,7 @@ def unreferenced(root: Path) -> list[tuple[Path, int]]:
     for file in studies:
         wanted |= _wanted(Paths(load_study(file.stem, root), work=root / "work"))
     found = []
-    for pattern in ("checkpoints/*", "states/*", "frames/*/*", "manifests/*/*", "scores/*/*/*"):
+    for pattern in ("models/*", "checkpoints/*", "states/*", "frames/*/*", "manifests/*/*", "scores/*/*/*"):
         for path in sorted((root / "work").glob(pattern)):
             if path not in wanted:
                 found.append((path, _size(path)))
@@ -37,6 +37,8 @@ def _wanted(paths: Paths) -> set[Path]:
     wanted: set[Path] = set()
     for training in study.trainings():
         wanted |= {paths.checkpoint(training), paths.state(training)}
+    for finetuning in study.finetunings():
+        wanted |= {paths.finetuned(finetuning), paths.state(finetuning)}
     for dataset in study.spec.datasets:
         for digest in study.by_digest(dataset):
             wanted.add(paths.frames(dataset, digest, 0).parent)

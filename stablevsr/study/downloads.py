@@ -5,7 +5,7 @@ from __future__ import annotations
 from stablevsr.data import registry
 from stablevsr.settings import Guidance
 from stablevsr.study.files import Study
-from stablevsr.study.resolve import ResolvedStudy
+from stablevsr.study.methods import Base, ResolvedStudy
 
 
 def model_download(model: str) -> list[str]:
@@ -13,6 +13,11 @@ def model_download(model: str) -> list[str]:
     return [
         name for name, row in registry.load().items() if isinstance(row.lands, registry.Hub) and row.lands.repo == model
     ]
+
+
+def base_download(base: Base) -> list[str]:
+    """What a base model must be fetched for: its own hub repository, or that of the model it is fine-tuned from."""
+    return model_download(base.finetuning.start if base.finetuning else base.name)
 
 
 def metric_weights(spec: Study) -> list[str]:
@@ -33,7 +38,8 @@ def all_downloads(study: ResolvedStudy) -> list[str]:
     """Everything, each once: datasets, model, weights."""
     spec = study.spec
     names = [name for dataset in (*spec.datasets.values(), *spec.training_datasets.values()) for name in dataset.fetch]
-    names += model_download(spec.model) + metric_weights(spec)
-    for method in study.methods.values():
+    names += metric_weights(spec)
+    for method in study.forms():
+        names += base_download(method.base) if method.base else []
         names += flow_weights(method.guidance)
     return list(dict.fromkeys(names))

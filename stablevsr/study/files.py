@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from stablevsr.data.layouts import Layout, Split
 from stablevsr.errors import UserError, near_miss
-from stablevsr.settings import Guidance, Sampling, Training
+from stablevsr.settings import Finetuning, Guidance, Sampling, Training
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -20,6 +20,14 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OwnModel(_File):
+    """For a test set on which the study's model was not made: another model, and what its TCM is trained on."""
+
+    model: str  #: a name under ``finetuned``, ``tiny``, a folder or a hub id
+    training: dict[str, Any] = {}  #: laid over the training of every method, e.g. ``dataset``
+    checkpoint: Path | None = None  #: a TCM folder for the study's method; None = train one
 
 
 class Dataset(_File):
@@ -35,6 +43,9 @@ class Dataset(_File):
     frames: int | None = Field(None, ge=1)  #: only the first frames of each sequence (clip length)
     every: int = Field(1, ge=1)  #: every k-th frame (frame rate)
     shards: int = Field(1, ge=1)
+    own: OwnModel | None = None  #: None = the study's model and TCM
+    #: Where the set appears of itself; an ablation may name it all the same.
+    used_by: set[Literal["table1", "ablations"]] = {"table1", "ablations"}
 
 
 class Peer(_File):
@@ -62,6 +73,7 @@ class Variant(_File):
     guidance: dict[str, Any] = {}
     sampling: dict[str, Any] = {}
     training: dict[str, Any] = {}
+    model: str | None = None  #: another base model, as the study's ``model``; its TCM is trained unless given
     checkpoint: Path | None = None  #: a TCM folder to use instead of training one
     frames: Path | None = None  #: frames to use instead of computing them; {dataset} is replaced
 
@@ -72,7 +84,8 @@ class Ablation(_File):
     title: str
     question: str
     paper: str = ""
-    datasets: list[str] | None = None  #: None = all of the study's
+    studies: list[str] | None = None  #: studies that may list it (``all`` skips it elsewhere); None = any
+    datasets: list[str] | None = None  #: None = those of the study that ablations use
     variants: dict[Name, Variant]
     claims: list[Claim] = []
 
@@ -87,12 +100,20 @@ class Reference(_File):
     checkpoint: Path | None = None  #: a TCM folder; `model` = the base model's own TCM; None = train one
 
 
+class Finetuned(_File):
+    """A base model made by the study: the UNet of another one, fine-tuned as single-image SR."""
+
+    base: str = "stabilityai/stable-diffusion-x4-upscaler"  #: hub id, folder or ``tiny``
+    training: Finetuning = Finetuning()
+
+
 class Study(_File):
     """A study file, ``workflow/studies/NAME.yaml``."""
 
     title: str
     description: str = ""
-    model: str = "claudiom4sir/StableVSR"
+    model: str = "claudiom4sir/StableVSR"  #: hub id, folder, ``tiny``, or a name under ``finetuned``
+    finetuned: dict[Name, Finetuned] = {}
     device: Literal["auto", "cpu", "cuda"] = "auto"
     datasets: dict[Name, Dataset]
     training_datasets: dict[Name, Dataset] = {}
@@ -108,6 +129,7 @@ class Study(_File):
     more_seeds: dict[str, list[int]] = {}  #: method name -> seeds, for the methods that carry a claim
     batch: int = Field(1, ge=1)  #: sequences of one shape sampled side by side
     threads: int = Field(1, ge=1)  #: of one inference or training job
+    training_processes: int = Field(1, ge=1)  #: that share every training; on a GPU, one a card
 
 
 def load_yaml(path: Path) -> Any:

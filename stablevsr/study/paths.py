@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stablevsr.metrics.weights import missing
 from stablevsr.study.files import Dataset
-from stablevsr.study.resolve import ResolvedStudy, TrainingRun, dataset_identity, digest
+from stablevsr.study.methods import Base, ResolvedStudy, TrainingRun, dataset_identity, digest
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,14 @@ class Paths:
         """The file that says that a training set is there."""
         return self.work / "datasets" / f"train-{digest(dataset_identity(spec))}.json"
 
+    def model(self, base: Base) -> str:
+        """What :func:`stablevsr.models.find_model` takes: a fine-tuned model's folder, else the name itself."""
+        return str(self.finetuned(base.finetuning.digest)) if base.finetuning else base.name
+
+    def finetuned(self, finetuning: str) -> Path:
+        """A base model with a fine-tuned UNet, whole; ``provenance.json`` is written last."""
+        return self.work / "models" / finetuning
+
     @property
     def pools(self) -> Path:
         """Frozen training samples shared by variants."""
@@ -46,7 +54,7 @@ class Paths:
         return self.work / "checkpoints" / training
 
     def state(self, training: str) -> Path:
-        """Resume states of a training; no rule declares it, so Snakemake never deletes it."""
+        """Resume states of a training or fine-tuning; no rule declares it, so Snakemake never deletes it."""
         return self.work / "states" / training
 
     def frames(self, dataset: str, method: str, seed: int) -> Path:
@@ -83,11 +91,12 @@ def pool_file(run: TrainingRun, pools: Path) -> Path:
     """Where the frozen samples of a training lie; variants that differ in neighbour or optimisation share them."""
     settings = run.settings
     identity = {
-        "model": run.model,
+        "model": run.base.identity,
         "dataset": dataset_identity(run.dataset),
         "guidance": run.guidance.model_dump(mode="json"),
         "crop": settings.crop,
         "size": settings.pool,
         "seed": settings.seed,
+        "precision": settings.precision,
     }
     return pools / digest(identity) / "pool.safetensors"

@@ -16,11 +16,11 @@ from stablevsr.data import registry
 from stablevsr.data.frames import read_frame
 from stablevsr.data.layouts import load_sequences
 from stablevsr.errors import UserError
-from stablevsr.settings import Training
+from stablevsr.settings import Finetuning, Training
 from stablevsr.study.downloads import all_downloads
 from stablevsr.study.files import Dataset
+from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths, pool_file
-from stablevsr.study.resolve import Method, ResolvedStudy
 
 UNET, TCM, DECODER, ATTENTION = 3.99, 1.56, 15.7 - 6.8, 6.8  #: TFLOP at 320x180
 AREA = 320 * 180
@@ -65,6 +65,9 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
     if study.spec.model == "tiny":
         return "\n".join([*lines, "time: the tiny model's; no GPU is wanted"])
     training = sum(_training_work(r.settings) for k, r in study.trainings().items() if not _trained(paths, k))
+    training += sum(
+        _finetuning_work(r.settings) for k, r in study.finetunings().items() if not _finetuned(paths, k).exists()
+    )
     for what, amount in (("sampling", work), ("training", training)):
         lines.append(f"{what}: {amount:,.0f} TFLOP, {amount / tflops / 3600:,.1f} GPU-hours at {tflops:g} TFLOP/s")
     return "\n".join(lines)
@@ -95,6 +98,8 @@ def _jobs(study: ResolvedStudy, paths: Paths) -> list[str]:
 
     for name in study.spec.datasets:
         job("test sets", paths.dataset(name) / "manifest.json")
+    for key in study.finetunings():
+        job("fine-tunings of a UNet", _finetuned(paths, key))
     for key in study.trainings():
         job("trainings of a TCM", paths.checkpoint(key) / "config.json")
     for pool in {pool_file(run, paths.pools) for run in study.trainings().values() if run.settings.pool}:
@@ -173,6 +178,15 @@ def _training_work(settings: Training) -> float:
     ratio = (settings.crop // 4) ** 2 / AREA
     frozen = UNET * ratio + DECODER * ratio + ATTENTION * ratio**2
     return settings.steps * settings.batch * (frozen + 3 * TCM * ratio + 2 * UNET * ratio)
+
+
+def _finetuning_work(settings: Finetuning) -> float:
+    """TFLOP of a UNet's fine-tuning: forward and backward of the UNet; encoding is left out (a tenth of it)."""
+    return settings.steps * settings.batch * 3 * UNET * (settings.crop // 4) ** 2 / AREA
+
+
+def _finetuned(paths: Paths, finetuning: str) -> Path:
+    return paths.finetuned(finetuning) / "provenance.json"
 
 
 def _trained(paths: Paths, training: str) -> bool:

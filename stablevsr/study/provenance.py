@@ -14,8 +14,9 @@ FRAME_CODE = (
 )  # fmt: skip
 #: ... what a trained TCM holds (beside the modules it shares with sampling),
 TRAINING_CODE = (
-    "training/base.py", "training/loop.py", "training/pool.py", "training/run.py", "training/samples.py",
-    "training/tcm.py", "diffusion.py", "guidance.py", "motion.py", "tcm.py",
+    "training/loop.py", "training/pool.py", "training/run.py", "training/samples.py", "training/state.py",
+    "training/targets.py", "training/tcm.py", "training/unet.py", "diffusion.py", "guidance.py", "models.py",
+    "motion.py", "tcm.py",
 )  # fmt: skip
 #: ... and what the scores are.
 METRIC_CODE = (

@@ -1,137 +1,29 @@
-"""From a study and its ablations to methods, trainings and digests.
+"""From a study's file and its ablations to methods, trainings and base models (:mod:`.methods`).
 
-A *method* is what makes frames: model, TCM, guidance, sampling. Its digest is taken over the settings that decide
-numbers, after those that cannot matter are dropped (single_frame has no guidance; a blank image has no warp), so
-variants that mean the same share frames, scores and checkpoints. Labels and names are not in it.
+Everything is checked here, before any job starts: unknown names come with the near miss.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from stablevsr.errors import UserError, near_miss
 from stablevsr.metrics.registry import resolve as resolve_metrics
-from stablevsr.settings import Guidance, Sampling, Training
+from stablevsr.settings import ROUNDING_ONLY, Guidance, Sampling, Training
 from stablevsr.study.files import Ablation, Dataset, Peer, Study, Variant, load_yaml, parse
-
-REFERENCE = "stablevsr"  #: the name of the study's own method
-MODELS_OWN = Path("model")  #: as a checkpoint: the base model's own TCM
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """One TCM to train: resolved settings (guidance filled in), the dataset it learns from, and its digest."""
-
-    settings: Training
-    dataset: Dataset
-    model: str
-    digest: str
-
-    @property
-    def guidance(self) -> Guidance:
-        """The guidance the TCM is trained with."""
-        assert self.settings.guidance is not None
-        return self.settings.guidance
-
-
-@dataclass(frozen=True)
-class Method:
-    """One row of a table. ``name`` is ``<ablation>.<variant>``, or the key under ``methods``, or ``stablevsr``."""
-
-    name: str
-    label: str
-    kind: str  #: stablevsr, bicubic, realesrgan-x4plus, realesr-animevideov3, frames
-    digest: str
-    seeds: tuple[int, ...]
-    datasets: tuple[str, ...]
-    guidance: Guidance | None = None
-    sampling: Sampling | None = None
-    training: TrainingRun | None = None
-    checkpoint: Path | None = None
-    frames: Path | None = None
-    ablation: str | None = None
-
-    def identity(self) -> dict[str, Any]:
-        """The settings that decide this method's numbers, as they are digested and recorded."""
-        return {
-            "kind": self.kind,
-            "guidance": self.guidance.model_dump(mode="json") if self.guidance else None,
-            "sampling": self.sampling.model_dump(mode="json") if self.sampling else None,
-            "training": self.training.digest if self.training else None,
-            "checkpoint": str(self.checkpoint) if self.checkpoint else None,
-            "frames": str(self.frames) if self.frames else None,
-        }
-
-
-@dataclass(frozen=True)
-class ResolvedStudy:
-    """A study with everything filled in; ``methods`` by name, the study's own first, then peers, then ablations."""
-
-    name: str
-    spec: Study
-    ablations: dict[str, Ablation]
-    methods: dict[str, Method]
-
-    def by_digest(self, dataset: str) -> dict[str, Method]:
-        """One method for every digest that ``dataset`` needs."""
-        chosen: dict[str, Method] = {}
-        for method in self.methods.values():
-            if dataset in method.datasets:
-                chosen.setdefault(method.digest, method)
-        return chosen
-
-    def seeds(self, digest: str) -> tuple[int, ...]:
-        """All seeds that any method of this digest asks for."""
-        return tuple(sorted({s for m in self.methods.values() if m.digest == digest for s in m.seeds}))
-
-    def names(self, digest: str) -> list[str]:
-        """The names under which a digest is known, for messages."""
-        return [m.name for m in self.methods.values() if m.digest == digest]
-
-    def trainings(self) -> dict[str, TrainingRun]:
-        """The TCMs to train, by digest."""
-        return {m.training.digest: m.training for m in self.methods.values() if m.training}
-
-    def training(self, name: str) -> TrainingRun:
-        """A training by its digest or by the name of a method that uses it."""
-        if name in self.trainings():
-            return self.trainings()[name]
-        method = self.find(name)
-        if method.training is None:
-            raise UserError(f"method {name} of study {self.name} trains nothing")
-        return method.training
-
-    def table1(self) -> list[Method]:
-        """The rows of Table 1: peers, what the study adds, and the study's own method last."""
-        names = [*self.spec.methods, *self.spec.table1, REFERENCE]
-        return [self.methods[name] for name in names]
-
-    def ablation_methods(self, ablation: str) -> dict[str, Method]:
-        """The rows of one ablation's table, by variant key."""
-        return {key: self.methods[f"{ablation}.{key}"] for key in self.ablations[ablation].variants}
-
-    def dataset(self, name: str) -> Dataset:
-        """A test set by name. Raises :class:`UserError` with the near miss."""
-        if name not in self.spec.datasets:
-            raise UserError(f"study {self.name} has no dataset {name}{near_miss(name, self.spec.datasets)}")
-        return self.spec.datasets[name]
-
-    def find(self, name: str) -> Method:
-        """A method by name or digest. Raises :class:`UserError` with the near miss."""
-        for method in self.methods.values():
-            if name in (method.name, method.digest):
-                return method
-        raise UserError(f"study {self.name} has no method {name}{near_miss(name, self.methods)}")
-
-
-def digest(content: Any) -> str:
-    """16 hex digits over a JSON value, independent of key order."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+from stablevsr.study.methods import (
+    MODELS_OWN,
+    REFERENCE,
+    Base,
+    FinetuningRun,
+    Method,
+    ResolvedStudy,
+    TrainingRun,
+    dataset_identity,
+    digest,
+)
 
 
 def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -155,50 +47,120 @@ def load_study(name: str, root: Path = Path()) -> ResolvedStudy:
     if name not in known:
         raise UserError(f"there is no study {name} in {folder}{near_miss(name, known)}: known are {', '.join(known)}")
     spec = parse(Study, load_yaml(folder / f"{name}.yaml"), folder / f"{name}.yaml")
-    return resolve(name, spec, load_ablations(spec, root / "ablations"), folder / f"{name}.yaml")
+    return resolve(name, spec, load_ablations(name, known, spec, root / "ablations"), folder / f"{name}.yaml")
 
 
-def load_ablations(spec: Study, folder: Path) -> dict[str, Ablation]:
-    """The ablation files that a study lists; ``all`` stands for every file in the folder."""
+def load_ablations(study: str, studies: list[str], spec: Study, folder: Path) -> dict[str, Ablation]:
+    """The ablation files that a study lists; ``all`` stands for every file that does not keep itself for others.
+
+    ``studies`` are the names that an ablation's own ``studies`` may hold.
+    """
     known = sorted(p.stem for p in folder.glob("*.yaml"))
-    names = known if spec.ablations == ["all"] else spec.ablations
+    everything = spec.ablations == ["all"]
     loaded = {}
-    for name in names:
+    for name in known if everything else spec.ablations:
         if name not in known:
             raise UserError(f"there is no ablation {name} in {folder}{near_miss(name, known)}")
-        loaded[name] = parse(Ablation, load_yaml(folder / f"{name}.yaml"), folder / f"{name}.yaml")
+        file = folder / f"{name}.yaml"
+        ablation = parse(Ablation, load_yaml(file), file)
+        for other in ablation.studies or ():
+            if other not in studies:
+                raise UserError(f"{file}: studies names the unknown study {other}{near_miss(other, studies)}")
+        if ablation.studies is None or study in ablation.studies:
+            loaded[name] = ablation
+        elif not everything:
+            raise UserError(f"{file} is meant for the studies {', '.join(ablation.studies)}, but {study} lists it")
     return loaded
 
 
 def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path) -> ResolvedStudy:
     """Resolve a parsed study; ``where`` is only named in errors."""
     resolve_metrics(spec.metrics)
-    everywhere = tuple(spec.datasets)
-    methods = {REFERENCE: _variant(spec, REFERENCE, Variant(label=spec.method.label), everywhere, None, where)}
+    homes = _homes(spec, where)
+    study = ResolvedStudy(name, spec, ablations, methods := {})
+    main = study.table1_datasets()
+    methods[REFERENCE] = _method(spec, homes, REFERENCE, Variant(label=spec.method.label), main, None, where)
     for key, peer in spec.methods.items():
-        methods[key] = _peer(key, peer, everywhere)
+        # Bicubic tells which clips are in focus, wherever a claim is checked
+        methods[key] = _peer(key, peer, tuple(spec.datasets) if peer.kind == "bicubic" else main)
     for ablation_name, ablation in ablations.items():
         file = where.parents[2] / "ablations" / f"{ablation_name}.yaml"
-        datasets = _subset(ablation.datasets, everywhere, file)
+        _check_datasets(ablation.datasets, spec, file)
+        datasets = study.ablation_datasets(ablation_name)
         for variant_name, variant in ablation.variants.items():
             full = f"{ablation_name}.{variant_name}"
-            methods[full] = _variant(spec, full, variant, datasets, ablation_name, file)
+            methods[full] = _method(spec, homes, full, variant, datasets, ablation_name, file)
     for key, names in (("more_seeds", list(spec.more_seeds)), ("table1", spec.table1)):
         for method_name in names:
             if method_name not in methods:
                 raise UserError(
                     f"{where}: {key} names the unknown method {method_name}{near_miss(method_name, methods)}"
                 )
-    study = ResolvedStudy(name, spec, ablations, methods)
     _check_claims(study, where)
     return study
 
 
-def _subset(wanted: list[str] | None, known: tuple[str, ...], where: Path) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class _Home:
+    """What a method starts from on a dataset: the study's model and TCM, or those of a dataset that has its own."""
+
+    base: Base
+    training: dict[str, Any]  #: laid over the reference's
+    checkpoint: Path | None
+
+
+def _homes(spec: Study, where: Path) -> dict[str, _Home]:
+    """One home for the study (key ``""``) and one for every dataset with a model of its own."""
+    homes = {"": _Home(_base(spec, spec.model, where), {}, spec.method.checkpoint)}
+    for name, dataset in spec.datasets.items():
+        if dataset.own is not None:
+            at = Path(f"{where}, dataset {name}")
+            homes[name] = _Home(_base(spec, dataset.own.model, at), dataset.own.training, dataset.own.checkpoint)
+    for home in homes.values():
+        if home.base.finetuning and home.checkpoint == MODELS_OWN:
+            raise UserError(f"{where}: the fine-tuned model {home.base.name} has no TCM: leave out `checkpoint: model`")
+    return homes
+
+
+def _base(spec: Study, model: str, where: Path) -> Base:
+    if model not in spec.finetuned:
+        return Base(model)
+    entry = spec.finetuned[model]
+    dataset = _training_set(spec, entry.training.dataset, f"{where}, finetuned {model}")
+    identity = {
+        "finetuned": entry.base,
+        "settings": entry.training.model_dump(mode="json", exclude={"dataset", *ROUNDING_ONLY}),
+        "dataset": dataset_identity(dataset),
+    }
+    return Base(model, FinetuningRun(entry.training, dataset, entry.base, digest(identity)))
+
+
+def _training_set(spec: Study, name: str, where: str) -> Dataset:
+    if name not in spec.training_datasets:
+        raise UserError(f"{where}: unknown training dataset {name}{near_miss(name, spec.training_datasets)}")
+    return spec.training_datasets[name]
+
+
+def _method(
+    spec: Study, homes: dict[str, _Home], name: str, variant: Variant, datasets: tuple[str, ...],
+    ablation: str | None, where: Path,
+) -> Method:  # fmt: skip
+    """A method of the study, with its form for each of its datasets that has a model of its own."""
+    method = _variant(spec, homes[""], name, variant, datasets, ablation, where)
+    if method.kind != "stablevsr":
+        return method
+    own = {
+        dataset: _variant(spec, homes[dataset], name, variant, datasets, ablation, where)
+        for dataset in datasets
+        if dataset in homes
+    }
+    return replace(method, own=own)
+
+
+def _check_datasets(wanted: list[str] | None, spec: Study, where: Path) -> None:
     for name in wanted or ():
-        if name not in known:
-            raise UserError(f"{where}: unknown dataset {name}{near_miss(name, known)}")
-    return tuple(wanted) if wanted is not None else known
+        if name not in spec.datasets:
+            raise UserError(f"{where}: unknown dataset {name}{near_miss(name, spec.datasets)}")
 
 
 def _seeds(spec: Study, name: str) -> tuple[int, ...]:
@@ -213,7 +175,7 @@ def _peer(name: str, peer: Peer, datasets: tuple[str, ...]) -> Method:
 
 
 def _variant(
-    spec: Study, name: str, variant: Variant, datasets: tuple[str, ...], ablation: str | None, where: Path
+    spec: Study, home: _Home, name: str, variant: Variant, datasets: tuple[str, ...], ablation: str | None, where: Path
 ) -> Method:
     if variant.frames is not None:
         return _digested(
@@ -224,14 +186,15 @@ def _variant(
     reference = spec.method
     guidance = parse(Guidance, merge(reference.guidance.model_dump(), variant.guidance), f"{at}, guidance")
     sampling = parse(Sampling, merge(reference.sampling.model_dump(), variant.sampling), f"{at}, sampling")
-    base = reference.training.model_dump()
-    base["guidance"] = base["guidance"] or reference.guidance.model_dump()
+    plain = reference.training.model_dump()
+    plain["guidance"] = plain["guidance"] or reference.guidance.model_dump()
     retrain = spec.retrain_guidance and bool(variant.guidance)
     if retrain:
-        base["guidance"] = guidance.model_dump()
-    training = parse(Training, merge(base, variant.training), f"{at}, training")
+        plain["guidance"] = guidance.model_dump()
+    training = parse(Training, merge(merge(plain, home.training), variant.training), f"{at}, training")
     single = sampling.strategy == "single_frame"
-    own = None if variant.training or retrain else reference.checkpoint
+    base = _base(spec, variant.model, Path(at)) if variant.model else home.base
+    own = None if variant.training or variant.model or retrain else home.checkpoint
     checkpoint = None if single else variant.checkpoint or own
     needs_training = not single and checkpoint is None
     return _digested(
@@ -244,11 +207,11 @@ def _variant(
             datasets,
             guidance=None if single else _canonical(guidance),
             sampling=sampling,
-            training=_training(spec, training, at) if needs_training else None,
+            base=base,
+            training=_training(spec, base, training, at) if needs_training else None,
             checkpoint=checkpoint,
             ablation=ablation,
-        ),
-        spec.model,
+        )
     )
 
 
@@ -261,30 +224,20 @@ def _canonical(guidance: Guidance) -> Guidance:
     return guidance
 
 
-def _training(spec: Study, training: Training, where: str) -> TrainingRun:
-    if training.dataset not in spec.training_datasets:
-        raise UserError(
-            f"{where}: unknown training dataset {training.dataset}{near_miss(training.dataset, spec.training_datasets)}"
-        )
+def _training(spec: Study, base: Base, training: Training, where: str) -> TrainingRun:
+    dataset = _training_set(spec, training.dataset, where)
     assert training.guidance is not None
     settings = training.model_copy(update={"guidance": _canonical(training.guidance)})
-    dataset = spec.training_datasets[training.dataset]
     identity = {
-        "model": spec.model,
-        "settings": settings.model_dump(mode="json", exclude={"dataset", "micro_batch"}),
+        "model": base.identity,
+        "settings": settings.model_dump(mode="json", exclude={"dataset", *ROUNDING_ONLY}),
         "dataset": dataset_identity(dataset),
     }
-    return TrainingRun(settings, dataset, spec.model, digest(identity))
+    return TrainingRun(settings, dataset, base, digest(identity))
 
 
-def dataset_identity(dataset: Dataset) -> dict[str, Any]:
-    """What decides the frames of a dataset; its title and its number of shards do not."""
-    return dataset.model_dump(mode="json", exclude={"title", "shards"})
-
-
-def _digested(method: Method, model: str = "") -> Method:
-    from dataclasses import replace
-
+def _digested(method: Method) -> Method:
+    model = method.base.identity if method.base else ""
     return replace(method, digest=digest({"model": model, **method.identity()}))
 
 
@@ -299,7 +252,7 @@ def _check_claims(study: ResolvedStudy, where: Path) -> None:
                     claim_method(study, ablation, name)
             except UserError as error:
                 raise UserError(f"{file}, claim {number}: {error}") from error
-            _subset(claim.datasets, tuple(study.spec.datasets), file)
+            _check_datasets(claim.datasets, study.spec, file)
 
 
 def claim_method(study: ResolvedStudy, ablation: str | None, name: str) -> Method:

@@ -9,8 +9,8 @@ import pandas as pd
 
 from stablevsr.data.frames import write_text
 from stablevsr.errors import UserError
+from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
-from stablevsr.study.resolve import Method, ResolvedStudy
 
 
 def merge_scores(study: ResolvedStudy, paths: Paths, method: Method, dataset: str) -> Path:
@@ -19,7 +19,7 @@ def merge_scores(study: ResolvedStudy, paths: Paths, method: Method, dataset: st
     Beside it ``<method>.csv.json`` keeps the evaluator's notes (conventions, why a column is empty). Raises
     :class:`UserError` if a sequence of the dataset is missing or counted twice.
     """
-    spec = study.spec.datasets[dataset]
+    spec, method = study.spec.datasets[dataset], method.on(dataset)
     parts, notes = [], {}
     for seed in study.seeds(method.digest):
         for shard in range(spec.shards):

@@ -2,13 +2,13 @@
 
 Three jobs make it, in this order: the VAE (plain reconstruction of HR crops), the UNet (v-prediction diffusion on the
 VAE's latents, conditioned on the LR crop) and once more the decoder (so that what it makes of the UNet's estimates has
-the texture of real frames: plain reconstruction learns to leave fine texture out). The same UNet job fine-tunes
-the full-size UNet as single-image SR with empty prompts, which the authors did before training the TCM and whose code
-is lost (their issues #14, #21).
+the texture of real frames: plain reconstruction learns to leave fine texture out). The UNet's job is the one that
+fine-tunes the full-size UNet (:mod:`.unet`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stablevsr.training.loop import Job, LoopSettings
+from stablevsr.training.samples import draw_integers, draw_normal
+from stablevsr.training.targets import clean_estimate
 
 LATENT_NOISE = 0.05  #: std of the noise the tiny decoder learns to bear; latents have a std near 1
 LATENT_PENALTY = 1e-3
@@ -67,11 +69,11 @@ class VAEJob(Job):
     def __init__(self, vae: AutoencoderKL, data: Dataset[dict[str, Tensor]]) -> None:
         self.model, self.data = vae, data
 
-    def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+    def loss(self, batch: dict[str, Tensor], generators: Sequence[torch.Generator]) -> Tensor:
         """``batch["gt"]`` (B, 1, 3, H, W) in [0, 1] -> scalar."""
         image = batch["gt"][:, 0] * 2 - 1
         latents = self.model.encode(image).latent_dist.mode()
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        noise = draw_normal(generators, latents.shape[1:]).to(latents)
         decoded = self.model.decode(latents + LATENT_NOISE * noise).sample
         penalty = LATENT_PENALTY * latents.square().mean()
         return F.l1_loss(decoded, image) + 2 * F.mse_loss(decoded, image) + penalty
@@ -83,39 +85,6 @@ class VAEJob(Job):
             conv.weight[conv.out_channels // 2 :] = 0
             conv.bias[conv.out_channels // 2 :] = -20
         self.model.save_pretrained(folder / "vae")
-
-
-class UNetJob(Job):
-    """Single-image SR: predict v (or epsilon) from [noisy latent, LR] with the empty prompt."""
-
-    def __init__(
-        self,
-        unet: UNet2DConditionModel,
-        vae: AutoencoderKL,
-        scheduler: DDPMScheduler,
-        prompt: Tensor,
-        data: Dataset[dict[str, Tensor]],
-    ) -> None:
-        self.model, self.data, self.scheduler, self.prompt = unet, data, scheduler, prompt
-        self.vae = vae.eval().requires_grad_(False)
-
-    def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
-        """``batch["gt"]`` (B, 1, 3, H, W) and ``batch["lq"]`` (B, 1, 3, h, w) in [0, 1] -> scalar."""
-        self.vae.to(batch["gt"].device)
-        with torch.no_grad():
-            latents = self.vae.encode(batch["gt"][:, 0] * 2 - 1).latent_dist.mode() * self.vae.config.scaling_factor
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
-        steps = self.scheduler.config.num_train_timesteps
-        timesteps = torch.randint(0, steps, (len(latents),), generator=generator).to(latents.device)
-        noisy = self.scheduler.add_noise(latents, noise, timesteps)
-        prompt = self.prompt.to(latents).expand(len(latents), -1, -1)
-        sample = torch.cat([noisy, batch["lq"][:, 0] * 2 - 1], dim=1)
-        predicted = self.model(sample, timesteps, encoder_hidden_states=prompt).sample
-        return F.mse_loss(predicted.float(), training_target(self.scheduler, latents, noise, timesteps).float())
-
-    def save(self, folder: Path) -> None:
-        """Write ``folder/unet``."""
-        self.model.save_pretrained(folder / "unet")
 
 
 class DecoderJob(Job):
@@ -134,24 +103,23 @@ class DecoderJob(Job):
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
 
-    def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+    def loss(self, batch: dict[str, Tensor], generators: Sequence[torch.Generator]) -> Tensor:
         """``batch["gt"]`` (B, 1, 3, H, W) and ``batch["lq"]`` (B, 1, 3, h, w) in [0, 1] -> scalar."""
         image, lr = batch["gt"][:, 0] * 2 - 1, batch["lq"][:, 0] * 2 - 1
         self.unet.to(image.device)
         with torch.no_grad():
-            estimate = self._estimate(image, lr, generator)
+            estimate = self._estimate(image, lr, generators)
         decoded = self.model.decode(estimate / self.model.config.scaling_factor).sample.float()
         return F.l1_loss(decoded, image) + TEXTURE_WEIGHT * texture_distance(decoded, image)
 
-    def _estimate(self, image: Tensor, lr: Tensor, generator: torch.Generator) -> Tensor:
+    def _estimate(self, image: Tensor, lr: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         latents = self.model.encode(image).latent_dist.mode() * self.model.config.scaling_factor
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
-        timesteps = torch.randint(*ESTIMATE_STEPS, (len(latents),), generator=generator).to(latents.device)
+        noise = draw_normal(generators, latents.shape[1:]).to(latents)
+        timesteps = draw_integers(generators, *ESTIMATE_STEPS).to(latents.device)
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
         prompt = self.prompt.to(latents).expand(len(latents), -1, -1)
-        velocity = self.unet(torch.cat([noisy, lr], dim=1), timesteps, encoder_hidden_states=prompt).sample
-        signal = self.scheduler.alphas_cumprod.to(latents)[timesteps].view(-1, 1, 1, 1)
-        return signal.sqrt() * noisy - (1 - signal).sqrt() * velocity
+        predicted = self.unet(torch.cat([noisy, lr], dim=1), timesteps, encoder_hidden_states=prompt).sample
+        return clean_estimate(self.scheduler, noisy, predicted, timesteps)
 
     def save(self, folder: Path) -> None:
         """Write ``folder/vae``."""
@@ -175,16 +143,6 @@ def _local_gradient(image: Tensor) -> Tensor:
     grey = image.mean(dim=1, keepdim=True)
     across, down = grey[..., :-1, 1:] - grey[..., :-1, :-1], grey[..., 1:, :-1] - grey[..., :-1, :-1]
     return F.avg_pool2d((across.square() + down.square() + 1e-6).sqrt(), 8, stride=4)
-
-
-def training_target(scheduler: DDPMScheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """What the model is trained to predict: v or the noise, as the scheduler's ``prediction_type`` says."""
-    kind = scheduler.config.prediction_type
-    if kind == "v_prediction":
-        return scheduler.get_velocity(latents, noise, timesteps)
-    if kind == "epsilon":
-        return noise
-    raise ValueError(f"prediction_type {kind!r} is neither v_prediction nor epsilon")
 
 
 def base_settings(part: str, steps: int, seed: int) -> LoopSettings:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
@@ -17,9 +18,11 @@ from torch.utils.data import DataLoader, Subset
 from stablevsr.data.frames import write_text
 from stablevsr.data.layouts import load_sequences
 from stablevsr.models import encode_empty_prompt
-from stablevsr.training.base import DecoderJob, UNetJob, VAEJob, base_settings, tiny_unet, tiny_vae
-from stablevsr.training.loop import LoopSettings, train, write_history
+from stablevsr.training.base import DecoderJob, VAEJob, base_settings, tiny_unet, tiny_vae
+from stablevsr.training.loop import Job, LoopSettings, accelerator_for, train
 from stablevsr.training.samples import WindowDataset
+from stablevsr.training.state import Row, write_history
+from stablevsr.training.unet import UNetJob
 
 TEXT_WIDTH = 32
 VOCABULARY = {"<|startoftext|>": 0, "<|endoftext|>": 1, "a</w>": 2, "a": 3}
@@ -88,7 +91,7 @@ def _train_vae(data: Path, out: Path, state: Path, settings: LoopSettings) -> No
     torch.manual_seed(0)
     windows = WindowDataset(load_sequences("reds", data, "train"), frames=1, crop=64, seed=1)
     job = VAEJob(tiny_vae(), windows)
-    history = train(job, settings, state, {"part": "vae", **settings.model_dump()})
+    history = _trained(job, settings, state, {"part": "vae", **settings.model_dump()})
     job.model.register_to_config(scaling_factor=1.0 / latent_std(job.model, windows))
     job.save(out)
     write_history(history, out / "vae" / "history.csv")
@@ -101,7 +104,7 @@ def _train_unet(data: Path, out: Path, state: Path, settings: LoopSettings) -> N
     scheduler = DDPMScheduler.from_config(SCHEDULER)
     unet: UNet2DConditionModel = tiny_unet(TEXT_WIDTH)
     job = UNetJob(unet, vae, scheduler, encode_empty_prompt(out), windows)
-    history = train(job, settings, state, {"part": "unet", **settings.model_dump()})
+    history = _trained(job, settings, state, {"part": "unet", **settings.model_dump()})
     job.save(out)
     write_history(history, out / "unet" / "history.csv")
 
@@ -111,9 +114,13 @@ def _train_decoder(data: Path, out: Path, state: Path, settings: LoopSettings) -
     vae = AutoencoderKL.from_pretrained(out / "vae", torch_dtype=torch.float32)
     unet = UNet2DConditionModel.from_pretrained(out / "unet", torch_dtype=torch.float32)
     job = DecoderJob(vae, unet, DDPMScheduler.from_config(SCHEDULER), encode_empty_prompt(out), windows)
-    history = train(job, settings, state, {"part": "decoder", **settings.model_dump()})
+    history = _trained(job, settings, state, {"part": "decoder", **settings.model_dump()})
     job.save(out)
     write_history(history, out / "vae" / "decoder_history.csv")
+
+
+def _trained(job: Job, settings: LoopSettings, state: Path, identity: dict[str, Any]) -> list[Row]:
+    return train(job, settings, state, identity, accelerator_for(settings.precision, "cpu")).history
 
 
 @torch.no_grad()

@@ -1,33 +1,33 @@
 """The training loop: the same for the TCM, the UNet's fine-tuning and the tiny base model.
 
 What is trained is a :class:`Job`. The loop owns the optimiser, the schedule, accumulation, clipping, the average of the
-weights, logging, and states that survive a kill: every random draw is a function of (seed, step), so a state needs only
-weights, optimiser and step to go on exactly as an undisturbed run would have.
+weights, logging, and states that survive a kill: every random draw is a function of (seed, sample), so a state needs
+only weights, optimiser and step to go on exactly as an undisturbed run would have, and neither micro-batches nor
+processes change what is drawn.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
+import resource
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from stablevsr.data.frames import atomic_file, write_text
 from stablevsr.errors import UserError
 from stablevsr.locks import sole_writer
-from stablevsr.training.samples import StepSampler, step_generator, to_device
+from stablevsr.training.samples import StepSampler, sample_generator, to_device
+from stablevsr.training.state import Average, Row, check_identity, restore, save
 
 
 class LoopSettings(BaseModel):
@@ -60,8 +60,8 @@ class Job(ABC):
     data: Dataset[dict[str, Tensor]]
 
     @abstractmethod
-    def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
-        """Scalar loss of one micro-batch; all randomness comes from ``generator`` (on the CPU)."""
+    def loss(self, batch: dict[str, Tensor], generators: Sequence[torch.Generator]) -> Tensor:
+        """Scalar loss of one micro-batch; a row's randomness comes from its own generator (on the CPU)."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
@@ -71,44 +71,53 @@ class Job(ABC):
         """Optimiser groups; jobs with copied and new layers override it."""
         return [{"params": [p for p in self.model.parameters() if p.requires_grad], "lr": settings.learning_rate}]
 
-    def validate(self) -> dict[str, float]:
-        """Figures on fixed held-out windows, logged at every saved state; none by default."""
+    def validate(self, picture: Path) -> dict[str, float]:
+        """Figures on fixed held-out windows, and what they look like in ``picture`` (PNG); none by default."""
         return {}
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of the loop reports: the whole history, and what this run (not an earlier part of it) cost."""
+
+    history: list[Row]
+    seconds_per_step: float | None  #: None if nothing was left to do
+    data_wait: float  #: share of the time in which the device waited for data
+    peak_memory_bytes: int  #: of the GPU, or of this process on the CPU
+
+
+def accelerator_for(precision: str, device: str) -> Accelerator:
+    """This process's share of the machine: ``device`` cpu, or anything else for the GPU that accelerate gives it."""
+    return Accelerator(cpu=device == "cpu", mixed_precision={"fp32": "no"}.get(precision, precision))
+
+
 def train(
-    job: Job, settings: LoopSettings, state: Path, identity: dict[str, Any], device: str = "cpu"
-) -> list[dict[str, float]]:
-    """Run (or continue) ``job`` to the end; afterwards ``job.model`` holds the result. Returns the loss history.
+    job: Job, settings: LoopSettings, state: Path, identity: dict[str, Any], accelerator: Accelerator | None = None
+) -> Outcome:
+    """Run (or continue) ``job`` to the end; afterwards ``job.model`` holds the result in every process.
 
     Args:
-        job: what to train.
+        job: what to train; its networks are on the accelerator's device.
         settings: how.
         state: folder for the states; held by one process at a time.
         identity: everything that decides the weights; a state made under another identity is refused.
-        device: ``cpu``, or anything else for the GPU that accelerate gives this process.
+        accelerator: this process among those that a launcher started; None = one process on the CPU.
     """
-    accelerator = Accelerator(
-        cpu=device == "cpu",
-        mixed_precision={"fp32": "no"}.get(settings.precision, settings.precision),
-        gradient_accumulation_steps=1,  # accumulation is done here, so that uneven micro-batches weigh correctly
-    )
+    accelerator = accelerator or accelerator_for(settings.precision, "cpu")
     if accelerator.is_main_process:
         with sole_writer(state):
             return _run(job, settings, state, identity, accelerator)
     return _run(job, settings, state, identity, accelerator)
 
 
-def _run(
-    job: Job, settings: LoopSettings, state: Path, identity: dict[str, Any], accelerator: Accelerator
-) -> list[dict[str, float]]:
-    device = accelerator.device
-    job.model.to(device)
+def _run(job: Job, settings: LoopSettings, state: Path, identity: dict[str, Any], accelerator: Accelerator) -> Outcome:
+    accelerator.wait_for_everyone()  # the first process holds the state now: nobody reads one that is being written
+    job.model.to(accelerator.device)
     optimizer = _optimizer(job, settings)
-    average = _Average(job.model, settings.ema)
-    _check_identity(state, identity)
-    start, history = _restore(state, job.model, optimizer, average)
-    model, optimizer = accelerator.prepare(job.model, optimizer)
+    average = Average(job.model, settings.ema)
+    check_identity(state, identity)
+    start, history = restore(state, job.model, optimizer, average)
+    optimizer = accelerator.prepare(optimizer)  # the model stays as it is: gradients are averaged here, once a step
     bar = tqdm(
         total=settings.steps, initial=start, unit="step", desc="training", mininterval=2,
         disable=not accelerator.is_main_process,
@@ -117,11 +126,11 @@ def _run(
     batches = _batches(job, settings, start, accelerator)
     for step in range(start, settings.steps):
         mark = time.monotonic()
-        batch = to_device(next(batches), device)
+        batch = to_device(next(batches), accelerator.device)
         waited += time.monotonic() - mark
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * rate_factor(settings, step)
-        losses.append(_step(job, batch, settings, step, accelerator, optimizer, model))
+        losses.append(_step(job, batch, settings, step, accelerator, optimizer))
         average.update(job.model)
         bar.update()
         done = step + 1
@@ -132,44 +141,52 @@ def _run(
             losses = []
         if (done % settings.save_every == 0 or done == settings.steps) and accelerator.is_main_process:
             if done % settings.log_every == 0 or done == settings.steps:
-                history[-1] |= job.validate()
-            _save(state, done, job.model, optimizer, average, history, identity)
+                history[-1] |= job.validate(state / "validation" / f"step{done:06d}.png")
+            save(state, done, job.model, optimizer, average, history, identity)
     bar.close()
     average.copy_to(job.model)
-    return history
+    spent = time.monotonic() - began
+    steps = settings.steps - start
+    return Outcome(history, spent / steps if steps else None, waited / spent, _peak_memory(accelerator.device))
 
 
 def _step(
-    job: Job,
-    batch: dict[str, Tensor],
-    settings: LoopSettings,
-    step: int,
-    accelerator: Accelerator,
-    optimizer: Any,
-    model: nn.Module,
+    job: Job, batch: dict[str, Tensor], settings: LoopSettings, step: int, accelerator: Accelerator, optimizer: Any
 ) -> float:
-    """One optimiser step over this process's share of the batch, in micro-batches. Returns the mean loss."""
+    """One optimiser step over this process's share of the batch, in micro-batches. Returns the batch's mean loss."""
     size = len(next(iter(batch.values())))
     micro = settings.micro_batch or size
-    generator = step_generator(settings.seed, step, accelerator.process_index)
+    number = step * settings.batch + accelerator.process_index * size  # of this share's first sample
     total = 0.0
     for first in range(0, size, micro):
         part = {key: value[first : first + micro] for key, value in batch.items()}
-        weight = len(next(iter(part.values()))) / size
+        count = len(next(iter(part.values())))
+        generators = [sample_generator(settings.seed, number + first + row) for row in range(count)]
         with accelerator.autocast():
-            loss = job.loss(part, generator) * weight
+            loss = job.loss(part, generators) * (count / size)
         accelerator.backward(loss)
         total += float(loss.detach())
     if not math.isfinite(total):
         raise UserError(
-            f"the loss is {total} at step {step + 1} (samples {step * settings.batch} to "
-            f"{(step + 1) * settings.batch - 1} of seed {settings.seed}): lower the learning rate or use fp32"
+            f"the loss is {total} at step {step + 1} (samples {number} to {number + size - 1} of seed "
+            f"{settings.seed}): lower the learning rate or use fp32"
         )
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if accelerator.num_processes > 1:
+        total = _average_over_processes(parameters, total, accelerator)
     if settings.max_grad_norm:
-        accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+        accelerator.clip_grad_norm_(parameters, settings.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return total
+
+
+def _average_over_processes(parameters: list[Tensor], loss: float, accelerator: Accelerator) -> float:
+    """Replace every gradient by its mean over the processes, whose shares are of one size; returns the mean loss."""
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad = accelerator.reduce(parameter.grad, reduction="mean")
+    return float(accelerator.reduce(torch.tensor(loss, device=accelerator.device), reduction="mean"))
 
 
 def _batches(job: Job, settings: LoopSettings, start: int, accelerator: Accelerator) -> Iterator[dict[str, Tensor]]:
@@ -202,77 +219,7 @@ def rate_factor(settings: LoopSettings, step: int) -> float:
     return warm * (0.002 + 0.998 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / settings.steps))))
 
 
-class _Average:
-    """Exponential moving average of the weights, with the usual warm-up of the decay; does nothing for decay 0."""
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay, self.count = decay, 0
-        self.weights = {k: v.detach().clone() for k, v in model.state_dict().items()} if decay else {}
-
-    @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        self.count += 1
-        decay = min(self.decay, (1 + self.count) / (10 + self.count))
-        for key, value in model.state_dict().items() if self.weights else ():
-            self.weights[key].lerp_(value, 1 - decay)
-
-    def copy_to(self, model: nn.Module) -> None:
-        if self.weights:
-            model.load_state_dict(self.weights)
-
-
-def _state_file(state: Path) -> Path:
-    return state / "state.pt"
-
-
-def _save(
-    state: Path, step: int, model: nn.Module, optimizer: Any, average: _Average,
-    history: list[dict[str, float]], identity: dict[str, Any],
-) -> None:  # fmt: skip
-    content = {
-        "step": step,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "average": average.weights,
-        "average_count": average.count,
-        "history": history,
-    }
-    write_text(state / "identity.json", json.dumps(identity, indent=1, sort_keys=True))
-    with atomic_file(_state_file(state)) as stream:
-        torch.save(content, stream)
-
-
-def _restore(state: Path, model: nn.Module, optimizer: Any, average: _Average) -> tuple[int, list[dict[str, float]]]:
-    if not _state_file(state).exists():
-        return 0, []
-    content = torch.load(_state_file(state), map_location="cpu", weights_only=True)
-    model.load_state_dict(content["model"])
-    optimizer.load_state_dict(content["optimizer"])
-    device = next(model.parameters()).device
-    average.weights = {key: value.to(device) for key, value in content["average"].items()}
-    average.count = content["average_count"]
-    return int(content["step"]), list(content["history"])
-
-
-def _check_identity(state: Path, identity: dict[str, Any]) -> None:
-    file = state / "identity.json"
-    if not file.exists():
-        return
-    before, now = json.loads(file.read_text()), json.loads(json.dumps(identity))
-    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    if changed:
-        key = changed[0]
-        raise UserError(
-            f"the training state in {state} was made with {key}={before.get(key)!r}, this run has {now.get(key)!r}: "
-            f"remove that folder to start over"
-        )
-
-
-def write_history(history: list[dict[str, float]], path: Path) -> None:
-    """Write the loss history as CSV: one row a logged step, empty cells where nothing was measured."""
-    columns = list(dict.fromkeys(key for row in history for key in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    write_text(path, text.getvalue())
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from stablevsr.data.frames import atomic_file
 from stablevsr.locks import sole_writer
-from stablevsr.training.samples import WindowDataset, step_generator
+from stablevsr.training.samples import WindowDataset, sample_generator
 from stablevsr.training.tcm import NEXT, PAST, TCMJob
 
 BATCH = 16
@@ -42,7 +42,7 @@ def build_pool(job: TCMJob, windows: WindowDataset, size: int, seed: int, file: 
 def _freeze(job: TCMJob, windows: WindowDataset, indices: range, seed: int) -> dict[str, Tensor]:
     items = [windows[i] for i in indices]
     window = {key: torch.stack([item[key] for item in items]).to(job.frozen.device) for key in items[0]}
-    drawn = job.draw(len(items), window["lq"].shape[-1], step_generator(seed, indices.start))
+    drawn = job.draw(window["lq"].shape[-1], [sample_generator(seed, index) for index in indices])
     frozen = {}
     for name, neighbour in (("past", PAST), ("next", NEXT)):
         sample = job.freeze(window, drawn | {"neighbour": torch.full((len(items),), neighbour)})
@@ -59,7 +59,7 @@ class PoolDataset(Dataset[dict[str, Tensor]]):
         self._both, self._seed = both, seed
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        generator = step_generator(self._seed, index)
+        generator = sample_generator(self._seed, index)
         row = int(torch.randint(len(self._pool["latents"]), (1,), generator=generator))
         forward = bool(torch.randint(2, (1,), generator=generator)) and self._both
         latents = self._pool["latents"][row]

@@ -1,165 +1,191 @@
-"""From a resolved training to a checkpoint folder: data, frozen model, loop, validation, provenance."""
+"""From a resolved training to a folder: data, frozen networks, loop, validation, provenance.
+
+``train_tcm`` makes a TCM, ``finetune`` a base model with a fine-tuned UNet. Both run in one process, or in several
+that ``torchrun`` or ``accelerate launch`` started: then every process trains on its share and the first one writes.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
-import time
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from accelerate import Accelerator
+from diffusers import AutoencoderKL, DDPMScheduler
 from torch.utils.data import Dataset
 
 from stablevsr import models, tcm
 from stablevsr.data.frames import write_text
+from stablevsr.data.layouts import Sequence
 from stablevsr.data.prepare import open_dataset
-from stablevsr.errors import UserError
+from stablevsr.locks import sole_writer
 from stablevsr.motion import FlowEstimator
 from stablevsr.pipeline import flow_by_name
-from stablevsr.settings import Guidance, Training
-from stablevsr.study.files import Dataset as DatasetSpec
+from stablevsr.settings import Guidance, Optimisation, Training
+from stablevsr.study.methods import FinetuningRun, TrainingRun, digest
 from stablevsr.study.paths import pool_file
 from stablevsr.study.provenance import TRAINING_CODE, folder_hash, source_hash
-from stablevsr.study.resolve import TrainingRun, digest
-from stablevsr.training.loop import LoopSettings, train, write_history
+from stablevsr.training import validation
+from stablevsr.training.loop import LoopSettings, Outcome, accelerator_for, train
 from stablevsr.training.pool import PoolDataset, build_pool
-from stablevsr.training.samples import WindowDataset, step_generator
+from stablevsr.training.samples import WindowDataset
+from stablevsr.training.state import write_history
 from stablevsr.training.tcm import TCMJob
+from stablevsr.training.unet import UNetJob
 
-WINDOW = 3  #: frames of a training window, as published
-VALIDATION_SAMPLES = 48
-LEVELS = {"low": (0, 333), "mid": (333, 667), "high": (667, 1000)}  #: noise levels by timestep (of 1000)
+WINDOW = 3  #: frames of a TCM's training window, as published
 
 
-def train_tcm(run: TrainingRun, out: Path, state: Path, pools: Path, device: str) -> None:
+def train_tcm(run: TrainingRun, model: str, out: Path, state: Path, pools: Path, device: str) -> None:
     """Train one TCM into ``out``: diffusers weights, ``settings.json``, ``history.csv``, ``provenance.json``.
 
-    ``state`` holds the resume states, ``pools`` the frozen samples shared between trainings. Raises
-    :class:`UserError` if ``state`` belongs to other settings, or if the loss is not a number.
+    Args:
+        run: what to train.
+        model: the base model, for :func:`stablevsr.models.find_model`.
+        out: the TCM's folder.
+        state: folder for resume states.
+        pools: the frozen samples shared between trainings.
+        device: cpu or cuda.
+
+    Raises:
+        UserError: ``state`` belongs to other settings, or the loss is not a number.
     """
-    began = time.monotonic()
-    job, held_out = _job(run, pools, device)
-    job_with_validation = _Validated(job, held_out)
-    # States are kept apart by code, weights and data: going on with others would give what nothing can give again.
-    code = source_hash(TRAINING_CODE)
-    identity = {
-        "training": run.digest,
-        "code": code,
-        "inputs": _inputs(run, pools),
-        **run.settings.model_dump(mode="json"),
+    accelerator = accelerator_for(run.settings.precision, device)
+    folder = models.find_model(model)
+    if run.settings.pool:
+        file = make_pool(run, model, pools, str(accelerator.device))
+        data: Dataset[dict[str, torch.Tensor]] = PoolDataset(file, run.settings.neighbour == "both", run.settings.seed)
+        seen = _file_hash(file)
+    else:
+        clips = open_dataset(run.dataset)
+        data, seen = WindowDataset(clips, WINDOW, run.settings.crop, run.settings.seed), _sizes(clips)
+    job = _tcm_job(run, folder, str(accelerator.device), data)
+    job.held_out = validation.held_out(job, run.dataset, WINDOW, run.settings.crop, accelerator.device)
+    if run.settings.gradient_checkpointing:
+        job.model.enable_gradient_checkpointing()
+        job.frozen.unet.enable_gradient_checkpointing()
+    identity = _identity(run.settings, run.digest, folder, seen)
+    states = state / digest(identity)
+    outcome = train(job, loop_settings(run.settings), states, identity, accelerator)
+    if accelerator.is_main_process:
+        with sole_writer(states):
+            job.save(out)
+            _describe(out, run.settings, outcome, states, accelerator, training=run.digest, model=run.base.name,
+                      parameters=tcm.parameter_count(job.model))  # fmt: skip
+
+
+def finetune(run: FinetuningRun, out: Path, state: Path, device: str) -> None:
+    """Fine-tune a UNet; ``out`` becomes a whole base model: its UNet, and copies of everything else but the TCM.
+
+    Arguments and errors as for :func:`train_tcm`. A UNet with class labels (the x4 upscaler's noise level) loses them:
+    the released UNet has none and the released code passes none.
+    """
+    accelerator = accelerator_for(run.settings.precision, device)
+    folder, settings = models.find_model(run.start), run.settings
+    models.check_model(folder, tcm=False)
+    clips = open_dataset(run.dataset)
+    frozen = models.DTYPES[settings.precision]
+    job = UNetJob(
+        models.load_for_training(folder / "unet").to(accelerator.device),
+        AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=frozen, use_safetensors=True),
+        DDPMScheduler.from_config(models.scheduler_config(folder)),
+        models.encode_empty_prompt(folder).to(accelerator.device),
+        WindowDataset(clips, 1, settings.crop, settings.seed),
+    )
+    job.held_out = validation.held_out(job, run.dataset, 1, settings.crop, accelerator.device)
+    if settings.gradient_checkpointing:
+        job.model.enable_gradient_checkpointing()
+    identity = _identity(settings, run.digest, folder, _sizes(clips))
+    states = state / digest(identity)
+    outcome = train(job, loop_settings(settings), states, identity, accelerator)
+    if accelerator.is_main_process:
+        with sole_writer(states):
+            for part in ("vae", "text_encoder", "tokenizer", "scheduler"):
+                shutil.copytree(folder / part, out / part, dirs_exist_ok=True)
+            job.save(out)
+            _describe(out, settings, outcome, states, accelerator, finetuning=run.digest, model=run.start,
+                      parameters=tcm.parameter_count(job.model))  # fmt: skip
+
+
+def _identity(settings: Optimisation, of: str, folder: Path, data: str) -> dict[str, Any]:
+    """What a state is tied to: settings, code, weights and data. Others would give what nothing can give again."""
+    weights = [folder_hash(folder / part) for part in ("unet", "vae")]
+    return {
+        "training": of,
+        "code": source_hash(TRAINING_CODE),
+        "inputs": digest([*weights, data]),
+        **settings.model_dump(mode="json"),
     }
-    history = train(job_with_validation, loop_settings(run.settings), state / digest(identity), identity, device)
-    job.save(out)
-    write_history(history, out / "history.csv")
-    write_text(out / "settings.json", json.dumps(run.settings.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+
+
+def _file_hash(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sizes(clips: list[Sequence]) -> str:
+    """A digest of the frames' names and sizes: REDS has 34 GB to hash."""
+    return digest([(str(file), file.stat().st_size) for clip in clips for file in clip.gt])
+
+
+def _describe(
+    out: Path, settings: Optimisation, outcome: Outcome, states: Path, accelerator: Accelerator, **what: Any
+) -> None:
+    """Write what made the weights in ``out``; ``provenance.json`` comes last."""
+    write_history(outcome.history, out / "history.csv")
+    write_text(out / "settings.json", json.dumps(settings.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+    if (states / "validation").exists():
+        shutil.copytree(states / "validation", out / "validation", dirs_exist_ok=True)
     provenance = {
-        "training": run.digest,
-        "model": run.model,
-        "parameters": tcm.parameter_count(job.model),
-        "code": code,
-        "device": device,
+        **what,
+        "code": source_hash(TRAINING_CODE),
+        "device": str(accelerator.device),
+        "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "seconds_this_run": round(time.monotonic() - began, 1),
+        "seconds_per_step": outcome.seconds_per_step,
+        "data_wait": outcome.data_wait,
+        "peak_memory_bytes": outcome.peak_memory_bytes,
     }
     write_text(out / "provenance.json", json.dumps(provenance, indent=1, sort_keys=True) + "\n")
 
 
-def _inputs(run: TrainingRun, pools: Path) -> str:
-    """A digest of what the training reads: the base model's weights, and the frozen samples or the frames."""
-    folder = models.find_model(run.model)
-    weights = [folder_hash(folder / part) for part in ("unet", "vae")]
-    if run.settings.pool:
-        with pool_file(run, pools).open("rb") as stream:
-            return digest([*weights, hashlib.file_digest(stream, "sha256").hexdigest()])
-    frames = [file for clip in open_dataset(run.dataset) for file in clip.gt]
-    return digest([*weights, [(str(file), file.stat().st_size) for file in frames]])  # sizes: REDS has 34 GB to hash
-
-
-def loop_settings(settings: Training) -> LoopSettings:
+def loop_settings(settings: Optimisation) -> LoopSettings:
     """The loop's share of a training's settings."""
-    names = set(LoopSettings.model_fields) & set(Training.model_fields)
+    shared = set(LoopSettings.model_fields) & set(type(settings).model_fields)
     small = settings.steps < 5000
     return LoopSettings(
-        **settings.model_dump(include=names),
-        workers=0 if settings.pool else 4,
+        **settings.model_dump(include=shared),
+        workers=0 if isinstance(settings, Training) and settings.pool else min(4, os.cpu_count() or 1),
         save_every=100 if small else 500,
         log_every=20 if small else 50,
     )
 
 
-def make_pool(run: TrainingRun, pools: Path, device: str) -> Path:
+def make_pool(run: TrainingRun, model: str, pools: Path, device: str) -> Path:
     """Freeze the samples of ``run`` unless a training with the same ones did already; returns the file."""
     file = pool_file(run, pools)
     if not file.exists():
         assert run.settings.pool is not None
-        clips = open_dataset(run.dataset)
-        windows = WindowDataset(clips, WINDOW, run.settings.crop, run.settings.seed)
-        build_pool(_frozen_job(run, device, windows), windows, run.settings.pool, run.settings.seed, file)
+        windows = WindowDataset(open_dataset(run.dataset), WINDOW, run.settings.crop, run.settings.seed)
+        job = _tcm_job(run, models.find_model(model), device, windows)
+        build_pool(job, windows, run.settings.pool, run.settings.seed, file)
     return file
 
 
-def _job(run: TrainingRun, pools: Path, device: str) -> tuple[TCMJob, dict[str, Tensor] | None]:
-    settings = run.settings
-    data: Dataset[dict[str, Tensor]]
-    if settings.pool:
-        data = PoolDataset(make_pool(run, pools, device), settings.neighbour == "both", settings.seed)
-    else:
-        data = WindowDataset(open_dataset(run.dataset), WINDOW, settings.crop, settings.seed)
-    job = _frozen_job(run, device, data)
-    return job, _held_out(job, run, device)
-
-
-def _frozen_job(run: TrainingRun, device: str, data: Dataset[dict[str, Tensor]]) -> TCMJob:
-    components = models.load_components(models.find_model(run.model), device=device, with_tcm=False)
+def _tcm_job(run: TrainingRun, folder: Path, device: str, data: Dataset[dict[str, torch.Tensor]]) -> TCMJob:
+    components = models.load_components(folder, device=device, with_tcm=False)
     torch.manual_seed(run.settings.seed)  # the new layers' initial weights
     module = tcm.from_unet(components.unet, run.settings.conditioning_init).to(device)
+    components.freeze_in(run.settings.precision)  # after the copy: what is trained keeps float32
     return TCMJob(module, components, run.settings, run.guidance, _estimator(run.guidance, device), data)
 
 
 def _estimator(guidance: Guidance, device: str) -> FlowEstimator | None:
     return flow_by_name(guidance.flow, device) if guidance.needs_flow else None
-
-
-def _held_out(job: TCMJob, run: TrainingRun, device: str) -> dict[str, Tensor] | None:
-    """Fixed frozen samples from the test split of the training set, timesteps spread evenly; None if there is none."""
-    spec: DatasetSpec = run.dataset.model_copy(update={"split": "test", "sequences": None})
-    try:
-        clips = open_dataset(spec)
-    except UserError:
-        return None
-    windows = WindowDataset(clips, WINDOW, run.settings.crop, seed=12345)
-    items = [windows[i] for i in range(VALIDATION_SAMPLES)]
-    window = {key: torch.stack([item[key] for item in items]).to(device) for key in items[0]}
-    drawn = job.draw(len(items), window["lq"].shape[-1], step_generator(12345, 0))
-    steps = int(job.scheduler.config.num_train_timesteps)
-    drawn["timesteps"] = torch.linspace(0, steps - 1, len(items)).round().long()
-    return job.freeze(window, drawn)
-
-
-class _Validated(TCMJob):
-    """The job with the figure that tells whether the module learns: loss with and without the TCM, by noise level."""
-
-    def __init__(self, job: TCMJob, held_out: dict[str, Tensor] | None) -> None:
-        super().__init__(job.model, job.frozen, job.settings, job.guidance, job.estimator, job.data)
-        self._held_out = held_out
-        self._without: Tensor | None = None
-
-    @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """``val_loss_<level>`` and ``val_ratio_<level>`` (loss with the TCM over loss without it) for three levels."""
-        if self._held_out is None:
-            return {}
-        if self._without is None:
-            self._without = self.errors(self._held_out, with_tcm=False).mean((1, 2, 3)).cpu()
-        errors = self.errors(self._held_out).mean((1, 2, 3)).cpu()
-        figures: dict[str, Any] = {}
-        for level, (low, high) in LEVELS.items():
-            rows = ((self._held_out["timesteps"] >= low) & (self._held_out["timesteps"] < high)).cpu()
-            figures[f"val_loss_{level}"] = float(errors[rows].mean())
-            figures[f"val_ratio_{level}"] = float(errors[rows].mean() / self._without[rows].mean())
-        return figures

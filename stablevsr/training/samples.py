@@ -93,10 +93,23 @@ class StepSampler(Sampler[int]):
         return (self.steps - self.start) * (self.batch // self.world)
 
 
-def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
-    """The CPU generator for all draws of one training step (noise, timesteps): a pure function of its arguments."""
-    state = np.random.SeedSequence([seed, step, rank]).generate_state(2, dtype=np.uint32)
+def sample_generator(seed: int, number: int) -> torch.Generator:
+    """The CPU generator for all draws of one sample (noise, timestep, neighbour): a pure function of its arguments.
+
+    One a sample, not one a step: the draws do not depend on how a batch is cut into micro-batches or processes.
+    """
+    state = np.random.SeedSequence([seed, number]).generate_state(2, dtype=np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
+
+
+def draw_normal(generators: Sequence[torch.Generator], shape: tuple[int, ...]) -> torch.Tensor:
+    """Standard normal numbers (B, *shape), each row from its own generator."""
+    return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+
+
+def draw_integers(generators: Sequence[torch.Generator], low: int, high: int) -> torch.Tensor:
+    """Integers (B,) in [low, high), each from its own generator."""
+    return torch.cat([torch.randint(low, high, (1,), generator=generator) for generator in generators])
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:

@@ -10,6 +10,7 @@ as published, or once into a pool of frozen samples that all variants of a small
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stablevsr import tcm
-from stablevsr.diffusion import clean_latent
 from stablevsr.guidance import blank_image, enlarge, guidance_image
 from stablevsr.models import Components
 from stablevsr.motion import FlowEstimator
 from stablevsr.settings import Guidance, Training
-from stablevsr.training.base import training_target
+from stablevsr.training import validation
 from stablevsr.training.loop import Job, LoopSettings
+from stablevsr.training.samples import draw_integers, draw_normal
+from stablevsr.training.targets import clean_estimate, training_target
 
 PAST, CENTRE, NEXT = 0, 1, 2  #: the frames of a training window
 
@@ -46,6 +48,7 @@ class TCMJob(Job):
         self.model, self.data = module, data
         self.frozen, self.settings, self.guidance, self.estimator = components, settings, guidance, estimator
         self.scheduler = DDPMScheduler.from_config(components.scheduler)
+        self.held_out: list[dict[str, Tensor]] = []  #: frozen samples for validation, in chunks
 
     def parameter_groups(self, settings: LoopSettings) -> list[dict[str, Any]]:
         """Copied and new layers, each with its learning rate."""
@@ -53,25 +56,24 @@ class TCMJob(Job):
         rate_new = settings.learning_rate if settings.learning_rate_new is None else settings.learning_rate_new
         return [{"params": copied, "lr": settings.learning_rate}, {"params": new, "lr": rate_new}]
 
-    def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+    def loss(self, batch: dict[str, Tensor], generators: Sequence[torch.Generator]) -> Tensor:
         """Mean squared error of the prediction; ``batch`` holds a window (``gt``, ``lq``) or a frozen sample."""
         if "guidance" not in batch:
-            batch = self.freeze(batch, self.draw(len(batch["gt"]), batch["gt"].shape[-1] // 4, generator))
+            batch = self.freeze(batch, self.draw(batch["lq"].shape[-1], generators))
         return self.guided_loss(batch)
 
-    def draw(self, count: int, side: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """All random choices of ``count`` samples, on the CPU: neighbour, timestep, and the noise of both frames."""
-        shape = (count, int(self.frozen.unet.config.out_channels), side, side)
-        steps = int(self.scheduler.config.num_train_timesteps)
+    def draw(self, side: int, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
+        """All random choices, on the CPU, a generator a sample: neighbour, timestep, and the noise of both frames."""
+        shape = (int(self.frozen.unet.config.out_channels), side, side)
         if self.settings.neighbour == "past":
-            neighbour = torch.full((count,), PAST)
+            neighbour = torch.full((len(generators),), PAST)
         else:
-            neighbour = torch.randint(0, 2, (count,), generator=generator) * NEXT
+            neighbour = draw_integers(generators, 0, 2) * NEXT
         return {
             "neighbour": neighbour,
-            "timesteps": torch.randint(0, steps, (count,), generator=generator),
-            "noise": torch.randn(shape, generator=generator),
-            "noise_neighbour": torch.randn(shape, generator=generator),
+            "timesteps": draw_integers(generators, 0, int(self.scheduler.config.num_train_timesteps)),
+            "noise": draw_normal(generators, shape),
+            "noise_neighbour": draw_normal(generators, shape),
         }
 
     @torch.no_grad()
@@ -121,9 +123,7 @@ class TCMJob(Job):
 
     def clean(self, noisy: Tensor, lq: Tensor, timesteps: Tensor) -> Tensor:
         """x̂0 of the neighbour by the frozen UNet without the TCM; right for v- and epsilon-prediction."""
-        predicted = self._unet(noisy, lq, timesteps, None, None)
-        alpha_bar = self.scheduler.alphas_cumprod.to(noisy.device)[timesteps][:, None, None, None]
-        return clean_latent(self.scheduler.config.prediction_type, alpha_bar, noisy, predicted)
+        return clean_estimate(self.scheduler, noisy, self._unet(noisy, lq, timesteps, None, None), timesteps)
 
     def guided_loss(self, sample: dict[str, Tensor], with_tcm: bool = True) -> Tensor:
         """MSE against the training target, given a frozen sample; without the TCM for comparison."""
@@ -131,15 +131,29 @@ class TCMJob(Job):
 
     def errors(self, sample: dict[str, Tensor], with_tcm: bool = True) -> Tensor:
         """Squared errors (B, 4, h, w) of the prediction on frozen samples."""
-        latents, noise, timesteps = sample["latents"], sample["noise"], sample["timesteps"]
-        noisy = self.scheduler.add_noise(latents, noise, timesteps)
+        _, predicted = self.predict(sample, with_tcm)
+        target = training_target(self.scheduler, sample["latents"], sample["noise"], sample["timesteps"])
+        return F.mse_loss(predicted, target.float(), reduction="none")
+
+    def predict(self, sample: dict[str, Tensor], with_tcm: bool = True) -> tuple[Tensor, Tensor]:
+        """The noisy latents of frozen samples and the UNet's output for them, both (B, 4, h, w)."""
+        timesteps = sample["timesteps"]
+        noisy = self.scheduler.add_noise(sample["latents"], sample["noise"], timesteps)
         down, mid = None, None
         if with_tcm:
             both = torch.cat([noisy, sample["lq"]], dim=1)
             down, mid = tcm.residuals(self.model, both, timesteps, self.frozen.prompt.float(), sample["guidance"])
-        predicted = self._unet(noisy, sample["lq"], timesteps, down, mid)
-        target = training_target(self.scheduler, latents, noise, timesteps)
-        return F.mse_loss(predicted, target.float(), reduction="none")
+        return noisy, self._unet(noisy, sample["lq"], timesteps, down, mid)
+
+    def estimate(self, sample: dict[str, Tensor], with_tcm: bool = True) -> Tensor:
+        """The one-step estimates x̂0 (B, 4, h, w) of frozen samples."""
+        noisy, predicted = self.predict(sample, with_tcm)
+        return clean_estimate(self.scheduler, noisy, predicted, sample["timesteps"])
+
+    @torch.no_grad()
+    def validate(self, picture: Path) -> dict[str, float]:
+        """``val_loss_<level>`` and ``val_ratio_<level>`` (loss with the TCM over loss without it) for three levels."""
+        return validation.tcm_figures(self, self.held_out, picture) if self.held_out else {}
 
     def _unet(self, noisy: Tensor, lq: Tensor, timesteps: Tensor, down: Any, mid: Any) -> Tensor:
         dtype = next(self.frozen.unet.parameters()).dtype

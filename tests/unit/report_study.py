@@ -15,8 +15,9 @@ import numpy as np
 
 from stablevsr.data.frames import write_frame, write_text
 from stablevsr.study.files import Ablation, Study, parse
+from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
-from stablevsr.study.resolve import Method, ResolvedStudy, resolve
+from stablevsr.study.resolve import resolve
 
 CLIPS, FRAMES, SIZE = ("000", "011", "020"), 8, 32
 BLURRED = "020"

@@ -11,7 +11,7 @@ from stablevsr.data.frames import list_frames, read_frame, write_frame
 from stablevsr.errors import UserError
 from stablevsr.inference import MARK, Shard, infer, sequence_generator
 from stablevsr.settings import Guidance, Sampling
-from stablevsr.study.resolve import Method
+from stablevsr.study.methods import Method
 
 MODEL = str(Path(__file__).parents[1] / "vectors" / "model_v")
 

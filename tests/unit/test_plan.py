@@ -34,7 +34,7 @@ def test_a_frame_without_guidance_leaves_out_tcm_and_decoder(paper):
 def test_the_paper_study_counts_every_download_once(paper, tmp_path):
     text = plan(*paper, tmp_path / "data", 50)
     assert text.count(" reds_train_sharp ") == text.count(" raft ") == 1
-    assert line(text, "vimeo90k_test")[1:] == ["15.0", "GB", "to", "fetch"]
+    assert line(text, "vimeo90k ")[1:] == ["82.0", "GB", "to", "fetch"]
 
 
 def test_what_is_there_is_not_planned_again(paper, tmp_path):

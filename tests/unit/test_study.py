@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from stablevsr.errors import UserError
 from stablevsr.metrics import weights
+from stablevsr.study.methods import MODELS_OWN, digest
 from stablevsr.study.paths import Paths, pool_file
-from stablevsr.study.resolve import digest, load_study, merge
+from stablevsr.study.resolve import load_study, merge
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -36,8 +37,8 @@ def test_the_repositorys_studies_resolve(name):
 
 def test_the_reference_is_shared_by_every_ablation_that_contains_it():
     study = load_study("mini", REPOSITORY)
-    same = {study.methods[n].digest for n in
-            ("stablevsr", "sampling.bidirectional", "guidance.proposed", "tcm_training.bidirectional")}  # fmt: skip
+    names = ("sampling.bidirectional", "guidance.proposed", "tcm_training.bidirectional", "few_steps.ten")
+    same = {study.methods[name].digest for name in ("stablevsr", *names)}
     assert len(same) == 1
     assert len(study.trainings()) == 3
     assert study.seeds(same.pop()) == (0, 1, 2)
@@ -46,7 +47,7 @@ def test_the_reference_is_shared_by_every_ablation_that_contains_it():
 def test_variants_differ_where_they_should():
     study = load_study("mini", REPOSITORY)
     digests = {m.digest for m in study.methods.values()}
-    assert len(digests) == len(study.methods) - 3  # three names for the reference beside its own
+    assert len(digests) == len(study.methods) - 4  # four names for the reference beside its own
     assert study.methods["sampling.single_frame"].training is None
     pools = {pool_file(run, Path("p")) for run in study.trainings().values()}
     assert len(pools) == 2  # unidirectional and bidirectional share their frozen samples
@@ -58,6 +59,52 @@ def test_the_paper_retrains_for_each_guidance_row():
     trained = {study.methods[f"guidance.{v}"].training.digest for v in
                ("no_guidance", "noisy_latent", "latent_compensation", "no_compensation")}  # fmt: skip
     assert len(trained) == 4
+
+
+def test_a_dataset_with_a_model_of_its_own_has_its_own_networks_under_the_same_names():
+    study = load_study("paper", REPOSITORY)
+    reference = study.methods["stablevsr"]
+    here, vimeo = reference.on("reds4"), reference.on("vimeo")
+    assert (here.base.name, here.checkpoint, here.training) == ("claudiom4sir/StableVSR", MODELS_OWN, None)
+    assert vimeo.base.finetuning.start == "stabilityai/stable-diffusion-x4-upscaler"
+    assert vimeo.training.base == vimeo.base and vimeo.training.settings.dataset == "vimeo"
+    assert vimeo.digest != here.digest and vimeo.name == here.name
+    assert study.by_digest("vimeo")[vimeo.digest] is vimeo and vimeo.digest not in study.by_digest("reds4")
+    bicubic = study.methods["bicubic"]
+    assert bicubic.on("vimeo") is bicubic
+    assert "vimeo" not in study.methods["sampling.single_frame"].datasets  # the ablations are on REDS4
+    model = Path(Paths(study).model(vimeo.base))
+    assert model.name == vimeo.base.finetuning.digest == study.finetuning("vimeo_unet").digest
+
+
+def test_a_fine_tuning_setting_changes_its_model_and_what_stands_on_it_only(root):
+    before = load_study("paper", root)
+    edit(root / "workflow/studies/paper.yaml",
+         lambda c: c["finetuned"]["vimeo_unet"]["training"].update(steps=77))  # fmt: skip
+    after = load_study("paper", root)
+    assert before.methods["stablevsr"].digest == after.methods["stablevsr"].digest
+    assert before.methods["rebuilt.everything"].digest == after.methods["rebuilt.everything"].digest
+    assert before.methods["stablevsr"].on("vimeo").digest != after.methods["stablevsr"].on("vimeo").digest
+    smaller = {"micro_batch": 2, "gradient_checkpointing": True}
+    edit(root / "workflow/studies/paper.yaml", lambda c: c["finetuned"]["vimeo_unet"]["training"].update(smaller))
+    assert load_study("paper", root).finetuning("vimeo_unet").digest == after.finetuning("vimeo_unet").digest
+
+
+def test_a_fine_tuned_model_has_no_tcm_to_take(root):
+    edit(root / "workflow/studies/paper.yaml", lambda c: c.update(model="reds_unet"))
+    with pytest.raises(UserError, match="reds_unet has no TCM"):
+        load_study("paper", root)
+
+
+def test_an_ablation_keeps_itself_for_the_studies_it_names(root):
+    assert "frame_rate" not in load_study("mini", root).ablations
+    assert load_study("paper", root).ablation_datasets("frame_rate") == ("reds4", "reds4_every2", "reds4_every4")
+    edit(root / "workflow/studies/mini.yaml", lambda c: c.update(ablations=["frame_rate"]))
+    with pytest.raises(UserError, match="meant for the studies paper, but mini lists it"):
+        load_study("mini", root)
+    edit(root / "ablations/frame_rate.yaml", lambda c: c.update(studies=["papre"]))
+    with pytest.raises(UserError, match=r"unknown study papre.*did you mean 'paper'"):
+        load_study("mini", root)
 
 
 def test_a_label_changes_no_digest(root):
@@ -104,7 +151,7 @@ def test_a_training_setting_changes_its_branch_only(root):
 def test_a_copied_ablation_adds_only_its_own_method(root):
     before = load_study("mini", root)
     shutil.copy(root / "ablations/sampling.yaml", root / "ablations/copy.yaml")
-    edit(root / "ablations/copy.yaml", lambda c: c["variants"]["bidirectional"].update(sampling={"steps": 5}))
+    edit(root / "ablations/copy.yaml", lambda c: c["variants"]["bidirectional"].update(sampling={"steps": 7}))
     after = load_study("mini", root)
     new = {m.digest for m in after.methods.values()} - {m.digest for m in before.methods.values()}
     assert new == {after.methods["copy.bidirectional"].digest}

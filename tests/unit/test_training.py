@@ -16,7 +16,7 @@ from stablevsr.data.layouts import Sequence
 from stablevsr.errors import UserError
 from stablevsr.settings import Guidance, Training
 from stablevsr.training.loop import Job, LoopSettings, rate_factor, train
-from stablevsr.training.samples import StepSampler, WindowDataset, step_generator
+from stablevsr.training.samples import StepSampler, WindowDataset, draw_normal, sample_generator
 from stablevsr.training.tcm import NEXT, PAST, TCMJob
 
 
@@ -73,8 +73,9 @@ def test_variants_change_the_guidance_image_and_nothing_else(vectors, published)
 
 
 def test_unidirectional_training_sees_the_past_only(vectors):
-    past = job_for(vectors, neighbour="past").draw(64, 4, torch.Generator().manual_seed(0))["neighbour"]
-    both = job_for(vectors).draw(64, 4, torch.Generator().manual_seed(0))["neighbour"]
+    generators = [sample_generator(0, number) for number in range(64)]
+    past = job_for(vectors, neighbour="past").draw(4, generators)["neighbour"]
+    both = job_for(vectors).draw(4, generators)["neighbour"]
     assert set(past.tolist()) == {PAST} and set(both.tolist()) == {PAST, NEXT}
 
 
@@ -94,10 +95,10 @@ class Line(Job):
     def __init__(self):
         torch.manual_seed(0)
         self.model = torch.nn.Linear(3, 1)
-        self.data = [{"x": torch.randn(3, generator=step_generator(9, i))} for i in range(400)]
+        self.data = [{"x": torch.randn(3, generator=sample_generator(9, i))} for i in range(400)]
 
-    def loss(self, batch, generator):
-        noise = torch.randn(batch["x"].shape, generator=generator)
+    def loss(self, batch, generators):
+        noise = draw_normal(generators, batch["x"].shape[1:])
         return (self.model(batch["x"] + 0.1 * noise) - batch["x"].sum(1, keepdim=True)).square().mean()
 
     def save(self, folder):
@@ -111,18 +112,18 @@ def settings(**changed):
 
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
     whole, first, second = Line(), Line(), Line()
-    history = train(whole, settings(), tmp_path / "whole", {})
+    history = train(whole, settings(), tmp_path / "whole", {}).history
     with pytest.raises(KeyboardInterrupt):
         count = iter(range(100))
 
-        def interrupted(batch, generator, loss=first.loss):
+        def interrupted(batch, generators, loss=first.loss):
             if next(count) == 12:  # between two saved states
                 raise KeyboardInterrupt
-            return loss(batch, generator)
+            return loss(batch, generators)
 
         first.loss = interrupted
         train(first, settings(), tmp_path / "cut", {})
-    assert train(second, settings(), tmp_path / "cut", {}) == history
+    assert train(second, settings(), tmp_path / "cut", {}).history == history
     for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -134,11 +135,7 @@ def test_a_state_of_other_settings_is_refused_with_the_difference(tmp_path):
 
 
 def test_accumulation_equals_the_whole_batch(tmp_path):
-    class Plain(Line):
-        def loss(self, batch, generator):
-            return (self.model(batch["x"]) - batch["x"].sum(1, keepdim=True)).square().mean()
-
-    whole, parts = Plain(), Plain()
+    whole, parts = Line(), Line()  # whose loss draws noise: a sample's draws must not depend on the cut
     train(whole, settings(), tmp_path / "a", {})
     train(parts, settings(micro_batch=3), tmp_path / "b", {})  # 3 + 3 + 2
     for a, b in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
@@ -147,7 +144,7 @@ def test_accumulation_equals_the_whole_batch(tmp_path):
 
 def test_a_loss_that_is_no_number_stops_with_step_and_samples(tmp_path):
     job = Line()
-    job.loss = lambda batch, generator: job.model(batch["x"]).mean() * float("nan")
+    job.loss = lambda batch, generators: job.model(batch["x"]).mean() * float("nan")
     with pytest.raises(UserError, match=r"nan at step 1 \(samples 0 to 7"):
         train(job, settings(), tmp_path, {})
 
@@ -162,9 +159,9 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
         from stablevsr.training.loop import train
         job, slow = Line(), sys.argv[2] == "slow"
         plain = job.loss
-        def loss(batch, generator):
+        def loss(batch, generators):
             time.sleep(0.2 if slow else 0)
-            return plain(batch, generator)
+            return plain(batch, generators)
         job.loss = loss
         train(job, settings(save_every=2, steps=30), Path(sys.argv[1]), {})
         torch.save(job.model.state_dict(), sys.argv[1] + ".pt")

@@ -7,6 +7,7 @@ from stablevsr import models
 from stablevsr.training.base import DecoderJob, texture_distance
 from stablevsr.training.base_model import SCHEDULER
 from stablevsr.training.loop import LoopSettings
+from stablevsr.training.samples import sample_generator
 
 
 def test_texture_is_compared_by_strength_and_place_not_by_phase():
@@ -30,7 +31,7 @@ def test_the_decoder_stage_leaves_latents_as_they_are():
     decoded = model.decode(before)
     job = DecoderJob(model.vae.requires_grad_(True), model.unet, DDPMScheduler.from_config(SCHEDULER), model.prompt, [])
     optimizer = torch.optim.Adam(job.parameter_groups(LoopSettings())[0]["params"], 1e-3)
-    job.loss(batch, torch.Generator().manual_seed(1)).backward()
+    job.loss(batch, [sample_generator(1, number) for number in range(2)]).backward()
     optimizer.step()
     assert torch.equal(model.vae.encode(image).latent_dist.mode(), before)
     assert not torch.allclose(model.decode(before), decoded)

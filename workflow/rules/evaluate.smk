@@ -25,7 +25,7 @@ rule evaluate_shard:
     message:
         "scores of {params.methods} on {wildcards.dataset}, seed {wildcards.seed}, shard {wildcards.shard}"
     shell:
-        "stablevsr evaluate --gt {params.gt} --sr {params.sr} --metrics {params.metrics} --weights {params.weights}"
+        "stablevsr cards {resources.gpu} stablevsr evaluate --gt {params.gt} --sr {params.sr} --metrics {params.metrics} --weights {params.weights}"
         " --shard {wildcards.shard}/{wildcards.shards} --cache work/cache --device {params.device}"
         " --out {output.scores} > {log} 2>&1"
 
@@ -41,7 +41,7 @@ def shards_of(dataset, digest):
 
 rule metrics:
     input:
-        lambda w: shards_of(w.dataset, study.find(w.method).digest),
+        lambda w: shards_of(w.dataset, study.find(w.method).on(w.dataset).digest),
         code=sources(("study/scores.py",)),
     output:
         table=f"results/{STUDY}/metrics/{{dataset}}/{{method}}.csv",

@@ -20,7 +20,7 @@ def given_files(dataset, digest):
 
 rule infer_shard:
     input:
-        RESOLVED_MODEL,
+        lambda w: base_files(study.find(w.digest).base) if study.find(w.digest).base else [],
         data="work/datasets/{dataset}-{key}/manifest.json",
         tcm=lambda w: checkpoint_of(w.digest),
         given=lambda w: given_files(w.dataset, w.digest),
@@ -40,5 +40,5 @@ rule infer_shard:
     message:
         "frames of {params.methods} on {wildcards.dataset}, seed {wildcards.seed}, shard {wildcards.shard}"
     shell:
-        "stablevsr infer --study {STUDY} --method {wildcards.digest} --dataset {wildcards.dataset}"
+        "stablevsr cards {resources.gpu} stablevsr infer --study {STUDY} --method {wildcards.digest} --dataset {wildcards.dataset}"
         " --seed {wildcards.seed} --shard {wildcards.shard}/{wildcards.shards} 2>&1 | tee {log}"

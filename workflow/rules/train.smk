@@ -2,19 +2,66 @@
 
 TRAININGS = study.trainings()
 POOLS = {str(pool_file(run, PATHS.pools)): digest for digest, run in TRAININGS.items() if run.settings.pool}
-RESOLVED_MODEL = embedded_weights() if SPEC.model == "tiny" else fetched(model_download(SPEC.model))
+FINETUNINGS = study.finetunings()
+#: A training that is shared by several processes is one job; accelerate finds its ranks in what torchrun sets.
+LAUNCH = (
+    f"torchrun --standalone --nproc_per_node {SPEC.training_processes} --no-python"
+    if SPEC.training_processes > 1
+    else ""
+)
+
+
+def base_files(base):
+    """What must be there before a base model can be loaded: a fine-tuning's end, the embedded weights, a download."""
+    if base.finetuning:
+        return [PATHS.finetuned(base.finetuning.digest) / "provenance.json"]
+    return embedded_weights() if base.name == "tiny" else fetched(model_download(base.name))
+
+
+def pool_of(key):
+    """The training that a pool is made for."""
+    return TRAININGS[POOLS[f"work/pools/{key}/pool.safetensors"]]
 
 
 def trained_for(digest):
     """The methods that use a training, for messages."""
-    return ", ".join(m.name for m in study.methods.values() if m.training and m.training.digest == digest)
+    return ", ".join(study.trained_for(digest))
+
+
+rule train_unet:
+    input:
+        lambda w: base_files(Base(FINETUNINGS[w.finetuning].start)),
+        data=lambda w: PATHS.training_data(FINETUNINGS[w.finetuning].dataset),
+        code=sources(TRAINING_CODE),
+    output:
+        multiext(
+            "work/models/{finetuning}/unet/",
+            "config.json",
+            "diffusion_pytorch_model.safetensors",
+        ),
+        settings="work/models/{finetuning}/settings.json",
+        history="work/models/{finetuning}/history.csv",
+        provenance="work/models/{finetuning}/provenance.json",
+    log:
+        "work/logs/train_unet_{finetuning}.log",
+    benchmark:
+        "work/benchmarks/train_unet_{finetuning}.tsv"
+    priority: 20  # its TCMs wait for it
+    threads: SPEC.threads * SPEC.training_processes
+    resources:
+        gpu=GPU * SPEC.training_processes,
+    message:
+        "fine-tuning the UNet of {wildcards.finetuning}"
+    shell:
+        "stablevsr cards {resources.gpu} {LAUNCH} stablevsr train unet --study {STUDY}"
+        " --finetuned {wildcards.finetuning} 2>&1 | tee {log}"
 
 
 rule train_pool:
     input:
-        RESOLVED_MODEL,
-        data=lambda w: PATHS.training_data(TRAININGS[POOLS[f"work/pools/{w.key}/pool.safetensors"]].dataset),
-        flow=lambda w: fetched(flow_weights(TRAININGS[POOLS[f"work/pools/{w.key}/pool.safetensors"]].guidance)),
+        lambda w: base_files(pool_of(w.key).base),
+        data=lambda w: PATHS.training_data(pool_of(w.key).dataset),
+        flow=lambda w: fetched(flow_weights(pool_of(w.key).guidance)),
         code=sources(TRAINING_CODE),
     output:
         "work/pools/{key}/pool.safetensors",
@@ -25,17 +72,17 @@ rule train_pool:
     resources:
         gpu=GPU,
     params:
-        training=lambda w: POOLS[f"work/pools/{w.key}/pool.safetensors"],
-        methods=lambda w: trained_for(POOLS[f"work/pools/{w.key}/pool.safetensors"]),
+        training=lambda w: pool_of(w.key).digest,
+        methods=lambda w: trained_for(pool_of(w.key).digest),
     message:
         "freezing training samples for {params.methods}"
     shell:
-        "stablevsr train pool --study {STUDY} --training {params.training} 2>&1 | tee {log}"
+        "stablevsr cards {resources.gpu} stablevsr train pool --study {STUDY} --training {params.training} 2>&1 | tee {log}"
 
 
 rule train_tcm:
     input:
-        RESOLVED_MODEL,
+        lambda w: base_files(TRAININGS[w.training].base),
         data=lambda w: PATHS.training_data(TRAININGS[w.training].dataset),
         flow=lambda w: fetched(flow_weights(TRAININGS[w.training].guidance)),
         pool=lambda w: ([pool_file(TRAININGS[w.training], PATHS.pools)] if TRAININGS[w.training].settings.pool else []),
@@ -54,12 +101,13 @@ rule train_tcm:
     benchmark:
         "work/benchmarks/train_tcm_{training}.tsv"
     priority: 10  # what waits for a TCM is the longest chain
-    threads: SPEC.threads
+    threads: SPEC.threads * SPEC.training_processes
     resources:
-        gpu=GPU,
+        gpu=GPU * SPEC.training_processes,
     params:
         methods=lambda w: trained_for(w.training),
     message:
         "training the TCM of {params.methods}"
     shell:
-        "stablevsr train tcm --study {STUDY} --training {wildcards.training} 2>&1 | tee {log}"
+        "stablevsr cards {resources.gpu} {LAUNCH} stablevsr train tcm --study {STUDY}"
+        " --training {wildcards.training} 2>&1 | tee {log}"

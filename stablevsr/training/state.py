@@ -1,0 +1,98 @@
+"""States that survive a kill: weights, optimiser, average and step, written whole, tied to what made them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from stablevsr.data.frames import atomic_file, write_text
+from stablevsr.errors import UserError
+
+Row = dict[str, float]  #: one logged step of a history
+
+
+class Average:
+    """Exponential moving average of the weights, with the usual warm-up of the decay; does nothing for decay 0."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay, self.count = decay, 0
+        self.weights = {k: v.detach().clone() for k, v in model.state_dict().items()} if decay else {}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Take in the weights after one more step."""
+        self.count += 1
+        decay = min(self.decay, (1 + self.count) / (10 + self.count))
+        for key, value in model.state_dict().items() if self.weights else ():
+            self.weights[key].lerp_(value, 1 - decay)
+
+    def copy_to(self, model: nn.Module) -> None:
+        """Put the average into ``model``; nothing happens for decay 0."""
+        if self.weights:
+            model.load_state_dict(self.weights)
+
+
+def save(
+    folder: Path, step: int, model: nn.Module, optimizer: Any, average: Average, history: list[Row],
+    identity: dict[str, Any],
+) -> None:  # fmt: skip
+    """Write the state after ``step`` steps into ``folder``, replacing the one before."""
+    content = {
+        "step": step,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "average": average.weights,
+        "average_count": average.count,
+        "history": history,
+    }
+    write_text(folder / "identity.json", json.dumps(identity, indent=1, sort_keys=True))
+    with atomic_file(_file(folder)) as stream:
+        torch.save(content, stream)
+
+
+def restore(folder: Path, model: nn.Module, optimizer: Any, average: Average) -> tuple[int, list[Row]]:
+    """Load the state in ``folder`` into its three arguments; returns step and history, (0, []) if there is none."""
+    if not _file(folder).exists():
+        return 0, []
+    content = torch.load(_file(folder), map_location="cpu", weights_only=True)
+    model.load_state_dict(content["model"])
+    optimizer.load_state_dict(content["optimizer"])
+    device = next(model.parameters()).device
+    average.weights = {key: value.to(device) for key, value in content["average"].items()}
+    average.count = content["average_count"]
+    return int(content["step"]), list(content["history"])
+
+
+def check_identity(folder: Path, identity: dict[str, Any]) -> None:
+    """Raise :class:`UserError` that names the difference if the state in ``folder`` was made by another training."""
+    file = folder / "identity.json"
+    if not file.exists():
+        return
+    before, now = json.loads(file.read_text()), json.loads(json.dumps(identity))
+    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if changed:
+        key = changed[0]
+        raise UserError(
+            f"the training state in {folder} was made with {key}={before.get(key)!r}, this run has {now.get(key)!r}: "
+            f"remove that folder to start over"
+        )
+
+
+def write_history(history: list[Row], path: Path) -> None:
+    """Write the loss history as CSV: one row a logged step, empty cells where nothing was measured."""
+    columns = list(dict.fromkeys(key for row in history for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(path, text.getvalue())
+
+
+def _file(folder: Path) -> Path:
+    return folder / "state.pt"

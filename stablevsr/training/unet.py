@@ -1,0 +1,86 @@
+"""Fine-tuning the UNet as single-image SR with the empty prompt, and training the tiny model's from nothing.
+
+The authors did this on REDS and on Vimeo-90K before they trained any TCM; the code is lost (their issues #14, #21).
+Without it the released REDS weights cannot be rebuilt, and for Vimeo-90K there is no model at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from stablevsr.training import validation
+from stablevsr.training.loop import Job
+from stablevsr.training.samples import draw_integers, draw_normal
+from stablevsr.training.targets import clean_estimate, training_target
+
+
+class UNetJob(Job):
+    """Predict v (or epsilon) from [noisy latent, LR frame] with the empty prompt; the VAE is frozen."""
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderKL,
+        scheduler: DDPMScheduler,
+        prompt: Tensor,
+        data: Dataset[dict[str, Tensor]],
+    ) -> None:
+        self.model, self.data, self.scheduler, self.prompt = unet, data, scheduler, prompt
+        self.vae = vae.eval().requires_grad_(False)
+        self.held_out: list[dict[str, Tensor]] = []  #: frozen samples for validation, in chunks
+
+    def loss(self, batch: dict[str, Tensor], generators: Sequence[torch.Generator]) -> Tensor:
+        """``batch["gt"]`` (B, 1, 3, H, W) and ``batch["lq"]`` (B, 1, 3, h, w) in [0, 1] -> scalar."""
+        return self.errors(self.freeze(batch, self.draw(batch["lq"].shape[-1], generators))).mean()
+
+    def draw(self, side: int, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
+        """Timestep and noise of every sample, on the CPU."""
+        return {
+            "timesteps": draw_integers(generators, 0, int(self.scheduler.config.num_train_timesteps)),
+            "noise": draw_normal(generators, (int(self.model.config.out_channels), side, side)),
+        }
+
+    @torch.no_grad()
+    def freeze(self, batch: dict[str, Tensor], drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What no gradient flows through: scaled ``latents``, ``noise``, ``timesteps``, ``lq`` in [-1, 1]."""
+        image = batch["gt"][:, 0] * 2 - 1
+        weights = next(self.vae.parameters())
+        latents = self.vae.to(image.device).encode(image.to(weights.dtype)).latent_dist.mode()
+        drawn = {key: value.to(image.device) for key, value in drawn.items()}
+        return {"latents": latents.float() * self.vae.config.scaling_factor, "lq": batch["lq"][:, 0] * 2 - 1, **drawn}
+
+    def errors(self, sample: dict[str, Tensor]) -> Tensor:
+        """Squared errors (B, 4, h, w) of the prediction on frozen samples."""
+        _, predicted = self.predict(sample)
+        target = training_target(self.scheduler, sample["latents"], sample["noise"], sample["timesteps"])
+        return F.mse_loss(predicted.float(), target.float(), reduction="none")
+
+    def predict(self, sample: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The noisy latents of frozen samples and the UNet's output for them, both (B, 4, h, w)."""
+        noisy = self.scheduler.add_noise(sample["latents"], sample["noise"], sample["timesteps"])
+        prompt = self.prompt.to(noisy).expand(len(noisy), -1, -1)
+        both = torch.cat([noisy, sample["lq"]], dim=1)
+        return noisy, self.model(both, sample["timesteps"], encoder_hidden_states=prompt).sample
+
+    def decode_estimate(self, sample: dict[str, Tensor]) -> Tensor:
+        """RGB (B, 3, H, W), nominally in [-1, 1], of the one-step estimates x̂0."""
+        noisy, predicted = self.predict(sample)
+        clean = clean_estimate(self.scheduler, noisy, predicted.float(), sample["timesteps"])
+        weights = next(self.vae.parameters())
+        return torch.as_tensor(self.vae.decode((clean / self.vae.config.scaling_factor).to(weights.dtype)).sample)
+
+    @torch.no_grad()
+    def validate(self, picture: Path) -> dict[str, float]:
+        """``val_loss_<level>`` for three noise levels."""
+        return validation.unet_figures(self, self.held_out, picture) if self.held_out else {}
+
+    def save(self, folder: Path) -> None:
+        """Write ``folder/unet``."""
+        self.model.save_pretrained(folder / "unet")

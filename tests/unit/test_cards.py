@@ -1,0 +1,76 @@
+"""Jobs on one machine with several GPUs: each gets a card of its own, and gives it back however it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """An environment in which nvidia-smi tells of two cards."""
+    driver = tmp_path / "bin" / "nvidia-smi"
+    driver.parent.mkdir()
+    driver.write_text("#!/bin/sh\nprintf 'GPU-aa\\nGPU-bb\\n'\n")
+    driver.chmod(0o755)
+    (tmp_path / "locks").mkdir()
+    hidden = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID")
+    environment = {key: value for key, value in os.environ.items() if key not in hidden}
+    return environment | {"PATH": f"{driver.parent}:{os.environ['PATH']}", "TMPDIR": str(tmp_path / "locks")}
+
+
+def start(machine, count, shell):
+    command = [sys.executable, "-m", "stablevsr", "cards", str(count), "sh", "-c", shell]
+    return subprocess.Popen(command, env=machine, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+HOLD = "echo $CUDA_VISIBLE_DEVICES; exec sleep 60"
+
+
+def test_two_jobs_get_two_cards_and_a_third_waits_until_one_is_killed(machine):
+    jobs = [start(machine, 1, HOLD)]
+    cards = [jobs[0].stdout.readline().strip()]
+    jobs.append(start(machine, 1, HOLD))
+    cards.append(jobs[1].stdout.readline().strip())
+    assert sorted(cards) == ["GPU-aa", "GPU-bb"]
+    third = start(machine, 1, "echo $CUDA_VISIBLE_DEVICES")
+    assert third.stderr.readline() == "waiting for 1 free GPU\n"
+    jobs[1].send_signal(signal.SIGKILL)
+    assert third.communicate()[0].strip() == cards[1]
+    jobs[0].kill()
+    for job in jobs:
+        job.communicate()
+
+
+def test_a_child_that_outlives_its_job_keeps_the_card(machine):
+    orphan = start(machine, 2, "(sleep 2; echo done >&2) & echo started")
+    assert orphan.stdout.readline() == "started\n"
+    began = time.monotonic()
+    orphan.wait()
+    both = start(machine, 2, "echo $CUDA_VISIBLE_DEVICES")
+    assert both.communicate()[0].strip() == "GPU-aa,GPU-bb"
+    assert time.monotonic() - began > 1.5  # not before the child was gone
+    orphan.communicate()
+
+
+def test_only_the_cards_that_were_chosen_are_used(machine):
+    chosen = machine | {"CUDA_VISIBLE_DEVICES": "1"}
+    assert start(chosen, 1, "echo $CUDA_VISIBLE_DEVICES").communicate()[0].strip() == "GPU-bb"
+    too_many = start(chosen, 2, "true")
+    _, error = too_many.communicate()
+    assert too_many.returncode == 1 and "2 GPUs are wanted and 1 are here" in error
+
+
+def test_a_scheduler_and_a_job_without_cards_are_left_alone(machine):
+    given = machine | {"SLURM_JOB_ID": "7", "CUDA_VISIBLE_DEVICES": "0"}
+    assert start(given, 1, "echo $CUDA_VISIBLE_DEVICES").communicate()[0].strip() == "0"
+    assert start(machine, 0, "echo ${CUDA_VISIBLE_DEVICES-none}; exit 3").communicate()[0].strip() == "none"
+
+
+def test_the_exit_code_is_the_commands(machine):
+    job = start(machine, 1, "exit 3")
+    job.communicate()
+    assert job.returncode == 3

@@ -1,0 +1,160 @@
+"""Whole trainings as the rules run them: a fine-tuned base model, a TCM on top of it, several processes at once."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file
+
+from stablevsr import StableVSRPipeline, models
+from stablevsr.data.degradation import degrade
+from stablevsr.data.frames import read_frame, write_frame
+from stablevsr.settings import Finetuning, Guidance, Training
+from stablevsr.study.files import Dataset
+from stablevsr.study.methods import Base, FinetuningRun, TrainingRun
+from stablevsr.training.run import finetune, train_tcm
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def reds(tmp_path_factory):
+    """A set in the layout of REDS: one training clip and REDS4, four frames of 64x96 each."""
+    root = tmp_path_factory.mktemp("reds")
+    rng = np.random.default_rng(0)
+    for clip in ("000", "001", "011", "015", "020"):
+        scene = rng.integers(0, 256, (16, 30, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+        for t in range(4):
+            frame = scene[:, 4 * t : 4 * t + 96]
+            write_frame(root / "train_sharp" / clip / f"{t:08d}.png", frame)
+            write_frame(root / "train_sharp_bicubic" / "X4" / clip / f"{t:08d}.png", degrade(frame))
+    return Dataset(title="tiny REDS", layout="reds", root=root, split="train")
+
+
+@pytest.fixture(scope="module")
+def upscaler(tmp_path_factory, vectors):
+    """A base model as the x4 upscaler's: the UNet has class labels, and there is no TCM."""
+    folder = tmp_path_factory.mktemp("upscaler")
+    for part in ("vae", "text_encoder", "tokenizer", "scheduler"):
+        (folder / part).symlink_to(vectors / "model_v" / part)
+    config = dict(UNet2DConditionModel.load_config(vectors / "model_v" / "unet")) | {"num_class_embeds": 1000}
+    torch.manual_seed(0)
+    UNet2DConditionModel.from_config(config).save_pretrained(folder / "unet")
+    return folder
+
+
+def finetuning(upscaler, reds, **changed):
+    settings = Finetuning(**({"steps": 4, "batch": 4, "crop": 32, "learning_rate": 1e-3, "warmup_steps": 0} | changed))
+    return FinetuningRun(settings, reds, str(upscaler), "f" * 16)
+
+
+@pytest.fixture(scope="module")
+def tuned(upscaler, reds, tmp_path_factory):
+    out = tmp_path_factory.mktemp("tuned")
+    finetune(finetuning(upscaler, reds), out / "model", out / "state", "cpu")
+    return out / "model"
+
+
+def test_a_fine_tuned_model_is_whole_and_differs_in_its_unet_alone(tuned, upscaler):
+    config = json.loads((tuned / "unet" / "config.json").read_text())
+    assert config["num_class_embeds"] is None  # the released UNet has no noise level
+    before, after = load_file(upscaler / "unet" / WEIGHTS), load_file(tuned / "unet" / WEIGHTS)
+    assert set(before) - set(after) == {"class_embedding.weight"}
+    assert sum(not torch.equal(before[key], after[key]) for key in after) > len(after) / 2
+    assert (tuned / "vae" / WEIGHTS).read_bytes() == (upscaler / "vae" / WEIGHTS).read_bytes()
+    assert not (tuned / "controlnet").exists()
+    pipe = StableVSRPipeline.from_pretrained(tuned, with_tcm=False, device="cpu")
+    frames = pipe(np.zeros((2, 16, 16, 3), np.uint8), 2, "single_frame").frames
+    assert frames.shape == (2, 64, 64, 3) and np.isfinite(frames).all()
+
+
+def test_a_fine_tuning_records_what_made_it(tuned):
+    with (tuned / "history.csv").open() as stream:
+        last = list(csv.DictReader(stream))[-1]
+    assert last["step"] == "4" and all(float(last[f"val_loss_{level}"]) > 0 for level in ("low", "mid", "high"))
+    provenance = json.loads((tuned / "provenance.json").read_text())
+    assert provenance["finetuning"] == "f" * 16 and provenance["processes"] == 1
+    assert provenance["seconds_per_step"] > 0 and provenance["peak_memory_bytes"] > 2**20
+    assert 0 <= provenance["data_wait"] < 1
+    strip = read_frame(tuned / "validation" / "step000004.png")
+    assert strip.shape == (14 + 8 * 32, 3 * 32, 3)  # a caption, eight crops; LR, estimate, ground truth
+
+
+def test_checkpointing_and_micro_batches_train_the_same_network(upscaler, reds, tuned, tmp_path):
+    run = finetuning(upscaler, reds, gradient_checkpointing=True, micro_batch=2)
+    finetune(run, tmp_path / "model", tmp_path / "state", "cpu")
+    first, second = load_file(tuned / "unet" / WEIGHTS), load_file(tmp_path / "model" / "unet" / WEIGHTS)
+    for key in first:
+        torch.testing.assert_close(first[key], second[key], rtol=1e-3, atol=2e-4)
+
+
+def tcm_run(model, reds, **changed):
+    settings = Training(**({"steps": 3, "batch": 4, "crop": 32, "learning_rate": 1e-3, "warmup_steps": 0,
+                            "conditioning_init": 0.02, "guidance": Guidance(flow="dis")} | changed))  # fmt: skip
+    return TrainingRun(settings, reds, Base(str(model)), "t" * 16)
+
+
+def train_here(run, out):
+    train_tcm(run, run.base.name, out / "tcm", out / "state", out / "pools", "cpu")
+    return load_file(out / "tcm" / WEIGHTS)
+
+
+def test_a_tcm_is_trained_on_a_fine_tuned_model_and_loads_beside_it(tuned, reds, tmp_path):
+    train_here(tcm_run(tuned, reds), tmp_path)
+    pipe = StableVSRPipeline.from_pretrained(tuned, tcm=tmp_path / "tcm", device="cpu")
+    assert pipe(np.zeros((2, 16, 16, 3), np.uint8), 2, flow_estimator="dis").frames.shape == (2, 64, 64, 3)
+    strip = read_frame(tmp_path / "tcm" / "validation" / "step000003.png")
+    assert strip.shape == (14 + 8 * 32, 5 * 32, 3)  # LR, guidance, x0 without and with the TCM, ground truth
+    assert not np.array_equal(strip[14:, 64:96], strip[14:, 96:128])  # the TCM does something
+
+
+def test_frozen_parts_are_kept_in_low_precision_and_the_tcm_in_full(tuned, reds, tmp_path, monkeypatch):
+    seen = {}
+    loss = models.Components.decode
+
+    def decode(self, latents):
+        seen.update(unet=self.unet.dtype, vae=self.vae.dtype)
+        return loss(self, latents)
+
+    monkeypatch.setattr(models.Components, "decode", decode)
+    AcceleratorState._reset_state()  # which keeps the precision of a process's first training
+    weights = train_here(tcm_run(tuned, reds, precision="bf16", gradient_checkpointing=True), tmp_path)
+    AcceleratorState._reset_state()
+    assert seen == {"unet": torch.bfloat16, "vae": torch.bfloat16}
+    assert all(value.dtype == torch.float32 and value.isfinite().all() for value in weights.values())
+
+
+SHARED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests/unit")
+from test_training_run import tcm_run
+from stablevsr.study.files import Dataset
+from stablevsr.training.run import train_tcm
+model, reds, out = map(Path, sys.argv[1:])
+run = tcm_run(model, Dataset(title="tiny REDS", layout="reds", root=reds, split="train"), batch=4)
+train_tcm(run, run.base.name, out / "tcm", out / "state", out / "pools", "cpu")
+"""
+
+
+def test_two_processes_train_the_same_tcm_as_one(tuned, reds, tmp_path):
+    script = tmp_path / "shared.py"
+    script.write_text(SHARED)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script),
+               str(tuned), str(reds.root), str(tmp_path / "two")]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": "."}
+    subprocess.run(command, check=True, capture_output=True, timeout=300, env=environment)
+    provenance = json.loads((tmp_path / "two" / "tcm" / "provenance.json").read_text())
+    assert provenance["processes"] == 2
+    two, one = load_file(tmp_path / "two" / "tcm" / WEIGHTS), train_here(tcm_run(tuned, reds), tmp_path / "one")
+    for key in one:
+        torch.testing.assert_close(one[key], two[key], rtol=1e-3, atol=2e-4)
+    history = [list(csv.DictReader((tmp_path / n / "tcm" / "history.csv").open()))[-1] for n in ("one", "two")]
+    assert float(history[0]["loss"]) == pytest.approx(float(history[1]["loss"]), rel=1e-4)
