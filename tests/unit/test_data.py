@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stablevsr.data.degradation import bicubic_upscale, degrade, resize_matrix
+from stablevsr.data.degradation import bicubic_upscale, degrade, imresize, resize_matrix
 from stablevsr.data.frames import list_frames, read_frame, write_frame
 from stablevsr.data.layouts import REDS4, load_sequences
 from stablevsr.data.prepare import link_dataset, open_dataset
@@ -29,6 +29,13 @@ def test_resizing_keeps_a_constant_and_rounds_sizes_up():
     assert np.allclose(resize_matrix(37, 1 / 4).sum(1), 1, atol=1e-6)
     flat = np.full((18, 25, 3), 77, np.uint8)
     assert degrade(flat).shape == (5, 7, 3) and (degrade(flat) == 77).all()
+
+
+@pytest.mark.parametrize("height,width,scale", [(37, 600, 1 / 4), (64, 9, 4), (50, 51, 1 / 3)])
+def test_resizing_in_bands_is_the_product_with_the_whole_matrices(height, width, scale):
+    image = picture(height, width)
+    whole = np.einsum("ih,jw,hwc->ijc", resize_matrix(height, scale), resize_matrix(width, scale), image)
+    assert np.allclose(imresize(image, scale), whole, atol=1e-3)
 
 
 @pytest.mark.parametrize("mode,expected", [("L", 3), ("RGB", 3), ("RGBA", 3), ("P", 3), ("1", 3)])
