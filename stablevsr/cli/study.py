@@ -177,7 +177,7 @@ def add_clean(commands: Commands) -> None:
 
 
 def _run_clean(arguments: argparse.Namespace) -> None:
-    from stablevsr.study.clean import remove, unreferenced
+    from stablevsr.study.clean import cached, remove, unreferenced
 
     found = unreferenced(Path())
     for path, size in found:
@@ -188,3 +188,7 @@ def _run_clean(arguments: argparse.Namespace) -> None:
         print(f"removed {len(found)} entries, {total:.1f} MiB")
     else:
         print(f"{len(found)} entries, {total:.1f} MiB that nothing refers to; `stablevsr clean --yes` removes them")
+    folder, size = cached(Path())
+    if size:
+        kept = f"{size / 2**20:.1f} MiB of the ground truth's flows and features"
+        print(f"{folder} holds {kept}, to be computed again if you remove it by hand")

@@ -6,8 +6,13 @@ import shutil
 from pathlib import Path
 
 from stablevsr.errors import UserError
-from stablevsr.study.paths import Paths
+from stablevsr.study.paths import Paths, pool_file
 from stablevsr.study.resolve import load_study
+
+STORES = (
+    *("models/*", "checkpoints/*", "states/*", "pools/*", "datasets/*"),
+    *("frames/*/*", "manifests/*/*", "scores/*/*/*"),
+)
 
 
 def unreferenced(root: Path) -> list[tuple[Path, int]]:
@@ -19,11 +24,17 @@ def unreferenced(root: Path) -> list[tuple[Path, int]]:
     for file in studies:
         wanted |= _wanted(Paths(load_study(file.stem, root), work=root / "work"))
     found = []
-    for pattern in ("models/*", "checkpoints/*", "states/*", "frames/*/*", "manifests/*/*", "scores/*/*/*"):
+    for pattern in STORES:
         for path in sorted((root / "work").glob(pattern)):
             if path not in wanted:
                 found.append((path, _size(path)))
     return found
+
+
+def cached(root: Path) -> tuple[Path, int]:
+    """The folder of results that depend on the ground truth alone, and its bytes: no study or all could want them."""
+    folder = root / "work" / "cache"
+    return folder, _size(folder) if folder.is_dir() else 0
 
 
 def remove(paths: list[Path]) -> None:
@@ -35,11 +46,13 @@ def remove(paths: list[Path]) -> None:
 def _wanted(paths: Paths) -> set[Path]:
     study = paths.study
     wanted: set[Path] = set()
-    for training in study.trainings():
-        wanted |= {paths.checkpoint(training), paths.state(training)}
+    for training, run in study.trainings().items():
+        wanted |= {paths.checkpoint(training), paths.state(training), pool_file(run, paths.pools).parent}
     for finetuning in study.finetunings():
         wanted |= {paths.finetuned(finetuning), paths.state(finetuning)}
+    wanted |= {paths.training_data(spec) for spec in study.spec.training_datasets.values()}
     for dataset in study.spec.datasets:
+        wanted.add(paths.dataset(dataset))
         for digest in study.by_digest(dataset):
             wanted.add(paths.frames(dataset, digest, 0).parent)
             wanted.add(paths.manifest(dataset, digest, 0, 0).parents[1])
@@ -48,4 +61,5 @@ def _wanted(paths: Paths) -> set[Path]:
 
 
 def _size(path: Path) -> int:
-    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(p.stat().st_size for p in files if p.is_file() and not p.is_symlink())  # datasets are links

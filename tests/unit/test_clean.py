@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from stablevsr.errors import UserError
-from stablevsr.study.clean import unreferenced
-from stablevsr.study.paths import Paths
+from stablevsr.study.clean import cached, remove, unreferenced
+from stablevsr.study.paths import Paths, pool_file
 from stablevsr.study.resolve import load_study
 
 REPOSITORY = Path(__file__).parents[2]
@@ -24,6 +24,33 @@ def test_only_what_no_study_refers_to_is_found(tmp_path):
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
     assert unreferenced(tmp_path) == [(stale, 2)]
+
+
+def test_pools_and_links_of_datasets_count_and_the_files_behind_links_do_not(tmp_path):
+    for folder in ("workflow", "ablations"):
+        shutil.copytree(REPOSITORY / folder, tmp_path / folder)
+    study = load_study("mini", tmp_path)
+    paths = Paths(study, work=tmp_path / "work")
+    frame = tmp_path / "frame.png"
+    frame.write_bytes(bytes(1000))
+    stale = [paths.work / "datasets/gone-0123", paths.pools / ("0" * 16)]
+    run = next(run for run in study.trainings().values() if run.settings.pool)
+    for folder in (paths.dataset("reds4"), pool_file(run, paths.pools).parent, *stale):
+        folder.mkdir(parents=True)
+        (folder / "content.json").write_text("{}")
+        (folder / "frame.png").symlink_to(frame)
+    training_data = paths.training_data(study.spec.training_datasets["reds"])
+    training_data.write_text("{}")
+    assert unreferenced(tmp_path) == [(path, 2) for path in reversed(stale)]
+    remove([path for path, _ in unreferenced(tmp_path)])
+    assert frame.exists() and training_data.exists() and not any(path.exists() for path in stale)
+
+
+def test_the_cache_is_told_but_belongs_to_no_study(tmp_path):
+    assert cached(tmp_path)[1] == 0
+    (tmp_path / "work/cache/raft").mkdir(parents=True)
+    (tmp_path / "work/cache/raft/flow.npy").write_bytes(bytes(7))
+    assert cached(tmp_path) == (tmp_path / "work/cache", 7)
 
 
 def test_a_folder_without_studies_is_refused(tmp_path):
