@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,16 @@ def test_an_error_is_one_sentence_and_exit_code_1(arguments, sentence, capsys, t
     assert main(arguments) == 1
     said = capsys.readouterr().err
     assert said.startswith("stablevsr: ") and said.count("\n") == 1 and sentence in said
+
+
+@pytest.mark.parametrize("what,sentence", [
+    ("prepare", "study mini has no dataset red"), ("prepare-training", "study mini has no training dataset red"),
+])  # fmt: skip
+def test_a_misspelt_dataset_is_one_sentence_with_the_near_miss(what, sentence, capsys, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    assert main(["data", what, "--study", "mini", "--dataset", "red"]) == 1
+    said = capsys.readouterr().err
+    assert sentence in said and "did you mean 'reds" in said and said.count("\n") == 1
 
 
 def test_debug_shows_the_traceback(tmp_path, monkeypatch):
