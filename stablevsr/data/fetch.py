@@ -90,9 +90,16 @@ def listing(data_root: Path, table: Table | None = None) -> str:
 
 def _is_dataset_there(job: Job) -> bool:
     there = isinstance(job.row.lands, Unpack | Pick) and is_present(job.row.name, job.data_root, job.table)
-    if there:
+    if there and not _own_archive(job).exists():  # else a call was killed after the last frame: check, record, tidy up
         job.say(f"{job.row.name}: already in {job.path}")
-    return there
+        return True
+    return False
+
+
+def _own_archive(job: Job) -> Path:
+    """Where a downloaded zip waits to be unpacked and removed; no name that the user's own copy of it would have."""
+    assert isinstance(job.row.lands, Unpack | Pick)
+    return job.data_root / job.row.lands.into / f".{job.row.filename}"
 
 
 def _waiting(job: Job) -> None:
@@ -178,7 +185,7 @@ def _fetch_archive(job: Job) -> None:
     """Download (or take) the zip, unpack it, count, record its hash, and remove the zip if it was downloaded."""
     row, ours = job.row, job.source is None
     assert isinstance(row.lands, Unpack)
-    given = job.data_root / row.lands.into / row.filename if ours else in_source(job, row)
+    given = _own_archive(job) if ours else in_source(job, row)
     sha256 = _downloaded_archive(job, given) if ours else _accepted(job, given)
     try:
         with zipfile.ZipFile(given) as archive:

@@ -31,6 +31,7 @@ from fetch_server import (
 from stablevsr.data import registry
 from stablevsr.data.fetch import fetch
 from stablevsr.data.layouts import load_sequences
+from stablevsr.data.ledger import Ledger
 from stablevsr.errors import UserError
 
 SHARP, LOW = (32, 16), (8, 4)  # width and height, x4 apart
@@ -444,6 +445,29 @@ archives._write = counted
     assert len(server.log) == asked, "the zip was there already"
     assert registry.is_present("sharp", tmp_path, table)
     assert [name for name in files(tmp_path) if name.endswith((".part", ".zip"))] == []
+
+
+def test_a_kill_after_the_last_frame_leaves_neither_the_zip_nor_an_unrecorded_hash(
+    server: Server, tmp_path: Path
+) -> None:
+    table = serve_reds(server)
+    kill = "from stablevsr.data import ledger; import os; ledger.Ledger.record = lambda *_: os.kill(os.getpid(), 9)"
+    process = run_fetch(_written(tmp_path, table), tmp_path, ["sharp"], kill)
+    process.communicate(timeout=LONG)
+    assert process.returncode == -9
+    assert registry.is_present("sharp", tmp_path, table)
+    asked = len(server.log)
+    get(["sharp"], tmp_path, table)
+    assert len(server.log) == asked
+    assert Ledger(tmp_path).recorded(table["sharp"], "train_sharp.zip") == sha256(sharp_zip())
+    assert [name for name in files(tmp_path) if not name.endswith((".png", ".yaml"))] == []
+
+
+def test_a_zip_of_the_users_in_the_data_folder_is_left_alone(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "REDS").mkdir()
+    (tmp_path / "REDS/train_sharp.zip").write_bytes(b"some other use of the name")
+    get(["sharp"], tmp_path, serve_reds(server))
+    assert (tmp_path / "REDS/train_sharp.zip").read_bytes() == b"some other use of the name"
 
 
 def test_a_disk_that_fills_up_while_unpacking(server: Server, tmp_path: Path) -> None:
