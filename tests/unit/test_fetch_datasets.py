@@ -459,7 +459,7 @@ def test_a_kill_after_the_last_frame_leaves_neither_the_zip_nor_an_unrecorded_ha
     asked = len(server.log)
     get(["sharp"], tmp_path, table)
     assert len(server.log) == asked
-    assert Ledger(tmp_path).recorded(table["sharp"], "train_sharp.zip") == sha256(sharp_zip())
+    assert Ledger(tmp_path).recorded(table["sharp"], "train_sharp.zip") == sha256(server.files["/train_sharp.zip"].body)
     assert [name for name in files(tmp_path) if not name.endswith((".png", ".yaml"))] == []
 
 
