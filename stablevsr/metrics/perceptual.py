@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from stablevsr.errors import UserError
 from stablevsr.metrics import weights
+from stablevsr.metrics.winograd import with_winograd
 
 Features = list[Tensor]
 STABILISER = 1e-6  # of DISTS
-DISTS_PIXELS = 2**20  # VGG's first features take 256 bytes a pixel: this many pixels at a time, all methods together
+DISTS_PIXELS = 2**17  # VGG's first features take 256 bytes a pixel: this many pixels at a time, or one frame
 
 
 def backbone(name: str, file: Path) -> nn.Module:
@@ -92,37 +93,36 @@ class DISTSDistance:
         channels = torch.load(file, map_location="cpu", weights_only=True)
         self.model.alpha.data, self.model.beta.data = channels["alpha"].data, channels["beta"].data
         self.model.eval().requires_grad_(False).to(device)
+        fast = self.model if torch.device(device).type == "cuda" else with_winograd(self.model)
+        self.stages = (fast.stage1, fast.stage2, fast.stage3, fast.stage4, fast.stage5)
 
     def __call__(self, gt: Tensor, outputs: Sequence[Tensor]) -> Tensor:
         """DISTS of each of the B frames of each method, (methods, B)."""
-        pixels = gt.shape[-1] * gt.shape[-2] * (1 + len(outputs))
-        size = max(1, DISTS_PIXELS // pixels)
+        size = max(1, DISTS_PIXELS // (gt.shape[-1] * gt.shape[-2]))
         parts = zip(*(torch.split(images, size) for images in (gt, *outputs)), strict=True)
         return torch.cat([self._compare(part) for part in parts], dim=1)
 
     def _compare(self, images: Sequence[Tensor]) -> Tensor:
         """``images``: ground truth, then each method; levels are compared as they appear and then forgotten."""
-        model, count = self.model, len(images[0])
+        model = self.model
         total = model.alpha.sum() + model.beta.sum()
         alphas = (model.alpha / total).split(model.chns, dim=1)
         betas = (model.beta / total).split(model.chns, dim=1)
-        level = torch.cat(list(images))
-        similarity = _structure(level, count, alphas[0], betas[0])
-        level = (level - model.mean) / model.std
-        stages = (model.stage1, model.stage2, model.stage3, model.stage4, model.stage5)
-        for stage, alpha, beta in zip(stages, alphas[1:], betas[1:], strict=True):
-            level = stage(level)
-            similarity = similarity + _structure(level, count, alpha, beta)
+        similarity = _structure(images, alphas[0], betas[0])
+        maps = [(image - model.mean) / model.std for image in images]
+        for stage, alpha, beta in zip(self.stages, alphas[1:], betas[1:], strict=True):
+            for index, level in enumerate(maps):  # one after another: larger batches fall out of the caches
+                maps[index] = stage(level)
+            similarity = similarity + _structure(maps, alpha, beta)
         return 1 - similarity
 
 
-def _structure(level: Tensor, count: int, alpha: Tensor, beta: Tensor) -> Tensor:
-    """Weighted texture and structure similarity of the first ``count`` maps with each further ``count``."""
-    maps = level.reshape(-1, count, *level.shape[1:])
-    means = maps.mean((-2, -1))
-    variances = (maps - means[..., None, None]).square().mean((-2, -1))
+def _structure(maps: Sequence[Tensor], alpha: Tensor, beta: Tensor) -> Tensor:
+    """Weighted texture and structure similarity of the first maps (B, C, H, W) with each of the others."""
+    means = torch.stack([level.mean((-2, -1)) for level in maps])
+    variances = torch.stack([level.var((-2, -1), correction=0) for level in maps])
     x_mean, y_mean = means[0], means[1:]
-    covariances = torch.stack([(maps[0] * y).mean((-2, -1)) for y in maps[1:]]) - x_mean * y_mean
+    covariances = torch.stack([(maps[0] * level).mean((-2, -1)) for level in maps[1:]]) - x_mean * y_mean
     texture = (2 * x_mean * y_mean + STABILISER) / (x_mean**2 + y_mean**2 + STABILISER)
     structure = (2 * covariances + STABILISER) / (variances[0] + variances[1:] + STABILISER)
     similarity: Tensor = (alpha.flatten() * texture + beta.flatten() * structure).sum(-1)

@@ -16,9 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.optical_flow.raft import make_coords_grid, upsample_flow
 
+from stablevsr.metrics.winograd import with_winograd
 from stablevsr.motion import RAFT_SMALLEST, RAFT_STRIDE, RAFT_TILE, RAFTFlow
 
 UPDATES = 12  # torchvision's default, which the published script takes
+CPU_PIXELS = 2**18  # more at once only falls out of the caches
 PAIR_PIXELS = RAFT_TILE[0] * RAFT_TILE[1]  # frames a step; the correlation volume takes 1 KB a pixel at this size
 
 
@@ -28,7 +30,8 @@ class ConsecutiveRAFT:
     def __init__(self, file: Path | None, device: torch.device | str = "cpu") -> None:
         """Load the network from a local ``.pth``; None leaves it random (tests only)."""
         self.flow = RAFTFlow(file, device)
-        self.model: Any = self.flow.model
+        plain = self.flow.model
+        self.model: Any = plain if torch.device(device).type == "cuda" else with_winograd(plain)
         update = self.model.update_block
         self.units = [_SplitUnit(unit) for unit in (update.recurrent_block.convgru1, update.recurrent_block.convgru2)]
 
@@ -42,7 +45,8 @@ class ConsecutiveRAFT:
         if height > RAFT_TILE[0] or width > RAFT_TILE[1]:
             return self.flow(frames[1:], frames[:-1])
         padded = F.pad(frames, (0, _goal(width) - width, 0, _goal(height) - height), mode="replicate")
-        size = max(1, PAIR_PIXELS // (padded.shape[-1] * padded.shape[-2]))
+        at_once = CPU_PIXELS if frames.device.type == "cpu" else PAIR_PIXELS
+        size = max(1, at_once // (padded.shape[-1] * padded.shape[-2]))
         features = torch.cat([self.model.feature_encoder(part) for part in torch.split(padded, size)])
         parts = zip(*(torch.split(t, size) for t in (features[1:], features[:-1], padded[1:])), strict=True)
         return torch.cat([self._estimate(*part) for part in parts])[..., :height, :width]
