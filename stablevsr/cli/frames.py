@@ -98,11 +98,16 @@ def _run_fetch(arguments: argparse.Namespace) -> None:
 
 
 def add_bench(commands: Commands) -> None:
-    parser = command(commands, "bench", "time the sampler on this machine, stage by stage, against the published order")
+    parser = command(commands, "bench", "time the sampler, or with --metrics the evaluation, against the published way")
+    parser.add_argument("--metrics", nargs="?", const="", metavar="NAMES",
+                        help="time the evaluation instead, against a loop of one frame and one metric at a time; "
+                        "comma-separated names (default: those that random weights can stand in for)")  # fmt: skip
+    parser.add_argument("--methods", type=int, default=5, help="with --metrics: methods scored (default: 5)")
     parser.add_argument("--model", default="tiny", help="hub id, folder, 'tiny', or 'random' (full size)")
-    parser.add_argument("--size", default="48x48", metavar="WxH", help="LR frame (default: 48x48; REDS is 320x180)")
-    parser.add_argument("--frames", type=int, default=4, help="of a sequence (default: 4)")
-    parser.add_argument("--sequences", type=int, default=4)
+    parser.add_argument("--size", metavar="WxH", help="LR frame (default: 48x48; REDS is 320x180); with --metrics "
+                        "the scored frame (default: 256x256)")  # fmt: skip
+    parser.add_argument("--frames", type=int, help="of a sequence (default: 4; with --metrics 5)")
+    parser.add_argument("--sequences", type=int, help="(default: 4; with --metrics 2)")
     parser.add_argument("--steps", type=int, default=4, help="denoising steps (default: 4)")
     parser.add_argument("--presets", default="published,batched,bf16", help="comma-separated (default: all)")
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
@@ -111,18 +116,43 @@ def add_bench(commands: Commands) -> None:
 
 
 def _run_bench(arguments: argparse.Namespace) -> None:
-    width, _, height = arguments.size.partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise UserError(f"--size {arguments.size!r} is not of the form WxH, such as 320x180")
+    width, height = _size(arguments.size or ("48x48" if arguments.metrics is None else "256x256"))
+    for name in ("frames", "sequences", "steps", "methods"):
+        given = getattr(arguments, name)
+        if given is not None and given < 1:
+            raise UserError(f"--{name} {given} is too small: at least 1")
     set_threads()
+    if arguments.metrics is None:
+        _bench_sampler(arguments, width, height)
+    else:
+        _bench_metrics(arguments, width, height)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit() and min(int(width), int(height)) >= 8):
+        raise UserError(f"--size {text!r} is not of the form WxH with at least 8 pixels a side, such as 320x180")
+    return int(width), int(height)
+
+
+def _bench_sampler(arguments: argparse.Namespace, width: int, height: int) -> None:
     from stablevsr.bench import PRESETS, Work, bench
 
-    if min(int(width), int(height)) < 8 or min(arguments.frames, arguments.sequences, arguments.steps) < 1:
-        raise UserError("--size needs at least 8 pixels a side, --frames, --sequences and --steps at least 1")
     names = arguments.presets.split(",")
     known = [preset.name for preset in PRESETS]
     for name in names:
         if name not in known:
             raise UserError(f"there is no preset {name}{near_miss(name, known)}: known are {', '.join(known)}")
-    work = Work(int(height), int(width), arguments.frames, arguments.sequences, arguments.steps)
+    work = Work(height, width, arguments.frames or 4, arguments.sequences or 4, arguments.steps)
     print(bench(arguments.model, work, device_of(arguments.device), names, arguments.out))
+
+
+def _bench_metrics(arguments: argparse.Namespace, width: int, height: int) -> None:
+    from stablevsr.metrics.registry import resolve
+
+    given = [name.strip() for name in arguments.metrics.split(",") if name.strip()]
+    resolve(given or ["psnr"])  # a misspelt name is said before the heavy imports
+    from stablevsr.metrics.bench import DEFAULT, Work, bench_metrics
+
+    work = Work(width, height, arguments.frames or 5, arguments.sequences or 2, arguments.methods)
+    print(bench_metrics(given or DEFAULT, work, device_of(arguments.device), arguments.out))

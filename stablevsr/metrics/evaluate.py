@@ -104,19 +104,36 @@ def evaluate_methods(
     for name, reason in skipped.items():
         print(f"{name} is left empty: {reason}", file=sys.stderr)
 
-    rows: list[list[Row]] = [[] for _ in methods]
-    bar = tqdm(total=sum(len(clip.stems) for clip in clips), unit="frame", disable=None if progress else True)
-    with bar, torch.inference_mode():
-        for chunk in read_chunks(clips, batch, place):
-            for method, row in _score(chunk, scorers, chosen):
-                rows[method].append(row)
-            bar.update(len(chunk))
+    rows = score_clips(clips, scorers, chosen, batch, place, progress=progress)
     for (out, sr), method_rows in zip(methods.items(), rows, strict=True):
         notes = _notes(gt, sr, chosen, skipped, clips, method_rows)
         write_text(Path(f"{out}.json"), json.dumps(notes, indent=2) + "\n")
         write_text(out, format_scores([metric.name for metric in chosen], method_rows))
         means = ", ".join(f"{name} {value}" for name, value in notes["mean"].items() if value is not None)
         print(f"{out}: {notes['frames']} frames; {means} (means and conventions: {out}.json)", file=sys.stderr)
+
+
+def score_clips(
+    clips: Sequence[Clip],
+    scorers: Sequence[Scorer],
+    chosen: Sequence[Metric],
+    batch: int,
+    device: torch.device,
+    *,
+    progress: bool = True,
+) -> list[list[Row]]:
+    """One pass over the frames for all metrics and methods: for each method a row a frame, in the order of ``clips``.
+
+    A metric of ``chosen`` that no scorer computes is nan, and so are temporal ones on the first frame of a sequence.
+    """
+    rows: list[list[Row]] = [[] for _ in clips[0].outputs]
+    bar = tqdm(total=sum(len(clip.stems) for clip in clips), unit="frame", disable=None if progress else True)
+    with bar, torch.inference_mode():
+        for chunk in read_chunks(clips, batch, device):
+            for method, row in _score(chunk, scorers, chosen):
+                rows[method].append(row)
+            bar.update(len(chunk))
+    return rows
 
 
 def _unusable(chosen: Sequence[Metric], weights: Literal["require", "skip"]) -> dict[str, str]:

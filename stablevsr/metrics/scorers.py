@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Protocol
 
 import cv2
@@ -26,6 +27,7 @@ from stablevsr.metrics.temporal import backward_flow, flow_difference, visible_p
 from stablevsr.motion import DISFlow
 
 Values = NDArray[np.float64]  #: (methods, frames), nan where undefined
+FindWeights = Callable[[str], Path]  #: from a name in the registry of downloads to the file
 IQA = ("musiq", "clipiqa", "niqe")
 
 
@@ -35,8 +37,10 @@ class Scorer(Protocol):
     def __call__(self, chunk: Chunk) -> dict[str, Values]: ...
 
 
-def build_scorers(names: Sequence[str], cache: PairCache, device: torch.device) -> list[Scorer]:
-    """The scorers for these metrics, networks loaded from verified files.
+def build_scorers(
+    names: Sequence[str], cache: PairCache, device: torch.device, find: FindWeights = weights.weight_file
+) -> list[Scorer]:
+    """The scorers for these metrics, networks loaded from the files that ``find`` names (default: verified ones).
 
     Raises :class:`stablevsr.errors.UserError` for a missing or damaged weight file.
     """
@@ -45,14 +49,14 @@ def build_scorers(names: Sequence[str], cache: PairCache, device: torch.device) 
     if chosen & set(FIDELITY):
         scorers.append(FidelityScorer(tuple(n for n in FIDELITY if n in chosen)))
     if chosen & {"lpips", "tlp"}:
-        scorers.append(LPIPSScorer(chosen, cache, device))
+        scorers.append(LPIPSScorer(chosen, cache, device, find))
     if "dists" in chosen:
-        scorers.append(DISTSScorer(device))
-    scorers += [IQAScorer(name, device) for name in IQA if name in chosen]
+        scorers.append(DISTSScorer(device, find))
+    scorers += [IQAScorer(name, device, find) for name in IQA if name in chosen]
     if chosen & {"tof_dis", "warp_error"}:
         scorers.append(DISScorer(chosen, cache, device))
     if chosen & {"tof", "tof_raft_std"}:
-        scorers.append(RAFTScorer(chosen, cache, device))
+        scorers.append(RAFTScorer(chosen, cache, device, find))
     return scorers
 
 
@@ -73,9 +77,9 @@ class FidelityScorer:
 class LPIPSScorer:
     """LPIPS and tLP from one pass of AlexNet a frame."""
 
-    def __init__(self, chosen: set[str], cache: PairCache, device: torch.device) -> None:
+    def __init__(self, chosen: set[str], cache: PairCache, device: torch.device, find: FindWeights) -> None:
         self.chosen, self.cache = chosen, cache
-        self.network = LPIPSDistance(weights.weight_file("alexnet"), device)
+        self.network = LPIPSDistance(find("alexnet"), device)
         self.kind = _kind("lpips", "alexnet", device)
 
     def __call__(self, chunk: Chunk) -> dict[str, Values]:
@@ -103,8 +107,8 @@ class LPIPSScorer:
 class DISTSScorer:
     """DISTS, every method against the same features of the ground truth."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.network = DISTSDistance(weights.weight_file("vgg16"), device)
+    def __init__(self, device: torch.device, find: FindWeights) -> None:
+        self.network = DISTSDistance(find("vgg16"), device)
 
     def __call__(self, chunk: Chunk) -> dict[str, Values]:
         outputs = [output[chunk.lead :] for output in chunk.output_tensors]
@@ -114,9 +118,9 @@ class DISTSScorer:
 class IQAScorer:
     """One of pyiqa's metrics without reference."""
 
-    def __init__(self, name: str, device: torch.device) -> None:
+    def __init__(self, name: str, device: torch.device, find: FindWeights) -> None:
         self.name = name
-        self.metric = load_iqa(name, weights.weight_file(METRICS[name].needs[0]), device)
+        self.metric = load_iqa(name, find(METRICS[name].needs[0]), device)
 
     def __call__(self, chunk: Chunk) -> dict[str, Values]:
         return {self.name: _values(self.name, [self.metric(o[chunk.lead :]) for o in chunk.output_tensors])}
@@ -157,13 +161,13 @@ class DISScorer:
 class RAFTScorer:
     """tOF by RAFT, fed [0, 1] (``tof``) or [-1, 1] (``tof_raft_std``)."""
 
-    def __init__(self, chosen: set[str], cache: PairCache, device: torch.device) -> None:
+    def __init__(self, chosen: set[str], cache: PairCache, device: torch.device, find: FindWeights) -> None:
         # Here, because torchvision takes seconds to import and the other metrics do without
         from stablevsr.metrics.raft import ConsecutiveRAFT
 
         self.names = [name for name in ("tof", "tof_raft_std") if name in chosen]
         self.cache = cache
-        self.estimator = ConsecutiveRAFT(weights.weight_file("raft"), device)
+        self.estimator = ConsecutiveRAFT(find("raft"), device)
         self.kind = _kind("raft", "raft", device)
 
     def __call__(self, chunk: Chunk) -> dict[str, Values]:

@@ -45,14 +45,19 @@ def missing(metric: Metric | str) -> str | None:
     Looks for packages and files only; contents are verified by :func:`weight_file` when they are loaded.
     """
     metric = METRICS[metric] if isinstance(metric, str) else metric
+    absent = [name for name in metric.needs if not location(name).is_file()]
+    return missing_package(metric) or (_absence(absent[0]) if absent else None)
+
+
+def missing_package(metric: Metric) -> str | None:
+    """As :func:`missing`, for what comes with pip alone."""
     package = PACKAGES.get(metric.name)
     if package and importlib.util.find_spec(package) is None:
         wanted = f"stablevsr[{metric.extra}]" if metric.extra else "stablevsr"
         return f"the package {package} is not installed: pip install '{wanted}'"
     if metric.name == "dists" and dists_weights() is None:
         return "weights.pt of the package DISTS-pytorch is not found: pip install --force-reinstall DISTS-pytorch"
-    absent = [name for name in metric.needs if not location(name).is_file()]
-    return _absence(absent[0]) if absent else None
+    return None
 
 
 def weight_file(name: str) -> Path:

@@ -133,7 +133,7 @@ def test_raft_along_a_clip_equals_raft_pair_by_pair(hub: Path, size: tuple[int, 
     pad = (0, pad[1] + (-(size[1] + pad[1])) % 8, 0, pad[3] + (-(size[0] + pad[3])) % 8)
     padded = nn.functional.pad(frames, pad, mode="replicate")
     with torch.no_grad():
-        pairs = [ours.model(padded[t : t + 1], padded[t - 1 : t])[-1] for t in (1, 2)]
+        pairs = [ours.flow.model(padded[t : t + 1], padded[t - 1 : t])[-1] for t in (1, 2)]
     expected = torch.cat(pairs)[..., : size[0], : size[1]]
     torch.testing.assert_close(flow, expected, rtol=1e-4, atol=1e-4)
     assert expected.abs().max() > 0.05

@@ -1,0 +1,155 @@
+"""The metrics as a plain loop computes them: one frame, one metric, the ground truth's side again for every method.
+
+This is how the published evaluation script works, on one method after another. It is what ``stablevsr bench --metrics``
+measures the evaluation against, and an independent second way to the same numbers: LPIPS, DISTS and RAFT are called as
+their packages mean them to be, SSIM is scikit-image's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stablevsr.data.frames import Frame, read_frame
+from stablevsr.metrics.fidelity import luma
+from stablevsr.metrics.folders import Clip
+from stablevsr.metrics.perceptual import DISTSDistance, LPIPSDistance, load_iqa
+from stablevsr.metrics.registry import METRICS, Metric
+from stablevsr.metrics.scorers import IQA, FindWeights
+from stablevsr.metrics.tables import Row
+from stablevsr.metrics.temporal import visible_pixels, warping_error
+from stablevsr.motion import RAFT_SMALLEST, RAFT_STRIDE, DISFlow, RAFTFlow
+
+Timer = Callable[[str], None]  #: told the name of a metric when its value is known
+
+
+class View:
+    """One frame of one side: uint8 (H, W, 3), and as torchvision's ToTensor makes it, (1, 3, H, W) in [0, 1]."""
+
+    def __init__(self, frame: Frame, device: torch.device) -> None:
+        self.levels = frame.copy()  # Pillow lends its memory read-only
+        self.tensor = torch.from_numpy(self.levels).to(device).permute(2, 0, 1)[None].float().div(255)
+
+
+class PlainMetric(Protocol):
+    """One metric of one frame, before the registry's scale: this frame and the one before it, of both sides."""
+
+    def __call__(self, gt: View, sr: View, gt_before: View | None, sr_before: View | None) -> float: ...
+
+
+def plain_metrics(names: Sequence[str], device: torch.device, find: FindWeights) -> dict[str, PlainMetric]:
+    """The metrics of these names as single calls; networks are loaded once from the files that ``find`` names."""
+    chosen = set(names)
+    found: dict[str, PlainMetric] = {
+        "psnr": lambda gt, sr, *_: _psnr(gt.levels / 255.0, sr.levels / 255.0, 1.0),
+        "ssim": lambda gt, sr, *_: _ssim(gt.levels / 255.0, sr.levels / 255.0, 1.0, channel_axis=2),
+        "psnr_y": lambda gt, sr, *_: _psnr(luma(gt.levels), luma(sr.levels), 255.0),
+        "ssim_y": lambda gt, sr, *_: _ssim(luma(gt.levels), luma(sr.levels), 255.0),
+        "sharpness": lambda gt, sr, *_: _gradient(luma(sr.levels)) / _gradient(luma(gt.levels)),
+    }
+    if chosen & {"lpips", "tlp"}:
+        found |= _lpips(LPIPSDistance(find("alexnet"), device).model)
+    if "dists" in chosen:
+        dists = DISTSDistance(find("vgg16"), device).model
+        found["dists"] = lambda gt, sr, *_: dists(gt.tensor, sr.tensor).item()
+    for name in (name for name in IQA if name in chosen):
+        found[name] = _without_reference(load_iqa(name, find(METRICS[name].needs[0]), device))
+    if chosen & {"tof", "tof_raft_std"}:
+        found |= _raft(RAFTFlow(find("raft"), device).model)
+    found |= _dis(DISFlow())
+    return {name: found[name] for name in names}
+
+
+def _psnr(gt: np.ndarray, sr: np.ndarray, peak: float) -> float:
+    error = float(((gt - sr) ** 2).mean())
+    return math.inf if error == 0 else 10 * math.log10(peak**2 / error)
+
+
+def _ssim(gt: np.ndarray, sr: np.ndarray, peak: float, **axis: int) -> float:
+    from skimage.metrics import structural_similarity
+
+    window: dict[str, Any] = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    return float(structural_similarity(gt, sr, data_range=peak, **window, **axis))
+
+
+def _gradient(image: np.ndarray) -> float:
+    dx, dy = image[:-1, 1:] - image[:-1, :-1], image[1:, :-1] - image[:-1, :-1]
+    return float(np.sqrt(dx**2 + dy**2).mean())
+
+
+def _lpips(model: Any) -> dict[str, PlainMetric]:
+    def lpips(a: View, b: View) -> float:
+        return model(a.tensor, b.tensor, normalize=True).item()
+
+    def tlp(gt: View, sr: View, gt_before: View | None, sr_before: View | None) -> float:
+        if gt_before is None or sr_before is None:
+            return math.nan
+        return abs(lpips(gt, gt_before) - lpips(sr, sr_before))
+
+    return {"lpips": lambda gt, sr, *_: lpips(gt, sr), "tlp": tlp}
+
+
+def _without_reference(metric: Callable[[Tensor], Tensor]) -> PlainMetric:
+    return lambda gt, sr, *_: metric(sr.tensor).item()
+
+
+def _raft(model: Any) -> dict[str, PlainMetric]:
+    def flow(target: Tensor, source: Tensor) -> Tensor:
+        height, width = target.shape[-2:]
+        goal = [max(RAFT_SMALLEST, math.ceil(side / RAFT_STRIDE) * RAFT_STRIDE) for side in (height, width)]
+        pad = (0, goal[1] - width, 0, goal[0] - height)
+        target, source = (F.pad(image, pad, mode="replicate") for image in (target, source))
+        return model(target, source)[-1][..., :height, :width]
+
+    return {"tof": _flow_gap(flow), "tof_raft_std": _flow_gap(lambda t, s: flow(2 * t - 1, 2 * s - 1))}
+
+
+def _dis(estimator: DISFlow) -> dict[str, PlainMetric]:
+    def warp_error(gt: View, sr: View, gt_before: View | None, sr_before: View | None) -> float:
+        if gt_before is None or sr_before is None:
+            return math.nan
+        pair = 2 * torch.cat((gt_before.tensor, gt.tensor)) - 1
+        flow = estimator(pair[1:], pair[:-1])
+        visible = visible_pixels(estimator, pair, flow)
+        return warping_error(torch.cat((sr_before.tensor, sr.tensor)), flow, visible).item()
+
+    return {"tof_dis": _flow_gap(lambda t, s: estimator(2 * t - 1, 2 * s - 1)), "warp_error": warp_error}
+
+
+def _flow_gap(flow: Callable[[Tensor, Tensor], Tensor]) -> PlainMetric:
+    def gap(gt: View, sr: View, gt_before: View | None, sr_before: View | None) -> float:
+        if gt_before is None or sr_before is None:
+            return math.nan
+        return (flow(sr.tensor, sr_before.tensor) - flow(gt.tensor, gt_before.tensor)).abs().mean().item()
+
+    return gap
+
+
+def plain_scores(
+    clip: Clip,
+    method: int,
+    metrics: dict[str, PlainMetric],
+    chosen: Sequence[Metric],
+    device: torch.device,
+    done: Timer,
+) -> list[Row]:
+    """The rows of one method on one clip, in the registry's units; ``done`` is told each metric as it is finished."""
+    rows: list[Row] = []
+    gt_before = sr_before = None
+    with torch.inference_mode():
+        for stem, gt_file, sr_file in zip(clip.stems, clip.gt, clip.outputs[method], strict=True):
+            gt, sr = View(read_frame(gt_file), device), View(read_frame(sr_file), device)
+            done("reading")
+            cells = []
+            for metric in chosen:
+                cells.append(metrics[metric.name](gt, sr, gt_before, sr_before) * metric.scale)
+                done(metric.name)
+            rows.append((clip.name, stem, cells))
+            gt_before, sr_before = gt, sr
+    return rows

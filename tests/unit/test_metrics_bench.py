@@ -1,0 +1,101 @@
+"""The speed report of the evaluation: both sides do all the work, agree, and say so when they do not."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from stablevsr.cli import main
+from stablevsr.metrics.bench import Agreement, Part, _agreements
+from stablevsr.metrics.registry import METRICS
+from stablevsr.metrics.winograd import WinogradConv, with_winograd
+
+NAMES = "psnr,ssim_y,sharpness,lpips,tlp,dists,tof,tof_dis,warp_error"
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    folder = tmp_path_factory.mktemp("bench")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_HOME", str(folder / "no weights here"))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        options = ["--size", "48x40", "--frames", "3", "--sequences", "2", "--methods", "2", "--device", "cpu"]
+        assert main(["bench", "--metrics", NAMES, *options, "--out", str(folder / "b.json")]) == 0
+    return json.loads((folder / "b.json").read_text())
+
+
+def test_both_sides_agree_on_every_metric(measured: dict) -> None:
+    found = {metric["metric"]: metric for metric in measured["metrics"]}
+    assert list(found) == NAMES.split(",")
+    assert all(metric["equal"] for metric in found.values())
+    assert found["tof"]["difference"] > 0  # two ways of computing it, and not one way twice
+    assert measured["random_weights"] == ["alexnet", "raft", "vgg16"]
+
+
+def test_the_whole_is_the_sum_of_its_parts(measured: dict) -> None:
+    *parts, whole = measured["parts"]
+    assert whole["name"] == "all"
+    for side in ("plain", "ours"):
+        assert all(part[side] > 0 for part in parts)
+        assert sum(part[side] for part in parts) == pytest.approx(whole[side])
+    assert measured["ratio"] == pytest.approx(whole["plain"] / whole["ours"])
+
+
+def test_a_difference_that_tables_would_show_is_said() -> None:
+    chosen = [METRICS["psnr"], METRICS["tlp"]]
+    plain = [[("a", "0", (math.inf, math.nan)), ("a", "1", (30.0, 1.0))]]
+    for ours, equal in (
+        ((30.004, 1.0), [True, True]),
+        ((30.006, 1.0), [False, True]),
+        ((30.0, math.nan), [True, False]),
+    ):
+        scored = [[("a", "0", (math.inf, math.nan)), ("a", "1", ours)]]
+        assert [found.equal for found in _agreements(chosen, plain, scored)] == equal
+    assert Part("x", 6.0, 2.0).ratio == 3
+    assert not Agreement("x", math.nan, 1).equal
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--metrics", "lpip"], "did you mean 'lpips'"),
+        (["--metrics", "lpips", "--size", "16x40"], "lpips needs 32"),
+        (["--metrics", "--methods", "0"], "--methods 0 is too small"),
+        (["--metrics", "--size", "big"], "is not of the form WxH"),
+    ],
+)
+def test_wrong_options_are_said(options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", *options]) == 1
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [(8, 8), (13, 22), (4, 37)])
+def test_winograd_is_the_convolution(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    plain = nn.Conv2d(128, 70, 3, padding=1)
+    images = torch.randn(2, 128, *size)
+    expected = plain.double()(images.double())
+    found = WinogradConv(plain.float())(images)
+    assert found.shape == expected.shape
+    assert (found - expected).abs().max() < 1e-4 * expected.std()
+
+
+def test_only_convolutions_that_it_suits_are_replaced_and_in_a_copy() -> None:
+    def convolution(**settings: object) -> nn.Conv2d:
+        return nn.Conv2d(**{"in_channels": 128, "out_channels": 64, "kernel_size": 3, "padding": 1} | settings)
+
+    suited = nn.Sequential(convolution(), nn.Sequential(convolution(bias=False)))
+    others = nn.Sequential(
+        convolution(stride=2), convolution(padding=0), convolution(groups=2), convolution(dilation=2),
+        convolution(padding_mode="reflect"), convolution(kernel_size=(1, 5)), convolution(in_channels=3),
+    )  # fmt: skip
+    fast, same = with_winograd(suited), with_winograd(others)
+    assert [type(module) for module in (fast[0], fast[1][0])] == [WinogradConv] * 2
+    assert all(type(module) is nn.Conv2d for module in (suited[0], *same))
+    with torch.no_grad():
+        images = torch.randn(1, 128, 9, 9)
+        assert torch.allclose(nn.Sequential(fast[0])(images), suited[0](images), atol=1e-4)
