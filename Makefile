@@ -2,7 +2,8 @@
 #   make study    the mini study, from installation to results/mini/report.html (PYTHON=python3.12 chooses another)
 #   make test     all tests that need no other program
 #   make bench    how fast this machine samples the tiny model, stage by stage
-#   make test-system   the report in a real browser; installs Debian's chromium first (asks for root)
+#   make test-system   the report in a real browser, the smoke study on a real Slurm; installs Debian's chromium,
+#                  slurm-wlm and munge first (as root)
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
@@ -23,13 +24,15 @@ bench: $(INSTALLED)
 
 test-system: $(INSTALLED)
 	command -v chromium > /dev/null || apt-get install -y chromium
+	command -v sbatch > /dev/null || apt-get install -y slurm-wlm munge
+	python -m pip install --disable-pip-version-check --quiet -c requirements.lock -e ".[slurm]"
 	python -m pytest tests/system
 
 lint: $(INSTALLED)
 	ruff check .
 	ruff format --check .
 	mypy
-	snakefmt --check Snakefile workflow
+	snakefmt --check Snakefile workflow ablations
 
 # A hand-made environment is left alone: only .venv in this folder is used.
 $(INSTALLED): pyproject.toml requirements.lock

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import platform
-import resource
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from stablevsr.data.frames import write_text
 from stablevsr.motion import DISFlow, FlowEstimator
 from stablevsr.sampling import Sampler, decode_frames
 from stablevsr.settings import Guidance, Precision, Sampling
+from stablevsr.training.loop import peak_memory
 
 #: The released networks' widths; anything else is diffusers' default (checked against their parameter counts).
 _SHARED: dict[str, Any] = {
@@ -107,11 +107,11 @@ def bench(model: str, work: Work, device: str, names: list[str], out: Path | Non
         result, images = _run(preset, model, work, lr, device, results[0] if results else None, first)
         results.append(result)
         first = images if first is None else first
-    machine = _machine(device)
+    where = machine(device)
     if out is not None:
-        content = {"machine": machine, "model": model, "work": asdict(work), "presets": [asdict(r) for r in results]}
+        content = {"machine": where, "model": model, "work": asdict(work), "presets": [asdict(r) for r in results]}
         write_text(out, json.dumps(content, indent=1) + "\n")
-    return "\n".join([machine, f"model {model}, {asdict(work)}", "", *_table(results)])
+    return "\n".join([where, f"model {model}, {asdict(work)}", "", *_table(results)])
 
 
 def _run(
@@ -139,7 +139,7 @@ def _run(
             base.seconds / seconds if base else 1.0,
             None if expected is None else _psnr(images, expected),
             stages,
-            _peak_memory(components.device),
+            peak_memory(components.device),
         ),
         images,
     )
@@ -224,13 +224,8 @@ def _psnr(images: Tensor, expected: Tensor) -> float:
     return float("inf") if error == 0 else -10 * torch.log10(torch.tensor(error, dtype=torch.float64)).item()
 
 
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _machine(device: str) -> str:
+def machine(device: str) -> str:
+    """The device in words, with torch's version."""
     if device.startswith("cuda"):
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     return f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"

@@ -98,17 +98,24 @@ def _run_fetch(arguments: argparse.Namespace) -> None:
 
 
 def add_bench(commands: Commands) -> None:
-    parser = command(commands, "bench", "time the sampler, or with --metrics the evaluation, against the published way")
+    parser = command(commands, "bench", "time the sampler, the evaluation (--metrics) or training steps (--training)")
     parser.add_argument("--metrics", nargs="?", const="", metavar="NAMES",
                         help="time the evaluation instead, against a loop of one frame and one metric at a time; "
                         "comma-separated names (default: those that random weights can stand in for)")  # fmt: skip
+    parser.add_argument(
+        "--training",
+        action="store_true",
+        help="time a TCM's training steps instead, by precision and with gradient checkpointing",
+    )
+    parser.add_argument("--crop", type=int, default=256, help="with --training: pixels of a crop (default: 256)")
+    parser.add_argument("--batch", type=int, default=8, help="with --training: crops of a step (default: 8)")
     parser.add_argument("--methods", type=int, default=5, help="with --metrics: methods scored (default: 5)")
     parser.add_argument("--model", default="tiny", help="hub id, folder, 'tiny', or 'random' (full size)")
     parser.add_argument("--size", metavar="WxH", help="LR frame (default: 48x48; REDS is 320x180); with --metrics "
                         "the scored frame (default: 256x256)")  # fmt: skip
     parser.add_argument("--frames", type=int, help="of a sequence (default: 4; with --metrics 5)")
     parser.add_argument("--sequences", type=int, help="(default: 4; with --metrics 2)")
-    parser.add_argument("--steps", type=int, default=4, help="denoising steps (default: 4)")
+    parser.add_argument("--steps", type=int, default=4, help="denoising steps, or training steps (default: 4)")
     parser.add_argument("--presets", default="published,batched,bf16", help="comma-separated (default: all)")
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
@@ -117,12 +124,14 @@ def add_bench(commands: Commands) -> None:
 
 def _run_bench(arguments: argparse.Namespace) -> None:
     width, height = _size(arguments.size or ("48x48" if arguments.metrics is None else "256x256"))
-    for name in ("frames", "sequences", "steps", "methods"):
+    for name in ("frames", "sequences", "steps", "methods", "batch"):
         given = getattr(arguments, name)
         if given is not None and given < 1:
             raise UserError(f"--{name} {given} is too small: at least 1")
     set_threads()
-    if arguments.metrics is None:
+    if arguments.training:
+        _bench_training(arguments)
+    elif arguments.metrics is None:
         _bench_sampler(arguments, width, height)
     else:
         _bench_metrics(arguments, width, height)
@@ -145,6 +154,25 @@ def _bench_sampler(arguments: argparse.Namespace, width: int, height: int) -> No
             raise UserError(f"there is no preset {name}{near_miss(name, known)}: known are {', '.join(known)}")
     work = Work(height, width, arguments.frames or 4, arguments.sequences or 4, arguments.steps)
     print(bench(arguments.model, work, device_of(arguments.device), names, arguments.out))
+
+
+def _bench_training(arguments: argparse.Namespace) -> None:
+    if arguments.crop < 32 or arguments.crop % 32:
+        raise UserError(
+            f"--crop {arguments.crop} is no multiple of 32: the networks halve a crop's latents three times"
+        )
+    from stablevsr.training.bench import bench_training
+
+    print(
+        bench_training(
+            arguments.model,
+            arguments.crop,
+            arguments.batch,
+            arguments.steps,
+            device_of(arguments.device),
+            arguments.out,
+        )
+    )
 
 
 def _bench_metrics(arguments: argparse.Namespace, width: int, height: int) -> None:

@@ -75,7 +75,7 @@ class Variant(_File):
     training: dict[str, Any] = {}
     model: str | None = None  #: another base model, as the study's ``model``; its TCM is trained unless given
     checkpoint: Path | None = None  #: a TCM folder to use instead of training one
-    frames: Path | None = None  #: frames to use instead of computing them; {dataset} is replaced
+    frames: Path | None = None  #: frames to use instead of computing them; {dataset} and {study} are replaced
 
 
 class Ablation(_File):

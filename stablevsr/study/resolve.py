@@ -88,6 +88,9 @@ def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path)
         _check_datasets(ablation.datasets, spec, file)
         datasets = study.ablation_datasets(ablation_name)
         for variant_name, variant in ablation.variants.items():
+            if variant.frames is not None:
+                frames = Path(str(variant.frames).replace("{study}", name))
+                variant = variant.model_copy(update={"frames": frames})
             full = f"{ablation_name}.{variant_name}"
             methods[full] = _method(spec, homes, full, variant, datasets, ablation_name, file)
     for key, names in (("more_seeds", list(spec.more_seeds)), ("table1", spec.table1)):

@@ -113,7 +113,7 @@ def train(
 def _run(job: Job, settings: LoopSettings, state: Path, identity: dict[str, Any], accelerator: Accelerator) -> Outcome:
     accelerator.wait_for_everyone()  # the first process holds the state now: nobody reads one that is being written
     job.model.to(accelerator.device)
-    optimizer = _optimizer(job, settings)
+    optimizer = optimizer_for(job, settings)
     average = Average(job.model, settings.ema)
     check_identity(state, identity)
     start, history = restore(state, job.model, optimizer, average)
@@ -130,7 +130,7 @@ def _run(job: Job, settings: LoopSettings, state: Path, identity: dict[str, Any]
         waited += time.monotonic() - mark
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * rate_factor(settings, step)
-        losses.append(_step(job, batch, settings, step, accelerator, optimizer))
+        losses.append(training_step(job, batch, settings, step, accelerator, optimizer))
         average.update(job.model)
         bar.update()
         done = step + 1
@@ -147,10 +147,10 @@ def _run(job: Job, settings: LoopSettings, state: Path, identity: dict[str, Any]
     average.copy_to(job.model)
     spent = time.monotonic() - began
     steps = settings.steps - start
-    return Outcome(history, spent / steps if steps else None, waited / spent, _peak_memory(accelerator.device))
+    return Outcome(history, spent / steps if steps else None, waited / spent, peak_memory(accelerator.device))
 
 
-def _step(
+def training_step(
     job: Job, batch: dict[str, Tensor], settings: LoopSettings, step: int, accelerator: Accelerator, optimizer: Any
 ) -> float:
     """One optimiser step over this process's share of the batch, in micro-batches. Returns the batch's mean loss."""
@@ -204,7 +204,8 @@ def _batches(job: Job, settings: LoopSettings, start: int, accelerator: Accelera
     return iter(loader)
 
 
-def _optimizer(job: Job, settings: LoopSettings) -> torch.optim.Optimizer:
+def optimizer_for(job: Job, settings: LoopSettings) -> torch.optim.Optimizer:
+    """The optimiser of a job, every group with the ``peak_lr`` that the schedule starts from."""
     groups = [group | {"peak_lr": group["lr"]} for group in job.parameter_groups(settings)]
     if settings.optimizer == "adam":
         return torch.optim.Adam(groups)
@@ -219,7 +220,8 @@ def rate_factor(settings: LoopSettings, step: int) -> float:
     return warm * (0.002 + 0.998 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / settings.steps))))
 
 
-def _peak_memory(device: torch.device) -> int:
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that tensors took on a GPU, or this process in the machine's memory, so far."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

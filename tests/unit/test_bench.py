@@ -51,3 +51,20 @@ def test_the_random_model_has_the_released_size():
 def test_an_unknown_preset_names_the_near_miss(capsys):
     assert main(["bench", "--presets", "batchd"]) == 1
     assert "did you mean 'batched'" in capsys.readouterr().err
+
+
+def test_training_presets_take_the_same_steps(tmp_path):
+    out = tmp_path / "training.json"
+    options = ["--training", "--crop", "32", "--batch", "2", "--steps", "2", "--device", "cpu"]
+    assert main(["bench", *options, "--out", str(out)]) == 0
+    presets = {preset["preset"]: preset for preset in json.loads(out.read_text())["presets"]}
+    assert set(presets) == {"fp32", "bf16", "bf16+checkpointing"}
+    assert all(preset["seconds_a_step"] > 0 and preset["peak_memory"] > 2**20 for preset in presets.values())
+    assert presets["bf16"]["loss"] == pytest.approx(presets["fp32"]["loss"], rel=0.05)
+    assert presets["bf16"]["loss"] != presets["fp32"]["loss"]
+    assert presets["bf16+checkpointing"]["loss"] == pytest.approx(presets["bf16"]["loss"], rel=1e-2)
+
+
+def test_a_crop_that_does_not_fit_the_networks_is_refused(capsys):
+    assert main(["bench", "--training", "--crop", "40"]) == 1
+    assert "multiple of 32" in capsys.readouterr().err

@@ -122,6 +122,48 @@ def test_a_copied_ablation_adds_only_its_own_jobs(finished):
         extra.unlink()
 
 
+def test_an_ablation_with_rules_of_its_own_scores_what_they_made(finished):
+    study = finished / "workflow/studies/smoke.yaml"
+    before = study.read_text()
+    study.write_text(before.replace("ablations: [sampling]", "ablations: [sampling, temporal_filter]"))
+    try:
+        jobs = planned(finished)
+        assert jobs["temporal_filter"] == 2 and jobs["infer_shard"] == 3 and "train_tcm" not in jobs
+        snakemake(finished, "results/smoke/tables/temporal_filter.md")
+        scores = finished / "results/smoke/metrics/reds4"
+        sharpness = {
+            name: pd.read_csv(scores / f"temporal_filter.{name}.csv")["sharpness"].mean()
+            for name in ("single_frame", "averaged")
+        }
+        assert sharpness["averaged"] < 0.95 * sharpness["single_frame"]  # an average blurs what moves
+    finally:
+        study.write_text(before)
+
+
+def test_a_dataset_with_a_model_of_its_own_gets_it_made_and_used(finished):
+    """A UNet is fine-tuned, a TCM trained on it by two processes, and only that dataset's frames come from them."""
+    own = yaml.safe_load((finished / "workflow/studies/smoke.yaml").read_text())
+    tuning = {"dataset": "reds", "steps": 4, "batch": 2, "crop": 64, "learning_rate": 1e-4, "warmup_steps": 0}
+    own |= {
+        "finetuned": {"tuned": {"base": "tiny", "training": tuning}},
+        "methods": {"bicubic": {"label": "Bicubic", "kind": "bicubic"}},
+        "ablations": [], "table1": [], "claims": [], "more_seeds": {}, "training_processes": 2,
+    }  # fmt: skip
+    own["datasets"]["reds4"] |= {"shards": 1, "sequences": ["000"]}
+    own["datasets"]["vimeo"]["own"] = {"model": "tuned", "training": {"steps": 2, "batch": 2, "pool": None}}
+    (finished / "workflow/studies/own.yaml").write_text(yaml.safe_dump(own))
+    jobs = planned(finished, study="own")
+    assert jobs["train_unet"] == 1 and jobs["train_tcm"] == 1  # the other TCM is the smoke study's
+    snakemake(finished, "results/own/tables/table1.md", study="own")
+    provenance = json.loads((finished / "results/own/provenance.json").read_text())
+    form = provenance["methods"]["stablevsr"]["own"]["vimeo"]
+    assert form["model"].startswith("work/models/") and form["digest"] != provenance["methods"]["stablevsr"]["digest"]
+    trained = json.loads((finished / form["checkpoint"] / "provenance.json").read_text())
+    assert trained["processes"] == 2
+    made = provenance["finetunings"].popitem()[1]
+    assert made["weights"]["diffusion_pytorch_model.safetensors"] and not provenance["finetunings"]
+
+
 def test_a_misspelt_key_stops_before_any_job(finished):
     file = finished / "ablations/sampling.yaml"
     before = file.read_text()

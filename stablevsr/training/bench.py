@@ -1,0 +1,110 @@
+"""``stablevsr bench --training``: seconds and memory of a TCM's training step, by precision and what is kept.
+
+The steps are those of the training loop, on noise in place of crops (speed does not depend on what they show), with a
+TCM made from the model's UNet. Every preset starts from fresh networks.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor
+from tqdm import tqdm
+
+from stablevsr import models, tcm
+from stablevsr.bench import RANDOM, machine, random_model
+from stablevsr.data.frames import write_text
+from stablevsr.motion import DISFlow
+from stablevsr.settings import Guidance, Precision, Training
+from stablevsr.training.loop import LoopSettings, accelerator_for, optimizer_for, peak_memory, training_step
+from stablevsr.training.tcm import TCMJob
+
+WARM_UP = 2  #: steps that are not timed: the first ones choose kernels and make the optimiser's state
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One way of taking the same step."""
+
+    name: str
+    precision: Precision
+    checkpointing: bool
+
+
+PRESETS = (Preset("fp32", "fp32", False), Preset("bf16", "bf16", False), Preset("bf16+checkpointing", "bf16", True))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one preset took."""
+
+    preset: str
+    seconds_a_step: float
+    peak_memory: int  #: bytes: of the card in this preset, or of the process so far
+    loss: float  #: of the last step; the presets' differ by rounding
+
+
+def bench_training(model: str, crop: int, batch: int, steps: int, device: str, out: Path | None) -> str:
+    """Time ``steps`` training steps of ``batch`` crops in every preset; returns the table, writes ``out`` (JSON)."""
+    results = [_run(preset, model, crop, batch, steps, device) for preset in PRESETS]
+    where, work = machine(device), {"crop": crop, "batch": batch, "steps": steps}
+    if out is not None:
+        content = {"machine": where, "model": model, "work": work, "presets": [asdict(r) for r in results]}
+        write_text(out, json.dumps(content, indent=1) + "\n")
+    lines = [
+        f"{r.preset:<20} {1 / r.seconds_a_step:8.3f} steps/s, peak memory {r.peak_memory / 2**30:6.2f} GiB, "
+        f"loss {r.loss:.4f}"
+        for r in results
+    ]
+    return "\n".join([where, f"model {model}, {work}", "", *lines])
+
+
+def _run(preset: Preset, model: str, crop: int, batch: int, steps: int, device: str) -> Result:
+    AcceleratorState._reset_state()  # which keeps the precision of the preset before
+    accelerator = accelerator_for(preset.precision, device)
+    if accelerator.device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(accelerator.device)
+    settings = LoopSettings(steps=WARM_UP + steps, batch=batch, precision=preset.precision, warmup_steps=0)
+    job = _job(preset, model, accelerator)
+    optimizer = accelerator.prepare(optimizer_for(job, settings))
+    loss, began = 0.0, 0.0
+    for step in tqdm(range(settings.steps), desc=preset.name, unit="step", mininterval=2):
+        if step == WARM_UP:
+            began = _now(accelerator)
+        loss = training_step(job, _window(crop, batch, step, accelerator), settings, step, accelerator, optimizer)
+    return Result(preset.name, (_now(accelerator) - began) / steps, peak_memory(accelerator.device), loss)
+
+
+def _job(preset: Preset, model: str, accelerator: Accelerator) -> TCMJob:
+    device = str(accelerator.device)
+    if model == RANDOM:
+        components = random_model(device, "fp32")
+    else:
+        components = models.load_components(models.find_model(model), device=device, with_tcm=False)
+    torch.manual_seed(0)
+    module = tcm.from_unet(components.unet).to(accelerator.device)
+    components.freeze_in(preset.precision)
+    components.tcm = None
+    if preset.checkpointing:
+        module.enable_gradient_checkpointing()
+        components.unet.enable_gradient_checkpointing()
+    return TCMJob(module, components, Training(), Guidance(flow="dis"), DISFlow(), data=None)  # type: ignore[arg-type]
+
+
+def _window(crop: int, batch: int, step: int, accelerator: Accelerator) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    shapes = {"gt": (batch, 3, 3, crop, crop), "lq": (batch, 3, 3, crop // 4, crop // 4)}
+    return {key: torch.rand(shape, generator=generator).to(accelerator.device) for key, shape in shapes.items()}
+
+
+def _now(accelerator: Accelerator) -> float:
+    if accelerator.device.type == "cuda":
+        torch.cuda.synchronize(accelerator.device)
+    return time.perf_counter()
