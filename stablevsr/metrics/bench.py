@@ -212,7 +212,7 @@ def compare(
     metrics = plain_metrics(names, device, find)
     clips = pair_folders(gt, methods)
     first = [_beginning(clips[0])]
-    score_clips(first, scorers, chosen, 1, device, progress=False)
+    score_clips(first, 1, scorers, chosen, 1, device, progress=False)
     plain_scores(first[0], 0, metrics, chosen, device, lambda name: None)
 
     ours, plain = _Clock(device), _Clock(device)
@@ -224,7 +224,7 @@ def compare(
     ours(READING)
     for clip in tqdm(clips, unit="clip", disable=None):  # in turns, so that other jobs of the machine slow both sides
         ours.start()
-        rows = score_clips([clip], timed, chosen, BATCH, device, progress=False)
+        rows = score_clips([clip], len(methods), timed, chosen, BATCH, device, progress=False)
         ours(READING)
         plain.start()
         again = [plain_scores(clip, method, metrics, chosen, device, plain) for method in range(len(methods))]

@@ -104,7 +104,7 @@ def evaluate_methods(
     for name, reason in skipped.items():
         print(f"{name} is left empty: {reason}", file=sys.stderr)
 
-    rows = score_clips(clips, scorers, chosen, batch, place, progress=progress)
+    rows = score_clips(clips, len(methods), scorers, chosen, batch, place, progress=progress)
     for (out, sr), method_rows in zip(methods.items(), rows, strict=True):
         notes = _notes(gt, sr, chosen, skipped, clips, method_rows)
         write_text(Path(f"{out}.json"), json.dumps(notes, indent=2) + "\n")
@@ -115,6 +115,7 @@ def evaluate_methods(
 
 def score_clips(
     clips: Sequence[Clip],
+    methods: int,
     scorers: Sequence[Scorer],
     chosen: Sequence[Metric],
     batch: int,
@@ -126,7 +127,7 @@ def score_clips(
 
     A metric of ``chosen`` that no scorer computes is nan, and so are temporal ones on the first frame of a sequence.
     """
-    rows: list[list[Row]] = [[] for _ in clips[0].outputs]
+    rows: list[list[Row]] = [[] for _ in range(methods)]
     bar = tqdm(total=sum(len(clip.stems) for clip in clips), unit="frame", disable=None if progress else True)
     with bar, torch.inference_mode():
         for chunk in read_chunks(clips, batch, device):

@@ -104,6 +104,19 @@ def test_sequences_restrict_both_sides(gt: Path, sr: Path, tmp_path: Path) -> No
     assert list(read_scores(tmp_path / "b.csv")["sequence"]) == ["b"] * 3
 
 
+def test_shards_cover_every_sequence_once_and_may_be_empty(gt: Path, sr: Path, tmp_path: Path) -> None:
+    from stablevsr.cli import main
+
+    rows = []
+    for shard in range(3):  # of two sequences
+        out = tmp_path / f"{shard}.csv"
+        options = ["--metrics", "psnr,tof_dis", "--shard", f"{shard}/3", "--device", "cpu", "--out", str(out)]
+        assert main(["evaluate", "--gt", str(gt), "--sr", str(sr), *options]) == 0
+        rows += out.read_text().splitlines()[1:]
+    evaluate(gt, sr, ["psnr", "tof_dis"], tmp_path / "whole.csv", progress=False)
+    assert rows == (tmp_path / "whole.csv").read_text().splitlines()[1:]
+
+
 def test_centre_frame_only(gt: Path, tmp_path: Path) -> None:
     sr = tmp_path / "centres"
     for name, frame in (("a", clip(0, 5, 0.05)[2]), ("b", clip(1, 3, 0.05)[1])):
