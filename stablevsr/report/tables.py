@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import pandas as pd
+
 from stablevsr.data.frames import write_text
 from stablevsr.report.claims import ClaimResult, check_with
 from stablevsr.report.markup import csv_text, escape_markdown, markdown_table, table_csv, table_markdown, table_tex
@@ -18,9 +20,10 @@ from stablevsr.study.paths import Paths
 def render(study: ResolvedStudy, paths: Paths) -> list[Path]:
     """Write ``results/<study>/tables/*`` and return the files.
 
-    ``<table>.{csv,md,tex}`` for Table 1 and every ablation, ``claims.{csv,md}``, and ``clips.csv`` with one value a
-    clip, unrounded. The same scores give the same bytes. Scores that are missing leave cells with a reason; only a
-    damaged ``results/published`` raises :class:`~stablevsr.errors.UserError`.
+    ``<table>.{csv,md,tex}`` for Table 1 and every ablation, ``claims.{csv,md}``, and, unrounded, ``clips.csv`` with one
+    value a clip and ``frames.csv`` with one a frame and seed. The same scores give the same bytes. Scores that are
+    missing leave cells with a reason; only a damaged ``results/published`` raises
+    :class:`~stablevsr.errors.UserError`.
     """
     book = ScoreBook(study, paths)
     tables = build_tables(study, book, published_rows(study, paths.results_root / "published"))
@@ -29,7 +32,7 @@ def render(study: ResolvedStudy, paths: Paths) -> list[Path]:
         texts |= _table_files(name, table)
     claims = check_with(book)
     texts["claims.csv"], texts["claims.md"] = claims_csv(claims), claims_markdown(claims)
-    texts["clips.csv"] = clips_csv(book)
+    texts["clips.csv"], texts["frames.csv"] = clips_csv(book), frames_csv(book)
     folder = paths.results / "tables"
     for file, text in texts.items():
         write_text(folder / file, text)
@@ -99,3 +102,15 @@ def _clip_rows(book: ScoreBook, dataset: str) -> Iterable[list[object]]:
             values = [repr(float(m[clip])) if clip in m.index else "" for m in means.values()]
             shown = "" if focus is None else "yes" if clip in focus else "no"
             yield [dataset, method.name, method.label, clip, shown, *values]
+
+
+def frames_csv(book: ScoreBook) -> str:
+    """All scores of the study: dataset, method, sequence, frame, seed, metrics; cells may be ``inf`` or empty."""
+    keys = ["dataset", "name", "sequence", "frame", "seed"]
+    parts = [pd.DataFrame(columns=[*keys, *book.study.spec.metrics])]
+    for dataset in book.study.spec.datasets:
+        for method in book.study.methods.values():
+            table = book.scores(dataset, method).table
+            if table is not None:
+                parts.append(table.assign(dataset=dataset, name=method.name))
+    return pd.concat(parts[1:] or parts).reindex(columns=parts[0].columns).to_csv(index=False, lineterminator="\n")

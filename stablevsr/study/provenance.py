@@ -9,7 +9,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1]
 #: The modules whose text decides what frames look like: inputs of the rules, hashed into the mark of every sequence.
 FRAME_CODE = (
-    "baselines.py", "diffusion.py", "guidance.py", "inference.py", "models.py", "motion.py", "pipeline.py",
+    "baselines.py", "decoding.py", "diffusion.py", "guidance.py", "inference.py", "models.py", "motion.py", "pipeline.py",
     "sampling.py", "tcm.py", "data/degradation.py", "data/frames.py",
 )  # fmt: skip
 #: ... what a trained TCM holds (beside the modules it shares with sampling),
@@ -18,9 +18,10 @@ TRAINING_CODE = (
     "training/targets.py", "training/tcm.py", "training/unet.py", "diffusion.py", "guidance.py", "models.py",
     "motion.py", "tcm.py",
 )  # fmt: skip
+_NO_SCORES = ("statistics", "bench", "plain")
 #: ... and what the scores are.
 METRIC_CODE = (
-    *(f"metrics/{p.name}" for p in sorted((PACKAGE / "metrics").glob("*.py")) if p.name != "statistics.py"),
+    *(f"metrics/{p.name}" for p in sorted((PACKAGE / "metrics").glob("*.py")) if p.stem not in _NO_SCORES),
     "motion.py",
 )
 #: What tables, figures and page are rendered by.

@@ -35,6 +35,7 @@ def test_every_table_is_written_in_every_format(paths: made.Paths) -> None:
         "claims.csv",
         "claims.md",
         "clips.csv",
+        "frames.csv",
     }
     assert all((paths.results / "tables" / name).stat().st_size for name in files)
 
@@ -49,6 +50,26 @@ def test_a_shown_number_weighs_clips_equally_and_is_rounded_by_the_registry(tmp_
     row = next(r for r in read(paths.results / "tables" / "table1.csv") if r["name"] == "bicubic")
     assert row["psnr"] == "25.00"
     assert (row["frames"], row["clips"], row["seeds"]) == ("4", "2", "1")
+
+
+def test_all_scores_of_the_study_are_in_one_table(tmp_path: Path) -> None:
+    paths = made.make_paths(tmp_path, made.make(tmp_path))
+    for name in ("bicubic", "stablevsr"):
+        table = paths.table("reds4", name)
+        table.parent.mkdir(parents=True, exist_ok=True)
+        table.write_text("sequence,frame,seed,tof_dis,psnr\n000,0001,3,,inf\n000,0002,3,1.25,30.123456789012345\n")
+    tables.render(paths.study, paths)
+    rows = read(paths.results / "tables" / "frames.csv")
+    assert {(row["dataset"], row["name"]) for row in rows} == {("reds4", "bicubic"), ("reds4", "stablevsr")}
+    first, second = (row for row in rows if row["name"] == "bicubic")
+    assert (first["sequence"], first["frame"], first["seed"], first["tof_dis"], first["psnr"]) == (
+        "000",
+        "0001",
+        "3",
+        "",
+        "inf",
+    )
+    assert (second["tof_dis"], float(second["psnr"])) == ("1.25", 30.123456789012345)
 
 
 def test_seeds_are_averaged_last_and_counted(paths: made.Paths) -> None:
