@@ -11,9 +11,6 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +20,10 @@ from torch import Tensor
 
 from stablevsr import models
 from stablevsr.data.frames import write_text
-from stablevsr.motion import DISFlow, FlowEstimator
+from stablevsr.measure import Stopwatch, peak_memory
+from stablevsr.motion import DISFlow
 from stablevsr.sampling import Sampler, decode_frames
 from stablevsr.settings import Guidance, Precision, Sampling
-from stablevsr.training.loop import peak_memory
 
 #: The released networks' widths; anything else is diffusers' default (checked against their parameter counts).
 _SHARED: dict[str, Any] = {
@@ -122,15 +119,16 @@ def _run(
     watch = Stopwatch(components.device)
     if components.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(components.device)
-    with watch.attached(components) as flow:
-        sampler = Sampler(components, sampling, Guidance(flow="dis"), flow(DISFlow()))
+    with watch.attached(components):
+        sampler = Sampler(components, sampling, Guidance(flow="dis"), watch.timed(DISFlow()))
         _sample(sampler, lr[:1, :2], [0], sequential=True)  # warm up: the first calls choose kernels
-        watch.seconds.clear()
-        began = watch.now()
+        watch.read()
+        began = time.perf_counter()
         latents = _sample(sampler, lr, list(range(work.sequences)), sequential=not preset.batched)
         images = torch.stack([image for sequence in latents for image in decode_frames(components, sequence)]).cpu()
-        seconds = watch.now() - began
-    stages = dict(watch.seconds) | {"rest": max(0.0, seconds - sum(watch.seconds.values()))}
+        stages = watch.read()
+        seconds = time.perf_counter() - began
+    stages["rest"] = max(0.0, seconds - sum(stages.values()))
     return (
         Result(
             preset.name,
@@ -150,48 +148,6 @@ def _sample(sampler: Sampler, lr: Tensor, seeds: list[int], sequential: bool) ->
     if not sequential:
         return sampler(lr, generators)
     return torch.cat([sampler(lr[i : i + 1], [generator]) for i, generator in enumerate(generators)])
-
-
-class Stopwatch:
-    """Seconds by stage, from hooks on the networks and a wrapper around the flow estimator."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._began: dict[str, float] = {}
-
-    def now(self) -> float:
-        """Time at which everything asked of the device is done."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    @contextmanager
-    def attached(self, components: models.Components) -> Iterator[Callable[[FlowEstimator], FlowEstimator]]:
-        """Time the networks of ``components``; yields what wraps a flow estimator."""
-        stages = {"UNet": components.unet, "TCM": components.tcm, "VAE decoder": components.vae.decoder}
-        with ExitStack() as stack:
-            for name, module in stages.items():
-                before = module.register_forward_pre_hook(lambda *_, name=name: self._start(name))
-                after = module.register_forward_hook(lambda *_, name=name: self._stop(name))
-                stack.callback(before.remove)
-                stack.callback(after.remove)
-            yield self._timed_flow
-
-    def _timed_flow(self, estimator: FlowEstimator) -> FlowEstimator:
-        def timed(target: Tensor, source: Tensor) -> Tensor:
-            self._start("flow")
-            flow = estimator(target, source)
-            self._stop("flow")
-            return flow
-
-        return timed
-
-    def _start(self, name: str) -> None:
-        self._began[name] = self.now()
-
-    def _stop(self, name: str) -> None:
-        self.seconds[name] += self.now() - self._began[name]
 
 
 def _load(model: str, device: str, precision: Precision) -> models.Components:

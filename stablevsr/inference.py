@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from stablevsr.data.frames import Frame, list_frames, read_frame, write_frame, w
 from stablevsr.data.prepare import content_hash
 from stablevsr.errors import UserError
 from stablevsr.locks import sole_writer
+from stablevsr.measure import Stopwatch, peak_memory
 from stablevsr.study.methods import MODELS_OWN, Method, digest
 
 MARK = ".done.json"
@@ -79,8 +79,9 @@ def infer(
             "method": method.identity(),
             "seed": seed,
             "seconds": round(sum(mark["seconds"] for mark in described.values()), 3),
+            "stages": _sum(mark["stages"] for mark in described.values()),
             "seconds_this_run": round(time.monotonic() - began, 3),
-            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_memory_bytes": peak_memory(_used(method, device)),
             "device": device,
             "batch": batch,
             "threads": torch.get_num_threads(),
@@ -95,19 +96,35 @@ def _upscale(
     steps = method.sampling.steps if method.sampling else 1
     total = sum(len(files) for b in todo for _, files in b) * steps
     with tqdm(total=total, unit="frame-step" if steps > 1 else "frame", desc=shard.dataset, mininterval=2) as bar:
-        upscale = _batch_upscaler(method, shard.dataset, seed, model, tcm, device, bar.update)
+        watch = Stopwatch(_used(method, device))
+        upscale = _batch_upscaler(method, shard.dataset, seed, model, tcm, device, bar.update, watch)
         for sequences in todo:
             mark = time.monotonic()
             for (name, files), frames in zip(sequences, upscale(sequences), strict=True):
                 seconds, mark = time.monotonic() - mark, time.monotonic()
-                _write_sequence(out / name, files, frames, made_from, seconds)
+                _write_sequence(out / name, files, frames, made_from, seconds, watch.read())
+
+
+def _used(method: Method, device: str) -> torch.device:
+    """Where a method computes: the baselines have no use for torch's device and must not wake it."""
+    return torch.device(device if method.kind == "stablevsr" else "cpu")
+
+
+def _sum(parts: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Seconds by stage, of several sequences."""
+    total: dict[str, float] = {}
+    for part in parts:
+        for stage, seconds in part.items():
+            total[stage] = round(total.get(stage, 0.0) + seconds, 3)
+    return total
 
 
 def _batch_upscaler(
-    method: Method, dataset: str, seed: int, model: str, tcm: Path | None, device: str, progress: Callable[[int], Any]
-) -> BatchUpscaler:
+    method: Method, dataset: str, seed: int, model: str, tcm: Path | None, device: str,
+    progress: Callable[[int], Any], watch: Stopwatch,
+) -> BatchUpscaler:  # fmt: skip
     if method.kind == "stablevsr":
-        return _stablevsr(method, dataset, seed, model, tcm, device, progress)
+        return _stablevsr(method, dataset, seed, model, tcm, device, progress, watch)
     if method.kind == "frames":
         return _given(method, dataset, progress)
     one = upscaler(method.kind, torch.get_num_threads())
@@ -124,9 +141,10 @@ def _batch_upscaler(
 
 
 def _stablevsr(
-    method: Method, dataset: str, seed: int, model: str, tcm: Path | None, device: str, progress: Callable[[int], Any]
-) -> BatchUpscaler:
-    from stablevsr.pipeline import StableVSRPipeline, to_tensor
+    method: Method, dataset: str, seed: int, model: str, tcm: Path | None, device: str,
+    progress: Callable[[int], Any], watch: Stopwatch,
+) -> BatchUpscaler:  # fmt: skip
+    from stablevsr.pipeline import StableVSRPipeline, flow_by_name, to_tensor
     from stablevsr.sampling import decode_frames
     from stablevsr.settings import Guidance
 
@@ -136,13 +154,17 @@ def _stablevsr(
         model, tcm=tcm, device=device, precision=sampling.precision, with_tcm=sampling.strategy != "single_frame"
     )
 
+    guidance = method.guidance or Guidance()
+    guided = sampling.strategy != "single_frame" and guidance.needs_flow
+    flow = watch.timed(flow_by_name(guidance.flow, pipe.device)) if guided else None
+
     def upscale(sequences: Batch) -> Iterator[list[Frame]]:
         lr = torch.stack([to_tensor([read_frame(f) for f in files]) for _, files in sequences])
         generators = [sequence_generator(seed, dataset, name) for name, _ in sequences]
-        latents = pipe.sample(lr, generators, sampling, method.guidance or Guidance(), None, progress)
-        for finished in latents:
-            images = (image.permute(1, 2, 0).cpu().numpy() for image in decode_frames(pipe.components, finished))
-            yield [np.rint(image * 255).astype(np.uint8) for image in images]
+        with watch.attached(pipe.components):
+            for finished in pipe.sample(lr, generators, sampling, guidance, flow, progress):
+                images = (image.permute(1, 2, 0).cpu().numpy() for image in decode_frames(pipe.components, finished))
+                yield [np.rint(image * 255).astype(np.uint8) for image in images]
 
     return upscale
 
@@ -207,7 +229,9 @@ def _is_done(folder: Path, files: list[Path], made_from: str) -> bool:
     return bool(content["made_from"] == made_from and content["input"] == content_hash(files))
 
 
-def _write_sequence(folder: Path, files: list[Path], frames: list[Frame], made_from: str, seconds: float) -> None:
+def _write_sequence(
+    folder: Path, files: list[Path], frames: list[Frame], made_from: str, seconds: float, stages: dict[str, float]
+) -> None:
     """Write a sequence into a folder beside its place and move it there whole, replacing what was there."""
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -219,6 +243,7 @@ def _write_sequence(folder: Path, files: list[Path], frames: list[Frame], made_f
         "frames": len(frames),
         "sha256": content_hash(list_frames(part)),
         "seconds": round(seconds, 3),
+        "stages": {stage: round(spent, 3) for stage, spent in stages.items()},
     }
     write_text(part / MARK, json.dumps(mark))
     shutil.rmtree(folder, ignore_errors=True)

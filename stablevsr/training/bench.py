@@ -20,9 +20,10 @@ from tqdm import tqdm
 from stablevsr import models, tcm
 from stablevsr.bench import RANDOM, machine, random_model
 from stablevsr.data.frames import write_text
+from stablevsr.measure import peak_memory
 from stablevsr.motion import DISFlow
 from stablevsr.settings import Guidance, Precision, Training
-from stablevsr.training.loop import LoopSettings, accelerator_for, optimizer_for, peak_memory, training_step
+from stablevsr.training.loop import LoopSettings, accelerator_for, optimizer_for, training_step
 from stablevsr.training.tcm import TCMJob
 
 WARM_UP = 2  #: steps that are not timed: the first ones choose kernels and make the optimiser's state

@@ -9,7 +9,6 @@ processes change what is drawn.
 from __future__ import annotations
 
 import math
-import resource
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from tqdm import tqdm
 
 from stablevsr.errors import UserError
 from stablevsr.locks import sole_writer
+from stablevsr.measure import peak_memory
 from stablevsr.training.samples import StepSampler, sample_generator, to_device
 from stablevsr.training.state import Average, Row, check_identity, restore, save
 
@@ -218,10 +218,3 @@ def rate_factor(settings: LoopSettings, step: int) -> float:
     if settings.schedule == "constant":
         return warm
     return warm * (0.002 + 0.998 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / settings.steps))))
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes: the most that tensors took on a GPU, or this process in the machine's memory, so far."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

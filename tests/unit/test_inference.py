@@ -74,6 +74,19 @@ def test_a_finished_sequence_is_kept_and_a_broken_one_made_again(lr, tmp_path):
     assert frames(tmp_path, "b").shape == (2, 48, 64, 3)
 
 
+def test_seconds_are_kept_by_stage_also_of_sequences_made_earlier(lr, tmp_path):
+    first = run(tmp_path, lr)
+    assert set(first["stages"]) == {"UNet", "TCM", "VAE decoder", "flow"}
+    assert 0 < first["stages"]["UNet"] < sum(first["stages"].values()) <= first["seconds"] + 0.01
+    (tmp_path / "b" / MARK).unlink()
+    second = run(tmp_path, lr)
+    marks = [json.loads((tmp_path / name / MARK).read_text())["stages"]["UNet"] for name in "abc"]
+    assert second["stages"]["UNet"] == pytest.approx(sum(marks), abs=0.01)  # of all three sequences, not only of b
+    alone = run(tmp_path / "alone", lr, how=method(sampling=Sampling(steps=2, strategy="single_frame")))
+    assert set(alone["stages"]) == {"UNet", "VAE decoder"}
+    assert run(tmp_path / "base", lr, how=method(kind="bicubic", sampling=None, checkpoint=None))["stages"] == {}
+
+
 def test_other_settings_are_never_mixed_in(lr, tmp_path):
     first = run(tmp_path, lr)
     second = run(tmp_path, lr, how=method(sampling=Sampling(steps=1)))
