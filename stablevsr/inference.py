@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -158,11 +159,23 @@ def _stablevsr(
     guided = sampling.strategy != "single_frame" and guidance.needs_flow
     flow = watch.timed(flow_by_name(guidance.flow, pipe.device)) if guided else None
 
-    def upscale(sequences: Batch) -> Iterator[list[Frame]]:
+    def sample(sequences: Batch) -> list[torch.Tensor]:
+        """Finished latents by sequence; half of the batch at a time where the GPU's memory is too small for it."""
         lr = torch.stack([to_tensor([read_frame(f) for f in files]) for _, files in sequences])
         generators = [sequence_generator(seed, dataset, name) for name, _ in sequences]
+        try:
+            return list(pipe.sample(lr, generators, sampling, guidance, flow, progress))
+        except torch.OutOfMemoryError:
+            if len(sequences) == 1:
+                raise
+        torch.cuda.empty_cache()
+        half = len(sequences) // 2
+        print(f"the GPU's memory ran out: {half} sequences at once instead of {len(sequences)}", file=sys.stderr)
+        return sample(sequences[:half]) + sample(sequences[half:])
+
+    def upscale(sequences: Batch) -> Iterator[list[Frame]]:
         with watch.attached(pipe.components):
-            for finished in pipe.sample(lr, generators, sampling, guidance, flow, progress):
+            for finished in sample(sequences):
                 images = (image.permute(1, 2, 0).cpu().numpy() for image in decode_frames(pipe.components, finished))
                 yield [np.rint(image * 255).astype(np.uint8) for image in images]
 

@@ -7,6 +7,7 @@ safetensors only. ``tiny`` names the model embedded in this package.
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stablevsr import decoding
 from stablevsr.errors import UserError
 from stablevsr.settings import Precision
 
@@ -35,6 +37,7 @@ class Components:
     scheduler: dict[str, Any]  #: the scheduler's configuration (its class is chosen by the sampling settings)
     prompt: Tensor  #: (1, 77, C), the empty prompt's encoding
     device: torch.device
+    tile: int | None = None  #: decode in tiles of so many latent pixels a side; None = whole frames while they fit
 
     @property
     def vae_scale(self) -> float:
@@ -42,9 +45,20 @@ class Components:
         return float(self.vae.config.scaling_factor)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode scaled latents (B, 4, h, w) to RGB (B, 3, 4h, 4w), nominally in [-1, 1], raw (unclamped)."""
-        dtype = next(self.vae.parameters()).dtype
-        return self.vae.decode((latents / self.vae_scale).to(dtype), return_dict=False)[0].float()
+        """Decode scaled latents (B, 4, h, w) to RGB (B, 3, 4h, 4w), nominally in [-1, 1], raw (unclamped).
+
+        Where the GPU's memory runs out, smaller tiles are taken from then on, and that is said. Raises
+        :class:`UserError` if the smallest do not fit either.
+        """
+        unscaled = (latents / self.vae_scale).to(next(self.vae.parameters()).dtype)
+        while True:
+            try:
+                return decoding.decode(self.vae, unscaled, self.tile).float()
+            except torch.OutOfMemoryError:
+                self.tile = decoding.smaller(self.tile, unscaled)
+            # outside the handler: the exception holds on to what was allocated
+            torch.cuda.empty_cache()
+            print(f"the GPU's memory ran out: decoding in tiles of {self.tile} latent pixels", file=sys.stderr)
 
     def freeze_in(self, precision: Precision) -> None:
         """Keep the frozen UNet and VAE in ``precision`` (the VAE in float32 where it would overflow)."""

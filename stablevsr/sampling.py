@@ -111,7 +111,7 @@ class Sampler:
         schedule = self._schedule()
         flows = Flows(lr, self.estimator)
         for step in range(len(schedule.timesteps)):
-            sweep = self._alone if self.sampling.strategy == "single_frame" else self._guided_sweep
+            sweep = self._guided_sweep if self._guided(step) else self._alone
             predicted = sweep(schedule, step, latents, lr, flows)
             noise = None
             if schedule.stochastic:
@@ -158,13 +158,16 @@ class Sampler:
     def _one_frame(self, frame: int, latent: Tensor, lr: Tensor, image: Tensor | None, noises: list[Noise]) -> Tensor:
         schedule = self._schedule()
         for step, timestep in enumerate(schedule.timesteps):
-            predicted = self._predict(timestep, latent, lr, image)
+            predicted = self._predict(timestep, latent, lr, image if self._guided(step) else None)
             noise = None
             if schedule.stochastic:
                 noise = torch.cat([n.replay(step, frame) for n in noises]).to(latent)
             latent = schedule.step(step, latent, predicted, noise)
             self.progress(len(latent))
         return latent
+
+    def _guided(self, step: int) -> bool:
+        return self.sampling.strategy != "single_frame" and self.sampling.guides(step)
 
     def _seen(self, schedule: Schedule, step: int, noisy: Tensor, predicted: Tensor) -> Tensor:
         """What of the neighbour is decoded: its noisy latent of this step, or its predicted clean latent."""

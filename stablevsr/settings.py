@@ -44,6 +44,14 @@ class Sampling(_Settings):
     scheduler: Solver = "ddpm"
     steps: int = Field(50, ge=1, le=1000)
     precision: Precision = "fp32"
+    #: Guidance and TCM act at every so many steps, counted back from the last one (1 = all, as published).
+    guide_every: int = Field(1, ge=1)
+    #: ... and only after this share of the steps is done; before it, frames are denoised alone (0 = all).
+    guide_from: float = Field(0.0, ge=0, lt=1)
+
+    def guides(self, step: int) -> bool:
+        """Whether the TCM acts at ``step`` (from 0) where the strategy has a neighbour to take guidance from."""
+        return step >= self.guide_from * self.steps and (self.steps - 1 - step) % self.guide_every == 0
 
 
 class Optimisation(_Settings):

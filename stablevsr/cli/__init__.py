@@ -29,15 +29,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 1
-    except (UserError, OSError) as error:
-        if arguments.debug:
+    except Exception as error:
+        if arguments.debug or not (isinstance(error, (UserError, OSError)) or _out_of_memory(error)):
             raise
         print(f"stablevsr: {_sentence(error)}", file=sys.stderr)
         return 1
     return 0
 
 
+def _out_of_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")  # an error of its own can only come where it was imported
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+
+
 def _sentence(error: Exception) -> str:
+    if _out_of_memory(error):
+        return (
+            "the GPU's memory is too small for this: use precision bf16, smaller frames or crops, a smaller batch or "
+            "micro_batch, or the processor (device cpu)"
+        )
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
         return f"{error.strerror.lower()}{where}"

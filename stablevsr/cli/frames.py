@@ -26,6 +26,9 @@ def add_upscale(commands: Commands) -> None:
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--window", type=int, default=0, help="frames sampled together; 0 = the whole clip (exact)")
+    parser.add_argument("--tile", type=int, metavar="PIXELS",
+                        help="decode in tiles of so many LR pixels, for cards with little memory "
+                        "(default: whole frames, tiles only where memory runs out)")  # fmt: skip
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
     parser.set_defaults(run=_run_upscale)
 

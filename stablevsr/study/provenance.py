@@ -9,8 +9,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1]
 #: The modules whose text decides what frames look like: inputs of the rules, hashed into the mark of every sequence.
 FRAME_CODE = (
-    "baselines.py", "diffusion.py", "guidance.py", "inference.py", "models.py", "motion.py", "pipeline.py",
-    "sampling.py", "tcm.py", "data/degradation.py", "data/frames.py",
+    "baselines.py", "decoding.py", "diffusion.py", "guidance.py", "inference.py", "models.py", "motion.py",
+    "pipeline.py", "sampling.py", "tcm.py", "data/degradation.py", "data/frames.py",
 )  # fmt: skip
 #: ... what a trained TCM holds (beside the modules it shares with sampling),
 TRAINING_CODE = (

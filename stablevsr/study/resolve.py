@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stablevsr.errors import UserError, near_miss
+from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.registry import resolve as resolve_metrics
 from stablevsr.settings import ROUNDING_ONLY, Guidance, Sampling, Training
 from stablevsr.study.files import Ablation, Dataset, Peer, Study, Variant, load_yaml, parse
@@ -196,6 +197,8 @@ def _variant(
         plain["guidance"] = guidance.model_dump()
     training = parse(Training, merge(merge(plain, home.training), variant.training), f"{at}, training")
     single = sampling.strategy == "single_frame"
+    if single:
+        sampling = sampling.model_copy(update={"guide_every": 1, "guide_from": 0.0})  # there is nothing to guide
     base = _base(spec, variant.model, Path(at)) if variant.model else home.base
     own = None if variant.training or variant.model or retrain else home.checkpoint
     checkpoint = None if single else variant.checkpoint or own
@@ -251,6 +254,10 @@ def _check_claims(study: ResolvedStudy, where: Path) -> None:
         for number, claim in enumerate(claims, start=1):
             try:
                 resolve_metrics([claim.metric])
+                if METRICS[claim.metric].direction == "none":
+                    raise UserError(
+                        f"{claim.metric} has no better or worse direction, so no claim can be checked in it"
+                    )
                 for name in filter(None, (claim.better, claim.than)):
                     claim_method(study, ablation, name)
             except UserError as error:

@@ -38,6 +38,7 @@ FRAMES = "frames"  #: in the work folder, the finished frames
 #: Bytes a LR pixel and frame that the rest of a job may need on disk: two latents, and x4 frames that do not compress.
 BYTES_A_PIXEL = 2 * 16 + 16 * 3
 CODE = tuple(f"upscale/{name}.py" for name in ("clip_run", "streaming", "video", "windows"))  #: decide frames, too
+SMALLEST_TILE = 32  #: LR pixels; below it seams show
 MARK = "delivered"  #: in the work folder, once its result has been moved to the output
 
 
@@ -54,6 +55,7 @@ class UpscaleOptions:
     precision: Precision = "fp32"
     seed: int = 0
     window: int = 0  #: frames sampled together; 0 = the whole clip
+    tile: int | None = None  #: decode in tiles of so many LR pixels; None = whole frames while they fit
     device: str | None = None  #: None: CUDA where there is one
 
     def sampling(self) -> Sampling:
@@ -74,6 +76,8 @@ class UpscaleOptions:
             raise UserError(f"--steps {self.steps} is out of range: 1 to 1000")
         if self.window < 0 or 0 < self.window < windows.SMALLEST:
             raise UserError(f"--window {self.window} is too small: at least {windows.SMALLEST} frames, or 0 for all")
+        if self.tile is not None and self.tile < SMALLEST_TILE:
+            raise UserError(f"--tile {self.tile} is too small: at least {SMALLEST_TILE} LR pixels")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"--seed {self.seed} is out of range: 0 to 2^63 - 1")
 
@@ -181,6 +185,7 @@ def _key(job: Job, model: Path, device: str) -> str:
             options.estimator(),
             options.seed,
             options.window,
+            options.tile,
             device,
         ],
         "model": [_stamps(model), _stamps(options.tcm) if options.tcm else None],
@@ -241,7 +246,12 @@ def _sample(job: Job, runs: list[ClipRun], model: Path, device: str) -> None:
     options = job.options
     guided = options.strategy != "single_frame"
     pipe = StableVSRPipeline.from_pretrained(
-        model, tcm=options.tcm, device=device, precision=options.precision, with_tcm=guided
+        model,
+        tcm=options.tcm,
+        device=device,
+        precision=options.precision,
+        with_tcm=guided,
+        tile=options.tile,
     )
     estimator = flow_by_name(options.estimator() if guided else "dis", device)
     reserve = sum(len(run.outputs) * run.clip.height * run.clip.width for run in runs) * BYTES_A_PIXEL

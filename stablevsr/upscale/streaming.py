@@ -208,9 +208,13 @@ class StreamingSampler(Sampler):
             if index < done:
                 continue
             noisy = self._noisy(span, visit, noise)
-            if image is None or not self._keeps_image(visit):
+            if not self._keeps_image(visit):
+                image = None
+            if image is None and self._guided(visit.step):
                 image = self._guide(span, visit, seen, flows)
-            predicted = self._predict(schedule.timesteps[visit.step], noisy, lr(visit.frame), image)
+            predicted = self._predict(
+                schedule.timesteps[visit.step], noisy, lr(visit.frame), image if self._guided(visit.step) else None
+            )
             drawn = noise.step(visit.step, visit.frame).to(noisy)
             span.put(visit.frame, visit.step + 1, schedule.step(visit.step, noisy, predicted, drawn))
             seen = self._seen(schedule, visit.step, noisy, predicted)

@@ -239,3 +239,28 @@ def test_a_gpu_generator_is_refused_as_noise_would_depend_on_the_card(pipe_v, cl
 
     with pytest.raises(UserError, match="on the CPU"):
         pipe_v(clip, num_inference_steps=1, generator=OnAnotherDevice(), flow_estimator=vector_flow)
+
+
+def test_guidance_acts_at_every_kth_step_counted_from_the_end():
+    assert [Sampling(steps=7, guide_every=3).guides(step) for step in range(7)] == [1, 0, 0, 1, 0, 0, 1]
+    assert [Sampling(steps=4, guide_from=0.5).guides(step) for step in range(4)] == [0, 0, 1, 1]
+    assert all(Sampling(steps=5).guides(step) for step in range(5))
+
+
+def _tcm_calls(pipe, monkeypatch, sampling):
+    """How often the TCM runs, and the latents, for three frames of noise."""
+    calls = []
+    forward = pipe.components.tcm.forward
+    monkeypatch.setattr(pipe.components.tcm, "forward", lambda *a, **k: calls.append(1) or forward(*a, **k))
+    lr = torch.rand(1, 3, 3, 12, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    latents = pipe.sample(lr, [torch.Generator().manual_seed(2)], sampling, Guidance(flow="dis"), None, None)
+    return len(calls), torch.stack(list(latents))
+
+
+@pytest.mark.parametrize("strategy", ["bidirectional", "auto_regressive"])
+def test_steps_without_guidance_cost_no_tcm_and_all_of_them_are_single_frame_sampling(pipe_v, monkeypatch, strategy):
+    every = _tcm_calls(pipe_v, monkeypatch, Sampling(steps=4, strategy=strategy))
+    half = _tcm_calls(pipe_v, monkeypatch, Sampling(steps=4, strategy=strategy, guide_every=2))
+    late = _tcm_calls(pipe_v, monkeypatch, Sampling(steps=4, strategy=strategy, guide_from=0.75))
+    assert (every[0], half[0], late[0]) == (8, 4, 2)  # of three frames, the first of a sweep has no TCM
+    assert not torch.allclose(every[1], half[1], atol=1e-3)

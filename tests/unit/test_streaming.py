@@ -29,19 +29,22 @@ def record(folder, strategy, seed=3):
     return noise
 
 
-def stream(model, lr, folder, strategy, progress=lambda _: None, seed=3, start=0, stop=FRAMES):
+def stream(model, lr, folder, strategy, progress=lambda _: None, seed=3, start=0, stop=FRAMES, **sampling):
     """Finished latents (stop - start, 4, h, w), the work begun or gone on with in ``folder``."""
     span = Span(folder / "span", start, stop, STEPS)
-    sampler = StreamingSampler(model, Sampling(strategy=strategy, steps=STEPS), Guidance(), vector_flow, progress)
+    settings = Sampling(strategy=strategy, steps=STEPS, **sampling)
+    sampler = StreamingSampler(model, settings, Guidance(), vector_flow, progress)
     sampler.run(span, lambda frame: lr[:, frame], record(folder, strategy, seed), PLENTY)
     return torch.cat([span.latent(frame, STEPS, model.device) for frame in range(start, stop)])
 
 
+@pytest.mark.parametrize("every", [1, 2])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_equals_the_sampler_that_holds_the_clip_in_memory(pipe_v, lr, tmp_path, strategy):
-    sampler = Sampler(pipe_v.components, Sampling(strategy=strategy, steps=STEPS), Guidance(), vector_flow)
+def test_equals_the_sampler_that_holds_the_clip_in_memory(pipe_v, lr, tmp_path, strategy, every):
+    settings = Sampling(strategy=strategy, steps=STEPS, guide_every=every)
+    sampler = Sampler(pipe_v.components, settings, Guidance(), vector_flow)
     whole = sampler(lr, [torch.Generator().manual_seed(3)])[0]
-    streamed = stream(pipe_v.components, lr, tmp_path, strategy)
+    streamed = stream(pipe_v.components, lr, tmp_path, strategy, guide_every=every)
     torch.testing.assert_close(streamed, whole, atol=1e-5, rtol=1e-5)
 
 

@@ -1,0 +1,118 @@
+"""When memory runs out: tiles, then smaller ones, then one sentence; a batch in halves. Out-of-memory is simulated."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from stablevsr import StableVSRPipeline, cli, models
+from stablevsr.data.frames import list_frames, read_frame, write_frame
+from stablevsr.errors import UserError
+from stablevsr.inference import Shard, infer
+from stablevsr.pipeline import StableVSRPipeline as Pipeline
+from stablevsr.settings import Guidance, Sampling
+from stablevsr.study.methods import Method
+
+
+@pytest.fixture
+def tiny():
+    return models.load_components(models.TINY, with_tcm=False)
+
+
+def small_card(monkeypatch, vae, pixels):
+    """A decoder that has memory for so many latent pixels."""
+    decoder = vae.decoder.forward
+
+    def forward(latents, *rest, **named):
+        if latents[:, 0].numel() > pixels:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decoder(latents, *rest, **named)
+
+    monkeypatch.setattr(vae.decoder, "forward", forward)
+
+
+def smooth_latents(tiny, height, width):
+    """Latents of a picture, not of noise: tiles are joined where pictures are smooth."""
+    y, x = torch.meshgrid(torch.linspace(0, 6, 4 * height), torch.linspace(0, 9, 4 * width), indexing="ij")
+    image = torch.stack([torch.sin(x), torch.cos(y), torch.sin(x + y)])[None] * 0.8
+    with torch.no_grad():
+        return tiny.vae.encode(image).latent_dist.mode() * tiny.vae_scale
+
+
+@torch.no_grad()
+def test_tiles_are_taken_when_memory_runs_out_and_change_the_picture_little(tiny, monkeypatch, capsys):
+    latents = smooth_latents(tiny, 72, 96)
+    whole = tiny.decode(latents)
+    small_card(monkeypatch, tiny.vae, 64 * 64)
+    tiled = tiny.decode(latents)
+    assert tiny.tile == 64 and "tiles of 64" in capsys.readouterr().err
+    error = float((tiled - whole).square().mean())
+    assert tiled.shape == whole.shape and 0 < error < 4e-3  # a PSNR above 30 dB
+    tiny.decode(latents)
+    assert capsys.readouterr().err == ""  # it is remembered
+
+
+@torch.no_grad()
+def test_a_batch_is_decoded_frame_by_frame_in_tiles(tiny, monkeypatch):
+    latents = smooth_latents(tiny, 40, 40)
+    small_card(monkeypatch, tiny.vae, 32 * 32)
+    both = tiny.decode(torch.cat([latents, latents.flip(-1)]))
+    assert torch.equal(both[:1], tiny.decode(latents))
+    assert both.shape == (2, 3, 160, 160)
+
+
+@torch.no_grad()
+def test_a_card_that_is_too_small_for_any_tile_is_one_sentence(tiny, monkeypatch):
+    small_card(monkeypatch, tiny.vae, 100)
+    with pytest.raises(UserError, match="too little memory for frames of 40x40"):
+        tiny.decode(torch.zeros(1, 4, 40, 40))
+
+
+def test_tiles_can_be_asked_for():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3), dtype=np.uint8)
+    outputs = []
+    for tile in (None, 32):
+        pipe = StableVSRPipeline.from_pretrained("tiny", with_tcm=False, device="cpu", tile=tile)
+        generator = torch.Generator().manual_seed(0)
+        outputs.append(pipe(frames, 2, "single_frame", generator=generator).frames)
+    assert outputs[0].shape == outputs[1].shape and not np.array_equal(*outputs)
+    assert np.abs(outputs[0] - outputs[1]).mean() < 0.02
+
+
+def test_a_batch_of_sequences_is_halved_and_gives_the_same_frames(monkeypatch, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        for t in range(2):
+            write_frame(tmp_path / "lr" / name / f"{t}.png", rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    method = Method("m", "m", "stablevsr", "d", (0,), ("set",), guidance=Guidance(flow="dis"),
+                    sampling=Sampling(steps=2, strategy="single_frame"))  # fmt: skip
+
+    def run(out):
+        infer(method, Shard("set", tmp_path / "lr"), 0, out, out / "manifest.json", model="tiny", tcm=None,
+              device="cpu", batch=3)  # fmt: skip
+        assert set(json.loads((out / "manifest.json").read_text())["sequences"]) == set("abc")
+        return [read_frame(path) for name in "abc" for path in list_frames(out / name)]
+
+    plenty = run(tmp_path / "plenty")
+    sample = Pipeline.sample
+
+    def little(self, lr, *rest, **named):
+        if len(lr) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return sample(self, lr, *rest, **named)
+
+    monkeypatch.setattr(Pipeline, "sample", little)
+    scarce = run(tmp_path / "scarce")
+    assert "1 sequences at once instead of 3" in capsys.readouterr().err
+    assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(plenty, scarce, strict=True))
+
+
+def test_out_of_memory_elsewhere_is_one_sentence(monkeypatch, capsys):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr("stablevsr.bench.bench", full)
+    assert cli.main(["bench", "--device", "cpu"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("stablevsr: the GPU's memory is too small") and said.count("\n") == 1
