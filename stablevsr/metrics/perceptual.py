@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from stablevsr.errors import UserError
 from stablevsr.metrics import weights
-from stablevsr.metrics.winograd import with_winograd
 
 Features = list[Tensor]
 STABILISER = 1e-6  # of DISTS
@@ -93,8 +92,8 @@ class DISTSDistance:
         channels = torch.load(file, map_location="cpu", weights_only=True)
         self.model.alpha.data, self.model.beta.data = channels["alpha"].data, channels["beta"].data
         self.model.eval().requires_grad_(False).to(device)
-        fast = self.model if torch.device(device).type == "cuda" else with_winograd(self.model)
-        self.stages = (fast.stage1, fast.stage2, fast.stage3, fast.stage4, fast.stage5)
+        model = self.model
+        self.stages = (model.stage1, model.stage2, model.stage3, model.stage4, model.stage5)
 
     def __call__(self, gt: Tensor, outputs: Sequence[Tensor]) -> Tensor:
         """DISTS of each of the B frames of each method, (methods, B)."""

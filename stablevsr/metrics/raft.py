@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.optical_flow.raft import make_coords_grid, upsample_flow
 
-from stablevsr.metrics.winograd import with_winograd
 from stablevsr.motion import RAFT_SMALLEST, RAFT_STRIDE, RAFT_TILE, RAFTFlow
 
 UPDATES = 12  # torchvision's default, which the published script takes
@@ -30,8 +29,7 @@ class ConsecutiveRAFT:
     def __init__(self, file: Path | None, device: torch.device | str = "cpu") -> None:
         """Load the network from a local ``.pth``; None leaves it random (tests only)."""
         self.flow = RAFTFlow(file, device)
-        plain = self.flow.model
-        self.model: Any = plain if torch.device(device).type == "cuda" else with_winograd(plain)
+        self.model: Any = self.flow.model
         update = self.model.update_block
         self.units = [_SplitUnit(unit) for unit in (update.recurrent_block.convgru1, update.recurrent_block.convgru2)]
 

@@ -6,13 +6,10 @@ import json
 import math
 
 import pytest
-import torch
-from torch import nn
 
 from stablevsr.cli import main
 from stablevsr.metrics.bench import Agreement, Part, _agreements
 from stablevsr.metrics.registry import METRICS
-from stablevsr.metrics.winograd import WinogradConv, with_winograd
 
 NAMES = "psnr,ssim_y,sharpness,lpips,tlp,dists,tof,tof_dis,warp_error"
 
@@ -71,31 +68,3 @@ def test_a_difference_that_tables_would_show_is_said() -> None:
 def test_wrong_options_are_said(options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", *options]) == 1
     assert said in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("size", [(8, 8), (13, 22), (4, 37)])
-def test_winograd_is_the_convolution(size: tuple[int, int]) -> None:
-    torch.manual_seed(0)
-    plain = nn.Conv2d(128, 70, 3, padding=1)
-    images = torch.randn(2, 128, *size)
-    expected = plain.double()(images.double())
-    found = WinogradConv(plain.float())(images)
-    assert found.shape == expected.shape
-    assert (found - expected).abs().max() < 1e-4 * expected.std()
-
-
-def test_only_convolutions_that_it_suits_are_replaced_and_in_a_copy() -> None:
-    def convolution(**settings: object) -> nn.Conv2d:
-        return nn.Conv2d(**{"in_channels": 128, "out_channels": 64, "kernel_size": 3, "padding": 1} | settings)
-
-    suited = nn.Sequential(convolution(), nn.Sequential(convolution(bias=False)))
-    others = nn.Sequential(
-        convolution(stride=2), convolution(padding=0), convolution(groups=2), convolution(dilation=2),
-        convolution(padding_mode="reflect"), convolution(kernel_size=(1, 5)), convolution(in_channels=3),
-    )  # fmt: skip
-    fast, same = with_winograd(suited), with_winograd(others)
-    assert [type(module) for module in (fast[0], fast[1][0])] == [WinogradConv] * 2
-    assert all(type(module) is nn.Conv2d for module in (suited[0], *same))
-    with torch.no_grad():
-        images = torch.randn(1, 128, 9, 9)
-        assert torch.allclose(nn.Sequential(fast[0])(images), suited[0](images), atol=1e-4)
