@@ -6,8 +6,11 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from stablevsr.study.methods import ResolvedStudy
 
+CSS_PIXELS = 0.65  #: of the page for a pixel of a figure (200 to the inch)
 #: By the figure's kind, the beginning of its file's name: title, caption.
 KINDS = {
     "perception_distortion": (
@@ -42,12 +45,21 @@ KINDS = {
         "Left the training loss. The others: loss on held-out windows with the TCM divided by the loss without it, by "
         "noise level; below 1 (grey line) the TCM has learned something.",
     ),
+    "finetuning_curves": (
+        "Fine-tuning of the UNet",
+        "Left the training loss. The others: loss on held-out frames by noise level.",
+    ),
     "cost": (
         "Time and memory",
-        "Seconds a frame, by stage where stages were recorded, and the peak memory of the inference process.",
+        "Seconds a frame: the networks, the optical flow, and the rest (warping, solver, writing; all of a baseline). "
+        "Peak memory: of the GPU, or of the process where there was none.",
     ),
     "quality_over_seconds": ("Quality against time", "What the seconds a frame buy; time on a logarithmic axis."),
-    "quality_over_steps": ("Quality against sampling steps", "Methods that differ only in their sampling steps."),
+    "quality_over_steps": (
+        "Quality against sampling steps and time",
+        "Methods that differ in nothing but sampling steps and solver: above by steps, below by the seconds a frame "
+        "that these steps took. Logarithmic axes.",
+    ),
 }
 
 
@@ -61,6 +73,7 @@ class Figure:
     caption: str
     alt: str
     uri: str
+    width: int  #: CSS pixels: the same for every figure's inch, so that letters are of one size on the page
 
 
 def load_figures(study: ResolvedStudy, folder: Path) -> list[Figure]:
@@ -82,4 +95,6 @@ def _figure(study: ResolvedStudy, kind: str, file: Path) -> Figure:
     elif subject in study.ablations:
         title = f"{title}: {study.ablations[subject].title}"
     uri = "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
-    return Figure(file.stem, kind, title, caption, f"{title}. {caption}", uri)
+    with Image.open(file) as picture:
+        width = round(picture.width * CSS_PIXELS)
+    return Figure(file.stem, kind, title, caption, f"{title}. {caption}", uri, width)

@@ -59,11 +59,19 @@ class ClaimResult:
         return f"{self.better.label} has {word} {self.metric.label} than {self.than.label} on {self.dataset_title}"
 
     @property
-    def advantage(self) -> float | None:
-        """How much better ``better`` is, positive in its favour."""
+    def drawn(self) -> tuple[float, float, float] | None:
+        """Low end, mean and high end in [-1, 1], positive in favour of the statement; None where not all are finite.
+
+        The farthest end is at 1 or -1: metrics have units of their own, so a drawing only shows where zero lies.
+        """
         if self.difference is None:
             return None
-        return self.difference.mean if self.metric.direction == "higher" else -self.difference.mean
+        ends = (self.difference.low, self.difference.mean, self.difference.high)
+        largest = max(map(abs, ends))
+        if not math.isfinite(largest) or largest == 0:
+            return None
+        low, mean, high = (end / largest for end in ends)
+        return (low, mean, high) if self.metric.direction == "higher" else (-high, -mean, -low)
 
     @property
     def difference_text(self) -> str:
@@ -144,8 +152,6 @@ class _Pair:
 
     def obstacle(self) -> str:
         """Why the two cannot be compared; empty if they can."""
-        if self.metric.direction == "none":
-            return f"{self.metric.label} has no better or worse direction"
         if self.better.digest == self.than.digest:
             return f"{self.better.name} and {self.than.name} resolve to the same settings"
         for method in (self.better, self.than):

@@ -6,7 +6,14 @@ from pathlib import Path
 
 from matplotlib import rc_context
 
-from stablevsr.report import figures_cost, figures_frames, figures_motion, figures_scores, figures_training
+from stablevsr.report import (
+    figures_cost,
+    figures_frames,
+    figures_motion,
+    figures_scores,
+    figures_speed,
+    figures_training,
+)
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.style import SETTINGS
 from stablevsr.study.methods import ResolvedStudy
@@ -29,6 +36,7 @@ def render(study: ResolvedStudy, paths: Paths) -> list[Path]:
             *figures_motion.draw(book, folder),
             *figures_training.draw(book, folder),
             *figures_cost.draw(book, folder),
+            *figures_speed.draw(book, folder),
         ]
     for old in [*folder.glob("*.png"), *folder.glob("*.pdf")]:
         if old not in files:

@@ -1,22 +1,21 @@
-"""What methods cost: seconds a frame by stage and peak memory, and what quality those seconds and steps buy."""
+"""What methods cost: seconds a frame by stage, and peak memory."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 
-from stablevsr.report.figures_scores import PERCEPTION, _legend, axis_label
 from stablevsr.report.provenance import manifests
 from stablevsr.report.scores import ScoreBook, read_json
-from stablevsr.report.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, distinct, looks, save
+from stablevsr.report.style import GREY, distinct, legend, save
 from stablevsr.study.methods import Method
 
-STAGE_COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY)
+#: One hue from dark to light: a colour of the palette would stand for a method.
+STAGE_COLOURS = {"UNet": "#22304F", "TCM": "#4C6291", "VAE decoder": "#8297C0", "flow": "#B9C6DF"}
+REST_COLOUR = "#E3E3E3"
 
 
 @dataclass
@@ -26,7 +25,7 @@ class Cost:
     frames: int = 0
     seconds: float = 0.0
     memory: int = 0  #: bytes, the largest shard's peak
-    stages: dict[str, float] = field(default_factory=dict)  #: seconds
+    stages: dict[str, float] = field(default_factory=dict)  #: seconds by stage, empty where none were recorded
 
     @property
     def per_frame(self) -> float:
@@ -52,121 +51,43 @@ def _add(total: Cost, manifest: dict[str, Any]) -> None:
 
 
 def draw(book: ScoreBook, folder: Path) -> list[Path]:
-    """``cost``, ``quality_over_seconds`` and, where methods differ in nothing but steps, ``quality_over_steps``."""
-    return [*cost_bars(book, folder), *quality_over_seconds(book, folder), *quality_over_steps(book, folder)]
-
-
-def cost_bars(book: ScoreBook, folder: Path) -> list[Path]:
-    """Seconds a frame (one panel a dataset, by stage where it was recorded) and peak memory, a bar a method."""
+    """``cost``: seconds a frame by stage (one panel a dataset) and peak memory, a bar a method."""
     methods = distinct([*book.study.table1(), *book.study.methods.values()])
-    datasets = [d for d in book.study.spec.datasets if any(cost(book, d, m) for m in methods)]
-    if not datasets:
+    costs = {d: [cost(book, d, m) for m in methods] for d in book.study.main_datasets()}
+    costs = {dataset: found for dataset, found in costs.items() if any(found)}
+    if not costs:
         return []
-    names = [m.label for m in methods]
     figure, axes = plt.subplots(
-        1, len(datasets) + 1, figsize=(2.4 * (len(datasets) + 1) + 1.2, 0.22 * len(names) + 1.2), squeeze=False,
-        sharey=True,
-    )  # fmt: skip
-    peaks = [0.0] * len(methods)
-    for axis, dataset in zip(axes[0], datasets, strict=False):
-        found = [cost(book, dataset, m) for m in methods]
-        _bars(axis, found, looks_of(book, methods))
-        peaks = [max(peak, c.memory / 2**30 if c else 0.0) for peak, c in zip(peaks, found, strict=True)]
+        1, len(costs) + 1, figsize=(2.4 * (len(costs) + 1) + 1.2, 0.22 * len(methods) + 1.2), squeeze=False, sharey=True
+    )
+    for axis, (dataset, found) in zip(axes[0], costs.items(), strict=False):
+        _bars(axis, found)
         axis.set(title=book.study.spec.datasets[dataset].title, xlabel="seconds a frame")
-    axes[0, -1].barh(range(len(methods)), peaks, color=looks_of(book, methods))
-    axes[0, -1].set(title="peak memory", xlabel="GiB", yticks=range(len(methods)), yticklabels=names)
+    peaks = [max((c.memory for c in column if c), default=0) / 2**30 for column in zip(*costs.values(), strict=True)]
+    axes[0, -1].barh(range(len(methods)), peaks, color=GREY)
+    axes[0, -1].set(
+        title="peak memory", xlabel="GiB", yticks=range(len(methods)), yticklabels=[m.label for m in methods]
+    )
+    for axis in axes[0]:
+        axis.grid(axis="y", visible=False)
     axes[0, 0].invert_yaxis()
-    _legend(figure, axes.flat, columns=6)
+    legend(figure, axes.flat)
     return save(figure, folder, "cost")
 
 
-def looks_of(book: ScoreBook, methods: Iterable[Method]) -> list[str]:
-    """The methods' colours."""
-    style = looks(book.study)
-    return [style[method.digest].colour for method in methods]
-
-
-def _bars(axis: Any, costs: list[Cost | None], colours: list[str]) -> None:
-    stages = sorted({stage for c in costs if c for stage in c.stages})
+def _bars(axis: Any, costs: list[Cost | None]) -> None:
+    """Stacked bars: the stages that were recorded, and the rest of the time."""
     left = [0.0] * len(costs)
-    for index, stage in enumerate(stages):
+    for stage, colour in STAGE_COLOURS.items():
         widths = [c.stages.get(stage, 0.0) / c.frames if c else 0.0 for c in costs]
-        axis.barh(range(len(costs)), widths, left=left, color=STAGE_COLOURS[index % 6], label=stage)
+        if any(widths):
+            axis.barh(range(len(costs)), widths, left=left, color=colour, label=stage)
         left = [a + b for a, b in zip(left, widths, strict=True)]
+    rest = [max(0.0, c.per_frame - done) if c else 0.0 for c, done in zip(costs, left, strict=True)]
+    axis.barh(range(len(costs)), rest, left=left, color=REST_COLOUR, edgecolor="#9A9A9A", linewidth=0.5,
+              label="rest, or not divided")  # fmt: skip
     for place, spent in enumerate(costs):
         if spent:
-            axis.annotate(
-                f"{spent.per_frame:.2g}", (spent.per_frame, place), (3, 0), textcoords="offset points", va="center",
-                fontsize=7,
-            )  # fmt: skip
+            axis.annotate(f"{spent.per_frame:.2g}", (spent.per_frame, place), (3, 0), textcoords="offset points",
+                          va="center", fontsize=7)  # fmt: skip
     axis.margins(x=0.18)
-    rest = [max(0.0, c.per_frame - done) if c else 0.0 for c, done in zip(costs, left, strict=True)]
-    plain = {"color": GREY, "label": "other"} if stages else {"color": colours}
-    axis.barh(range(len(costs)), rest, left=left, **plain)
-
-
-def quality_over_seconds(book: ScoreBook, folder: Path) -> list[Path]:
-    """PSNR and the first perceptual metric against seconds a frame, a row a dataset."""
-    methods = distinct([*book.study.table1(), *book.study.methods.values()])
-    panels = {d: m for d in book.study.spec.datasets if (m := _metrics(book, d, methods))}
-    if not any(cost(book, d, m) for d in panels for m in methods):
-        return []
-    rows = len(panels)
-    figure, axes = plt.subplots(
-        rows, 2, figsize=(6.8, 2.3 * rows + 0.3 + 0.16 * math.ceil(len(methods) / 3)), squeeze=False
-    )
-    style = looks(book.study)
-    for row, (dataset, metrics) in zip(axes, panels.items(), strict=True):
-        for axis, metric in zip(row, metrics, strict=False):
-            for method in methods:
-                spent, value = cost(book, dataset, method), book.value(dataset, method, metric)
-                if spent and value is not None and math.isfinite(value):
-                    look = style[method.digest]
-                    axis.plot(spent.per_frame, value, look.marker, color=look.colour, label=method.label)
-            axis.set(title=book.study.spec.datasets[dataset].title, xlabel="seconds a frame", ylabel=axis_label(metric))
-            axis.set_xscale("log")
-            axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        for axis in row[len(metrics) :]:
-            axis.set_visible(False)
-    _legend(figure, axes.flat)
-    return save(figure, folder, "quality_over_seconds")
-
-
-def _metrics(book: ScoreBook, dataset: str, methods: list[Method]) -> list[str]:
-    measured = [m for m in ("psnr", *PERCEPTION) if any(book.scores(dataset, x).has(m) for x in methods)]
-    return measured[:2]
-
-
-def quality_over_steps(book: ScoreBook, folder: Path) -> list[Path]:
-    """Metrics against sampling steps, a line for each family of methods that differ in nothing else."""
-    families = [f for f in _families(book.study.methods.values()) if len(f) > 1]
-    members = [method for family in families for method in family]
-    panels = [(d, metric) for d in book.study.spec.datasets for metric in _metrics(book, d, members)]
-    if not families or not panels:
-        return []
-    figure, axes = plt.subplots(1, len(panels), figsize=(2.6 * len(panels) + 0.6, 2.9), squeeze=False)
-    style = looks(book.study)
-    for axis, (dataset, metric) in zip(axes[0], panels, strict=True):
-        for family in families:
-            points = [(_steps(m), book.value(dataset, m, metric)) for m in family]
-            there = sorted((steps, value) for steps, value in points if value is not None)
-            look = style[family[0].digest]
-            if there:
-                axis.plot(*zip(*there, strict=True), marker=look.marker, color=look.colour, label=family[0].label)
-        axis.set(title=book.study.spec.datasets[dataset].title, xlabel="sampling steps", ylabel=axis_label(metric))
-    _legend(figure, axes[0])
-    return save(figure, folder, "quality_over_steps")
-
-
-def _steps(method: Method) -> int:
-    return method.sampling.steps if method.sampling else 0
-
-
-def _families(methods: Iterable[Method]) -> list[list[Method]]:
-    """Methods grouped by everything that decides them but the number of sampling steps."""
-    groups: dict[str, list[Method]] = {}
-    for method in distinct([m for m in methods if m.sampling]):
-        identity = method.identity()
-        identity["sampling"] = {k: v for k, v in identity["sampling"].items() if k != "steps"}
-        groups.setdefault(repr(identity), []).append(method)
-    return list(groups.values())

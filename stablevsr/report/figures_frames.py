@@ -42,7 +42,7 @@ class _Column:
 def draw(book: ScoreBook, folder: Path) -> list[Path]:
     """``temporal_profile_<dataset>``, ``crops_<dataset>`` and ``ablation_<name>``."""
     files: list[Path] = []
-    for dataset in book.study.spec.datasets:
+    for dataset in book.study.main_datasets():
         columns = _columns(book, dataset, distinct(book.study.table1()), MAX_CLIPS)
         if columns:
             files += temporal_profile(columns, folder, f"temporal_profile_{dataset}")

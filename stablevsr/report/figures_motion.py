@@ -34,7 +34,7 @@ def draw(book: ScoreBook, folder: Path) -> list[Path]:
     if bicubic is None or guidance is None or guidance.flow != "dis" or guidance.motion_compensation == "none":
         return []
     files: list[Path] = []
-    for dataset in book.study.spec.datasets:
+    for dataset in book.study.main_datasets():
         rows = _rows(book, dataset, own, bicubic)
         files += _figure(rows, folder, f"guidance_{dataset}") if rows else []
     return files

@@ -13,7 +13,7 @@ import pandas as pd
 from stablevsr.data.frames import natural_key
 from stablevsr.metrics.registry import METRICS
 from stablevsr.report.scores import ScoreBook
-from stablevsr.report.style import Look, distinct, looks, save
+from stablevsr.report.style import Look, distinct, legend, looks, save
 from stablevsr.report.tabular import ARROWS
 from stablevsr.study.methods import Method
 
@@ -26,7 +26,7 @@ MAX_CURVES, MAX_CLIPS = 4, 4
 def draw(book: ScoreBook, folder: Path) -> list[Path]:
     """``perception_distortion`` and ``per_frame_curves_<dataset>``."""
     files = perception_distortion(book, folder)
-    for dataset in book.study.spec.datasets:
+    for dataset in book.study.main_datasets():
         files += per_frame_curves(book, dataset, folder)
     return files
 
@@ -42,11 +42,10 @@ def axis_label(metric: str) -> str:
 def perception_distortion(book: ScoreBook, folder: Path) -> list[Path]:
     """One point a method: PSNR against the best perceptual metric there is, a panel for each dataset."""
     methods = distinct([*book.study.table1(), *book.study.methods.values()])
-    panels = [(d, y) for d in book.study.spec.datasets if (y := _perception_axis(book, d, methods))]
+    panels = [(d, y) for d in book.study.main_datasets() if (y := _perception_axis(book, d, methods))]
     if not panels:
         return []
-    height = 2.9 + 0.16 * math.ceil(len(methods) / 3)
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels) + 0.4, height), squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels) + 0.4, 2.9), squeeze=False)
     style, shown = looks(book.study), {m.digest for m in book.study.table1()}
     for axis, (dataset, y) in zip(axes[0], panels, strict=True):
         for method in methods:
@@ -55,7 +54,7 @@ def perception_distortion(book: ScoreBook, folder: Path) -> list[Path]:
                 _point(axis, point, style[method.digest], method, filled=method.digest in shown)
         axis.set(title=book.study.spec.datasets[dataset].title, xlabel=axis_label("psnr"), ylabel=axis_label(y))
         axis.margins(0.12)
-    _legend(figure, axes[0])
+    legend(figure, axes[0])
     return save(figure, folder, "perception_distortion")
 
 
@@ -82,18 +81,6 @@ def _point(axis: Any, point: list[float | None], look: Look, method: Method, fil
     )
 
 
-def _legend(figure: Any, axes: Any, columns: int = 3) -> None:
-    """One legend for all panels, below them, each method once."""
-    entries: dict[str, Any] = {}
-    for axis in axes:
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-    if entries:
-        figure.legend(
-            list(entries.values()), list(entries), loc="outside lower center", ncols=columns, fontsize=7, numpoints=1
-        )
-
-
 def per_frame_curves(book: ScoreBook, dataset: str, folder: Path) -> list[Path]:
     """Metrics (rows) over the frames of each clip (columns) for the methods of Table 1, averaged over seeds."""
     methods = [m for m in distinct(book.study.table1()) if book.scores(dataset, m).table is not None]
@@ -105,7 +92,7 @@ def per_frame_curves(book: ScoreBook, dataset: str, folder: Path) -> list[Path]:
     figure, axes = plt.subplots(
         len(metrics),
         len(clips),
-        figsize=(1.75 * len(clips) + 0.8, 1.35 * len(metrics) + 0.3 + 0.16 * math.ceil(len(methods) / 3)),
+        figsize=(1.75 * len(clips) + 0.8, 1.35 * len(metrics) + 0.3),
         squeeze=False,
         sharex="col",
     )
@@ -119,7 +106,7 @@ def per_frame_curves(book: ScoreBook, dataset: str, folder: Path) -> list[Path]:
         axis.set_title(f"clip {clip}")
     for axis in axes[-1]:
         axis.set_xlabel("frame")
-    _legend(figure, axes.flat)
+    legend(figure, axes.flat)
     return save(figure, folder, f"per_frame_curves_{dataset}")
 
 

@@ -1,61 +1,72 @@
-"""Training curves: the loss, and by noise level how much of the loss without a TCM remains with it."""
+"""Training curves: the loss, and by noise level what validation on held-out windows found."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 
 from stablevsr.report.history import LEVELS, History, histories
 from stablevsr.report.scores import ScoreBook
-from stablevsr.report.style import BLUE, GREEN, GREY, SHAPES, VERMILLION, save
+from stablevsr.report.style import COLOURS, GREY, SHAPES, VERMILLION, legend, save
 
-COLOURS = (VERMILLION, BLUE, GREEN)
+PALETTE = (VERMILLION, *COLOURS)
 
 
 def draw(book: ScoreBook, folder: Path) -> list[Path]:
-    """``training_curves``: the loss on the left, one panel for each noise level that was validated."""
+    """``training_curves`` of the TCMs and ``finetuning_curves`` of the UNets, where there are any."""
     found = [history for history in histories(book.study, book.paths) if history.table is not None]
-    if not found:
-        return []
-    levels = [level for level in LEVELS if any(level in history.ratios for history in found)]
-    figure, axes = plt.subplots(
-        1, 1 + len(levels), figsize=(2.1 * (1 + len(levels)) + 0.6, 2.4 + 0.16 * len(found)), squeeze=False
-    )
+    tcms = [history for history in found if history.kind == "TCM"]
+    unets = [history for history in found if history.kind == "UNet"]
+    files = _curves(tcms, "ratio", "loss with TCM / loss without", folder, "training_curves") if tcms else []
+    return files + (_curves(unets, "loss", "loss", folder, "finetuning_curves") if unets else [])
+
+
+def _curves(found: list[History], figure_of: str, label: str, folder: Path, name: str) -> list[Path]:
+    """The training loss on the left, then a panel for each noise level that was validated."""
+    levels = [level for level in LEVELS if any(level in history.last(figure_of) for history in found)]
+    figure, axes = plt.subplots(1, 1 + len(levels), figsize=(2.1 * (1 + len(levels)) + 0.6, 2.6), squeeze=False)
     for index, history in enumerate(found):
         _loss(axes[0, 0], history, index)
         for axis, level in zip(axes[0, 1:], levels, strict=True):
-            _ratio(axis, history, level, index)
+            _validation(axis, history, f"val_{figure_of}_{level}", index)
     axes[0, 0].ticklabel_format(useOffset=False)
     axes[0, 0].set(title="training loss", xlabel="step", ylabel="v-prediction loss (smoothed)")
-    lowest = min((axis.get_ylim()[0] for axis in axes[0, 1:]), default=0.0)
-    highest = max((axis.get_ylim()[1] for axis in axes[0, 1:]), default=1.0)
     for axis, level in zip(axes[0, 1:], levels, strict=True):
-        axis.axhline(1.0, color=GREY, linewidth=1)
-        axis.set(title=f"held out, {LEVELS[level]}", xlabel="step", ylim=(lowest, max(1.01, highest)))
+        axis.set(title=f"held out, {LEVELS[level]}", xlabel="step")
+    if figure_of == "ratio":
+        _about_one(axes[0, 1:])
     if levels:
-        axes[0, 1].set_ylabel("loss with TCM / loss without")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(found)), fontsize=7)
-    return save(figure, folder, "training_curves")
+        axes[0, 1].set_ylabel(label)
+    legend(figure, axes.flat)
+    return save(figure, folder, name)
+
+
+def _about_one(axes: Any) -> None:
+    """One scale for all ratios, and a line at 1, where the TCM changes nothing."""
+    lowest = min((axis.get_ylim()[0] for axis in axes), default=0.0)
+    highest = max((axis.get_ylim()[1] for axis in axes), default=1.0)
+    for axis in axes:
+        axis.axhline(1.0, color=GREY, linewidth=1)
+        axis.set_ylim(lowest, max(1.01, highest))
 
 
 def _look(index: int) -> dict[str, str]:
-    return {"color": COLOURS[index % len(COLOURS)], "linestyle": SHAPES[index // len(COLOURS) % len(SHAPES)][1]}
+    marker, line = SHAPES[index // len(PALETTE) % len(SHAPES)]
+    return {"color": PALETTE[index % len(PALETTE)], "linestyle": line, "marker": marker}
 
 
 def _loss(axis: plt.Axes, history: History, index: int) -> None:
     assert history.table is not None
     window = max(1, len(history.table) // 20)
     smooth = history.table["loss"].rolling(window, min_periods=1).mean()
-    marker = "o" if len(smooth) == 1 else None
-    label = f"TCM trained on: {history.title}"
-    axis.plot(history.table["step"], smooth, marker=marker, label=label, linewidth=1.2, **_look(index))
+    look = _look(index) | ({} if len(smooth) == 1 else {"marker": ""})
+    axis.plot(history.table["step"], smooth, label=history.title, linewidth=1.2, **look)
 
 
-def _ratio(axis: plt.Axes, history: History, level: str, index: int) -> None:
+def _validation(axis: plt.Axes, history: History, column: str, index: int) -> None:
     assert history.table is not None
-    column = f"val_ratio_{level}"
     if column in history.table:
         rows = history.table.dropna(subset=[column])
-        axis.plot(rows["step"], rows[column], marker=SHAPES[index % len(SHAPES)][0], markersize=3, **_look(index))
+        axis.plot(rows["step"], rows[column], markersize=3, **_look(index))

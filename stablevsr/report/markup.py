@@ -80,6 +80,7 @@ def table_markdown(table: Table) -> str:
     for block in table.blocks:
         rows = [_markdown_row(row, notes) for row in block.rows]
         parts.append(f"## {escape_markdown(block.title)}\n\n{markdown_table(header, rows)}")
+        parts += [f"{escape_markdown(note)}\n" for note in block.notes]
     parts += [f"{INTERVAL_NOTE} {RANK_NOTE} n: frames x clips x seeds as counted, not multiplied.\n"]
     if table.has_published:
         parts.append(f"{PUBLISHED_NOTE}\n")
@@ -165,6 +166,9 @@ def table_tex(table: Table) -> str:
         lines += _tex_rows(block, notes)
     lines += [r"\bottomrule", r"\end{tabular}"]
     lines += [f"\\par\\footnotesize $^{{{i}}}$ {escape_tex(note)}" for i, note in enumerate(notes, 1)]
+    plain = [f"{block.title}: {note}" for block in table.blocks for note in block.notes]
+    plain += [PUBLISHED_NOTE] if table.has_published else []
+    lines += [f"\\par\\footnotesize {escape_tex(note)}" for note in plain]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 

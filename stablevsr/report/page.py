@@ -26,6 +26,7 @@ from stablevsr.study.methods import ResolvedStudy
 from stablevsr.study.paths import Paths
 
 TEMPLATES = Path(__file__).parent / "templates"
+CHANGES = ("guidance", "sampling", "training", "model", "checkpoint", "frames")
 BADGES = {"holds": "✓", "does not hold": "✗", "undecided": "?", "cannot be checked": "–"}
 
 
@@ -53,6 +54,7 @@ def html(study: ResolvedStudy, paths: Paths) -> str:
         summary=answers.summary(results),
         counts=answers.counts(results),
         badges=BADGES,
+        clips_used=_clips_used(results),
         warnings=[sentence for history in trainings for sentence in history.warnings()],
         missing=missing(book, [figure.kind for figure in figures], [(v.dataset, v.clip) for v in viewers]),
         claims=_grouped(results),
@@ -67,6 +69,7 @@ def html(study: ResolvedStudy, paths: Paths) -> str:
         viewer_data=_json([vars(viewer) for viewer in viewers]),
         ablations=_ablations(study, results),
         trainings=trainings,
+        strips={history.digest: strips.validation_strip(history.strip) for history in trainings if history.strip},
         deviations=_note(paths.results_root.parent / "docs" / "deviations.md"),
         cards=_cards(study),
         provenance=provenance.collect(study, paths),
@@ -97,6 +100,15 @@ def _grouped(results: list[claims.ClaimResult]) -> list[dict[str, Any]]:
     ]
 
 
+def _clips_used(results: list[claims.ClaimResult]) -> dict[str, tuple[tuple[str, ...], str]]:
+    """The clips that the claims of each dataset usually rest on, and what was left out: said once, not in every row."""
+    found: dict[str, tuple[tuple[str, ...], str]] = {}
+    for result in results:
+        if result.clips:
+            found.setdefault(result.dataset_title, (result.clips, result.focus_note))
+    return found
+
+
 def _ablations(study: ResolvedStudy, results: list[claims.ClaimResult]) -> list[dict[str, Any]]:
     return [
         {
@@ -111,7 +123,7 @@ def _ablations(study: ResolvedStudy, results: list[claims.ClaimResult]) -> list[
 
 def _differs(variant: Any) -> str:
     """What a variant changes, as in its file."""
-    parts = variant.model_dump(mode="json", include={"guidance", "sampling", "training", "checkpoint", "frames"})
+    parts = variant.model_dump(mode="json", include=set(CHANGES))
     given = {key: value for key, value in parts.items() if value}
     return json.dumps(given, ensure_ascii=False) if given else "nothing: the study's own settings"
 
@@ -119,7 +131,7 @@ def _differs(variant: Any) -> str:
 def missing(book: ScoreBook, kinds: list[str], clips: list[tuple[str, str]]) -> list[str]:
     """Everything that the page cannot show, as sentences."""
     found = book.missing()
-    for dataset in book.study.spec.datasets:
+    for dataset in book.study.main_datasets():
         if not any(name == dataset for name, _ in clips):
             found.append(f"frames of {dataset}: no clip with ground truth and a method's frames was found")
     if not kinds:

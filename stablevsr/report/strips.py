@@ -9,16 +9,20 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from stablevsr.data.frames import read_frame
+from stablevsr.errors import UserError
 from stablevsr.report.clips import Clip, Video, find_clips, lr_video, method_video, video
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.style import distinct
 
 BUDGET = 7_500_000  #: bytes of all strips together; base64 adds a third
 MAX_CLIPS = 4  #: a dataset
+VALIDATION_WIDTH = 640  #: pixels
 INPUT, TRUTH = "LR input", "Ground truth"
 
 
@@ -53,7 +57,7 @@ class Viewer:
 
 
 def viewers(book: ScoreBook) -> list[Viewer]:
-    """The clips of all datasets that have ground truth and frames of at least one method."""
+    """The clips of the main datasets that have ground truth and frames of at least one method."""
     found = [(title, clip, versions) for title, clip, versions in _clips(book) if len(versions) > 1]
     for quality in LADDER:
         made = [_viewer(title, clip, versions, quality) for title, clip, versions in found]
@@ -65,14 +69,15 @@ def viewers(book: ScoreBook) -> list[Viewer]:
 def _clips(book: ScoreBook) -> list[tuple[str, Clip, dict[str, Video]]]:
     methods = distinct(book.study.table1())
     found = []
-    for name, spec in book.study.spec.datasets.items():
+    for name in book.study.main_datasets():
+        title = book.study.spec.datasets[name].title
         for clip in find_clips(book.paths, name, MAX_CLIPS):
             versions = {INPUT: lr_video(book.paths, clip)}
             versions |= {m.label: method_video(book.paths, clip, m) for m in methods}
             versions[TRUTH] = video(clip.gt)
             there = {label: frames for label, frames in versions.items() if frames is not None}
             if TRUTH in there:
-                found.append((spec.title, clip, there))
+                found.append((title, clip, there))
     return found
 
 
@@ -94,7 +99,22 @@ def strip(frames: Video, size: tuple[int, int], quality: int) -> str:
     enlarge = size[0] > frames.shape[2]
     method = Image.Resampling.NEAREST if enlarge else Image.Resampling.LANCZOS
     scaled = [Image.fromarray(frame).resize(size, method) for frame in frames]
-    whole = Image.fromarray(np.concatenate([np.asarray(image) for image in scaled]))
+    return _jpeg(Image.fromarray(np.concatenate([np.asarray(image) for image in scaled])), quality)
+
+
+def validation_strip(file: Path) -> str:
+    """A training's validation picture as a JPEG data URI, at most VALIDATION_WIDTH wide; empty if it is damaged."""
+    try:
+        picture = Image.fromarray(read_frame(file))
+    except UserError:
+        return ""
+    if picture.width > VALIDATION_WIDTH:
+        height = round(picture.height * VALIDATION_WIDTH / picture.width)
+        picture = picture.resize((VALIDATION_WIDTH, height), Image.Resampling.LANCZOS)
+    return _jpeg(picture, 85)
+
+
+def _jpeg(picture: Image.Image, quality: int) -> str:
     stream = io.BytesIO()
-    whole.save(stream, format="JPEG", quality=quality, subsampling=0, optimize=True)
+    picture.save(stream, format="JPEG", quality=quality, subsampling=0, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()

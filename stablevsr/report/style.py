@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from stablevsr.study.methods import Method, ResolvedStudy
 VERMILLION, BLUE, GREEN, ORANGE, SKY, PURPLE = "#D55E00", "#0072B2", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
 GREY, BLACK = "#8A8A8A", "#000000"
 COLOURS = (BLUE, GREEN, ORANGE, PURPLE, SKY)
-SHAPES = (("o", "-"), ("s", "--"), ("^", ":"), ("v", "-."))
+SHAPES = (("o", "-"), ("s", "--"), ("^", ":"), ("v", "-."), ("P", "-"), ("<", "--"), (">", ":"), ("p", "-."))
 SETTINGS = {
     "font.size": 8,
     "axes.titlesize": 9,
@@ -72,6 +74,22 @@ def distinct(methods: list[Method]) -> list[Method]:
     for method in methods:
         found.setdefault(method.digest, method)
     return list(found.values())
+
+
+def legend(figure: Any, axes: Iterable[Any]) -> None:
+    """One legend for all panels, below them, each label once; the figure grows by the rows that it takes."""
+    entries: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if not entries:
+        return
+    width, height = figure.get_size_inches()
+    columns = max(1, min(len(entries), int(width / (0.55 + 0.058 * max(map(len, entries))))))
+    figure.set_size_inches(width, height + 0.16 * math.ceil(len(entries) / columns))
+    figure.legend(
+        list(entries.values()), list(entries), loc="outside lower center", ncols=columns, fontsize=7, numpoints=1
+    )
 
 
 def save(figure: Any, folder: Path, name: str) -> list[Path]:

@@ -71,6 +71,7 @@ class Block:
     dataset: str
     title: str
     rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()  #: rows that start from another model than the study's
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,11 @@ class Table:
         """The different reasons of empty cells, in order of appearance; a cell's mark is its index here plus one."""
         cells = (cell for block in self.blocks for row in block.rows for cell in row.cells)
         return list(dict.fromkeys(cell.reason for cell in cells if cell.reason))
+
+    def measured_first(self) -> list[int]:
+        """Columns in the order of a screen, which is narrow: those with values before those without any."""
+        rows = [row for block in self.blocks for row in block.rows]
+        return sorted(range(len(self.metrics)), key=lambda i: all(row.cells[i].value is None for row in rows))
 
     @property
     def has_published(self) -> bool:
@@ -120,7 +126,27 @@ def _block(
     rows = [_row(book, dataset, method, metrics, published.get(method.name)) for method in methods]
     own = {method.name for method in methods}
     rows += [_published_row(row, metrics) for name, row in published.items() if name not in own and row.values]
-    return Block(dataset, study.spec.datasets[dataset].title, tuple(_ranked(rows, metrics)))
+    notes = _model_notes(study, dataset, methods)
+    return Block(dataset, study.spec.datasets[dataset].title, tuple(_ranked(rows, metrics)), notes)
+
+
+def _model_notes(study: ResolvedStudy, dataset: str, methods: list[Method]) -> tuple[str, ...]:
+    """Which rows start from another model than the study's on ``dataset``, and where that model comes from."""
+    labels: dict[str, list[str]] = {}
+    for method in methods:
+        form = method.on(dataset)
+        if form.base is not None and form.base.name != study.spec.model:
+            labels.setdefault(_model_text(form), []).append(method.label)
+    return tuple(f"{', '.join(names)}: {text}, not {study.spec.model}." for text, names in labels.items())
+
+
+def _model_text(form: Method) -> str:
+    """A method's base model and TCM in words."""
+    assert form.base is not None
+    made = form.base.finetuning
+    origin = f" (made by this study: {made.start}, its UNet fine-tuned on {made.dataset.title})" if made else ""
+    tcm = f" and a TCM trained on {form.training.dataset.title}" if form.training else ""
+    return f"with the model {form.base.name}{origin}{tcm}"
 
 
 def _row(

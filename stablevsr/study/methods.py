@@ -156,6 +156,10 @@ class ResolvedStudy:
         """The test sets of Table 1."""
         return tuple(name for name, spec in self.spec.datasets.items() if "table1" in spec.used_by)
 
+    def main_datasets(self) -> tuple[str, ...]:
+        """The test sets of Table 1 and of ablations in general, without those that one ablation asks for by name."""
+        return tuple(name for name, spec in self.spec.datasets.items() if spec.used_by)
+
     def ablation_datasets(self, ablation: str) -> tuple[str, ...]:
         """The test sets of an ablation: those it names, else those of the study that ablations use."""
         usual = [name for name, spec in self.spec.datasets.items() if "ablations" in spec.used_by]

@@ -255,9 +255,7 @@ def _check_claims(study: ResolvedStudy, where: Path) -> None:
             try:
                 resolve_metrics([claim.metric])
                 if METRICS[claim.metric].direction == "none":
-                    raise UserError(
-                        f"{claim.metric} has no better or worse direction, so no claim can be checked in it"
-                    )
+                    raise UserError(f"{claim.metric} has no better or worse: no claim can be checked in it")
                 for name in filter(None, (claim.better, claim.than)):
                     claim_method(study, ablation, name)
             except UserError as error:

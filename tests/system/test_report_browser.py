@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,9 @@ TABLE = "#table-table1-reds4"
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of the made-up study, with a label that tries to break out of it."""
-    spec = copy.deepcopy(made.SPEC)
+    spec = made.with_own_model()
     spec["methods"]["bicubic"]["label"] = HOSTILE
-    paths = made.write_all(tmp_path_factory.mktemp("study"), spec)
+    paths = made.write_all(tmp_path_factory.mktemp("study"), spec, steps=made.STEPS)
     tables.render(paths.study, paths)
     figures.render(paths.study, paths)
     return page.render(paths.study, paths)
@@ -119,6 +118,28 @@ def test_sides_can_be_chosen(opened: chromium.Page) -> None:
     assert opened.run(f"{left}.src !== {right}.src")
 
 
+def test_intervals_are_drawn_on_the_side_that_the_verdict_says(opened: chromium.Page) -> None:
+    drawn = opened.run(
+        "[...document.querySelectorAll('.claims tr')].filter(row => row.querySelector('.whisker')).map(row => {"
+        "  const bar = row.querySelector('.whisker'), style = getComputedStyle(bar, '::before');"
+        "  const from = parseFloat(style.left) / bar.clientWidth;"
+        "  return [row.querySelector('.badge').textContent.slice(2).trim(), from,"
+        "          from + parseFloat(style.width) / bar.clientWidth]; })"
+    )
+    sides = {verdict: (low, high) for verdict, low, high in drawn}
+    assert {"holds", "does not hold"} <= set(sides)
+    assert all(low > 0.5 for verdict, low, _ in drawn if verdict == "holds")
+    assert all(high < 0.5 for verdict, _, high in drawn if verdict == "does not hold")
+
+
+def test_a_validation_picture_opens_with_a_key(opened: chromium.Page) -> None:
+    strip = "document.querySelector('#trainings details img')"
+    assert not opened.run(f"{strip}.checkVisibility()")
+    opened.run("document.querySelector('#trainings summary').focus()")
+    opened.press("Enter", 13)
+    assert opened.run(f"{strip}.checkVisibility()")
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
 def test_whole_at_every_width_and_scheme(
@@ -128,6 +149,7 @@ def test_whole_at_every_width_and_scheme(
     tab.requests.clear()
     tab.size(width, 900, dark)
     tab.open(report)
+    tab.run("document.querySelectorAll('details').forEach(part => { part.open = true; })")
     tab.run("document.querySelectorAll('img').forEach(image => { image.loading = 'eager'; })")
     tab.run("Promise.all([...document.images].map(image => image.decode())).then(() => true)")
     assert tab.run("document.images.length") > 10

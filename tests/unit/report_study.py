@@ -6,6 +6,7 @@ clips in focus and worse by 5 on the clip that is out of focus, so a test sees w
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -56,13 +57,26 @@ SAMPLING: dict[str, Any] = {
     },
     "claims": [{"metric": "tof_dis", "better": "bidirectional", "than": "single_frame", "source": "section 4.3"}],
 }
+#: Samplings that differ in steps and solver: the study's own takes four DDPM steps.
+STEPS: dict[str, Any] = {
+    "title": "Sampling steps",
+    "question": "How few are enough?",
+    "variants": {
+        "two": {"label": "2 steps", "sampling": {"steps": 2}},
+        "four": {"label": "4 steps"},
+        "ddim": {"label": "DDIM, 2 steps", "sampling": {"steps": 2, "scheduler": "ddim"}},
+    },
+}
 #: Mean of each metric by method kind of the made-up scores: psnr, tof_dis, sharpness.
 LEVELS = {"bicubic": (28.0, 2.0, 0.5), "stablevsr": (27.0, 1.0, 1.00), "sampling.single_frame": (26.0, 1.5, 1.02)}
 
 
-def make(root: Path, spec: dict[str, Any] | None = None, sampling: dict[str, Any] | None = None) -> ResolvedStudy:
-    """The study, resolved; nothing is written."""
-    ablations = {"sampling": parse(Ablation, sampling or SAMPLING, "sampling.yaml")}
+def make(
+    root: Path, spec: dict[str, Any] | None = None, sampling: dict[str, Any] | None = None, **others: dict[str, Any]
+) -> ResolvedStudy:
+    """The study with the ablation ``sampling`` and ``others``, resolved; nothing is written."""
+    given = {"sampling": sampling or SAMPLING, **others}
+    ablations = {name: parse(Ablation, content, f"{name}.yaml") for name, content in given.items()}
     return resolve(
         "made_up", parse(Study, spec or SPEC, "study.yaml"), ablations, root / "workflow/studies/made_up.yaml"
     )
@@ -75,7 +89,7 @@ def make_paths(root: Path, study: ResolvedStudy) -> Paths:
 
 def write_scores(paths: Paths, method: Method, dataset: str = "reds4") -> Path:
     """Per-frame scores: the level of the method, a clip's offset, and a wobble that is the same for all methods."""
-    name = "stablevsr" if method.name == "sampling.bidirectional" else method.name
+    name = method.name if method.name in LEVELS else "stablevsr"
     psnr, tof, sharp = LEVELS[name]
     lines = [",".join(("sequence", "frame", "seed", *METRICS))]
     for clip, index in ((c, i) for c in CLIPS for i in range(FRAMES)):
@@ -101,7 +115,7 @@ def write_frames(paths: Paths, dataset: str = "reds4") -> None:
             name = f"{index:08d}.png"
             write_frame(paths.dataset(dataset) / "gt" / clip / name, frame)
             write_frame(paths.dataset(dataset) / "lr" / clip / name, np.ascontiguousarray(frame[::4, ::4]))
-            for strength, method in enumerate(paths.study.by_digest(dataset).values()):
+            for strength, method in enumerate(paths.study.by_digest(dataset).values(), 1):
                 made = np.clip(frame.astype(int) + random.integers(-9, 9, frame.shape) * strength, 0, 255)
                 write_frame(paths.frames(dataset, method.digest, 0) / clip / name, made.astype(np.uint8))
     write_text(
@@ -119,7 +133,7 @@ def write_manifests(paths: Paths, method: Method, dataset: str) -> None:
             content = {
                 "sequences": {clip: {"frames": FRAMES, "sha256": "0" * 64} for clip in clips},
                 "seconds": seconds,
-                "stages": {"unet": seconds / 2} if method.kind == "stablevsr" else {},
+                "stages": {"UNet": seconds / 2} if method.kind == "stablevsr" else {},
                 "peak_memory_bytes": 2**30 * (shard + 1),
                 "device": "cpu",
             }
@@ -128,20 +142,41 @@ def write_manifests(paths: Paths, method: Method, dataset: str) -> None:
 
 def write_history(paths: Paths, ratio: float = 0.9, steps: int = 100) -> None:
     """Histories of all trainings: loss every 20 steps, validation at the half and the end."""
-    for digest in paths.study.trainings():
-        lines = ["step,loss,val_ratio_low,val_ratio_high"]
+    tcms = {paths.checkpoint(digest): "ratio" for digest in paths.study.trainings()}
+    unets = {paths.finetuned(digest): "loss" for digest in paths.study.finetunings()}
+    for folder, figure in {**tcms, **unets}.items():
+        lines = [f"step,loss,val_{figure}_low,val_{figure}_high"]
         for step in range(20, steps + 1, 20):
             validated = f"{ratio},{ratio + 0.02}" if step in (steps, steps // 40 * 20) else ","
             lines.append(f"{step},{1 / step},{validated}")
-        write_text(paths.checkpoint(digest) / "history.csv", "\n".join(lines) + "\n")
-        write_text(paths.checkpoint(digest) / "provenance.json", json.dumps({"seconds_this_run": 12.0}))
+        write_text(folder / "history.csv", "\n".join(lines) + "\n")
+        made = {"seconds_per_step": 3.0, "peak_memory_bytes": 3 * 2**29}
+        write_text(folder / "provenance.json", json.dumps(made))
+        for step, grey in ((steps // 2, 0), (steps, 200)):
+            write_frame(folder / "validation" / f"step{step:06d}.png", np.full((60, 50, 3), grey, np.uint8))
 
 
-def write_all(root: Path, spec: dict[str, Any] | None = None, sampling: dict[str, Any] | None = None) -> Paths:
+def with_own_model() -> dict[str, Any]:
+    """SPEC with a second dataset, which has a model of its own: the tiny one, its UNet fine-tuned."""
+    spec = copy.deepcopy(SPEC)
+    spec["finetuned"] = {"vimeo_unet": {"base": "tiny", "training": {"dataset": "vimeo_train", "steps": 100}}}
+    spec["training_datasets"]["vimeo_train"] = {"title": "Septuplets", "layout": "vimeo90k", "root": "data/vimeo"}
+    spec["datasets"]["vimeo"] = {
+        "title": "Vimeo (made up)", "layout": "vimeo90k", "root": "data/vimeo", "shards": 2, "used_by": ["table1"],
+        "own": {"model": "vimeo_unet", "training": {"dataset": "vimeo_train"}},
+    }  # fmt: skip
+    return spec
+
+
+def write_all(
+    root: Path, spec: dict[str, Any] | None = None, sampling: dict[str, Any] | None = None, **others: dict[str, Any]
+) -> Paths:
     """A whole study on disk."""
-    paths = make_paths(root, make(root, spec, sampling))
-    for method in paths.study.methods.values():
-        write_scores(paths, method)
-    write_frames(paths)
+    paths = make_paths(root, make(root, spec, sampling, **others))
+    for dataset in paths.study.spec.datasets:
+        for method in paths.study.methods.values():
+            if dataset in method.datasets:
+                write_scores(paths, method, dataset)
+        write_frames(paths, dataset)
     write_history(paths)
     return paths

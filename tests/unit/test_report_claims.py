@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import report_study as made
 
+from stablevsr.errors import UserError
 from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.statistics import PairedDifference
 from stablevsr.report.answers import answer, summary
@@ -37,8 +38,15 @@ def test_a_claim_holds_on_the_clips_in_focus(results: list[ClaimResult]) -> None
     assert first.difference is not None
     assert first.difference.mean == pytest.approx(-0.5)
     assert (first.difference.n_clips, first.difference.n_seeds, first.difference.n_frames) == (2, 2, 14)
-    assert first.advantage == pytest.approx(0.5)
+    assert first.drawn is not None  # lower is better: the bar lies on the right, and its farthest end is at 1
+    assert first.drawn[0] > 0 and first.drawn[2] == pytest.approx(1)
+    assert first.drawn[1] == pytest.approx(-0.5 / first.difference.low)
     assert "020 (38" in first.focus_note
+
+
+def test_a_claim_in_a_metric_without_direction_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="claim 1: sharpness has no better or worse"):
+        changed(tmp_path, {"metric": "sharpness", "better": "stablevsr", "than": "bicubic"})
 
 
 def test_like_sharpness_is_said(results: list[ClaimResult]) -> None:

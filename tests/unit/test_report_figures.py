@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import report_study as made
@@ -13,18 +14,22 @@ from stablevsr.report import figures
 from stablevsr.report.figures_cost import cost
 from stablevsr.report.figures_frames import time_slice
 from stablevsr.report.figures_motion import dis_flow, flow_picture, warped
+from stablevsr.report.figures_speed import _plain_log, lines
+from stablevsr.report.history import histories
 from stablevsr.report.scores import ScoreBook
-from stablevsr.report.style import looks
+from stablevsr.report.style import legend, looks
+from stablevsr.study.methods import ResolvedStudy
+from stablevsr.study.resolve import load_study
 
 ALL = {
     "perception_distortion", "per_frame_curves_reds4", "temporal_profile_reds4", "crops_reds4", "ablation_sampling",
-    "guidance_reds4", "training_curves", "cost", "quality_over_seconds",
+    "guidance_reds4", "training_curves", "cost", "quality_over_seconds", "quality_over_steps", "ablation_steps",
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory: pytest.TempPathFactory) -> made.Paths:
-    return made.write_all(tmp_path_factory.mktemp("study"))
+    return made.write_all(tmp_path_factory.mktemp("study"), steps=made.STEPS)
 
 
 def test_all_figures_are_drawn_as_png_and_pdf_and_the_same_twice(paths: made.Paths) -> None:
@@ -70,8 +75,73 @@ def test_seconds_and_memory_come_from_the_manifests(paths: made.Paths) -> None:
     assert found is not None
     assert found.frames == 2 * 3 * made.FRAMES  # two seeds, three clips in two shards
     assert found.per_frame == pytest.approx(2.0)
-    assert found.stages == {"unet": pytest.approx(found.seconds / 2)}
+    assert found.stages == {"UNet": pytest.approx(found.seconds / 2)}
     assert found.memory == 2 * 2**30
+
+
+def test_steps_and_solvers_are_lines_of_their_own(paths: made.Paths) -> None:
+    found = {line.label: [m.name for m in line.methods] for line in lines(ScoreBook(paths.study, paths))}
+    # fewest steps first; single-frame has no relative with other steps
+    assert found == {"StableVSR, DDPM": ["steps.two", "stablevsr"], "StableVSR, DDIM": ["steps.ddim"]}
+
+
+def test_the_studies_of_this_repository_have_lines_of_steps_and_no_two_methods_alike() -> None:
+    root = Path(__file__).parents[2]
+    mini, paper = (load_study(name, root) for name in ("mini", "paper"))
+    steps = {line.label: [m.sampling.steps for m in line.methods if m.sampling] for line in lines(book_of(mini))}
+    assert steps["StableVSR"] == [3, 5, 10]
+    steps = {line.label: [m.sampling.steps for m in line.methods if m.sampling] for line in lines(book_of(paper))}
+    assert steps["StableVSR, DDPM"] == [5, 10, 20, 50, 100]
+    assert steps["StableVSR, DDIM"] == [10, 50] and steps["StableVSR, UniPC"] == [10]
+    for study in (mini, paper):
+        assert len(set(looks(study).values())) == len(looks(study))
+
+
+def book_of(study: ResolvedStudy) -> ScoreBook:
+    return ScoreBook(study, made.make_paths(Path(), study))
+
+
+def test_no_label_of_an_axis_is_left_as_mathematics(paths: made.Paths, tmp_path: Path) -> None:
+    figure, axis = plt.subplots()
+    for low, high in ((0.5, 0.9), (0.03, 40.0)):  # within a decade only minor ticks have labels
+        axis.set_xlim(low, high)
+        _plain_log(axis)
+        figure.canvas.draw()
+        texts = [t.get_text() for t in axis.get_xticklabels(which="both")]
+        assert any(texts) and not any("$" in text for text in texts)
+    plt.close(figure)
+
+
+def test_a_legend_keeps_within_its_figure(tmp_path: Path) -> None:
+    figure, axis = plt.subplots(figsize=(3, 2), layout="constrained")
+    for number in range(4):
+        axis.plot([0, 1], label=f"A method with a rather long label, the {number}th")
+    legend(figure, [axis])
+    figure.canvas.draw()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and figure.get_size_inches()[1] > 2
+    plt.close(figure)
+
+
+def test_finetunings_have_curves_and_datasets_of_one_ablation_no_figures(tmp_path: Path) -> None:
+    spec = made.with_own_model()
+    spec["datasets"]["reds4_short"] = spec["datasets"]["reds4"] | {"frames": 5, "used_by": []}
+    paths = made.write_all(tmp_path, spec)
+    drawn = {file.stem for file in figures.render(paths.study, paths)}
+    assert {"finetuning_curves", "training_curves", "crops_vimeo", "per_frame_curves_vimeo"} <= drawn
+    assert not any("short" in name for name in drawn)
+
+
+def test_trainings_are_told_apart(tmp_path: Path) -> None:
+    paths = made.make_paths(tmp_path, made.make(tmp_path, made.with_own_model()))
+    unet, *tcms = histories(paths.study, paths)
+    assert (unet.kind, unet.title) == ("UNet", "vimeo_unet: tiny on Septuplets")
+    titles = [tcm.title for tcm in tcms]
+    assert len(set(titles)) == len(titles) == 2
+    assert titles[1] == "past or future frame, from vimeo_unet, on Septuplets"
+    paper = load_study("paper", Path(__file__).parents[2])
+    titles = [h.title for h in histories(paper, made.make_paths(tmp_path, paper))]
+    assert len(set(titles)) == len(titles)
 
 
 def test_a_slice_shows_time_downwards() -> None:

@@ -20,6 +20,7 @@ from stablevsr.report.clips import detailed_box, find_clips, method_video, movin
 from stablevsr.report.history import histories
 from stablevsr.report.markdown import inline, to_html
 from stablevsr.report.scores import ScoreBook
+from stablevsr.study.files import Variant, parse
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,64 @@ def test_a_training_without_history_is_said(tmp_path: Path) -> None:
         (paths.checkpoint(digest) / "history.csv").unlink()
     [history] = histories(paths.study, paths)
     assert "no training history" in history.warnings()[0]
+
+
+def test_the_last_validation_of_every_training_is_on_the_page(tmp_path: Path) -> None:
+    paths = made.write_all(tmp_path, made.with_own_model())
+    found = histories(paths.study, paths)
+    assert [h.kind for h in found] == ["UNet", "TCM", "TCM"]
+    assert found[0].cost == "5.0 min, 1.5 GiB"
+    assert found[0].validated == "loss: low noise 0.900, high noise 0.920"
+    text = page.html(paths.study, paths)
+    trainings = text[text.index('id="trainings"') : text.index('id="provenance"')]
+    assert trainings.count("<details") == 3
+    assert "vimeo_unet: tiny on Septuplets" in trainings and "100 of 100" in trainings
+    shown = re.search(r'src="(data:image/jpeg[^"]*)" alt="Held-out', trainings)
+    assert shown is not None
+    picture = Image.open(io.BytesIO(base64.b64decode(shown[1].partition(",")[2])))
+    assert picture.size == (50, 60) and np.asarray(picture).mean() > 190  # the last one; the one before is black
+
+
+def test_validation_pictures_are_made_small_and_damaged_ones_left_out(tmp_path: Path) -> None:
+    Image.new("RGB", (2560, 4000)).save(tmp_path / "big.png")
+    data = base64.b64decode(strips.validation_strip(tmp_path / "big.png").partition(",")[2])
+    assert Image.open(io.BytesIO(data)).size == (640, 1000)
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    assert strips.validation_strip(tmp_path / "bad.png") == ""
+
+
+def test_the_page_says_which_model_a_row_used_on_a_dataset_with_its_own(tmp_path: Path) -> None:
+    paths = made.write_all(tmp_path, made.with_own_model())
+    text = page.html(paths.study, paths)
+    said = (
+        "StableVSR: with the model vimeo_unet (made by this study: tiny, its UNet fine-tuned on Septuplets) and a TCM "
+        "trained on Septuplets, not tiny."
+    )
+    assert said in text
+    assert text.index("Vimeo (made up)</caption>") < text.index(said)
+    form = paths.study.methods["stablevsr"].on("vimeo")
+    row = text[text.index("<td>stablevsr on vimeo</td>") :][:400]
+    assert form.digest in row and str(paths.finetuned(form.base.finetuning.digest)) in row
+
+
+def test_what_a_variant_changes_names_its_model() -> None:
+    assert page._differs(parse(Variant, {"label": "x", "model": "reds_unet"}, "x.yaml")) == '{"model": "reds_unet"}'
+
+
+def test_clips_are_listed_once_and_every_interval_is_drawn(paths: made.Paths) -> None:
+    text = page.html(paths.study, paths)
+    table = text[text.index('<table class="claims') : text.index('id="table1"')]
+    assert "Left out as out of focus" not in table
+    assert text.count("REDS4 (made up): clips 000, 011. Left out as out of focus") == 1
+    bars = re.findall(r"--low:([\d.]+)%; --mean:([\d.]+)%; --high:([\d.]+)%", table)
+    assert len(bars) == table.count("windows,")
+    assert all(2 <= float(low) <= float(mean) <= float(high) <= 98 for low, mean, high in bars)
+
+
+def test_measured_columns_come_first_on_the_page(paths: made.Paths) -> None:
+    table = page.build_tables(paths.study, ScoreBook(paths.study, paths), {})["table1"]
+    assert [m.name for m in table.metrics] == ["psnr", "tof_dis", "lpips", "sharpness"]
+    assert [table.metrics[i].name for i in table.measured_first()] == ["psnr", "tof_dis", "sharpness", "lpips"]
 
 
 def test_a_strip_holds_every_frame_in_order(paths: made.Paths) -> None:

@@ -203,6 +203,20 @@ def test_published_values_stand_beside_reproduced_ones(published: made.Paths) ->
     assert "paper 27.97" in (published.results / "tables" / "table1.md").read_text()
 
 
+def test_every_format_names_the_model_of_a_dataset_with_its_own(tmp_path: Path) -> None:
+    paths = made.write_all(tmp_path, made.with_own_model())
+    tables.render(paths.study, paths)
+    said = r"StableVSR: with the model vimeo_unet (made by this study: tiny, its UNet fine-tuned on Septuplets)"
+    markdown, tex = ((paths.results / "tables" / f"table1.{kind}").read_text() for kind in ("md", "tex"))
+    assert markdown.index("## Vimeo (made up)") < markdown.index(said)
+    assert said.replace("_", r"\_") in tex
+
+
+def test_latex_explains_published_values(published: made.Paths) -> None:
+    tables.render(published.study, published)
+    assert "in parentheses reproduced minus published" in (published.results / "tables" / "table1.tex").read_text()
+
+
 @pytest.mark.parametrize("change", [{"frames": 10}, {"every": 2}, {"sequences": ["000"]}, {"make": "mini"}])
 def test_published_values_are_not_shown_for_other_clips(tmp_path: Path, change: dict[str, object]) -> None:
     spec = copy.deepcopy(made.SPEC)
