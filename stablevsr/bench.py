@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 
 from stablevsr import models
+from stablevsr.arithmetic import copy_rate, matrix_rate, network_flops
 from stablevsr.data.frames import write_text
 from stablevsr.measure import Stopwatch, peak_memory
 from stablevsr.motion import DISFlow
 from stablevsr.sampling import Sampler, decode_frames
-from stablevsr.settings import Guidance, Precision, Sampling
+from stablevsr.settings import Guidance, Precision, Sampling, Solver
 
 #: The released networks' widths; anything else is diffusers' default (checked against their parameter counts).
 _SHARED: dict[str, Any] = {
@@ -54,13 +55,29 @@ class Preset:
 
     name: str
     precision: Precision
-    batched: bool  #: all sequences side by side
+    batched: bool = True  #: all sequences side by side
+    scheduler: Solver = "ddpm"
+    share_of_steps: float = 1.0  #: of the steps asked for
+    guide_from: float = 0.0  #: share of the steps before the TCM acts
+
+    def sampling(self, steps: int) -> Sampling:
+        """The sampling settings where ``steps`` are asked for."""
+        return Sampling(
+            steps=max(1, round(self.share_of_steps * steps)),
+            scheduler=self.scheduler,
+            precision=self.precision,
+            guide_from=self.guide_from,
+        )
 
 
 PRESETS = (
     Preset("published", "fp32", batched=False),
-    Preset("batched", "fp32", batched=True),
-    Preset("bf16", "bf16", batched=True),
+    Preset("batched", "fp32"),
+    Preset("bf16", "bf16"),
+    # From here on the numbers change: what that costs in quality, the ablations say.
+    Preset("half-guided", "bf16", guide_from=0.5),
+    Preset("unipc", "bf16", scheduler="unipc", share_of_steps=0.2),
+    Preset("unipc-half-guided", "bf16", scheduler="unipc", share_of_steps=0.2, guide_from=0.5),
 )
 
 
@@ -74,10 +91,15 @@ class Work:
     sequences: int
     steps: int
 
-    @property
-    def frame_steps(self) -> int:
-        """Frame-steps of one preset."""
-        return self.frames * self.sequences * self.steps
+    def calls(self, preset: Preset) -> dict[str, int]:
+        """How often each network sees a frame: keys as of :func:`stablevsr.arithmetic.network_flops`."""
+        sampling = preset.sampling(self.steps)
+        guided = (self.frames - 1) * sum(sampling.guides(step) for step in range(sampling.steps))
+        return {
+            "UNet": self.sequences * self.frames * sampling.steps,
+            "TCM": self.sequences * guided,
+            "VAE decoder": self.sequences * (guided + self.frames),
+        }
 
 
 @dataclass(frozen=True)
@@ -87,6 +109,9 @@ class Result:
     preset: str
     seconds: float
     frame_steps_a_second: float
+    seconds_a_frame: float
+    tflops: float  #: arithmetic of the networks, in TFLOP/s
+    ceiling: float  #: of a large matrix product in the preset's precision, in TFLOP/s
     speedup: float  #: over the first preset of the run
     psnr: float | None  #: dB between this output and the first preset's
     stages: dict[str, float]  #: seconds
@@ -104,18 +129,23 @@ def bench(model: str, work: Work, device: str, names: list[str], out: Path | Non
         result, images = _run(preset, model, work, lr, device, results[0] if results else None, first)
         results.append(result)
         first = images if first is None else first
-    where = machine(device)
+    where, copy = machine(device), copy_rate(torch.device(device)) / 1e9
     if out is not None:
-        content = {"machine": where, "model": model, "work": asdict(work), "presets": [asdict(r) for r in results]}
+        content = {
+            "machine": where, "copy_gigabytes_a_second": copy, "model": model, "work": asdict(work),
+            "presets": [asdict(result) for result in results],
+        }  # fmt: skip
         write_text(out, json.dumps(content, indent=1) + "\n")
-    return "\n".join([where, f"model {model}, {asdict(work)}", "", *_table(results)])
+    told = f"{where}; a large copy moves {copy:.0f} GB/s"
+    return "\n".join([told, f"model {model}, {asdict(work)}", "", *_table(results)])
 
 
 def _run(
     preset: Preset, model: str, work: Work, lr: Tensor, device: str, base: Result | None, expected: Tensor | None
 ) -> tuple[Result, Tensor]:
     components = _load(model, device, preset.precision)
-    sampling = Sampling(steps=work.steps, precision=preset.precision)
+    sampling, calls = preset.sampling(work.steps), work.calls(preset)
+    flops = network_flops(components, work.height, work.width)
     watch = Stopwatch(components.device)
     if components.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(components.device)
@@ -133,7 +163,10 @@ def _run(
         Result(
             preset.name,
             seconds,
-            work.frame_steps / seconds,
+            calls["UNet"] / seconds,
+            seconds / (work.sequences * work.frames),
+            sum(flops[name] * count for name, count in calls.items()) / seconds / 1e12,
+            matrix_rate(components.device, models.DTYPES[preset.precision]) / 1e12,
             base.seconds / seconds if base else 1.0,
             None if expected is None else _psnr(images, expected),
             stages,
@@ -192,8 +225,11 @@ def _table(results: list[Result]) -> list[str]:
     for r in results:
         against = "" if r.psnr is None else f", {r.speedup:.2f}x the first, PSNR to it {r.psnr:.1f} dB"
         lines.append(
-            f"{r.preset}: {r.seconds:.1f} s, {r.frame_steps_a_second:.2f} frame-steps/s{against}, "
-            f"peak memory {r.peak_memory / 2**30:.2f} GiB"
+            f"{r.preset}: {r.seconds:.1f} s, {r.seconds_a_frame:.2f} s a frame, {r.frame_steps_a_second:.2f} "
+            f"frame-steps/s{against}, peak memory {r.peak_memory / 2**30:.2f} GiB"
+        )
+        lines.append(
+            f"  {r.tflops:.3g} TFLOP/s, {r.tflops / r.ceiling:.0%} of a large matrix product's {r.ceiling:.3g}"
         )
         lines += [f"  {stage:<12} {s:8.2f} s {s / r.seconds:6.1%}" for stage, s in sorted(r.stages.items())]
     return lines

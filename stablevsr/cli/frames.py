@@ -119,7 +119,8 @@ def add_bench(commands: Commands) -> None:
     parser.add_argument("--frames", type=int, help="of a sequence (default: 4; with --metrics 5)")
     parser.add_argument("--sequences", type=int, help="(default: 4; with --metrics 2)")
     parser.add_argument("--steps", type=int, default=4, help="denoising steps, or training steps (default: 4)")
-    parser.add_argument("--presets", default="published,batched,bf16", help="comma-separated (default: all)")
+    parser.add_argument("--presets", default="published,batched,bf16", help="comma-separated, or all "
+                        "(default: those that keep the numbers)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     parser.set_defaults(run=_run_bench)
@@ -150,8 +151,8 @@ def _size(text: str) -> tuple[int, int]:
 def _bench_sampler(arguments: argparse.Namespace, width: int, height: int) -> None:
     from stablevsr.bench import PRESETS, Work, bench
 
-    names = arguments.presets.split(",")
     known = [preset.name for preset in PRESETS]
+    names = known if arguments.presets == "all" else arguments.presets.split(",")
     for name in names:
         if name not in known:
             raise UserError(f"there is no preset {name}{near_miss(name, known)}: known are {', '.join(known)}")

@@ -5,9 +5,14 @@ import json
 import pytest
 import torch
 
-from stablevsr.bench import full_size
+from stablevsr.arithmetic import network_flops
+from stablevsr.bench import PRESETS, Work, full_size
 from stablevsr.cli import main
 from stablevsr.measure import Stopwatch
+from stablevsr.models import TINY, Components, load_components
+from stablevsr.motion import DISFlow
+from stablevsr.sampling import Sampler, decode_frames
+from stablevsr.settings import Guidance
 from stablevsr.tcm import parameter_count
 
 
@@ -15,6 +20,7 @@ from stablevsr.tcm import parameter_count
 def measured(tmp_path_factory):
     out = tmp_path_factory.mktemp("bench") / "bench.json"
     options = ["--size", "16x12", "--frames", "2", "--sequences", "2", "--steps", "2", "--device", "cpu"]
+    options += ["--presets", "all"]
     assert main(["bench", *options, "--out", str(out)]) == 0
     return {preset["preset"]: preset for preset in json.loads(out.read_text())["presets"]}
 
@@ -27,9 +33,12 @@ def test_batching_changes_nothing_but_rounding(measured):
 
 def test_stages_add_up_to_the_whole(measured):
     for preset in measured.values():
-        assert set(preset["stages"]) == {"UNet", "TCM", "VAE decoder", "flow", "rest"}
+        guided = set() if preset["preset"] == "unipc-half-guided" else {"TCM", "flow"}  # it has one step here
+        assert set(preset["stages"]) == {"UNet", "VAE decoder", "rest"} | guided
         assert sum(preset["stages"].values()) == pytest.approx(preset["seconds"], rel=0.01)
-        assert preset["frame_steps_a_second"] * preset["seconds"] == pytest.approx(2 * 2 * 2)
+        steps = 1 if "unipc" in preset["preset"] else 2  # a fifth of two, but at least one
+        assert preset["frame_steps_a_second"] * preset["seconds"] == pytest.approx(2 * 2 * steps)
+        assert preset["tflops"] > 0 and preset["ceiling"] > 0
 
 
 def test_hooks_are_gone_afterwards():
@@ -69,3 +78,33 @@ def test_training_presets_take_the_same_steps(tmp_path):
 def test_a_crop_that_does_not_fit_the_networks_is_refused(capsys):
     assert main(["bench", "--training", "--crop", "40"]) == 1
     assert "multiple of 32" in capsys.readouterr().err
+
+
+def test_the_full_sizes_arithmetic_is_what_was_counted_by_hooks():
+    """Independent figures: 3.99 (UNet), 1.56 (TCM) and 15.7 TFLOP (VAE decoder) a frame-step at 320x180."""
+    with torch.device("meta"):
+        unet, tcm, vae = full_size()
+        prompt = torch.zeros(1, 77, 1024)
+    found = network_flops(Components(unet, vae, tcm, {}, prompt, torch.device("meta")), 180, 320)
+    assert found["UNet"] == pytest.approx(3.99e12, rel=0.01)
+    assert found["TCM"] == pytest.approx(1.56e12, rel=0.01)
+    assert found["VAE decoder"] == pytest.approx(15.7e12, rel=0.01)
+
+
+def test_networks_are_counted_as_often_as_they_are_called():
+    """Against calls that are counted as they happen, in a preset with all steps guided and in one with half of them."""
+    work, model = Work(12, 16, frames=3, sequences=2, steps=4), load_components(TINY)
+    seen = dict.fromkeys(("UNet", "TCM", "VAE decoder"), 0)
+
+    def count(name):
+        return lambda _, args, kwargs: seen.update({name: seen[name] + len((*args, *kwargs.values())[0])})
+
+    for name, module in {"UNet": model.unet, "TCM": model.tcm, "VAE decoder": model.vae.decoder}.items():
+        module.register_forward_pre_hook(count(name), with_kwargs=True)
+    for preset in (PRESETS[1], PRESETS[3]):
+        seen.update(dict.fromkeys(seen, 0))
+        sampler = Sampler(model, preset.sampling(4), Guidance(flow="dis"), DISFlow())
+        latents = sampler(torch.rand(2, 3, 3, 12, 16) * 2 - 1, [torch.Generator().manual_seed(s) for s in range(2)])
+        for sequence in latents:
+            list(decode_frames(model, sequence))
+        assert seen == work.calls(preset)
