@@ -2,6 +2,7 @@
 #   make study    the mini study, from installation to results/mini/report.html (PYTHON=python3.12 chooses another)
 #   make test     all tests that need no other program
 #   make bench    how fast this machine samples the tiny model, stage by stage
+#   make bench-gpu   all figures of docs/performance.md that want a GPU: full-size networks with random weights
 #   make test-system   the report in a real browser, the smoke study on a real Slurm; installs Debian's chromium,
 #                  slurm-wlm and munge first (as root)
 PYTHON ?= python3
@@ -10,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 # Rules and tests call `stablevsr` and `snakemake` by name.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: study test bench test-system lint
+.PHONY: study test bench bench-gpu test-system lint
 
 study: $(INSTALLED)
 	snakemake --cores all --resources gpu=1
@@ -21,6 +22,16 @@ test: $(INSTALLED)
 
 bench: $(INSTALLED)
 	stablevsr bench
+
+BENCH := stablevsr bench --device cuda --model random
+bench-gpu: $(INSTALLED)
+	mkdir -p results/bench
+	$(BENCH) --size 320x180 --frames 4 --sequences 1 --steps 10 --presets all --out results/bench/reds.json
+	$(BENCH) --size 112x64 --frames 7 --sequences 16 --steps 5 --presets all --out results/bench/vimeo.json
+	$(BENCH) --size 480x270 --frames 2 --sequences 1 --steps 2 --presets bf16 --out results/bench/480x270.json
+	$(BENCH) --size 960x540 --frames 2 --sequences 1 --steps 2 --presets bf16 --out results/bench/960x540.json
+	$(BENCH) --training --batch 8 --steps 50 --out results/bench/training.json
+	stablevsr bench --device cuda --metrics --out results/bench/metrics.json
 
 test-system: $(INSTALLED)
 	command -v chromium > /dev/null || apt-get install -y chromium

@@ -22,7 +22,7 @@ from stablevsr import models
 from stablevsr.arithmetic import copy_rate, matrix_rate, network_flops
 from stablevsr.data.frames import write_text
 from stablevsr.measure import Stopwatch, peak_memory
-from stablevsr.motion import DISFlow
+from stablevsr.motion import DISFlow, FlowEstimator, RAFTFlow
 from stablevsr.sampling import Sampler, decode_frames
 from stablevsr.settings import Guidance, Precision, Sampling, Solver
 
@@ -150,7 +150,7 @@ def _run(
     if components.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(components.device)
     with watch.attached(components):
-        sampler = Sampler(components, sampling, Guidance(flow="dis"), watch.timed(DISFlow()))
+        sampler = Sampler(components, sampling, Guidance(flow="dis"), watch.timed(_estimator(model, device)))
         _sample(sampler, lr[:1, :2], [0], sequential=True)  # warm up: the first calls choose kernels
         watch.read()
         began = time.perf_counter()
@@ -187,6 +187,11 @@ def _load(model: str, device: str, precision: Precision) -> models.Components:
     if model != RANDOM:
         return models.load_components(models.find_model(model), device=device, precision=precision)
     return random_model(device, precision)
+
+
+def _estimator(model: str, device: str) -> FlowEstimator:
+    """The flow that goes with a model: RAFT (random weights do the same work) at full size, DIS for others."""
+    return RAFTFlow(None, device) if model == RANDOM else DISFlow()
 
 
 def random_model(device: str, precision: Precision) -> models.Components:
