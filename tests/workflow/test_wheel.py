@@ -1,6 +1,7 @@
 """The wheel alone, outside the repository: everything that the commands read is in it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +18,12 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """A folder with the package from its wheel; its dependencies are those of this environment."""
-    folder = tmp_path_factory.mktemp("wheel")
+    folder, source = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):  # a copy: building leaves files behind
+        shutil.copy(REPOSITORY / name, source)
+    shutil.copytree(REPOSITORY / "stablevsr", source / "stablevsr", ignore=shutil.ignore_patterns("__pycache__"))
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, REPOSITORY], check=True, cwd=folder)
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, source], check=True, cwd=folder)
     (wheel,) = folder.glob("*.whl")
     subprocess.run([*pip, "install", "--no-deps", "--target", folder / "site", wheel], check=True, cwd=folder)
     return folder / "site"
