@@ -63,7 +63,10 @@ def held_out(job: Any, spec: Dataset, frames: int, crop: int, device: torch.devi
 def tcm_figures(job: TCMJob, samples: Samples, picture: Path) -> dict[str, float]:
     """``val_loss_<level>`` with the TCM and ``val_ratio_<level>`` of it to the loss without; a strip in ``picture``."""
     given = torch.cat([job.errors(chunk).mean((1, 2, 3)) for chunk in samples])
-    without = torch.cat([job.errors(chunk, with_tcm=False).mean((1, 2, 3)) for chunk in samples])
+    for chunk in samples:
+        if "without" not in chunk:  # does not change while the TCM learns
+            chunk["without"] = job.errors(chunk, with_tcm=False).mean((1, 2, 3))
+    without = torch.cat([chunk["without"] for chunk in samples])
     timesteps = torch.cat([chunk["timesteps"] for chunk in samples])
     shown = samples[0]
     estimates = [job.frozen.decode(job.estimate(shown, with_tcm)) for with_tcm in (False, True)]
