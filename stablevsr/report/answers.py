@@ -25,7 +25,7 @@ def summary(results: Sequence[ClaimResult]) -> str:
         f"{found['undecided']} {'is' if found['undecided'] == 1 else 'are'} undecided",
         f"{found['cannot be checked']} cannot be checked here",
     ]
-    return f"Of {len(results)} checks of the paper's statements, {', '.join(parts[:-1])}, and {parts[-1]}."
+    return f"Of {len(results)} checked statements, {', '.join(parts[:-1])}, and {parts[-1]}."
 
 
 def answer(results: Sequence[ClaimResult]) -> str:
@@ -33,8 +33,8 @@ def answer(results: Sequence[ClaimResult]) -> str:
     if not results:
         return "The ablation states no claim; its table is all there is to say."
     openings: dict[Verdict, str] = {
-        "holds": "as the paper says, ",
-        "does not hold": "against the paper, the opposite was measured for this: ",
+        "holds": "as stated, ",
+        "does not hold": "the opposite was measured of this: ",
         "undecided": "the data do not decide whether ",
         "cannot be checked": "it cannot be checked here whether ",
     }

@@ -157,13 +157,13 @@ def test_undefined_differences_are_undecided() -> None:
 
 def test_the_sentences_count_every_verdict(results: list[ClaimResult]) -> None:
     assert summary(results) == (
-        "Of 5 checks of the paper's statements, 3 hold, 1 does not hold, 0 are undecided, and 1 cannot be checked here."
+        "Of 5 checked statements, 3 hold, 1 does not hold, 0 are undecided, and 1 cannot be checked here."
     )
     assert summary([]) == "The study states no claim, so nothing was checked."
 
 
 def test_an_answer_says_what_was_found(results: list[ClaimResult]) -> None:
     text = answer([r for r in results if r.ablation == "sampling"])
-    assert text == "As the paper says, Bidirectional has lower tOF (DIS) than Single-frame on REDS4 (made up)."
+    assert text == "As stated, Bidirectional has lower tOF (DIS) than Single-frame on REDS4 (made up)."
     psnr = answer([r for r in results if r.metric.name == "psnr"])
-    assert "against the paper, the opposite was measured for this: StableVSR has higher PSNR than Bicubic" in psnr
+    assert "the opposite was measured of this: StableVSR has higher PSNR than Bicubic" in psnr

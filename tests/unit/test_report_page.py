@@ -54,7 +54,7 @@ def test_the_page_is_one_file_with_everything_in_it(paths: made.Paths) -> None:
 def test_question_and_answer_of_an_ablation_are_shown(paths: made.Paths) -> None:
     text = page.html(paths.study, paths)
     assert "Does it help to go both ways?" in text
-    assert "As the paper says, Bidirectional has lower tOF (DIS) than Single-frame on REDS4 (made up)." in text
+    assert "As stated, Bidirectional has lower tOF (DIS) than Single-frame on REDS4 (made up)." in text
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:

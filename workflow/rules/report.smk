@@ -1,7 +1,10 @@
 # Tables, figures and the page, from the per-frame scores and the frames; nothing is typed by hand.
 
 TABLES = [PATHS.table(dataset, m.name) for m in study.methods.values() for dataset in m.datasets]
-HISTORIES = [PATHS.checkpoint(training) / "history.csv" for training in study.trainings()]
+HISTORIES = [
+    *(PATHS.checkpoint(training) / "history.csv" for training in study.trainings()),
+    *(PATHS.finetuned(finetuning) / "history.csv" for finetuning in study.finetunings()),
+]
 #: Labels, titles and claims are read from these when rendering; a change re-renders and recomputes nothing else.
 TEXTS = [
     f"workflow/studies/{STUDY}.yaml",
