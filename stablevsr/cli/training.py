@@ -19,9 +19,12 @@ def add_train(commands: Commands) -> None:
         study_options(each)
         each.add_argument("--training", required=True, help="a method's name, or a training's digest")
         each.set_defaults(run=run)
+        if name == "tcm":
+            _board_option(each)
     unet = command(kinds, "unet", "fine-tune a UNet as single-image SR: a base model of a study")
     study_options(unet)
     unet.add_argument("--finetuned", required=True, metavar="NAME", help="a name under the study's finetuned")
+    _board_option(unet)
     unet.set_defaults(run=_run_train_unet)
     base = command(kinds, "base", "make the tiny base model (VAE and UNet) from the mini data: hours on two cores")
     base.add_argument("--data", type=Path, default=Path("data/mini/REDS"), help="a set in the layout of REDS")
@@ -31,6 +34,10 @@ def add_train(commands: Commands) -> None:
     base.add_argument("--unet-steps", type=int, default=5500)
     base.add_argument("--decoder-steps", type=int, default=1500)
     base.set_defaults(run=_run_train_base)
+
+
+def _board_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tensorboard", type=Path, metavar="DIR", help="also write the history for TensorBoard")
 
 
 def _run_train_tcm(arguments: argparse.Namespace) -> None:
@@ -50,6 +57,7 @@ def _run_train_tcm(arguments: argparse.Namespace) -> None:
         paths.state(run.digest),
         paths.pools,
         device_of(study.spec.device),
+        arguments.tensorboard,
     )
 
 
@@ -76,7 +84,9 @@ def _run_train_unet(arguments: argparse.Namespace) -> None:
     set_threads()
     from stablevsr.training.run import finetune
 
-    finetune(run, paths.finetuned(run.digest), paths.state(run.digest), device_of(study.spec.device))
+    finetune(
+        run, paths.finetuned(run.digest), paths.state(run.digest), device_of(study.spec.device), arguments.tensorboard
+    )
 
 
 def _run_train_base(arguments: argparse.Namespace) -> None:

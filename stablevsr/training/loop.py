@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -92,7 +92,12 @@ def accelerator_for(precision: str, device: str) -> Accelerator:
 
 
 def train(
-    job: Job, settings: LoopSettings, state: Path, identity: dict[str, Any], accelerator: Accelerator | None = None
+    job: Job,
+    settings: LoopSettings,
+    state: Path,
+    identity: dict[str, Any],
+    accelerator: Accelerator | None = None,
+    logged: Callable[[Row], None] | None = None,
 ) -> Outcome:
     """Run (or continue) ``job`` to the end; afterwards ``job.model`` holds the result in every process.
 
@@ -102,15 +107,19 @@ def train(
         state: folder for the states; held by one process at a time.
         identity: everything that decides the weights; a state made under another identity is refused.
         accelerator: this process among those that a launcher started; None = one process on the CPU.
+        logged: called in the first process with every row of the history as it is made.
     """
     accelerator = accelerator or accelerator_for(settings.precision, "cpu")
     if accelerator.is_main_process:
         with sole_writer(state):
-            return _run(job, settings, state, identity, accelerator)
-    return _run(job, settings, state, identity, accelerator)
+            return _run(job, settings, state, identity, accelerator, logged)
+    return _run(job, settings, state, identity, accelerator, None)
 
 
-def _run(job: Job, settings: LoopSettings, state: Path, identity: dict[str, Any], accelerator: Accelerator) -> Outcome:
+def _run(
+    job: Job, settings: LoopSettings, state: Path, identity: dict[str, Any], accelerator: Accelerator,
+    logged: Callable[[Row], None] | None,
+) -> Outcome:  # fmt: skip
     accelerator.wait_for_everyone()  # the first process holds the state now: nobody reads one that is being written
     job.model.to(accelerator.device)
     optimizer = optimizer_for(job, settings)
@@ -143,6 +152,8 @@ def _run(job: Job, settings: LoopSettings, state: Path, identity: dict[str, Any]
             if done % settings.log_every == 0 or done == settings.steps:
                 history[-1] |= job.validate(state / "validation" / f"step{done:06d}.png")
             save(state, done, job.model, optimizer, average, history, identity)
+        if logged and history and history[-1]["step"] == done:
+            logged(history[-1])
     bar.close()
     average.copy_to(job.model)
     spent = time.monotonic() - began

@@ -36,12 +36,15 @@ from stablevsr.training.pool import PoolDataset, build_pool
 from stablevsr.training.samples import WindowDataset
 from stablevsr.training.state import write_history
 from stablevsr.training.tcm import TCMJob
+from stablevsr.training.tensorboard import writer
 from stablevsr.training.unet import UNetJob
 
 WINDOW = 3  #: frames of a TCM's training window, as published
 
 
-def train_tcm(run: TrainingRun, model: str, out: Path, state: Path, pools: Path, device: str) -> None:
+def train_tcm(
+    run: TrainingRun, model: str, out: Path, state: Path, pools: Path, device: str, board: Path | None = None
+) -> None:
     """Train one TCM into ``out``: diffusers weights, ``settings.json``, ``history.csv``, ``provenance.json``.
 
     Args:
@@ -51,6 +54,7 @@ def train_tcm(run: TrainingRun, model: str, out: Path, state: Path, pools: Path,
         state: folder for resume states.
         pools: the frozen samples shared between trainings.
         device: cpu or cuda.
+        board: folder for TensorBoard's files; None = none.
 
     Raises:
         UserError: ``state`` belongs to other settings, or the loss is not a number.
@@ -71,7 +75,8 @@ def train_tcm(run: TrainingRun, model: str, out: Path, state: Path, pools: Path,
         job.frozen.unet.enable_gradient_checkpointing()
     identity = _identity(run.settings, run.digest, folder, seen)
     states = state / digest(identity)
-    outcome = train(job, loop_settings(run.settings), states, identity, accelerator)
+    logged = writer(board) if board and accelerator.is_main_process else None
+    outcome = train(job, loop_settings(run.settings), states, identity, accelerator, logged)
     if accelerator.is_main_process:
         with sole_writer(states):
             job.save(out)
@@ -79,7 +84,7 @@ def train_tcm(run: TrainingRun, model: str, out: Path, state: Path, pools: Path,
                       parameters=tcm.parameter_count(job.model))  # fmt: skip
 
 
-def finetune(run: FinetuningRun, out: Path, state: Path, device: str) -> None:
+def finetune(run: FinetuningRun, out: Path, state: Path, device: str, board: Path | None = None) -> None:
     """Fine-tune a UNet; ``out`` becomes a whole base model: its UNet, and copies of everything else but the TCM.
 
     Arguments and errors as for :func:`train_tcm`. A UNet with class labels (the x4 upscaler's noise level) loses them:
@@ -102,7 +107,8 @@ def finetune(run: FinetuningRun, out: Path, state: Path, device: str) -> None:
         job.model.enable_gradient_checkpointing()
     identity = _identity(settings, run.digest, folder, _sizes(clips))
     states = state / digest(identity)
-    outcome = train(job, loop_settings(settings), states, identity, accelerator)
+    logged = writer(board) if board and accelerator.is_main_process else None
+    outcome = train(job, loop_settings(settings), states, identity, accelerator, logged)
     if accelerator.is_main_process:
         with sole_writer(states):
             for part in ("vae", "text_encoder", "tokenizer", "scheduler"):

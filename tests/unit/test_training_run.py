@@ -115,6 +115,18 @@ def test_a_tcm_is_trained_on_a_fine_tuned_model_and_loads_beside_it(tuned, reds,
     assert not np.array_equal(strip[14:, 64:96], strip[14:, 96:128])  # the TCM does something
 
 
+def test_the_history_can_be_watched_in_tensorboard(tuned, reds, tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = tcm_run(tuned, reds)
+    train_tcm(run, run.base.name, tmp_path / "tcm", tmp_path / "state", tmp_path / "pools", "cpu", tmp_path / "board")
+    board = events.EventAccumulator(str(tmp_path / "board"))
+    board.Reload()
+    with (tmp_path / "tcm" / "history.csv").open() as stream:
+        last = list(csv.DictReader(stream))[-1]
+    for name in ("loss", "val_ratio_mid"):
+        assert [(e.step, e.value) for e in board.Scalars(name)] == [(3, pytest.approx(float(last[name])))]
+
+
 def test_frozen_parts_are_kept_in_low_precision_and_the_tcm_in_full(tuned, reds, tmp_path, monkeypatch):
     seen = {}
     loss = models.Components.decode
