@@ -23,7 +23,7 @@ from stablevsr.arithmetic import copy_rate, matrix_rate, network_flops
 from stablevsr.data.frames import write_text
 from stablevsr.measure import Stopwatch, peak_memory
 from stablevsr.motion import DISFlow, FlowEstimator, RAFTFlow
-from stablevsr.sampling import Sampler, decode_frames
+from stablevsr.sampling import Sampler, decode_frames, guided_steps
 from stablevsr.settings import Guidance, Precision, Sampling, Solver
 
 #: The released networks' widths; anything else is diffusers' default (checked against their parameter counts).
@@ -94,7 +94,7 @@ class Work:
     def calls(self, preset: Preset) -> dict[str, int]:
         """How often each network sees a frame: keys as of :func:`stablevsr.arithmetic.network_flops`."""
         sampling = preset.sampling(self.steps)
-        guided = (self.frames - 1) * sum(sampling.guides(step) for step in range(sampling.steps))
+        guided = (self.frames - 1) * len(guided_steps(sampling))
         return {
             "UNet": self.sequences * self.frames * sampling.steps,
             "TCM": self.sequences * guided,

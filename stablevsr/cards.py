@@ -1,8 +1,7 @@
 """One job, one card: a command gets GPUs that no other job of this user holds on this machine.
 
 Snakemake's ``gpu`` resource only counts. This takes an flock a card, hides the other cards from the command
-(CUDA_VISIBLE_DEVICES) and becomes the command, which keeps the locks: they go when it ends, however it ends. Under
-Slurm the scheduler has given out the cards already.
+(CUDA_VISIBLE_DEVICES) and becomes the command, which keeps the locks: they go when it ends, however it ends.
 """
 
 from __future__ import annotations
@@ -34,6 +33,10 @@ def visible_cards(environment: Mapping[str, str]) -> list[str]:
     if chosen is None:
         return cards
     names = [name.strip() for name in chosen.split(",") if name.strip()]
+    # A number means the same card to CUDA and to nvidia-smi only in the order of the bus, which is also Slurm's. There
+    # it must become a UUID: two jobs of a node may both call their own card 0.
+    if environment.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID" and "SLURM_JOB_ID" not in environment:
+        return names
     return [cards[int(name)] if name.isdigit() and int(name) < len(cards) else name for name in names]
 
 
@@ -46,6 +49,8 @@ def hold(cards: list[str], count: int) -> list[str]:
         raise UserError(f"{count} GPUs are wanted and {len(cards)} are here: ask for fewer with --resources gpu=N")
     folder = Path(tempfile.gettempdir()) / f"stablevsr-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise UserError(f"{folder} belongs to somebody else: remove it, or set TMPDIR to a folder of yours")
     said = False
     while True:
         held = _try(folder, cards, count)
@@ -78,6 +83,6 @@ def _try(folder: Path, cards: list[str], count: int) -> dict[str, int]:
 
 def become(command: list[str], count: int) -> None:
     """Turn this process into ``command`` with ``count`` cards of its own; it sees all there are if ``count`` is 0."""
-    if count and "SLURM_JOB_ID" not in os.environ and (cards := visible_cards(os.environ)):
+    if count and (cards := visible_cards(os.environ)):
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(hold(cards, count))
     os.execvp(command[0], command)

@@ -1,4 +1,4 @@
-"""Decoding latents in the memory that there is: whole, or frame by frame in overlapping tiles.
+"""Decoding latents in the memory that there is: together, one by one, or in overlapping tiles.
 
 The decoder at full size is where the published code runs out of memory. Tiles are diffusers' own: neighbours are
 cross-faded over a quarter of their side. They change the image a little, because the decoder's normalisation sees a
@@ -13,17 +13,27 @@ import torch
 from torch import Tensor
 
 from stablevsr.errors import UserError
+from stablevsr.settings import SMALLEST_TILE
 
-TILES = (192, 128, 96, 64, 48, 32)  #: sides in latent pixels (a quarter of the image's), from good to small
+TILES = (192, 128, 96, 64, 48, SMALLEST_TILE)  #: sides in latent pixels (a quarter of the image's), from good to small
 
 
 def decode(vae: Any, latents: Tensor, tile: int | None) -> Tensor:
-    """RGB (B, 3, 4h, 4w) of unscaled latents (B, 4, h, w); ``tile`` latent pixels a side at once, None = all."""
+    """RGB (B, 3, 4h, 4w) of unscaled latents (B, 4, h, w); ``tile`` latent pixels a side at once, None = all.
+
+    Where the GPU has too little memory for the batch, its frames are decoded one by one: the same to rounding.
+    """
     vae.use_tiling = tile is not None
-    if tile is None:
+    if tile is not None:
+        vae.tile_latent_min_size = tile
+        vae.tile_sample_min_size = tile * 2 ** (len(vae.config.block_out_channels) - 1)
+    try:
         return torch.as_tensor(vae.decode(latents, return_dict=False)[0])
-    vae.tile_latent_min_size = tile
-    vae.tile_sample_min_size = tile * 2 ** (len(vae.config.block_out_channels) - 1)
+    except torch.OutOfMemoryError:
+        if len(latents) == 1:
+            raise
+    # outside the handler: the exception holds on to what was allocated
+    torch.cuda.empty_cache()
     return torch.cat([vae.decode(latent[None], return_dict=False)[0] for latent in latents])
 
 

@@ -152,7 +152,12 @@ def _stablevsr(
     assert method.sampling is not None
     sampling = method.sampling
     pipe = StableVSRPipeline.from_pretrained(
-        model, tcm=tcm, device=device, precision=sampling.precision, with_tcm=sampling.strategy != "single_frame"
+        model,
+        tcm=tcm,
+        device=device,
+        precision=sampling.precision,
+        with_tcm=sampling.strategy != "single_frame",
+        tile=sampling.tile,
     )
 
     guidance = method.guidance or Guidance()

@@ -37,7 +37,8 @@ class Components:
     scheduler: dict[str, Any]  #: the scheduler's configuration (its class is chosen by the sampling settings)
     prompt: Tensor  #: (1, 77, C), the empty prompt's encoding
     device: torch.device
-    tile: int | None = None  #: decode in tiles of so many latent pixels a side; None = whole frames while they fit
+    tile: int | None = None  #: decode in tiles of so many latent pixels a side; None = whole frames
+    may_tile: bool = False  #: take (smaller) tiles where memory runs out, and say so
 
     @property
     def vae_scale(self) -> float:
@@ -47,14 +48,16 @@ class Components:
     def decode(self, latents: Tensor) -> Tensor:
         """Decode scaled latents (B, 4, h, w) to RGB (B, 3, 4h, 4w), nominally in [-1, 1], raw (unclamped).
 
-        Where the GPU's memory runs out, smaller tiles are taken from then on, and that is said. Raises
-        :class:`UserError` if the smallest do not fit either.
+        Where the GPU's memory runs out and :attr:`may_tile` allows it, smaller tiles are taken from then on, and that
+        is said. Raises :class:`UserError` if the smallest do not fit either.
         """
         unscaled = (latents / self.vae_scale).to(next(self.vae.parameters()).dtype)
         while True:
             try:
                 return decoding.decode(self.vae, unscaled, self.tile).float()
             except torch.OutOfMemoryError:
+                if not self.may_tile:
+                    raise
                 self.tile = decoding.smaller(self.tile, unscaled)
             # outside the handler: the exception holds on to what was allocated
             torch.cuda.empty_cache()
@@ -144,14 +147,12 @@ def load_components(
 
     The VAE stays in float32 under fp16 if its configuration says so (``force_upcast``), because it overflows there.
     """
-    from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+    from diffusers import ControlNetModel, UNet2DConditionModel
 
     check_model(folder, tcm=with_tcm and tcm is None)
     dtype = DTYPES[precision]
     unet = _load(UNet2DConditionModel, folder / "unet", dtype, **NO_NOISE_LEVEL)
-    vae = _load(AutoencoderKL, folder / "vae", dtype)
-    if _overflows(vae, precision):
-        vae = vae.float()
+    vae = load_vae(folder, precision)
     module = None
     if with_tcm:
         if tcm is not None:
@@ -165,6 +166,14 @@ def load_components(
 def scheduler_config(folder: Path) -> dict[str, Any]:
     """The noise schedule of a model folder, as its scheduler's configuration."""
     return dict(json.loads((folder / "scheduler" / "scheduler_config.json").read_text()))
+
+
+def load_vae(folder: Path, precision: Precision) -> Any:
+    """The frozen VAE of a model folder, in float32 where it would overflow in ``precision``."""
+    from diffusers import AutoencoderKL
+
+    vae = _load(AutoencoderKL, folder / "vae", DTYPES[precision])
+    return vae.float() if _overflows(vae, precision) else vae
 
 
 def load_for_training(folder: Path) -> Any:

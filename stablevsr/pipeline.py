@@ -50,7 +50,7 @@ class StableVSRPipeline:
         precision: Precision = "fp32",
         revision: str | None = None,
         with_tcm: bool = True,
-        tile: int | None = None,
+        tile: int | Literal["auto"] | None = "auto",
     ) -> StableVSRPipeline:
         """Load a model.
 
@@ -61,8 +61,8 @@ class StableVSRPipeline:
             precision: of the networks; latents and scheduler stay in float32.
             revision: commit of the hub repository.
             with_tcm: False loads no TCM; only ``single_frame`` can then be sampled.
-            tile: decode in tiles of so many LR pixels a side, for cards with little memory; None decodes whole frames
-                and takes tiles only if memory runs out.
+            tile: decode in tiles of so many LR pixels a side, for cards with little memory; None decodes whole frames;
+                ``auto`` whole frames, and tiles from where memory runs out.
 
         Raises:
             UserError: a part is missing or damaged, or the hub cannot be reached.
@@ -70,7 +70,7 @@ class StableVSRPipeline:
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
         folder = models.find_model(model, revision)
         components = models.load_components(folder, Path(tcm) if tcm else None, chosen, precision, with_tcm)
-        components.tile = tile
+        components.tile, components.may_tile = None if tile == "auto" else tile, tile == "auto"
         return cls(components, default_flow(model))
 
     @property

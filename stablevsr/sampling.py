@@ -28,6 +28,23 @@ def visiting_order(strategy: Strategy, step: int, frames: int) -> list[int]:
     return list(range(frames - 1, -1, -1)) if backward else list(range(frames))
 
 
+def guided_steps(sampling: Sampling) -> list[int]:
+    """The steps (from 0) at which the TCM acts; none for a strategy without a neighbour to take guidance from."""
+    if sampling.strategy == "single_frame":
+        return []
+    first = round(sampling.guide_from * sampling.steps, 9)
+    last = sampling.steps - 1
+    return [step for step in range(sampling.steps) if step >= first and (last - step) % sampling.guide_every == 0]
+
+
+def sweeps(sampling: Sampling) -> dict[int, int]:
+    """For every guided step its place among them, which decides the direction in which frames are visited.
+
+    Counted by steps, guidance at every second step would always run the same way.
+    """
+    return {step: place for place, step in enumerate(guided_steps(sampling))}
+
+
 class Noise:
     """All random draws of one sequence, from one CPU generator, in the published order.
 
@@ -87,6 +104,7 @@ class Sampler:
     ) -> None:
         self.model, self.sampling, self.guidance, self.estimator = model, sampling, guidance, estimator
         self.chunk = chunk
+        self.sweeps = sweeps(sampling)
         self.progress = progress or (lambda _: None)
 
     @torch.no_grad()
@@ -111,7 +129,7 @@ class Sampler:
         schedule = self._schedule()
         flows = Flows(lr, self.estimator)
         for step in range(len(schedule.timesteps)):
-            sweep = self._guided_sweep if self._guided(step) else self._alone
+            sweep = self._guided_sweep if step in self.sweeps else self._alone
             predicted = sweep(schedule, step, latents, lr, flows)
             noise = None
             if schedule.stochastic:
@@ -134,7 +152,7 @@ class Sampler:
         """Model outputs of a step in visiting order, each frame guided by the one before; the first has no TCM."""
         predicted: dict[int, Tensor] = {}
         before: int | None = None
-        for frame in visiting_order(self.sampling.strategy, step, latents.shape[1]):
+        for frame in visiting_order(self.sampling.strategy, self.sweeps[step], latents.shape[1]):
             image = None
             if before is not None:
                 image = self._image(self._seen(schedule, step, latents[:, before], predicted[before]),
@@ -158,16 +176,13 @@ class Sampler:
     def _one_frame(self, frame: int, latent: Tensor, lr: Tensor, image: Tensor | None, noises: list[Noise]) -> Tensor:
         schedule = self._schedule()
         for step, timestep in enumerate(schedule.timesteps):
-            predicted = self._predict(timestep, latent, lr, image if self._guided(step) else None)
+            predicted = self._predict(timestep, latent, lr, image if step in self.sweeps else None)
             noise = None
             if schedule.stochastic:
                 noise = torch.cat([n.replay(step, frame) for n in noises]).to(latent)
             latent = schedule.step(step, latent, predicted, noise)
             self.progress(len(latent))
         return latent
-
-    def _guided(self, step: int) -> bool:
-        return self.sampling.strategy != "single_frame" and self.sampling.guides(step)
 
     def _seen(self, schedule: Schedule, step: int, noisy: Tensor, predicted: Tensor) -> Tensor:
         """What of the neighbour is decoded: its noisy latent of this step, or its predicted clean latent."""

@@ -18,6 +18,8 @@ Flow = Literal["raft", "dis"]
 Solver = Literal["ddpm", "ddim", "dpmsolver++", "unipc"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
+SMALLEST_TILE = 32  #: LR pixels a side
+
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,10 +50,7 @@ class Sampling(_Settings):
     guide_every: int = Field(1, ge=1)
     #: ... and only after this share of the steps is done; before it, frames are denoised alone (0 = all).
     guide_from: float = Field(0.0, ge=0, lt=1)
-
-    def guides(self, step: int) -> bool:
-        """Whether the TCM acts at ``step`` (from 0) where the strategy has a neighbour to take guidance from."""
-        return step >= self.guide_from * self.steps and (self.steps - 1 - step) % self.guide_every == 0
+    tile: int | None = Field(None, ge=SMALLEST_TILE)  #: decode in tiles of so many LR pixels; None = whole frames
 
 
 class Optimisation(_Settings):

@@ -45,8 +45,8 @@ def _out_of_memory(error: Exception) -> bool:
 def _sentence(error: Exception) -> str:
     if _out_of_memory(error):
         return (
-            "the GPU's memory is too small for this: use precision bf16, smaller frames or crops, a smaller batch or "
-            "micro_batch, or the processor (device cpu)"
+            "the GPU's memory is too small for this: use precision bf16, tiles (--tile, or sampling.tile in a study), "
+            "smaller crops, a smaller micro_batch, or the processor (device cpu)"
         )
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""

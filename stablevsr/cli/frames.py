@@ -36,7 +36,7 @@ def add_upscale(commands: Commands) -> None:
 def _run_upscale(arguments: argparse.Namespace) -> None:
     from stablevsr.upscale import UpscaleOptions, upscale
 
-    names = ("model", "tcm", "steps", "strategy", "flow", "warp", "precision", "seed", "window", "device")
+    names = ("model", "tcm", "steps", "strategy", "flow", "warp", "precision", "seed", "window", "tile", "device")
     upscale(arguments.input, arguments.output, UpscaleOptions(**{name: getattr(arguments, name) for name in names}))
 
 
@@ -132,6 +132,8 @@ def _run_bench(arguments: argparse.Namespace) -> None:
         given = getattr(arguments, name)
         if given is not None and given < 1:
             raise UserError(f"--{name} {given} is too small: at least 1")
+    if arguments.training and arguments.metrics is not None:
+        raise UserError("--training and --metrics are two benches: ask for one of them")
     set_threads()
     if arguments.training:
         _bench_training(arguments)

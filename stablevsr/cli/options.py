@@ -47,7 +47,9 @@ def device_of(wanted: str) -> str:
 
 
 def set_threads() -> None:
-    """Use the threads that Snakemake granted (it sets OMP_NUM_THREADS), otherwise all cores."""
+    """Use the threads that Snakemake granted (it sets OMP_NUM_THREADS), otherwise all cores; torchrun's processes share
+    them."""
     import torch
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
+    granted = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    torch.set_num_threads(max(1, granted // int(os.environ.get("LOCAL_WORLD_SIZE") or 1)))

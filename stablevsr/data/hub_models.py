@@ -10,6 +10,7 @@ stopped. For the last it fetches them itself into the place where the client loo
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 from pathlib import Path
 
@@ -121,7 +122,7 @@ def _download_weights(job: Job, name: str) -> None:
 
     url = hf_hub_url(_hub(job).repo, name, revision=job.row.version)
     offered = get_hf_file_metadata(url)
-    if offered.etag is None or len(offered.etag) != 64:
+    if offered.etag is None or not re.fullmatch("[0-9a-f]{64}", offered.etag):
         return  # the ETag is no sha256, so only the client knows what to do with this file
     blob = _blobs(job) / offered.etag
     if not blob.is_file():

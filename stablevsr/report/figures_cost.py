@@ -36,7 +36,7 @@ class Cost:
 def cost(book: ScoreBook, dataset: str, method: Method) -> Cost | None:
     """Sum up the manifests of ``method``; None if nothing was inferred."""
     total = Cost()
-    for seed in book.study.seeds(method.on(dataset).digest):
+    for seed in book.study.seeds(method.on(dataset).digest, dataset):
         for file in manifests(book.paths, dataset, method, seed):
             _add(total, read_json(file))
     return total if total.frames and total.seconds > 0 else None

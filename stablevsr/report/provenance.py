@@ -90,7 +90,10 @@ def _method(paths: Paths, method: Method) -> dict[str, Any]:
         "own": {dataset: _form(paths, form) for dataset, form in method.own.items()},
         "scores": {dataset: _hashed(paths.table(dataset, method.name)) for dataset in method.datasets},
         "frames": {
-            dataset: {f"seed{seed}": _runs(paths, dataset, method, seed) for seed in method.seeds}
+            dataset: {
+                f"seed{seed}": _runs(paths, dataset, method, seed)
+                for seed in paths.study.seeds(method.on(dataset).digest, dataset)
+            }
             for dataset in method.datasets
         },
     }

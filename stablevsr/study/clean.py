@@ -10,7 +10,7 @@ from stablevsr.study.paths import Paths, pool_file
 from stablevsr.study.resolve import load_study
 
 STORES = (
-    *("models/*", "checkpoints/*", "states/*", "pools/*", "datasets/*"),
+    *("models/*", "checkpoints/*", "states/*", "pools/*", "datasets/*", "given/*"),
     *("frames/*/*", "manifests/*/*", "scores/*/*/*"),
 )
 
@@ -48,6 +48,7 @@ def _wanted(paths: Paths) -> set[Path]:
     wanted: set[Path] = set()
     for training, run in study.trainings().items():
         wanted |= {paths.checkpoint(training), paths.state(training), pool_file(run, paths.pools).parent}
+    wanted.add(paths.work / "given" / study.name)
     for finetuning in study.finetunings():
         wanted |= {paths.finetuned(finetuning), paths.state(finetuning)}
     wanted |= {paths.training_data(spec) for spec in study.spec.training_datasets.values()}

@@ -117,9 +117,10 @@ class ResolvedStudy:
                 chosen.setdefault(method.on(dataset).digest, method.on(dataset))
         return chosen
 
-    def seeds(self, digest: str) -> tuple[int, ...]:
-        """All seeds that any method of this digest asks for."""
-        return tuple(sorted({s for m in self.forms() if m.digest == digest for s in m.seeds}))
+    def seeds(self, digest: str, dataset: str) -> tuple[int, ...]:
+        """All seeds that any method of this digest asks for on ``dataset``."""
+        here = (m for m in self.methods.values() if dataset in m.datasets and m.on(dataset).digest == digest)
+        return tuple(sorted({seed for method in here for seed in method.seeds}))
 
     def names(self, digest: str) -> list[str]:
         """The names under which a digest is known, for messages."""

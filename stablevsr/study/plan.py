@@ -16,6 +16,7 @@ from stablevsr.data import registry
 from stablevsr.data.frames import read_frame
 from stablevsr.data.layouts import load_sequences
 from stablevsr.errors import UserError
+from stablevsr.sampling import guided_steps
 from stablevsr.settings import Finetuning, Training
 from stablevsr.study.downloads import all_downloads
 from stablevsr.study.files import Dataset
@@ -106,7 +107,7 @@ def _jobs(study: ResolvedStudy, paths: Paths) -> list[str]:
         job("pools of frozen samples", pool)
     for name, spec in study.spec.datasets.items():
         for key in study.by_digest(name):
-            for seed in study.seeds(key):
+            for seed in study.seeds(key, name):
                 for shard in range(spec.shards):
                     job("shards of frames", paths.manifest(name, key, seed, shard))
                     job("shards of scores", paths.scores(name, key, seed, shard))
@@ -151,7 +152,7 @@ def _sampling(study: ResolvedStudy, paths: Paths, extents: dict[str, Extent]) ->
         for key, method in study.by_digest(name).items():
             missing = sum(
                 not paths.manifest(name, key, seed, shard).exists()
-                for seed in study.seeds(key)
+                for seed in study.seeds(key, name)
                 for shard in range(shards)
             )
             made = extent.total * missing // shards
@@ -167,10 +168,11 @@ def _frame_work(method: Method, area: int) -> float:
     assert method.sampling is not None
     ratio = area / AREA
     decode = DECODER * ratio + ATTENTION * ratio**2
-    step = UNET * ratio
+    work = method.sampling.steps * UNET * ratio + decode
     if method.guidance is not None:
-        step += TCM * ratio + (0 if method.guidance.source == "none" else decode)
-    return method.sampling.steps * step + decode
+        guided = TCM * ratio + (0 if method.guidance.source == "none" else decode)
+        work += len(guided_steps(method.sampling)) * guided
+    return work
 
 
 def _training_work(settings: Training) -> float:

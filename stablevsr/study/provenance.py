@@ -15,8 +15,8 @@ FRAME_CODE = (
 #: ... what a trained TCM holds (beside the modules it shares with sampling),
 TRAINING_CODE = (
     "training/loop.py", "training/pool.py", "training/run.py", "training/samples.py", "training/state.py",
-    "training/targets.py", "training/tcm.py", "training/unet.py", "diffusion.py", "guidance.py", "models.py",
-    "motion.py", "tcm.py",
+    "training/targets.py", "training/tcm.py", "training/unet.py", "decoding.py", "diffusion.py", "guidance.py",
+    "models.py", "motion.py", "tcm.py",
 )  # fmt: skip
 _NO_SCORES = ("statistics", "bench", "plain")
 #: ... and what the scores are.

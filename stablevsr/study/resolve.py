@@ -12,7 +12,7 @@ from typing import Any
 from stablevsr.errors import UserError, near_miss
 from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.registry import resolve as resolve_metrics
-from stablevsr.settings import ROUNDING_ONLY, Guidance, Sampling, Training
+from stablevsr.settings import ROUNDING_ONLY, Guidance, Optimisation, Sampling, Training
 from stablevsr.study.files import Ablation, Dataset, Peer, Study, Variant, load_yaml, parse
 from stablevsr.study.methods import (
     MODELS_OWN,
@@ -121,22 +121,36 @@ def _homes(spec: Study, where: Path) -> dict[str, _Home]:
             at = Path(f"{where}, dataset {name}")
             homes[name] = _Home(_base(spec, dataset.own.model, at), dataset.own.training, dataset.own.checkpoint)
     for home in homes.values():
-        if home.base.finetuning and home.checkpoint == MODELS_OWN:
-            raise UserError(f"{where}: the fine-tuned model {home.base.name} has no TCM: leave out `checkpoint: model`")
+        _check_own_tcm(home.base, home.checkpoint, where)
     return homes
+
+
+def _check_own_tcm(base: Base, checkpoint: Path | None, where: Path | str) -> None:
+    if base.finetuning and checkpoint == MODELS_OWN:
+        raise UserError(f"{where}: the fine-tuned model {base.name} has no TCM: leave out `checkpoint: model`")
 
 
 def _base(spec: Study, model: str, where: Path) -> Base:
     if model not in spec.finetuned:
         return Base(model)
     entry = spec.finetuned[model]
+    if entry.base in spec.finetuned:
+        raise UserError(f"{where}: finetuned {model} starts from {entry.base}, which is fine-tuned itself")
     dataset = _training_set(spec, entry.training.dataset, f"{where}, finetuned {model}")
+    _check_batch(spec, entry.training, f"{where}, finetuned {model}")
     identity = {
         "finetuned": entry.base,
         "settings": entry.training.model_dump(mode="json", exclude={"dataset", *ROUNDING_ONLY}),
         "dataset": dataset_identity(dataset),
     }
     return Base(model, FinetuningRun(entry.training, dataset, entry.base, digest(identity)))
+
+
+def _check_batch(spec: Study, training: Optimisation, where: str) -> None:
+    if training.batch % spec.training_processes:
+        raise UserError(
+            f"{where}: a batch of {training.batch} cannot be shared by {spec.training_processes} training_processes"
+        )
 
 
 def _training_set(spec: Study, name: str, where: str) -> Dataset:
@@ -202,6 +216,7 @@ def _variant(
     base = _base(spec, variant.model, Path(at)) if variant.model else home.base
     own = None if variant.training or variant.model or retrain else home.checkpoint
     checkpoint = None if single else variant.checkpoint or own
+    _check_own_tcm(base, checkpoint, at)
     needs_training = not single and checkpoint is None
     return _digested(
         Method(
@@ -232,6 +247,7 @@ def _canonical(guidance: Guidance) -> Guidance:
 
 def _training(spec: Study, base: Base, training: Training, where: str) -> TrainingRun:
     dataset = _training_set(spec, training.dataset, where)
+    _check_batch(spec, training, where)
     assert training.guidance is not None
     settings = training.model_copy(update={"guidance": _canonical(training.guidance)})
     identity = {

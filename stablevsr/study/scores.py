@@ -21,7 +21,7 @@ def merge_scores(study: ResolvedStudy, paths: Paths, method: Method, dataset: st
     """
     spec, method = study.spec.datasets[dataset], method.on(dataset)
     parts, notes = [], {}
-    for seed in study.seeds(method.digest):
+    for seed in study.seeds(method.digest, dataset):
         for shard in range(spec.shards):
             file = paths.scores(dataset, method.digest, seed, shard)
             if not file.exists():
@@ -44,7 +44,7 @@ def merge_scores(study: ResolvedStudy, paths: Paths, method: Method, dataset: st
 
 def _check_complete(merged: pd.DataFrame, paths: Paths, study: ResolvedStudy, method: Method, dataset: str) -> None:
     manifest = json.loads((paths.dataset(dataset) / "manifest.json").read_text())["sequences"]
-    for seed in study.seeds(method.digest):
+    for seed in study.seeds(method.digest, dataset):
         counted = merged[merged["seed"] == str(seed)].groupby("sequence").size().to_dict()
         for name, entry in manifest.items():
             if counted.pop(name, 0) != entry["frames"]:

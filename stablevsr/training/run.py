@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers import AutoencoderKL, DDPMScheduler
+from diffusers import DDPMScheduler
 from torch.utils.data import Dataset
 
 from stablevsr import models, tcm
@@ -26,7 +26,7 @@ from stablevsr.data.prepare import open_dataset
 from stablevsr.locks import sole_writer
 from stablevsr.motion import FlowEstimator
 from stablevsr.pipeline import flow_by_name
-from stablevsr.settings import Guidance, Optimisation, Training
+from stablevsr.settings import ROUNDING_ONLY, Guidance, Optimisation, Training
 from stablevsr.study.methods import FinetuningRun, TrainingRun, digest
 from stablevsr.study.paths import pool_file
 from stablevsr.study.provenance import TRAINING_CODE, folder_hash, source_hash
@@ -94,10 +94,9 @@ def finetune(run: FinetuningRun, out: Path, state: Path, device: str, board: Pat
     folder, settings = models.find_model(run.start), run.settings
     models.check_model(folder, tcm=False)
     clips = open_dataset(run.dataset)
-    frozen = models.DTYPES[settings.precision]
     job = UNetJob(
         models.load_for_training(folder / "unet").to(accelerator.device),
-        AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=frozen, use_safetensors=True),
+        models.load_vae(folder, settings.precision),
         DDPMScheduler.from_config(models.scheduler_config(folder)),
         models.encode_empty_prompt(folder).to(accelerator.device),
         WindowDataset(clips, 1, settings.crop, settings.seed),
@@ -125,7 +124,7 @@ def _identity(settings: Optimisation, of: str, folder: Path, data: str) -> dict[
         "training": of,
         "code": source_hash(TRAINING_CODE),
         "inputs": digest([*weights, data]),
-        **settings.model_dump(mode="json"),
+        **settings.model_dump(mode="json", exclude={"dataset", *ROUNDING_ONLY}),
     }
 
 
@@ -168,10 +167,15 @@ def loop_settings(settings: Optimisation) -> LoopSettings:
     small = settings.steps < 5000
     return LoopSettings(
         **settings.model_dump(include=shared),
-        workers=0 if isinstance(settings, Training) and settings.pool else min(4, os.cpu_count() or 1),
+        workers=0 if isinstance(settings, Training) and settings.pool else _workers(),
         save_every=100 if small else 500,
         log_every=20 if small else 50,
     )
+
+
+def _workers() -> int:
+    """Processes that read crops, for each of the processes that train on this machine."""
+    return max(1, min(4, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE") or 1)))
 
 
 def make_pool(run: TrainingRun, model: str, pools: Path, device: str) -> Path:

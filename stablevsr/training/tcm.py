@@ -89,6 +89,10 @@ class TCMJob(Job):
             (B, 3, H, W).
         """
         device = window["gt"].device
+        with torch.autocast(device.type, enabled=False):  # frozen networks keep the precision they were loaded in
+            return self._freeze(window, drawn, device)
+
+    def _freeze(self, window: dict[str, Tensor], drawn: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
         drawn = {key: value.to(device) for key, value in drawn.items()}
         rows = torch.arange(len(window["gt"]), device=device)
         gt, lq = window["gt"] * 2 - 1, window["lq"] * 2 - 1

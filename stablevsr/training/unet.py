@@ -52,7 +52,8 @@ class UNetJob(Job):
         """What no gradient flows through: scaled ``latents``, ``noise``, ``timesteps``, ``lq`` in [-1, 1]."""
         image = batch["gt"][:, 0] * 2 - 1
         weights = next(self.vae.parameters())
-        latents = self.vae.to(image.device).encode(image.to(weights.dtype)).latent_dist.mode()
+        with torch.autocast(image.device.type, enabled=False):  # the VAE keeps the precision it was loaded in
+            latents = self.vae.to(image.device).encode(image.to(weights.dtype)).latent_dist.mode()
         drawn = {key: value.to(image.device) for key, value in drawn.items()}
         return {"latents": latents.float() * self.vae.config.scaling_factor, "lq": batch["lq"][:, 0] * 2 - 1, **drawn}
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from stablevsr.data.frames import list_frames, write_text
 from stablevsr.errors import UserError
 from stablevsr.locks import sole_writer
-from stablevsr.settings import Flow, Grid, Guidance, Precision, Sampling, Strategy
+from stablevsr.settings import SMALLEST_TILE, Flow, Grid, Guidance, Precision, Sampling, Strategy
 from stablevsr.upscale import windows
 from stablevsr.upscale.clips import Clip, Kind, check_free, check_places, kind_of, open_folder
 
@@ -38,7 +38,6 @@ FRAMES = "frames"  #: in the work folder, the finished frames
 #: Bytes a LR pixel and frame that the rest of a job may need on disk: two latents, and x4 frames that do not compress.
 BYTES_A_PIXEL = 2 * 16 + 16 * 3
 CODE = tuple(f"upscale/{name}.py" for name in ("clip_run", "streaming", "video", "windows"))  #: decide frames, too
-SMALLEST_TILE = 32  #: LR pixels; below it seams show
 MARK = "delivered"  #: in the work folder, once its result has been moved to the output
 
 
@@ -189,9 +188,7 @@ def _key(job: Job, model: Path, device: str) -> str:
             device,
         ],
         "model": [_stamps(model), _stamps(options.tcm) if options.tcm else None],
-        "code": source_hash(
-            (*FRAME_CODE, *(f"upscale/{name}.py" for name in ("clip_run", "streaming", "video", "windows")))
-        ),
+        "code": source_hash((*FRAME_CODE, *CODE)),
     }
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
@@ -251,7 +248,7 @@ def _sample(job: Job, runs: list[ClipRun], model: Path, device: str) -> None:
         device=device,
         precision=options.precision,
         with_tcm=guided,
-        tile=options.tile,
+        tile=options.tile or "auto",
     )
     estimator = flow_by_name(options.estimator() if guided else "dis", device)
     reserve = sum(len(run.outputs) * run.clip.height * run.clip.width for run in runs) * BYTES_A_PIXEL

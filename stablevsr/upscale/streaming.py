@@ -22,7 +22,7 @@ from stablevsr.data.frames import atomic_file
 from stablevsr.guidance import Flows, enlarge
 from stablevsr.models import Components
 from stablevsr.motion import FlowEstimator
-from stablevsr.sampling import Progress, Sampler, visiting_order
+from stablevsr.sampling import Progress, Sampler, sweeps, visiting_order
 from stablevsr.settings import Guidance, Sampling, Strategy
 
 LR = Callable[[int], Tensor]  #: frame number -> (1, 3, h, w) in [-1, 1] on the sampler's device
@@ -124,18 +124,19 @@ class Visit:
     before: int | None
 
 
-def visits(strategy: Strategy, steps: int, start: int, stop: int) -> Iterator[Visit]:
+def visits(sampling: Sampling, start: int, stop: int) -> Iterator[Visit]:
     """Every frame-step of frames [start, stop), in order."""
-    if strategy == "auto_regressive":
+    guided = sweeps(sampling)
+    if sampling.strategy == "auto_regressive":
         for frame in range(start, stop):
-            for step in range(steps):
-                yield Visit(step, frame, frame - 1 if frame > start else None)
+            for step in range(sampling.steps):
+                yield Visit(step, frame, frame - 1 if frame > start and step in guided else None)
         return
-    for step in range(steps):
+    for step in range(sampling.steps):
         before = None
-        for index in visiting_order(strategy, step, stop - start):
+        for index in visiting_order(sampling.strategy, guided.get(step, 0), stop - start):
             yield Visit(step, start + index, before)
-            before = None if strategy == "single_frame" else start + index
+            before = start + index if step in guided else None
 
 
 class Span:
@@ -204,17 +205,16 @@ class StreamingSampler(Sampler):
         done = span.done()
         seen = span.seen(self.model.device) if done else None
         image: Tensor | None = None
-        for index, visit in enumerate(visits(self.sampling.strategy, span.steps, span.start, span.stop)):
+        for index, visit in enumerate(visits(self.sampling, span.start, span.stop)):
             if index < done:
                 continue
             noisy = self._noisy(span, visit, noise)
             if not self._keeps_image(visit):
                 image = None
-            if image is None and self._guided(visit.step):
-                image = self._guide(span, visit, seen, flows)
-            predicted = self._predict(
-                schedule.timesteps[visit.step], noisy, lr(visit.frame), image if self._guided(visit.step) else None
-            )
+            if image is None and visit.before is not None:
+                image = self._guide(span, visit, visit.before, seen, flows)
+            given = image if visit.before is not None else None
+            predicted = self._predict(schedule.timesteps[visit.step], noisy, lr(visit.frame), given)
             drawn = noise.step(visit.step, visit.frame).to(noisy)
             span.put(visit.frame, visit.step + 1, schedule.step(visit.step, noisy, predicted, drawn))
             seen = self._seen(schedule, visit.step, noisy, predicted)
@@ -231,10 +231,8 @@ class StreamingSampler(Sampler):
         """Auto-regressive sampling guides all steps of a frame by one image, which is then decoded and warped once."""
         return self.sampling.strategy == "auto_regressive" and visit.step > 0
 
-    def _guide(self, span: Span, visit: Visit, seen: Tensor | None, flows: Flows) -> Tensor | None:
-        if visit.before is None:
-            return None
+    def _guide(self, span: Span, visit: Visit, before: int, seen: Tensor | None, flows: Flows) -> Tensor:
         if self.sampling.strategy == "auto_regressive":
-            seen = span.latent(visit.before, span.steps, self.model.device)
+            seen = span.latent(before, span.steps, self.model.device)
         assert seen is not None
-        return self._image(seen, flows, visit.frame, visit.before)
+        return self._image(seen, flows, visit.frame, before)

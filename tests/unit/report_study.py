@@ -93,7 +93,7 @@ def write_scores(paths: Paths, method: Method, dataset: str = "reds4") -> Path:
     psnr, tof, sharp = LEVELS[name]
     lines = [",".join(("sequence", "frame", "seed", *METRICS))]
     for clip, index in ((c, i) for c in CLIPS for i in range(FRAMES)):
-        for seed in paths.study.seeds(method.digest):
+        for seed in paths.study.seeds(method.digest, dataset):
             wobble = 0.1 * math.sin(index) + 0.01 * seed
             out_of_focus = clip == BLURRED
             value = tof + wobble + (5.0 if out_of_focus and name == "stablevsr" else 0.0)
@@ -127,7 +127,7 @@ def write_frames(paths: Paths, dataset: str = "reds4") -> None:
 
 def write_manifests(paths: Paths, method: Method, dataset: str) -> None:
     """Two shards for each seed: two clips and one, two seconds a frame, of which a half was spent on the UNet."""
-    for seed in paths.study.seeds(method.digest):
+    for seed in paths.study.seeds(method.digest, dataset):
         for shard, clips in enumerate((CLIPS[:2], CLIPS[2:])):
             seconds = 2.0 * FRAMES * len(clips)
             content = {

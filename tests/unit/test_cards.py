@@ -57,16 +57,27 @@ def test_a_child_that_outlives_its_job_keeps_the_card(machine):
 
 
 def test_only_the_cards_that_were_chosen_are_used(machine):
-    chosen = machine | {"CUDA_VISIBLE_DEVICES": "1"}
+    chosen = machine | {"CUDA_VISIBLE_DEVICES": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     assert start(chosen, 1, "echo $CUDA_VISIBLE_DEVICES").communicate()[0].strip() == "GPU-bb"
     too_many = start(chosen, 2, "true")
     _, error = too_many.communicate()
     assert too_many.returncode == 1 and "2 GPUs are wanted and 1 are here" in error
 
 
-def test_a_scheduler_and_a_job_without_cards_are_left_alone(machine):
-    given = machine | {"SLURM_JOB_ID": "7", "CUDA_VISIBLE_DEVICES": "0"}
-    assert start(given, 1, "echo $CUDA_VISIBLE_DEVICES").communicate()[0].strip() == "0"
+def test_a_number_is_a_card_of_nvidia_smi_only_where_both_count_alike(machine):
+    given = machine | {"CUDA_VISIBLE_DEVICES": "1"}
+    assert start(given, 1, "echo $CUDA_VISIBLE_DEVICES").communicate()[0].strip() == "1"
+    for order in ({"SLURM_JOB_ID": "7"}, {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}):
+        assert start(given | order, 1, "echo $CUDA_VISIBLE_DEVICES").communicate()[0].strip() == "GPU-bb"
+
+
+def test_a_folder_of_locks_that_is_somebody_elses_is_not_used(machine, tmp_path):
+    (tmp_path / "locks" / f"stablevsr-{os.getuid()}").symlink_to(tmp_path)
+    job = start(machine, 1, "true")
+    assert "belongs to somebody else" in job.communicate()[1] and job.returncode == 1
+
+
+def test_a_job_without_cards_is_left_alone(machine):
     assert start(machine, 0, "echo ${CUDA_VISIBLE_DEVICES-none}; exit 3").communicate()[0].strip() == "none"
 
 

@@ -17,7 +17,9 @@ from stablevsr.study.methods import Method
 
 @pytest.fixture
 def tiny():
-    return models.load_components(models.TINY, with_tcm=False)
+    components = models.load_components(models.TINY, with_tcm=False)
+    components.may_tile = True
+    return components
 
 
 def small_card(monkeypatch, vae, pixels):
@@ -63,16 +65,46 @@ def test_a_batch_is_decoded_frame_by_frame_in_tiles(tiny, monkeypatch):
 
 
 @torch.no_grad()
+def test_a_batch_is_decoded_one_by_one_before_anything_is_tiled(tiny, monkeypatch):
+    latents = smooth_latents(tiny, 40, 40)
+    whole = tiny.decode(latents)
+    small_card(monkeypatch, tiny.vae, 40 * 40)
+    both = tiny.decode(torch.cat([latents, latents.flip(-1)]))
+    assert tiny.tile is None and torch.equal(both[:1], whole)
+
+
+@torch.no_grad()
+def test_a_training_and_a_study_never_tile_of_themselves(tiny, monkeypatch):
+    tiny.may_tile = False
+    small_card(monkeypatch, tiny.vae, 32 * 32)
+    with pytest.raises(torch.OutOfMemoryError):
+        tiny.decode(torch.zeros(1, 4, 40, 40))
+    assert tiny.tile is None
+
+
+@torch.no_grad()
 def test_a_card_that_is_too_small_for_any_tile_is_one_sentence(tiny, monkeypatch):
     small_card(monkeypatch, tiny.vae, 100)
     with pytest.raises(UserError, match="too little memory for frames of 40x40"):
         tiny.decode(torch.zeros(1, 4, 40, 40))
 
 
+def test_the_command_lines_tile_is_used(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    write_frame(tmp_path / "low" / "0.png", rng.integers(0, 256, (40, 48, 3), dtype=np.uint8))
+    low, options = str(tmp_path / "low"), ["--model", "tiny", "--steps", "2", "--device", "cpu"]
+    assert cli.main(["upscale", low, str(tmp_path / "x"), *options, "--tile", "5"]) == 1
+    assert "--tile 5 is too small" in capsys.readouterr().err
+    for out, extra in (("whole", []), ("tiled", ["--tile", "32"])):
+        assert cli.main(["upscale", low, str(tmp_path / out), *options, *extra]) == 0
+    whole, tiled = (read_frame(tmp_path / out / "0.png").astype(int) for out in ("whole", "tiled"))
+    assert 0 < np.abs(whole - tiled).mean() < 10
+
+
 def test_tiles_can_be_asked_for():
     frames = np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3), dtype=np.uint8)
     outputs = []
-    for tile in (None, 32):
+    for tile in ("auto", 32):
         pipe = StableVSRPipeline.from_pretrained("tiny", with_tcm=False, device="cpu", tile=tile)
         generator = torch.Generator().manual_seed(0)
         outputs.append(pipe(frames, 2, "single_frame", generator=generator).frames)

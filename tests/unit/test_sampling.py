@@ -1,5 +1,7 @@
 """The sampler against the published code's outputs, and each setting against what it claims to do."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from PIL import Image
 from stablevsr.diffusion import Schedule
 from stablevsr.errors import UserError
 from stablevsr.guidance import Flows, guidance_image
-from stablevsr.sampling import Noise, visiting_order
+from stablevsr.sampling import Noise, guided_steps, sweeps, visiting_order
 from stablevsr.settings import Guidance, Sampling
 from tests.flow import vector_flow
 
@@ -242,9 +244,18 @@ def test_a_gpu_generator_is_refused_as_noise_would_depend_on_the_card(pipe_v, cl
 
 
 def test_guidance_acts_at_every_kth_step_counted_from_the_end():
-    assert [Sampling(steps=7, guide_every=3).guides(step) for step in range(7)] == [1, 0, 0, 1, 0, 0, 1]
-    assert [Sampling(steps=4, guide_from=0.5).guides(step) for step in range(4)] == [0, 0, 1, 1]
-    assert all(Sampling(steps=5).guides(step) for step in range(5))
+    assert guided_steps(Sampling(steps=7, guide_every=3)) == [0, 3, 6]
+    assert guided_steps(Sampling(steps=4, guide_from=0.5)) == [2, 3]
+    assert guided_steps(Sampling(steps=50, guide_from=0.14))[0] == 7  # 0.14 * 50 is a little more than 7
+    assert guided_steps(Sampling(steps=5)) == list(range(5))
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 4])
+def test_the_direction_turns_from_one_guided_step_to_the_next(every):
+    """Counted by steps, guidance at every second step would only ever run backwards."""
+    places = sweeps(Sampling(steps=12, guide_every=every))
+    orders = [visiting_order("bidirectional", places[step], 3) for step in sorted(places)]
+    assert all(a == b[::-1] for a, b in pairwise(orders)) and orders[0] == [0, 1, 2]
 
 
 def _tcm_calls(pipe, monkeypatch, sampling):

@@ -106,10 +106,15 @@ def test_the_noise_book_is_written_once(tmp_path):
 
 
 def test_visits_follow_the_strategy():
-    order = [(v.step, v.frame, v.before) for v in visits("bidirectional", 2, 5, 8)]
+    order = [(v.step, v.frame, v.before) for v in visits(Sampling(strategy="bidirectional", steps=2), 5, 8)]
     assert order == [(0, 5, None), (0, 6, 5), (0, 7, 6), (1, 7, None), (1, 6, 7), (1, 5, 6)]
-    assert [(v.frame, v.step) for v in visits("auto_regressive", 2, 0, 2)] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert all(v.before is None for v in visits("single_frame", 2, 0, 3))
+    assert [(v.frame, v.step) for v in visits(Sampling(strategy="auto_regressive", steps=2), 0, 2)] == [
+        (0, 0),
+        (0, 1),
+        (1, 0),
+        (1, 1),
+    ]
+    assert all(v.before is None for v in visits(Sampling(strategy="single_frame", steps=2), 0, 3))
 
 
 @pytest.mark.parametrize("free,kept", [(10**9, True), (0, False)])

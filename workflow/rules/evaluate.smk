@@ -34,7 +34,7 @@ def shards_of(dataset, digest):
     """All score files of a method on a dataset, every seed and shard."""
     return [
         PATHS.scores(dataset, digest, seed, shard)
-        for seed in study.seeds(digest)
+        for seed in study.seeds(digest, dataset)
         for shard in range(SPEC.datasets[dataset].shards)
     ]
 
