@@ -56,6 +56,7 @@ rule all:
         PATHS.results / "report.html",
 
 
+include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/infer.smk"

@@ -196,3 +196,9 @@ def test_the_paper_study_plans_offline_with_readable_messages(finished):
     out = snakemake(finished, "-n", study="paper").stdout
     assert "guidance.noisy_latent" in out and "sampling.unidirectional" in out
     assert "fetching reds4" in out
+
+
+def test_the_linter_only_misses_a_container(finished):
+    out = snakemake(finished, "--lint", check=False)
+    findings = set(re.findall(r"^    \* (.*)$", out.stdout + out.stderr, re.M))
+    assert findings == {"Specify a conda environment or container for each rule.:"}

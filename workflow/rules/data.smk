@@ -1,16 +1,6 @@
 # Datasets: made here (mini), fetched by name, then linked into the plain layout gt/sequence/frame, lr/sequence/frame.
 
 
-def fetched(names):
-    """The files that say that downloads are there and verified."""
-    return [f"data/fetched/{name}" for name in names]
-
-
-def source_of(spec):
-    """The files that say that a dataset's own folder is whole."""
-    return [f"{spec.root.parent}/CARD.md"] if spec.make == "mini" else fetched(spec.fetch)
-
-
 rule data_mini:
     input:
         code=sources(("data/mini.py", "data/degradation.py")),
@@ -47,10 +37,12 @@ rule data_prepare:
     log:
         "work/logs/data_prepare_{dataset}-{key}.log",
     localrule: True
+    params:
+        study=STUDY,
     message:
         "linking the test set {wildcards.dataset}"
     shell:
-        "stablevsr data prepare --study {STUDY} --dataset {wildcards.dataset} > {log} 2>&1"
+        "stablevsr data prepare --study {params.study} --dataset {wildcards.dataset} > {log} 2>&1"
 
 
 rule data_prepare_training:
@@ -63,16 +55,9 @@ rule data_prepare_training:
         "work/logs/data_prepare_training_{key}.log",
     localrule: True
     params:
+        study=STUDY,
         name=lambda w: training_set(w.key)[0],
     message:
         "checking the training set {params.name}"
     shell:
-        "stablevsr data prepare-training --study {STUDY} --dataset {params.name} > {log} 2>&1"
-
-
-def training_set(key):
-    """Name and entry of the training set behind a key."""
-    for name, spec in SPEC.training_datasets.items():
-        if PATHS.training_data(spec).stem == f"train-{key}":
-            return name, spec
-    raise KeyError(key)
+        "stablevsr data prepare-training --study {params.study} --dataset {params.name} > {log} 2>&1"

@@ -30,15 +30,6 @@ rule evaluate_shard:
         " --out {output.scores} > {log} 2>&1"
 
 
-def shards_of(dataset, digest):
-    """All score files of a method on a dataset, every seed and shard."""
-    return [
-        PATHS.scores(dataset, digest, seed, shard)
-        for seed in study.seeds(digest, dataset)
-        for shard in range(SPEC.datasets[dataset].shards)
-    ]
-
-
 rule metrics:
     input:
         lambda w: shards_of(w.dataset, study.find(w.method).on(w.dataset).digest),
@@ -50,8 +41,10 @@ rule metrics:
         f"work/logs/metrics_{STUDY}_{{dataset}}_{{method}}.log",
     wildcard_constraints:
         method="|".join(name.replace(".", r"\.") for name in study.methods),
+    params:
+        study=STUDY,
     message:
         "table of scores: {wildcards.method} on {wildcards.dataset}"
     shell:
-        "stablevsr report --study {STUDY} --part scores --dataset {wildcards.dataset} --method {wildcards.method}"
+        "stablevsr report --study {params.study} --part scores --dataset {wildcards.dataset} --method {wildcards.method}"
         " > {log} 2>&1"

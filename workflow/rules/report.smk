@@ -27,10 +27,12 @@ rule tables:
         PATHS.results / "provenance.json",
     log:
         f"work/logs/tables_{STUDY}.log",
+    params:
+        study=STUDY,
     message:
         "tables and claims of {STUDY}"
     shell:
-        "stablevsr report --study {STUDY} --part tables > {log} 2>&1"
+        "stablevsr report --study {params.study} --part tables > {log} 2>&1"
 
 
 rule figures:
@@ -44,10 +46,12 @@ rule figures:
     log:
         f"work/logs/figures_{STUDY}.log",
     localrule: True
+    params:
+        study=STUDY,
     message:
         "figures of {STUDY}"
     shell:
-        "stablevsr report --study {STUDY} --part figures > {log} 2>&1"
+        "stablevsr report --study {params.study} --part figures > {log} 2>&1"
 
 
 rule page:
@@ -63,7 +67,9 @@ rule page:
     log:
         f"work/logs/page_{STUDY}.log",
     localrule: True
+    params:
+        study=STUDY,
     message:
         "the page of {STUDY}: results/{STUDY}/report.html"
     shell:
-        "stablevsr report --study {STUDY} --part page > {log} 2>&1"
+        "stablevsr report --study {params.study} --part page > {log} 2>&1"

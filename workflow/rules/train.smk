@@ -1,32 +1,5 @@
 # TCM variants. Variants that resolve to the same training are one job; resume states live in work/states, undeclared.
 
-TRAININGS = study.trainings()
-POOLS = {str(pool_file(run, PATHS.pools)): digest for digest, run in TRAININGS.items() if run.settings.pool}
-FINETUNINGS = study.finetunings()
-#: A training that is shared by several processes is one job; accelerate finds its ranks in what torchrun sets.
-LAUNCH = (
-    f"torchrun --standalone --nproc_per_node {SPEC.training_processes} --no-python"
-    if SPEC.training_processes > 1
-    else ""
-)
-
-
-def base_files(base):
-    """What must be there before a base model can be loaded: a fine-tuning's end, the embedded weights, a download."""
-    if base.finetuning:
-        return [PATHS.finetuned(base.finetuning.digest) / "provenance.json"]
-    return embedded_weights() if base.name == "tiny" else fetched(model_download(base.name))
-
-
-def pool_of(key):
-    """The training that a pool is made for."""
-    return TRAININGS[POOLS[f"work/pools/{key}/pool.safetensors"]]
-
-
-def trained_for(digest):
-    """The methods that use a training, for messages."""
-    return ", ".join(study.trained_for(digest))
-
 
 rule train_unet:
     input:
@@ -50,10 +23,13 @@ rule train_unet:
     threads: SPEC.threads * SPEC.training_processes
     resources:
         gpu=GPU * SPEC.training_processes,
+    params:
+        study=STUDY,
+        launch=LAUNCH,
     message:
         "fine-tuning the UNet of {wildcards.finetuning}"
     shell:
-        "stablevsr cards {resources.gpu} {LAUNCH} stablevsr train unet --study {STUDY}"
+        "stablevsr cards {resources.gpu} {params.launch} stablevsr train unet --study {params.study}"
         " --finetuned {wildcards.finetuning} 2>&1 | tee {log}"
 
 
@@ -72,12 +48,13 @@ rule train_pool:
     resources:
         gpu=GPU,
     params:
+        study=STUDY,
         training=lambda w: pool_of(w.key).digest,
         methods=lambda w: trained_for(pool_of(w.key).digest),
     message:
         "freezing training samples for {params.methods}"
     shell:
-        "stablevsr cards {resources.gpu} stablevsr train pool --study {STUDY} --training {params.training} 2>&1 | tee {log}"
+        "stablevsr cards {resources.gpu} stablevsr train pool --study {params.study} --training {params.training} 2>&1 | tee {log}"
 
 
 rule train_tcm:
@@ -105,9 +82,11 @@ rule train_tcm:
     resources:
         gpu=GPU * SPEC.training_processes,
     params:
+        study=STUDY,
+        launch=LAUNCH,
         methods=lambda w: trained_for(w.training),
     message:
         "training the TCM of {params.methods}"
     shell:
-        "stablevsr cards {resources.gpu} {LAUNCH} stablevsr train tcm --study {STUDY}"
+        "stablevsr cards {resources.gpu} {params.launch} stablevsr train tcm --study {params.study}"
         " --training {wildcards.training} 2>&1 | tee {log}"
