@@ -92,5 +92,10 @@ def test_tables_and_downloads_stayed_on_the_submitting_host(study: Path) -> None
 
 def test_a_second_run_has_nothing_to_do(cluster: slurm.Cluster, study: Path) -> None:
     before = (study / "snakemake.log").stat().st_size
-    assert start(cluster, study).wait(timeout=300) == 0
+    process = start(cluster, study)
+    try:
+        assert process.wait(timeout=300) == 0
+    finally:
+        process.terminate()
+        process.wait()
     assert "Nothing to be done" in (study / "snakemake.log").read_text()[before:]
