@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-from matplotlib.ticker import LogFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from stablevsr.report.figures_cost import cost
 from stablevsr.report.figures_scores import axis_label
@@ -71,12 +71,22 @@ def _grid(rows: list[list[str]]) -> tuple[Any, Any]:
     return figure, axes
 
 
+class _FewPlaces(LogLocator):
+    """Places at the powers of ten, and at 2 and 5 of each where the axis is short enough for so many numbers."""
+
+    def __call__(self) -> Any:
+        assert self.axis is not None
+        low, high = self.axis.get_view_interval()
+        self.set_params(subs=(1, 2, 5) if high < 40 * low else (1,))
+        return super().__call__()
+
+
 def _plain_log(axis: Any) -> None:
-    """A logarithmic axis whose numbers are plain text: labels are not parsed as mathematics."""
+    """A logarithmic axis with numbers as people write them."""
     axis.set_xscale("log")
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axis.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
-    axis.tick_params(axis="x", which="minor", labelsize=6)
+    axis.xaxis.set_major_locator(_FewPlaces())
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_locator(NullLocator())
 
 
 @dataclass(frozen=True)
