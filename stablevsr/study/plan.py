@@ -25,6 +25,8 @@ from stablevsr.study.paths import Paths, pool_file
 
 UNET, TCM, DECODER, ATTENTION = 3.99, 1.56, 15.7 - 6.8, 6.8  #: TFLOP at 320x180
 AREA = 320 * 180
+UNET_PARAMETERS, TCM_PARAMETERS = 472.4e6, 207.7e6
+COPIED_PARAMETERS = 395e6  #: VAE and text encoder, which a fine-tuned model copies
 PNG_BYTES = 1.7  #: of an x4 pixel of detailed video, as PNG (REDS: 34.3 GB for 24,000 frames of 1280x720)
 
 
@@ -61,7 +63,7 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
         count = f"{sum(frames.values()):,} ({steps:,} frame-steps)"
         lines.append(f"frames to make: {count}, about {_size(pixels * PNG_BYTES)}")
     # A download is there twice while it is unpacked, and stays once
-    needed = pixels * PNG_BYTES + 2 * _missing(study, data)
+    needed = pixels * PNG_BYTES + 2 * _missing(study, data) + _trained_bytes(study, paths)
     lines.append(f"disk: about {_size(needed)} needed, {_size(free)} free{': TOO LITTLE' if needed > free else ''}")
     if study.spec.model == "tiny":
         return "\n".join([*lines, "time: the tiny model's; no GPU is wanted"])
@@ -180,6 +182,15 @@ def _training_work(settings: Training) -> float:
     ratio = (settings.crop // 4) ** 2 / AREA
     frozen = UNET * ratio + DECODER * ratio + ATTENTION * ratio**2
     return settings.steps * settings.batch * (frozen + 3 * TCM * ratio + 2 * UNET * ratio)
+
+
+def _trained_bytes(study: ResolvedStudy, paths: Paths) -> float:
+    """What trainings at full size leave on the disk: float32 weights, and a state of three times as much."""
+    if study.spec.model == "tiny":
+        return 0.0
+    modules = sum(not _trained(paths, key) for key in study.trainings())
+    models = sum(not _finetuned(paths, key).exists() for key in study.finetunings())
+    return 4 * (modules * 4 * TCM_PARAMETERS + models * (4 * UNET_PARAMETERS + COPIED_PARAMETERS))
 
 
 def _finetuning_work(settings: Finetuning) -> float:
