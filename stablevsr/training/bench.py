@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor
 from tqdm import tqdm
 
@@ -67,7 +66,6 @@ def bench_training(model: str, crop: int, batch: int, steps: int, device: str, o
 
 
 def _run(preset: Preset, model: str, crop: int, batch: int, steps: int, device: str) -> Result:
-    AcceleratorState._reset_state()  # which keeps the precision of the preset before
     accelerator = accelerator_for(preset.precision, device)
     if accelerator.device.type == "cuda":
         torch.cuda.empty_cache()

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -88,6 +89,7 @@ class Outcome:
 
 def accelerator_for(precision: str, device: str) -> Accelerator:
     """This process's share of the machine: ``device`` cpu, or anything else for the GPU that accelerate gives it."""
+    AcceleratorState._reset_state()  # it holds every later training to the precision of a process's first one
     return Accelerator(cpu=device == "cpu", mixed_precision={"fp32": "no"}.get(precision, precision))
 
 

@@ -9,7 +9,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
@@ -136,9 +135,7 @@ def test_frozen_parts_are_kept_in_low_precision_and_the_tcm_in_full(tuned, reds,
         return loss(self, latents)
 
     monkeypatch.setattr(models.Components, "decode", decode)
-    AcceleratorState._reset_state()  # which keeps the precision of a process's first training
     weights = train_here(tcm_run(tuned, reds, precision="bf16", gradient_checkpointing=True), tmp_path)
-    AcceleratorState._reset_state()
     assert seen == {"unet": torch.bfloat16, "vae": torch.bfloat16}
     assert all(value.dtype == torch.float32 and value.isfinite().all() for value in weights.values())
 
