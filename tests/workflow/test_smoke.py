@@ -36,7 +36,8 @@ def environment():
 
 
 def snakemake(folder, *arguments, study="smoke", check=True):
-    command = ["snakemake", "--cores", "2", "--resources", "gpu=1", *arguments, "--config", f"study={study}"]
+    # a target goes first: --resources would take it for one more resource
+    command = ["snakemake", *arguments, "--cores", "2", "--resources", "gpu=1", "--config", f"study={study}"]
     done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
     if check and done.returncode:
         raise AssertionError((done.stdout + done.stderr)[-5000:])
