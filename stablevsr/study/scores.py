@@ -45,9 +45,10 @@ def merge_scores(study: ResolvedStudy, paths: Paths, method: Method, dataset: st
 def _check_complete(merged: pd.DataFrame, paths: Paths, study: ResolvedStudy, method: Method, dataset: str) -> None:
     manifest = json.loads((paths.dataset(dataset) / "manifest.json").read_text())["sequences"]
     for seed in study.seeds(method.digest, dataset):
-        counted = merged[merged["seed"] == str(seed)].groupby("sequence").size().to_dict()
+        rows = merged[merged["seed"] == str(seed)].groupby("sequence")["frame"]
+        counted = {name: (len(frames), frames.nunique()) for name, frames in rows}
         for name, entry in manifest.items():
-            if counted.pop(name, 0) != entry["frames"]:
+            if counted.pop(name, (0, 0)) != (entry["frames"], entry["frames"]):
                 raise UserError(
                     f"scores of {method.name} on {dataset}, seed {seed}: sequence {name} does not have its "
                     f"{entry['frames']} frames exactly once; remove {paths.scores(dataset, method.digest, seed, 0)} "

@@ -1,0 +1,117 @@
+"""Shards and seeds merged into one table of scores: every frame of every clip exactly once, or a sentence."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+import report_study as made
+
+from stablevsr.data.frames import write_text
+from stablevsr.errors import UserError
+from stablevsr.metrics.tables import read_scores
+from stablevsr.study.methods import Method
+from stablevsr.study.paths import Paths
+from stablevsr.study.scores import merge_scores
+
+Row = tuple[str, str, str]  #: sequence, frame, psnr
+FRAMES = 3
+
+
+def value(clip: str, frame: int, seed: int) -> str:
+    """A score that tells where it belongs, with more digits than a float is written with."""
+    return f"{int(clip)}.{frame}{seed}0000000000000001"
+
+
+def write_shard(paths: Paths, method: Method, seed: int, shard: int, rows: list[Row]) -> None:
+    file = paths.scores("reds4", method.digest, seed, shard)
+    lines = ["sequence,frame,psnr", *(",".join(row) for row in rows)]
+    write_text(file, "\n".join(lines) + "\n")
+    write_text(file.with_name(file.name + ".json"), json.dumps({"skipped": {"lpips": "no weights"}}))
+
+
+def rows_of(clips: tuple[str, ...], seed: int) -> list[Row]:
+    return [(clip, f"{frame:08d}", value(clip, frame, seed)) for clip in clips for frame in range(FRAMES)]
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """Scores of a method with two seeds in two shards, whose rows lie in no order, and the dataset's manifest."""
+    paths = made.make_paths(tmp_path, made.make(tmp_path))
+    write_text(
+        paths.dataset("reds4") / "manifest.json",
+        json.dumps({"sequences": {clip: {"frames": FRAMES} for clip in made.CLIPS}}),
+    )
+    for seed in (0, 1):
+        for shard, clips in enumerate((made.CLIPS[::2], made.CLIPS[1:2])):
+            rows = rows_of(clips, seed)
+            random.Random(seed).shuffle(rows)
+            write_shard(paths, own(paths), seed, shard, rows)
+    return paths
+
+
+def own(paths: Paths) -> Method:
+    return paths.study.methods["stablevsr"]
+
+
+def merge(paths: Paths) -> pd.DataFrame:
+    return read_scores(merge_scores(paths.study, paths, own(paths), "reds4"))
+
+
+def test_every_frame_of_every_seed_is_there_once_sorted_and_to_the_last_digit(paths: Paths) -> None:
+    out = merge_scores(paths.study, paths, own(paths), "reds4")
+    expected = [
+        f"{clip},{frame:08d},{seed},{value(clip, frame, seed)}"
+        for clip in made.CLIPS
+        for frame in range(FRAMES)
+        for seed in (0, 1)
+    ]
+    assert out.read_text().splitlines() == ["sequence,frame,seed,psnr", *expected]
+    notes = json.loads(out.with_name(out.name + ".json").read_text())
+    assert notes["skipped"] == {"lpips": "no weights"} and notes["method"]["digest"] == own(paths).digest
+
+
+def twice(rows: list[Row]) -> list[Row]:
+    return [*rows, rows[0]]
+
+
+def gone(rows: list[Row]) -> list[Row]:
+    return rows[1:]
+
+
+def one_for_another(rows: list[Row]) -> list[Row]:
+    """As many rows as there should be, but a frame is there twice and another is not."""
+    return [rows[0], *rows[:-1]]
+
+
+@pytest.mark.parametrize("change", [twice, gone, one_for_another])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_frame_that_is_there_twice_or_not_at_all_is_refused_with_clip_and_seed(
+    paths: Paths, change: Callable[[list[Row]], list[Row]], seed: int
+) -> None:
+    write_shard(paths, own(paths), seed, 1, change(rows_of(made.CLIPS[1:2], seed)))
+    with pytest.raises(UserError, match=rf"seed {seed}: sequence {made.CLIPS[1]} does not have its 3 frames exactly"):
+        merge(paths)
+    assert not paths.table("reds4", "stablevsr").exists()
+
+
+def test_a_clip_in_two_shards_is_refused(paths: Paths) -> None:
+    write_shard(paths, own(paths), 0, 1, rows_of(made.CLIPS[:2], 0))
+    with pytest.raises(UserError, match=f"sequence {made.CLIPS[0]} does not have its 3 frames exactly once"):
+        merge(paths)
+
+
+def test_a_clip_that_the_dataset_does_not_know_is_refused(paths: Paths) -> None:
+    write_shard(paths, own(paths), 1, 1, rows_of((made.CLIPS[1], "099"), 1))
+    with pytest.raises(UserError, match="hold unknown sequences: 099"):
+        merge(paths)
+
+
+def test_a_shard_that_was_not_scored_yet_is_named_with_the_command(paths: Paths) -> None:
+    file = paths.scores("reds4", own(paths).digest, 1, 0)
+    file.unlink()
+    with pytest.raises(UserError, match=rf"no scores of stablevsr on reds4 yet \({file}\): run snakemake .*made_up"):
+        merge(paths)
