@@ -19,7 +19,7 @@ CALLS = 10  #: of a timed operation; the fastest counts, since everything else o
 def network_flops(model: Components, height: int, width: int) -> dict[str, float]:
     """Floating-point operations of one frame of (height, width) LR pixels in each network, a multiply-add being two.
 
-    Shapes alone are worked through, nothing is computed. Keys are the stages of :class:`stablevsr.measure.Stopwatch`.
+    Shapes alone are worked through, nothing is computed. Keys: ``UNet``, ``TCM``, ``VAE decoder``.
     """
     channels = int(model.unet.config.out_channels)
     found = {}

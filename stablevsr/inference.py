@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
 from stablevsr.baselines import upscaler
+from stablevsr.beside import Behind, ahead
 from stablevsr.data.frames import Frame, list_frames, read_frame, write_frame, write_text
 from stablevsr.data.prepare import content_hash
 from stablevsr.errors import UserError
@@ -30,10 +30,11 @@ from stablevsr.measure import Stopwatch, peak_memory
 from stablevsr.study.methods import MODELS_OWN, Method, digest
 
 MARK = ".done.json"
+IO = "IO"  #: the stage of waiting for frames to be read or written: both go on beside the sampling
 
 Batch = list[tuple[str, list[Path]]]  #: sequences by name, with their LR frame files
-#: Upscales a batch: yields, per sequence, the frames uint8 (4h, 4w, 3).
-BatchUpscaler = Callable[[Batch], Iterator[list[Frame]]]
+#: Upscales a batch, given its LR frames by sequence: yields, per sequence, the frames uint8 (4h, 4w, 3).
+BatchUpscaler = Callable[[Batch, list[list[Frame]]], Iterator[list[Frame]]]
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ def infer(
             "batch": batch,
             "threads": torch.get_num_threads(),
         }
+        if todo and method.kind == "stablevsr":
+            print(_idle(report["seconds"], report["stages"]), file=sys.stderr)
         write_text(manifest, json.dumps(report, indent=1, sort_keys=True) + "\n")
 
 
@@ -96,14 +99,30 @@ def _upscale(
 ) -> None:  # fmt: skip
     steps = method.sampling.steps if method.sampling else 1
     total = sum(len(files) for b in todo for _, files in b) * steps
-    with tqdm(total=total, unit="frame-step" if steps > 1 else "frame", desc=shard.dataset, mininterval=2) as bar:
+    bar = tqdm(total=total, unit="frame-step" if steps > 1 else "frame", desc=shard.dataset, mininterval=2)
+    with bar, Behind() as writing:
         watch = Stopwatch(_used(method, device))
         upscale = _batch_upscaler(method, shard.dataset, seed, model, tcm, device, bar.update, watch)
+        lr = ahead(_read, todo)
+        mark = time.monotonic()
         for sequences in todo:
-            mark = time.monotonic()
-            for (name, files), frames in zip(sequences, upscale(sequences), strict=True):
+            with watch.stage(IO):
+                frames_in = next(lr)
+            for (name, files), frames in zip(sequences, upscale(sequences, frames_in), strict=True):
+                with watch.stage(IO):
+                    writing.wait()
                 seconds, mark = time.monotonic() - mark, time.monotonic()
-                _write_sequence(out / name, files, frames, made_from, seconds, watch.read())
+                writing.do(_write_sequence, out / name, files, frames, made_from, seconds, watch.read())
+
+
+def _idle(seconds: float, stages: dict[str, float]) -> str:
+    """The share of time in which no stage of the sampler ran, in a sentence."""
+    busy = sum(spent for stage, spent in stages.items() if stage != IO)
+    return f"the device had nothing to do {max(0.0, 1 - busy / seconds):.0%} of the time"
+
+
+def _read(sequences: Batch) -> list[list[Frame]]:
+    return [[read_frame(file) for file in files] for _, files in sequences]
 
 
 def _used(method: Method, device: str) -> torch.device:
@@ -130,11 +149,11 @@ def _batch_upscaler(
         return _given(method, dataset, progress)
     one = upscaler(method.kind, torch.get_num_threads())
 
-    def upscale(sequences: Batch) -> Iterator[list[Frame]]:
-        for _, files in sequences:
+    def upscale(_: Batch, lr: list[list[Frame]]) -> Iterator[list[Frame]]:
+        for sequence in lr:
             frames = []
-            for file in files:
-                frames.append(one(read_frame(file)))
+            for frame in sequence:
+                frames.append(one(frame))
                 progress(1)
             yield frames
 
@@ -146,7 +165,7 @@ def _stablevsr(
     progress: Callable[[int], Any], watch: Stopwatch,
 ) -> BatchUpscaler:  # fmt: skip
     from stablevsr.pipeline import StableVSRPipeline, flow_by_name, to_tensor
-    from stablevsr.sampling import decode_frames
+    from stablevsr.sampling import decode_frames, to_uint8
     from stablevsr.settings import Guidance
 
     assert method.sampling is not None
@@ -162,27 +181,25 @@ def _stablevsr(
 
     guidance = method.guidance or Guidance()
     guided = sampling.strategy != "single_frame" and guidance.needs_flow
-    flow = watch.timed(flow_by_name(guidance.flow, pipe.device)) if guided else None
+    flow = flow_by_name(guidance.flow, pipe.device) if guided else None
 
-    def sample(sequences: Batch) -> list[torch.Tensor]:
+    def sample(names: list[str], lr: torch.Tensor) -> list[torch.Tensor]:
         """Finished latents by sequence; half of the batch at a time where the GPU's memory is too small for it."""
-        lr = torch.stack([to_tensor([read_frame(f) for f in files]) for _, files in sequences])
-        generators = [sequence_generator(seed, dataset, name) for name, _ in sequences]
+        generators = [sequence_generator(seed, dataset, name) for name in names]
         try:
-            return list(pipe.sample(lr, generators, sampling, guidance, flow, progress))
+            return list(pipe.sample(lr, generators, sampling, guidance, flow, progress, watch.stage))
         except torch.OutOfMemoryError:
-            if len(sequences) == 1:
+            if len(names) == 1:
                 raise
         torch.cuda.empty_cache()
-        half = len(sequences) // 2
-        print(f"the GPU's memory ran out: {half} sequences at once instead of {len(sequences)}", file=sys.stderr)
-        return sample(sequences[:half]) + sample(sequences[half:])
+        half = len(names) // 2
+        print(f"the GPU's memory ran out: {half} sequences at once instead of {len(names)}", file=sys.stderr)
+        return sample(names[:half], lr[:half]) + sample(names[half:], lr[half:])
 
-    def upscale(sequences: Batch) -> Iterator[list[Frame]]:
-        with watch.attached(pipe.components):
-            for finished in sample(sequences):
-                images = (image.permute(1, 2, 0).cpu().numpy() for image in decode_frames(pipe.components, finished))
-                yield [np.rint(image * 255).astype(np.uint8) for image in images]
+    def upscale(sequences: Batch, frames: list[list[Frame]]) -> Iterator[list[Frame]]:
+        lr = torch.stack([to_tensor(sequence) for sequence in frames])
+        for latents in sample([name for name, _ in sequences], lr):
+            yield [to_uint8(image) for image in decode_frames(pipe.components, latents, watch.stage)]
 
     return upscale
 
@@ -191,7 +208,7 @@ def _given(method: Method, dataset: str, progress: Callable[[int], Any]) -> Batc
     """Frames from the folder that a method names: found by the names of the LR frames, stored like the others."""
     root = Path(str(method.frames).replace("{dataset}", dataset))
 
-    def upscale(sequences: Batch) -> Iterator[list[Frame]]:
+    def upscale(sequences: Batch, _: list[list[Frame]]) -> Iterator[list[Frame]]:
         for name, files in sequences:
             given = {path.stem: path for path in (list_frames(root / name) if (root / name).is_dir() else [])}
             missing = [file.stem for file in files if file.stem not in given]

@@ -1,4 +1,4 @@
-"""Seconds by stage and peak memory of the networks at work, for the manifests of inference and for the bench.
+"""Seconds by stage and peak memory of the sampler at work, for the manifests of inference and for the bench.
 
 Nothing here slows a GPU down: a stage's begin and end are events in the GPU's own queue, read together at the end.
 """
@@ -8,15 +8,19 @@ from __future__ import annotations
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from stablevsr.models import Components
-from stablevsr.motion import FlowEstimator
+#: Opens a stage by name: what runs inside counts for it.
+Stage = Callable[[str], AbstractContextManager[None]]
+
+
+def untimed(_: str) -> AbstractContextManager[None]:
+    """The :data:`Stage` that takes no time."""
+    return nullcontext()
 
 
 def peak_memory(device: torch.device) -> int:
@@ -27,39 +31,24 @@ def peak_memory(device: torch.device) -> int:
 
 
 class Stopwatch:
-    """Seconds by stage: ``UNet``, ``TCM`` and ``VAE decoder`` by hooks on the modules, ``flow`` by a wrapper.
-
-    What no hook sees (warping, solver, reading and writing) is the caller's to work out.
-    """
+    """Seconds by stage. A stage opened inside another one counts for itself only: the outer one's clock rests."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._began: dict[str, Any] = {}
+        self._open: list[str] = []
+        self._since: Any = None  #: when the innermost open stage (last) began or went on
         self._spans: list[tuple[str, Any, Any]] = []
 
     @contextmanager
-    def attached(self, components: Components) -> Iterator[None]:
-        """Time the networks of ``components`` until the end of the block."""
-        stages = {"UNet": components.unet, "TCM": components.tcm, "VAE decoder": components.vae.decoder}
-        with ExitStack() as stack:
-            for name, module in stages.items():
-                if module is not None:  # single-frame sampling loads no TCM
-                    before = module.register_forward_pre_hook(lambda *_, name=name: self._start(name))
-                    after = module.register_forward_hook(lambda *_, name=name: self._stop(name))
-                    stack.callback(before.remove)
-                    stack.callback(after.remove)
+    def stage(self, name: str) -> Iterator[None]:
+        """Count what runs in this block for ``name``."""
+        self._turn()
+        self._open.append(name)
+        try:
             yield
-
-    def timed(self, estimator: FlowEstimator) -> FlowEstimator:
-        """``estimator``, whose calls count as ``flow``."""
-
-        def flow(target: Tensor, source: Tensor) -> Tensor:
-            self._start("flow")
-            found = estimator(target, source)
-            self._stop("flow")
-            return found
-
-        return flow
+        finally:
+            self._turn()
+            self._open.pop()
 
     def read(self) -> dict[str, float]:
         """Seconds by stage since the last reading. Waits until all that was asked of the device is done."""
@@ -71,6 +60,13 @@ class Stopwatch:
         self._spans.clear()
         return dict(seconds)
 
+    def _turn(self) -> None:
+        """One stage gives way to another: what ran until now is the innermost open one's."""
+        now = self._mark()
+        if self._open:
+            self._spans.append((self._open[-1], self._since, now))
+        self._since = now
+
     def _mark(self) -> Any:
         """Now: on a GPU, the moment at which it gets there."""
         if self.device.type != "cuda":
@@ -78,9 +74,3 @@ class Stopwatch:
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self.device))
         return event
-
-    def _start(self, name: str) -> None:
-        self._began[name] = self._mark()
-
-    def _stop(self, name: str) -> None:
-        self._spans.append((name, self._began[name], self._mark()))

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from stablevsr import models
 from stablevsr.errors import UserError
+from stablevsr.measure import Stage, untimed
 from stablevsr.motion import DISFlow, FlowEstimator, RAFTFlow
-from stablevsr.sampling import Progress, Sampler, decode_frames
+from stablevsr.sampling import Progress, Sampler, decode_frames, to_uint8
 from stablevsr.settings import Compensation, Flow, Grid, Guidance, Precision, Sampling, Solver, Source, Strategy
 
 Frames = Sequence[Any] | NDArray[np.uint8]
@@ -70,6 +71,8 @@ class StableVSRPipeline:
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
         folder = models.find_model(model, revision)
         components = models.load_components(folder, Path(tcm) if tcm else None, chosen, precision, with_tcm)
+        if components.device.type == "cpu":
+            components.channels_last()
         components.tile, components.may_tile = None if tile == "auto" else tile, tile == "auto"
         return cls(components, default_flow(model))
 
@@ -133,6 +136,7 @@ class StableVSRPipeline:
         guidance: Guidance,
         flow_estimator: FlowEstimator | Literal["raft", "dis"] | None = None,
         progress: Progress | None = None,
+        stage: Stage = untimed,
     ) -> Tensor:
         """Sample several sequences of one shape side by side: LR (S, N, 3, h, w) in [-1, 1] -> latents (S, N, 4, h, w).
 
@@ -143,7 +147,7 @@ class StableVSRPipeline:
         if any(g.device.type != "cpu" for g in generators):
             raise UserError("give a generator on the CPU: noise must not depend on the device it is used on")
         estimator = self._estimator(flow_estimator, sampling, guidance, lr.shape[1])
-        return Sampler(self.components, sampling, guidance, estimator, progress=progress)(lr, generators)
+        return Sampler(self.components, sampling, guidance, estimator, progress=progress, stage=stage)(lr, generators)
 
     def _estimator(
         self, given: FlowEstimator | Literal["raft", "dis"] | None, sampling: Sampling, guidance: Guidance, frames: int
@@ -202,9 +206,8 @@ def to_tensor(frames: Frames) -> Tensor:
 def _convert(images: Tensor, output_type: str) -> Any:
     if output_type == "pt":
         return images
-    arrays = images.permute(0, 2, 3, 1).numpy()
     if output_type == "np":
-        return arrays
+        return images.permute(0, 2, 3, 1).numpy()
     from PIL import Image
 
-    return [Image.fromarray(np.rint(a * 255).astype(np.uint8)) for a in arrays]
+    return [Image.fromarray(to_uint8(image)) for image in images]

@@ -12,14 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from stablevsr import tcm
+from stablevsr import tcm, unet
+from stablevsr.data.frames import Frame
 from stablevsr.diffusion import Schedule
 from stablevsr.guidance import Flows, guidance_image
+from stablevsr.measure import Stage, untimed
 from stablevsr.models import Components
 from stablevsr.motion import FlowEstimator
 from stablevsr.settings import Guidance, Sampling, Strategy
 
 Progress = Callable[[int], None]  #: called with the number of frame-steps just done
+AT_ONCE = 4 * 320 * 180  #: LR pixels that go through the UNet's first half together
 
 
 def visiting_order(strategy: Strategy, step: int, frames: int) -> list[int]:
@@ -89,8 +92,10 @@ class Sampler:
         sampling: strategy, solver, steps.
         guidance: what the TCM sees.
         estimator: optical flow, used by the strategies that have a neighbour.
-        chunk: frames that single-frame sampling sends through the UNet at once; rounding only.
+        ahead: LR pixels that go through the UNet's first half together, ahead of the sweep; 1 takes frame by frame as
+            the published code does. Rounding only.
         progress: called as frame-steps are done.
+        stage: a stopwatch's; stages are flow, warp, scheduler and the networks by name.
     """
 
     def __init__(
@@ -99,11 +104,12 @@ class Sampler:
         sampling: Sampling,
         guidance: Guidance,
         estimator: FlowEstimator,
-        chunk: int = 4,
+        ahead: int = AT_ONCE,
         progress: Progress | None = None,
+        stage: Stage = untimed,
     ) -> None:
         self.model, self.sampling, self.guidance, self.estimator = model, sampling, guidance, estimator
-        self.chunk = chunk
+        self.ahead, self.stage = ahead, stage
         self.sweeps = sweeps(sampling)
         self.progress = progress or (lambda _: None)
 
@@ -129,38 +135,43 @@ class Sampler:
         schedule = self._schedule()
         flows = Flows(lr, self.estimator)
         for step in range(len(schedule.timesteps)):
-            sweep = self._guided_sweep if step in self.sweeps else self._alone
-            predicted = sweep(schedule, step, latents, lr, flows)
-            noise = None
-            if schedule.stochastic:
-                noise = torch.stack([n.step(step) for n in noises]).flatten(0, 1).to(latents)
-            stepped = schedule.step(step, latents.flatten(0, 1), predicted.flatten(0, 1), noise)
-            latents = stepped.view_as(latents)
+            order = visiting_order(self.sampling.strategy, self.sweeps.get(step, 0), latents.shape[1])
+            predicted = self._sweep(schedule, step, order, latents, lr, flows)
+            with self.stage("scheduler"):
+                noise = None
+                if schedule.stochastic:
+                    noise = torch.stack([n.step(step) for n in noises]).flatten(0, 1).to(latents)
+                stepped = schedule.step(step, latents.flatten(0, 1), predicted.flatten(0, 1), noise)
+                latents = stepped.view_as(latents)
         return latents
 
-    def _alone(self, schedule: Schedule, step: int, latents: Tensor, lr: Tensor, flows: Flows) -> Tensor:
-        """Model outputs of a step without the TCM: frames are independent, so they go in chunks."""
-        flat, low = latents.flatten(0, 1), lr.flatten(0, 1)
-        parts = []
-        for first in range(0, len(flat), self.chunk):
-            part = slice(first, first + self.chunk)
-            parts.append(self._predict(schedule.timesteps[step], flat[part], low[part], None))
-            self.progress(len(parts[-1]))
-        return torch.cat(parts).view_as(latents)
+    def _sweep(
+        self, schedule: Schedule, step: int, order: list[int], latents: Tensor, lr: Tensor, flows: Flows
+    ) -> Tensor:
+        """Model outputs of one step, in visiting order: each frame guided by the one before, the first without TCM.
 
-    def _guided_sweep(self, schedule: Schedule, step: int, latents: Tensor, lr: Tensor, flows: Flows) -> Tensor:
-        """Model outputs of a step in visiting order, each frame guided by the one before; the first has no TCM."""
-        predicted: dict[int, Tensor] = {}
+        At a step without guidance all frames are alone.
+        """
+        timestep, predicted = schedule.timesteps[step], torch.empty_like(latents)
         before: int | None = None
-        for frame in visiting_order(self.sampling.strategy, self.sweeps[step], latents.shape[1]):
-            image = None
-            if before is not None:
-                image = self._image(self._seen(schedule, step, latents[:, before], predicted[before]),
-                                    flows, frame, before)  # fmt: skip
-            predicted[frame] = self._predict(schedule.timesteps[step], latents[:, frame], lr[:, frame], image)
-            before = frame
-            self.progress(len(latents))
-        return torch.stack([predicted[frame] for frame in range(latents.shape[1])], dim=1)
+        for some in self._together(order, latents):
+            sample = self._sample(latents[:, some], lr[:, some])
+            encoded = self._encode(sample, timestep)
+            for frame, part in zip(some, _parts(len(some), len(latents)), strict=True):
+                image = None
+                if before is not None and step in self.sweeps:
+                    seen = self._seen(schedule, step, latents[:, before], predicted[:, before])
+                    image = self._image(seen, flows, frame, before)
+                predicted[:, frame] = self._decode(encoded.part(part), sample[part], timestep, image)
+                before = frame
+                self.progress(len(latents))
+        return predicted
+
+    def _together(self, order: list[int], latents: Tensor) -> list[list[int]]:
+        """``order`` in pieces of as many frames as go through the UNet's first half at once, of all sequences."""
+        sequences, _, _, height, width = latents.shape
+        count = max(1, self.ahead // (sequences * height * width))
+        return [order[first : first + count] for first in range(0, len(order), count)]
 
     def _frame_by_frame(self, lr: Tensor, latents: Tensor, noises: list[Noise]) -> Tensor:
         """Frame i runs all its steps guided by the finished frame i-1, whose image is decoded and warped once."""
@@ -189,29 +200,54 @@ class Sampler:
         return noisy if self.guidance.source == "xt" else schedule.clean(step, noisy, predicted)
 
     def _image(self, neighbour: Tensor, flows: Flows, target: int, source: int) -> Tensor:
-        flow = flows.between(target, source) if self.guidance.needs_flow else torch.empty(0)
-        return guidance_image(neighbour, flow, self.model.decode, self.guidance)
+        flow = torch.empty(0)
+        if self.guidance.needs_flow:
+            with self.stage("flow"):
+                flow = flows.between(target, source)
+        with self.stage("warp"):
+            return guidance_image(neighbour, flow, self._rgb, self.guidance)
+
+    def _rgb(self, latents: Tensor) -> Tensor:
+        with self.stage("VAE decoder"):
+            return self.model.decode(latents)
 
     def _predict(self, timestep: int, noisy: Tensor, lr: Tensor, image: Tensor | None) -> Tensor:
-        """One UNet call for (B, 4, h, w) latents, with the TCM's residuals where there is a guidance image."""
+        """The model's output for (B, 4, h, w) latents, with the TCM's residuals where there is a guidance image."""
+        sample = self._sample(noisy[:, None], lr[:, None])
+        return self._decode(self._encode(sample, timestep), sample, timestep, image)
+
+    def _sample(self, noisy: Tensor, lr: Tensor) -> Tensor:
+        """What UNet and TCM see of (S, F, ...) latents and LR frames: (F * S, 7, h, w), frame by frame."""
         dtype = next(self.model.unet.parameters()).dtype
-        sample = torch.cat([noisy, lr], dim=1).to(dtype)
-        down, mid = None, None
+        return torch.cat([noisy, lr], dim=2).transpose(0, 1).flatten(0, 1).to(dtype)
+
+    def _encode(self, sample: Tensor, timestep: int) -> unet.Encoded:
+        with self.stage("UNet down"):
+            return unet.encode(self.model.unet, sample, timestep, self.model.prompt)
+
+    def _decode(self, encoded: unet.Encoded, sample: Tensor, timestep: int, image: Tensor | None) -> Tensor:
+        residuals = None
         if image is not None:
-            down, mid = tcm.residuals(self.model.tcm, sample, timestep, self.model.prompt, image)
-        output = self.model.unet(
-            sample,
-            timestep,
-            encoder_hidden_states=self.model.prompt.expand(len(sample), -1, -1),
-            down_block_additional_residuals=down,
-            mid_block_additional_residual=mid,
-            return_dict=False,
-        )[0]
-        return torch.as_tensor(output).float()
+            with self.stage("TCM"):
+                residuals = tcm.residuals(self.model.tcm, sample, timestep, self.model.prompt, image)
+        with self.stage("UNet up"):
+            return unet.decode(self.model.unet, encoded, self.model.prompt, residuals).float()
 
 
-def decode_frames(model: Components, latents: Tensor) -> Iterator[Tensor]:
+def _parts(count: int, length: int) -> list[slice]:
+    """``count`` pieces of ``length`` of a batch."""
+    return [slice(place * length, (place + 1) * length) for place in range(count)]
+
+
+@torch.no_grad()
+def decode_frames(model: Components, latents: Tensor, stage: Stage = untimed) -> Iterator[Tensor]:
     """Decode finished latents (N, 4, h, w) one by one to float32 (3, 4h, 4w) in [0, 1]."""
-    with torch.no_grad():
-        for latent in latents:
-            yield (model.decode(latent[None])[0] / 2 + 0.5).clamp(0, 1)
+    for latent in latents:
+        with stage("VAE decoder"):
+            image = (model.decode(latent[None])[0] / 2 + 0.5).clamp(0, 1)
+        yield image
+
+
+def to_uint8(image: Tensor) -> Frame:
+    """An image (3, H, W) in [0, 1] as 8-bit frame (H, W, 3)."""
+    return (image * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()

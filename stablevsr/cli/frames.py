@@ -119,7 +119,7 @@ def add_bench(commands: Commands) -> None:
     parser.add_argument("--frames", type=int, help="of a sequence (default: 4; with --metrics 5)")
     parser.add_argument("--sequences", type=int, help="(default: 4; with --metrics 2)")
     parser.add_argument("--steps", type=int, default=4, help="denoising steps, or training steps (default: 4)")
-    parser.add_argument("--presets", default="published,batched,bf16", help="comma-separated, or all "
+    parser.add_argument("--presets", default="published,batched,channels-last,bf16", help="comma-separated, or all "
                         "(default: those that keep the numbers)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("--out", type=Path, metavar="FILE.json")

@@ -14,7 +14,15 @@ from stablevsr.report.style import GREY, distinct, legend, save
 from stablevsr.study.methods import Method
 
 #: One hue from dark to light: a colour of the palette would stand for a method.
-STAGE_COLOURS = {"UNet": "#22304F", "TCM": "#4C6291", "VAE decoder": "#8297C0", "flow": "#B9C6DF"}
+STAGE_COLOURS = {
+    "UNet down": "#141E33",
+    "UNet up": "#2C3D61",
+    "TCM": "#4C6291",
+    "VAE decoder": "#7189B8",
+    "flow": "#9DB0D3",
+    "warp": "#C3CFE4",
+    "scheduler": "#DDE4F0",
+}
 REST_COLOUR = "#E3E3E3"
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from stablevsr.data.degradation import bicubic_upscale
 from stablevsr.data.frames import Frame, read_frame, write_frame, write_text
@@ -21,6 +20,7 @@ from stablevsr.data.layouts import Sequence, load_sequences
 from stablevsr.metrics.fidelity import luma, psnr, sharpness, to_unit
 from stablevsr.models import Components, load_components
 from stablevsr.pipeline import StableVSRPipeline
+from stablevsr.sampling import to_uint8
 
 STEPS = 10  #: as in the mini study
 
@@ -65,7 +65,7 @@ def _images(components: Components, clip: Sequence) -> tuple[Frame, dict[str, Fr
     return gt, {
         "bicubic": bicubic_upscale(lr),
         "vae": _reconstruction(components, gt),
-        "single_frame": _to_frame(sample.frames[0]),
+        "single_frame": to_uint8(sample.frames[0]),
     }
 
 
@@ -73,9 +73,4 @@ def _images(components: Components, clip: Sequence) -> tuple[Frame, dict[str, Fr
 def _reconstruction(components: Components, gt: Frame) -> Frame:
     image = torch.from_numpy(gt).permute(2, 0, 1)[None].float() / 127.5 - 1
     latents = components.vae.encode(image).latent_dist.mode() * components.vae_scale
-    return _to_frame(((components.decode(latents)[0] + 1) / 2).clamp(0, 1))
-
-
-def _to_frame(image: Tensor) -> Frame:
-    """(3, H, W) in [0, 1] to uint8 (H, W, 3)."""
-    return np.rint(image.permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    return to_uint8(((components.decode(latents)[0] + 1) / 2).clamp(0, 1))

@@ -6,15 +6,14 @@ import shutil
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from stablevsr.data.frames import Frame, read_frame, write_frame
+from stablevsr.data.frames import read_frame, write_frame
 from stablevsr.models import Components
 from stablevsr.motion import FlowEstimator
 from stablevsr.pipeline import to_tensor
-from stablevsr.sampling import Progress, decode_frames
+from stablevsr.sampling import Progress, decode_frames, to_uint8
 from stablevsr.settings import Guidance, Sampling
 from stablevsr.upscale.clips import Clip
 from stablevsr.upscale.streaming import NoiseBook, Span, StreamingSampler
@@ -115,8 +114,3 @@ class ClipRun:
     def _decode(self, index: int, frame: int, model: Components) -> Tensor:
         latent = self._span(index).latent(frame, self.sampling.steps, model.device)
         return next(decode_frames(model, latent))
-
-
-def to_uint8(image: Tensor) -> Frame:
-    """(3, H, W) in [0, 1] to uint8 (H, W, 3), rounded as the pipeline rounds PIL images."""
-    return np.rint(image.permute(1, 2, 0).cpu().numpy() * 255).astype(np.uint8)

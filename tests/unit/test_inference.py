@@ -76,15 +76,23 @@ def test_a_finished_sequence_is_kept_and_a_broken_one_made_again(lr, tmp_path):
 
 def test_seconds_are_kept_by_stage_also_of_sequences_made_earlier(lr, tmp_path):
     first = run(tmp_path, lr)
-    assert set(first["stages"]) == {"UNet", "TCM", "VAE decoder", "flow"}
-    assert 0 < first["stages"]["UNet"] < sum(first["stages"].values()) <= first["seconds"] + 0.01
+    assert set(first["stages"]) == {"UNet down", "UNet up", "TCM", "VAE decoder", "flow", "warp", "scheduler", "IO"}
+    assert 0 < first["stages"]["UNet up"] < sum(first["stages"].values()) <= first["seconds"] + 0.01
     (tmp_path / "b" / MARK).unlink()
     second = run(tmp_path, lr)
-    marks = [json.loads((tmp_path / name / MARK).read_text())["stages"]["UNet"] for name in "abc"]
-    assert second["stages"]["UNet"] == pytest.approx(sum(marks), abs=0.01)  # of all three sequences, not only of b
+    marks = [json.loads((tmp_path / name / MARK).read_text())["stages"]["UNet up"] for name in "abc"]
+    assert second["stages"]["UNet up"] == pytest.approx(sum(marks), abs=0.01)  # of all three sequences, not only of b
     alone = run(tmp_path / "alone", lr, how=method(sampling=Sampling(steps=2, strategy="single_frame")))
-    assert set(alone["stages"]) == {"UNet", "VAE decoder"}
-    assert run(tmp_path / "base", lr, how=method(kind="bicubic", sampling=None, checkpoint=None))["stages"] == {}
+    assert set(alone["stages"]) == {"UNet down", "UNet up", "VAE decoder", "scheduler", "IO"}
+    base = run(tmp_path / "base", lr, how=method(kind="bicubic", sampling=None, checkpoint=None))
+    assert set(base["stages"]) == {"IO"}
+
+
+def test_the_share_of_time_without_work_for_the_device_is_said(lr, tmp_path, capsys):
+    made = run(tmp_path, lr)
+    busy = sum(seconds for stage, seconds in made["stages"].items() if stage != "IO")
+    said = capsys.readouterr().err
+    assert f"the device had nothing to do {1 - busy / made['seconds']:.0%} of the time" in said
 
 
 def test_other_settings_are_never_mixed_in(lr, tmp_path):
