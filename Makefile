@@ -1,6 +1,7 @@
 # Each target starts from nothing but Python (3.11 to 3.13) and pip.
 #   make study    the mini study, from installation to results/mini/report.html (PYTHON=python3.12 chooses another)
 #   make test     all tests that need no other program
+#   make coverage what the unit tests reach of the library, module by module; below 90 % of its lines it fails
 #   make bench    how fast this machine samples the tiny model, stage by stage
 #   make bench-gpu   all figures of docs/performance.md that want a GPU: full-size networks with random weights
 #   make test-system   the report in a real browser, the smoke study on a real Slurm; installs Debian's chromium,
@@ -11,14 +12,19 @@ INSTALLED := $(VENV)/.installed
 # Rules and tests call `stablevsr` and `snakemake` by name.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: study test bench bench-gpu test-system lint
+.PHONY: study test coverage bench bench-gpu test-system lint
 
 study: $(INSTALLED)
 	snakemake --cores all --resources gpu=1
 
+# A file's tests stay in one process, which makes what they share once; a process takes up to 2 GB.
+UNIT := python -m pytest tests/unit -n logical --maxprocesses 4 --dist loadfile
 test: $(INSTALLED)
-	python -m pytest tests/unit
+	$(UNIT)
 	python -m pytest tests/workflow
+
+coverage: $(INSTALLED)
+	$(UNIT) --cov --cov-report term --cov-fail-under 90
 
 bench: $(INSTALLED)
 	stablevsr bench
