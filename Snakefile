@@ -40,6 +40,7 @@ wildcard_constraints:
     digest="[0-9a-f]{16}",
     training="[0-9a-f]{16}",
     finetuning="[0-9a-f]{16}",
+    distillation="[0-9a-f]{16}",
     seed="[0-9]+",
     shard="[0-9]+",
     shards="[0-9]+",

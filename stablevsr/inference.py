@@ -38,6 +38,16 @@ BatchUpscaler = Callable[[Batch, list[list[Frame]]], Iterator[list[Frame]]]
 
 
 @dataclass(frozen=True)
+class Networks:
+    """Where a method's networks come from, and the device they run on."""
+
+    model: str  #: for :func:`stablevsr.models.find_model`; empty for methods without networks
+    device: str
+    tcm: Path | None = None  #: None = the model's own
+    decoder: Path | None = None  #: of the guidance; None = the VAE
+
+
+@dataclass(frozen=True)
 class Shard:
     """Which part of a dataset to make: every ``count``-th sequence from ``index`` on."""
 
@@ -60,21 +70,18 @@ def sequence_generator(seed: int, dataset: str, sequence: str) -> torch.Generato
     return torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
 
 
-def infer(
-    method: Method, shard: Shard, seed: int, out: Path, manifest: Path, *, model: str, tcm: Path | None, device: str,
-    batch: int,
-) -> None:  # fmt: skip
+def infer(method: Method, shard: Shard, seed: int, out: Path, manifest: Path, networks: Networks, batch: int) -> None:
     """Make the frames of ``shard`` by ``method`` under ``out/<sequence>/`` and write ``manifest`` (JSON) at the end.
 
     Sequences that an earlier run finished with the same settings, inputs and code are kept.
     """
     began = time.monotonic()
     batches = _batches(shard.sequences(), batch)
-    made_from = _made_from(method, shard.dataset, seed, model, tcm)
+    made_from = _made_from(method, shard.dataset, seed, networks)
     with sole_writer(out / f".shard{shard.index}"):
         todo = [b for b in batches if not all(_is_done(out / name, files, made_from) for name, files in b)]
         if todo:
-            _upscale(method, shard, seed, out, model, tcm, device, todo, made_from)
+            _upscale(method, shard, seed, out, networks, todo, made_from)
         described = {n: json.loads((out / n / MARK).read_text()) for b in batches for n, _ in b}
         report = {
             "sequences": {name: {k: mark[k] for k in ("frames", "sha256")} for name, mark in described.items()},
@@ -83,8 +90,8 @@ def infer(
             "seconds": round(sum(mark["seconds"] for mark in described.values()), 3),
             "stages": _sum(mark["stages"] for mark in described.values()),
             "seconds_this_run": round(time.monotonic() - began, 3),
-            "peak_memory_bytes": peak_memory(_used(method, device)),
-            "device": device,
+            "peak_memory_bytes": peak_memory(_used(method, networks)),
+            "device": networks.device,
             "batch": batch,
             "threads": torch.get_num_threads(),
         }
@@ -94,15 +101,14 @@ def infer(
 
 
 def _upscale(
-    method: Method, shard: Shard, seed: int, out: Path, model: str, tcm: Path | None, device: str, todo: list[Batch],
-    made_from: str,
-) -> None:  # fmt: skip
+    method: Method, shard: Shard, seed: int, out: Path, networks: Networks, todo: list[Batch], made_from: str
+) -> None:
     steps = method.sampling.steps if method.sampling else 1
     total = sum(len(files) for b in todo for _, files in b) * steps
     bar = tqdm(total=total, unit="frame-step" if steps > 1 else "frame", desc=shard.dataset, mininterval=2)
     with bar, Behind() as writing:
-        watch = Stopwatch(_used(method, device))
-        upscale = _batch_upscaler(method, shard.dataset, seed, model, tcm, device, bar.update, watch)
+        watch = Stopwatch(_used(method, networks))
+        upscale = _batch_upscaler(method, shard.dataset, seed, networks, bar.update, watch)
         lr = ahead(_read, todo)
         mark = time.monotonic()
         for sequences in todo:
@@ -125,9 +131,9 @@ def _read(sequences: Batch) -> list[list[Frame]]:
     return [[read_frame(file) for file in files] for _, files in sequences]
 
 
-def _used(method: Method, device: str) -> torch.device:
+def _used(method: Method, networks: Networks) -> torch.device:
     """Where a method computes: the baselines have no use for torch's device and must not wake it."""
-    return torch.device(device if method.kind == "stablevsr" else "cpu")
+    return torch.device(networks.device if method.kind == "stablevsr" else "cpu")
 
 
 def _sum(parts: Iterable[dict[str, float]]) -> dict[str, float]:
@@ -140,11 +146,10 @@ def _sum(parts: Iterable[dict[str, float]]) -> dict[str, float]:
 
 
 def _batch_upscaler(
-    method: Method, dataset: str, seed: int, model: str, tcm: Path | None, device: str,
-    progress: Callable[[int], Any], watch: Stopwatch,
-) -> BatchUpscaler:  # fmt: skip
+    method: Method, dataset: str, seed: int, networks: Networks, progress: Callable[[int], Any], watch: Stopwatch
+) -> BatchUpscaler:
     if method.kind == "stablevsr":
-        return _stablevsr(method, dataset, seed, model, tcm, device, progress, watch)
+        return _stablevsr(method, dataset, seed, networks, progress, watch)
     if method.kind == "frames":
         return _given(method, dataset, progress)
     one = upscaler(method.kind, torch.get_num_threads())
@@ -161,9 +166,8 @@ def _batch_upscaler(
 
 
 def _stablevsr(
-    method: Method, dataset: str, seed: int, model: str, tcm: Path | None, device: str,
-    progress: Callable[[int], Any], watch: Stopwatch,
-) -> BatchUpscaler:  # fmt: skip
+    method: Method, dataset: str, seed: int, networks: Networks, progress: Callable[[int], Any], watch: Stopwatch
+) -> BatchUpscaler:
     from stablevsr.pipeline import StableVSRPipeline, flow_by_name, to_tensor
     from stablevsr.sampling import decode_frames, to_uint8
     from stablevsr.settings import Guidance
@@ -171,12 +175,14 @@ def _stablevsr(
     assert method.sampling is not None
     sampling = method.sampling
     pipe = StableVSRPipeline.from_pretrained(
-        model,
-        tcm=tcm,
-        device=device,
+        networks.model,
+        tcm=networks.tcm,
+        device=networks.device,
         precision=sampling.precision,
         with_tcm=sampling.strategy != "single_frame",
         tile=sampling.tile,
+        guidance_decoder=networks.decoder,
+        weights=sampling.weights,
     )
 
     guidance = method.guidance or Guidance()
@@ -239,21 +245,24 @@ def _batches(sequences: Batch, size: int) -> list[Batch]:
     return groups
 
 
-def _made_from(method: Method, dataset: str, seed: int, model: str, tcm: Path | None) -> str:
+def _made_from(method: Method, dataset: str, seed: int, networks: Networks) -> str:
     """A digest of everything but the input frames that decides a sequence's frames: settings, weights, code."""
     from stablevsr.models import find_model
     from stablevsr.study.provenance import folder_hash, source_hash
 
-    weights = {"tcm": folder_hash(tcm) if tcm else None}
+    given = {"tcm": networks.tcm, "decoder": networks.decoder}
+    weights = {name: folder_hash(folder) if folder else None for name, folder in given.items()}
     if method.frames is not None:
         root = Path(str(method.frames).replace("{dataset}", dataset))
         weights["frames"] = content_hash(sorted(path for path in root.rglob("*") if path.is_file()))
     if method.kind == "stablevsr":
-        folder = find_model(model)
+        folder = find_model(networks.model)
         weights |= {part: folder_hash(folder / part) for part in ("unet", "vae", "text_encoder", "scheduler")}
         if method.checkpoint == MODELS_OWN:
             weights["own"] = folder_hash(folder / "controlnet")
-    return digest({"method": method.identity(), "seed": seed, "model": model, "code": source_hash(), **weights})
+    return digest(
+        {"method": method.identity(), "seed": seed, "model": networks.model, "code": source_hash(), **weights}
+    )
 
 
 def _is_done(folder: Path, files: list[Path], made_from: str) -> bool:

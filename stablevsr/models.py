@@ -37,6 +37,7 @@ class Components:
     scheduler: dict[str, Any]  #: the scheduler's configuration (its class is chosen by the sampling settings)
     prompt: Tensor  #: (1, 77, C), the empty prompt's encoding
     device: torch.device
+    guidance_decoder: Any | None = None  #: what decodes the guidance; None = the VAE
     tile: int | None = None  #: decode in tiles of so many latent pixels a side; None = whole frames
     may_tile: bool = False  #: take (smaller) tiles where memory runs out, and say so
 
@@ -63,12 +64,27 @@ class Components:
             torch.cuda.empty_cache()
             print(f"the GPU's memory ran out: decoding in tiles of {self.tile} latent pixels", file=sys.stderr)
 
+    def decode_guidance(self, latents: Tensor) -> Tensor:
+        """As :meth:`decode`, for the guidance alone: by the small decoder where there is one."""
+        if self.guidance_decoder is None:
+            return self.decode(latents)
+        return torch.as_tensor(self.guidance_decoder(latents.to(self.guidance_decoder.dtype))).float()
+
+    def pack(self) -> None:
+        """Keep the weights of UNet and TCM in 8 bits (e4m3): a layer is unpacked when it is needed.
+
+        Half of bf16's memory, slower, and not the same numbers. Normalisations and embeddings stay as they are.
+        """
+        for network in (self.unet, self.tcm):
+            if network is not None:
+                network.enable_layerwise_casting(torch.float8_e4m3fn, compute_dtype=network.dtype)
+
     def channels_last(self) -> None:
         """Keep the networks' weights, and so their activations, channel by channel within a pixel: rounding only.
 
         Measured to be faster on the CPU (docs/performance.md).
         """
-        for network in (self.unet, self.vae, self.tcm):
+        for network in (self.unet, self.vae, self.tcm, self.guidance_decoder):
             if network is not None:
                 network.to(memory_format=torch.channels_last)
 
@@ -151,8 +167,11 @@ def load_components(
     device: str | torch.device = "cpu",
     precision: Precision = "fp32",
     with_tcm: bool = True,
+    guidance_decoder: Path | None = None,
 ) -> Components:
     """Load a model folder; ``tcm`` takes the TCM from another folder (one with ``config.json`` and weights).
+
+    ``guidance_decoder`` is the folder of a small decoder for the guidance; None = the VAE's decoder.
 
     The VAE stays in float32 under fp16 if its configuration says so (``force_upcast``), because it overflows there.
     """
@@ -169,7 +188,13 @@ def load_components(
         module = _load(ControlNetModel, tcm or folder / "controlnet", dtype).to(device)
     prompt = encode_empty_prompt(folder).to(device, dtype)
     scheduler = scheduler_config(folder)
-    return Components(unet.to(device), vae.to(device), module, scheduler, prompt, torch.device(device))
+    components = Components(unet.to(device), vae.to(device), module, scheduler, prompt, torch.device(device))
+    if guidance_decoder is not None:
+        from stablevsr.small_decoder import SmallDecoder
+
+        check_weights(guidance_decoder)
+        components.guidance_decoder = _load(SmallDecoder, guidance_decoder, dtype).to(device)
+    return components
 
 
 def scheduler_config(folder: Path) -> dict[str, Any]:

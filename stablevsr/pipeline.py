@@ -21,7 +21,18 @@ from stablevsr.errors import UserError
 from stablevsr.measure import Stage, untimed
 from stablevsr.motion import DISFlow, FlowEstimator, RAFTFlow
 from stablevsr.sampling import Progress, Sampler, decode_frames, to_uint8
-from stablevsr.settings import Compensation, Flow, Grid, Guidance, Precision, Sampling, Solver, Source, Strategy
+from stablevsr.settings import (
+    Compensation,
+    Flow,
+    Grid,
+    Guidance,
+    Precision,
+    Sampling,
+    Solver,
+    Source,
+    Strategy,
+    Weights,
+)
 
 Frames = Sequence[Any] | NDArray[np.uint8]
 SMALLEST = 8  #: pixels a side of an LR frame; below it the networks' coarsest level is empty
@@ -52,6 +63,8 @@ class StableVSRPipeline:
         revision: str | None = None,
         with_tcm: bool = True,
         tile: int | Literal["auto"] | None = "auto",
+        guidance_decoder: str | Path | None = None,
+        weights: Weights = "full",
     ) -> StableVSRPipeline:
         """Load a model.
 
@@ -64,13 +77,18 @@ class StableVSRPipeline:
             with_tcm: False loads no TCM; only ``single_frame`` can then be sampled.
             tile: decode in tiles of so many LR pixels a side, for cards with little memory; None decodes whole frames;
                 ``auto`` whole frames, and tiles from where memory runs out.
+            guidance_decoder: folder of a small decoder for the guidance (``stablevsr train decoder``); None = the VAE.
+            weights: ``fp8`` keeps UNet and TCM in 8 bits, which changes the frames a little.
 
         Raises:
             UserError: a part is missing or damaged, or the hub cannot be reached.
         """
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
         folder = models.find_model(model, revision)
-        components = models.load_components(folder, Path(tcm) if tcm else None, chosen, precision, with_tcm)
+        small = Path(guidance_decoder) if guidance_decoder else None
+        components = models.load_components(folder, Path(tcm) if tcm else None, chosen, precision, with_tcm, small)
+        if weights == "fp8":
+            components.pack()
         if components.device.type == "cpu":
             components.channels_last()
         components.tile, components.may_tile = None if tile == "auto" else tile, tile == "auto"

@@ -208,8 +208,8 @@ class Sampler:
             return guidance_image(neighbour, flow, self._rgb, self.guidance)
 
     def _rgb(self, latents: Tensor) -> Tensor:
-        with self.stage("VAE decoder"):
-            return self.model.decode(latents)
+        with self.stage("VAE decoder" if self.model.guidance_decoder is None else "small decoder"):
+            return self.model.decode_guidance(latents)
 
     def _predict(self, timestep: int, noisy: Tensor, lr: Tensor, image: Tensor | None) -> Tensor:
         """The model's output for (B, 4, h, w) latents, with the TCM's residuals where there is a guidance image."""
@@ -218,8 +218,8 @@ class Sampler:
 
     def _sample(self, noisy: Tensor, lr: Tensor) -> Tensor:
         """What UNet and TCM see of (S, F, ...) latents and LR frames: (F * S, 7, h, w), frame by frame."""
-        dtype = next(self.model.unet.parameters()).dtype
-        return torch.cat([noisy, lr], dim=2).transpose(0, 1).flatten(0, 1).to(dtype)
+        both = torch.cat([noisy, lr], dim=2).transpose(0, 1).flatten(0, 1)
+        return both.to(self.model.unet.dtype)
 
     def _encode(self, sample: Tensor, timestep: int) -> unet.Encoded:
         with self.stage("UNet down"):

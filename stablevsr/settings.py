@@ -17,6 +17,8 @@ Grid = Literal["published", "aligned"]
 Flow = Literal["raft", "dis"]
 Solver = Literal["ddpm", "ddim", "dpmsolver++", "unipc"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Decoder = Literal["vae", "small"]
+Weights = Literal["full", "fp8"]
 
 SMALLEST_TILE = 32  #: LR pixels a side
 
@@ -50,6 +52,10 @@ class Sampling(_Settings):
     guide_every: int = Field(1, ge=1)
     #: ... and only after this share of the steps is done; before it, frames are denoised alone (0 = all).
     guide_from: float = Field(0.0, ge=0, lt=1)
+    #: What decodes the guidance: the VAE, or a small decoder that the study distils from it. Frames come from the VAE.
+    guidance_decoder: Decoder = "vae"
+    #: How UNet and TCM are kept: in ``precision``, or in 8 bits (e4m3) that are unpacked layer by layer to compute.
+    weights: Weights = "full"
     tile: int | None = Field(None, ge=SMALLEST_TILE)  #: decode in tiles of so many LR pixels; None = whole frames
 
 
@@ -87,6 +93,17 @@ class Finetuning(Optimisation):
     The authors did this on each data set and no longer have the code; they say it was the TCM's script with one frame
     and no ControlNet (their issues #14, #21), so the defaults are the same.
     """
+
+
+class Distillation(Optimisation):
+    """How a small decoder for the guidance is distilled from a model's VAE (not in the paper)."""
+
+    steps: int = Field(10_000, ge=1)
+    batch: int = Field(16, ge=1)
+    crop: int = Field(128, ge=16, multiple_of=4)
+    learning_rate: float = 5e-4
+    schedule: Literal["constant", "one_cycle"] = "one_cycle"
+    width: int = Field(64, ge=1)  #: channels
 
 
 #: Settings that move numbers by rounding at most: no part of a training's identity.

@@ -83,7 +83,7 @@ def _run_infer(arguments: argparse.Namespace) -> None:
     if count != shards:
         raise UserError(f"study {study.name} cuts {arguments.dataset} into {shards} shards: give --shard K/{shards}")
     set_threads()
-    from stablevsr.inference import Shard, infer
+    from stablevsr.inference import Networks, Shard, infer
 
     given = None if method.checkpoint == MODELS_OWN else method.checkpoint
     tcm = paths.checkpoint(method.training.digest) if method.training else given
@@ -93,10 +93,13 @@ def _run_infer(arguments: argparse.Namespace) -> None:
         arguments.seed,
         paths.frames(arguments.dataset, method.digest, arguments.seed),
         paths.manifest(arguments.dataset, method.digest, arguments.seed, index),
-        model=paths.model(method.base) if method.base else "",
-        tcm=tcm,
-        device=device_of(study.spec.device),
-        batch=study.spec.batch,
+        Networks(
+            paths.model(method.base) if method.base else "",
+            device_of(study.spec.device),
+            tcm,
+            paths.decoder(method.decoder.digest) if method.decoder else None,
+        ),
+        study.spec.batch,
     )
 
 

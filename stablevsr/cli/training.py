@@ -26,6 +26,11 @@ def add_train(commands: Commands) -> None:
     unet.add_argument("--finetuned", required=True, metavar="NAME", help="a name under the study's finetuned")
     _board_option(unet)
     unet.set_defaults(run=_run_train_unet)
+    decoder = command(kinds, "decoder", "distil a small decoder for the guidance from a model's VAE")
+    study_options(decoder)
+    decoder.add_argument("--decoder", required=True, metavar="NAME", help="a method's name, or a distillation's digest")
+    _board_option(decoder)
+    decoder.set_defaults(run=_run_train_decoder)
     base = command(kinds, "base", "make the tiny base model (VAE and UNet) from the mini data: hours on two cores")
     base.add_argument("--data", type=Path, default=Path("data/mini/REDS"), help="a set in the layout of REDS")
     base.add_argument("--out", type=Path, required=True)
@@ -86,6 +91,26 @@ def _run_train_unet(arguments: argparse.Namespace) -> None:
 
     finetune(
         run, paths.finetuned(run.digest), paths.state(run.digest), device_of(study.spec.device), arguments.tensorboard
+    )
+
+
+def _run_train_decoder(arguments: argparse.Namespace) -> None:
+    from stablevsr.study.paths import Paths
+    from stablevsr.study.resolve import load_study
+
+    study = load_study(arguments.study)
+    run = study.decoder(arguments.decoder)
+    paths = Paths(study)
+    set_threads()
+    from stablevsr.training.run import distil
+
+    distil(
+        run,
+        paths.model(run.base),
+        paths.decoder(run.digest),
+        paths.state(run.digest),
+        device_of(study.spec.device),
+        arguments.tensorboard,
     )
 
 

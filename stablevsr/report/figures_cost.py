@@ -19,6 +19,7 @@ STAGE_COLOURS = {
     "UNet up": "#2C3D61",
     "TCM": "#4C6291",
     "VAE decoder": "#7189B8",
+    "small decoder": "#879CC5",
     "flow": "#9DB0D3",
     "warp": "#C3CFE4",
     "scheduler": "#DDE4F0",

@@ -16,6 +16,12 @@ from stablevsr.study.methods import FinetuningRun, ResolvedStudy, TrainingRun
 from stablevsr.study.paths import Paths
 
 LEVELS = {"low": "low noise", "mid": "middle", "high": "high noise"}
+#: By kind of training: the validated figure, what it is in words, decimal places.
+VALIDATIONS = {
+    "TCM": ("ratio", "loss with TCM / without", 3),
+    "UNet": ("loss", "loss", 3),
+    "small decoder": ("psnr", "PSNR to the VAE's decoder", 1),
+}
 #: Loss with the TCM over loss without it: above this at every noise level, the TCM has learned nothing.
 LEARNED_NOTHING = 0.99
 
@@ -25,7 +31,7 @@ class History:
     """One training: what was trained, the methods that use it, and what it left in ``folder``."""
 
     digest: str
-    kind: Literal["TCM", "UNet"]
+    kind: Literal["TCM", "UNet", "small decoder"]
     title: str  #: how people tell it from the study's other trainings
     names: list[str]
     wanted: int  #: steps by its settings
@@ -56,8 +62,8 @@ class History:
     @property
     def validated(self) -> str:
         """What the last validation found, in words."""
-        figure, words = ("ratio", "loss with TCM / without") if self.kind == "TCM" else ("loss", "loss")
-        values = ", ".join(f"{LEVELS[level]} {value:.3f}" for level, value in self.last(figure).items())
+        figure, words, digits = VALIDATIONS[self.kind]
+        values = ", ".join(f"{LEVELS[level]} {value:.{digits}f}" for level, value in self.last(figure).items())
         return f"{words}: {values}" if values else "not validated"
 
     @property
@@ -90,14 +96,19 @@ class History:
 
 
 def histories(study: ResolvedStudy, paths: Paths) -> list[History]:
-    """All trainings of a study: the UNets, which come first, then the TCMs in the order in which methods name them."""
+    """All trainings of a study: UNets, then TCMs in the order in which methods name them, then small decoders."""
     unets = [_unet(study, paths, key, run) for key, run in study.finetunings().items()]
     titles = _titles(study.trainings())
     tcms = [
         History(key, "TCM", titles[key], study.trained_for(key), run.settings.steps, paths.checkpoint(key))
         for key, run in study.trainings().items()
     ]
-    return [*unets, *tcms]
+    decoders = [
+        History(key, "small decoder", f"of {run.base.name}", study.distilled_for(key), run.settings.steps,
+                paths.decoder(key))
+        for key, run in study.decoders().items()
+    ]  # fmt: skip
+    return [*unets, *tcms, *decoders]
 
 
 def _unet(study: ResolvedStudy, paths: Paths, key: str, run: FinetuningRun) -> History:

@@ -46,6 +46,8 @@ def collect(study: ResolvedStudy, paths: Paths) -> dict[str, Any]:
                       for key, run in study.trainings().items()},
         "finetunings": {key: _made(paths.finetuned(key), run.settings.model_dump(mode="json"), "unet")
                         for key, run in study.finetunings().items()},
+        "decoders": {key: _made(paths.decoder(key), run.settings.model_dump(mode="json"))
+                     for key, run in study.decoders().items()},
         "cells": _cells(study),
     }  # fmt: skip
 

@@ -10,7 +10,7 @@ from stablevsr.study.paths import Paths, pool_file
 from stablevsr.study.resolve import load_study
 
 STORES = (
-    *("models/*", "checkpoints/*", "states/*", "pools/*", "datasets/*", "given/*"),
+    *("models/*", "checkpoints/*", "decoders/*", "states/*", "pools/*", "datasets/*", "given/*"),
     *("frames/*/*", "manifests/*/*", "scores/*/*/*"),
 )
 
@@ -51,6 +51,8 @@ def _wanted(paths: Paths) -> set[Path]:
     wanted.add(paths.work / "given" / study.name)
     for finetuning in study.finetunings():
         wanted |= {paths.finetuned(finetuning), paths.state(finetuning)}
+    for distillation in study.decoders():
+        wanted |= {paths.decoder(distillation), paths.state(distillation)}
     wanted |= {paths.training_data(spec) for spec in study.spec.training_datasets.values()}
     for dataset in study.spec.datasets:
         wanted.add(paths.dataset(dataset))

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from stablevsr.data.layouts import Layout, Split
 from stablevsr.errors import UserError, near_miss
-from stablevsr.settings import Finetuning, Guidance, Sampling, Training
+from stablevsr.settings import Distillation, Finetuning, Guidance, Sampling, Training
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -120,6 +120,7 @@ class Study(_File):
     metrics: list[str]
     weights: Literal["require", "skip"] = "require"
     method: Reference = Reference()
+    distillation: Distillation = Distillation()  #: of the small decoders that variants ask for
     methods: dict[Name, Peer] = {}
     ablations: list[str] = []
     retrain_guidance: bool = False  #: a variant's guidance also trains a TCM of its own (the paper's reading)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stablevsr.errors import UserError, near_miss
-from stablevsr.settings import Finetuning, Guidance, Sampling, Training
+from stablevsr.settings import Distillation, Finetuning, Guidance, Sampling, Training
 from stablevsr.study.files import Ablation, Dataset, Study
 
 REFERENCE = "stablevsr"  #: the name of the study's own method
@@ -61,6 +61,16 @@ class TrainingRun:
 
 
 @dataclass(frozen=True)
+class DecoderRun:
+    """One small decoder to distil: settings, the data, the base model whose VAE it learns from, its digest."""
+
+    settings: Distillation
+    dataset: Dataset
+    base: Base
+    digest: str
+
+
+@dataclass(frozen=True)
 class Method:
     """One row of a table. ``name`` is ``<ablation>.<variant>``, or the key under ``methods``, or ``stablevsr``."""
 
@@ -74,6 +84,7 @@ class Method:
     sampling: Sampling | None = None
     base: Base | None = None
     training: TrainingRun | None = None
+    decoder: DecoderRun | None = None
     checkpoint: Path | None = None
     frames: Path | None = None
     ablation: str | None = None
@@ -90,6 +101,7 @@ class Method:
             "guidance": self.guidance.model_dump(mode="json") if self.guidance else None,
             "sampling": self.sampling.model_dump(mode="json") if self.sampling else None,
             "training": self.training.digest if self.training else None,
+            "decoder": self.decoder.digest if self.decoder else None,
             "checkpoint": str(self.checkpoint) if self.checkpoint else None,
             "frames": str(self.frames) if self.frames else None,
         }
@@ -138,6 +150,23 @@ class ResolvedStudy:
         """The base models to make, by digest."""
         runs = (m.base.finetuning for m in self.forms() if m.base)
         return {run.digest: run for run in runs if run}
+
+    def decoders(self) -> dict[str, DecoderRun]:
+        """The small decoders to distil, by digest."""
+        return {m.decoder.digest: m.decoder for m in self.forms() if m.decoder}
+
+    def distilled_for(self, distillation: str) -> list[str]:
+        """The methods that use a small decoder, by name."""
+        return list(dict.fromkeys(m.name for m in self.forms() if m.decoder and m.decoder.digest == distillation))
+
+    def decoder(self, name: str) -> DecoderRun:
+        """A distillation by its digest or by the name of a method that uses it."""
+        if name in self.decoders():
+            return self.decoders()[name]
+        method = self.find(name)
+        if method.decoder is None:
+            raise UserError(f"method {name} of study {self.name} has no small decoder: its guidance comes from the VAE")
+        return method.decoder
 
     def training(self, name: str) -> TrainingRun:
         """A training by its digest or by the name of a method that uses it."""

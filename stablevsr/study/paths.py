@@ -53,8 +53,12 @@ class Paths:
         """A trained TCM: ``config.json``, safetensors, ``settings.json``, ``history.csv``."""
         return self.work / "checkpoints" / training
 
+    def decoder(self, distillation: str) -> Path:
+        """A small decoder of the guidance; files as of a TCM."""
+        return self.work / "decoders" / distillation
+
     def state(self, training: str) -> Path:
-        """Resume states of a training or fine-tuning; no rule declares it, so Snakemake never deletes it."""
+        """Resume states of a training of any kind; no rule declares it, so Snakemake never deletes it."""
         return self.work / "states" / training
 
     def frames(self, dataset: str, method: str, seed: int) -> Path:

@@ -17,13 +17,13 @@ from stablevsr.data.frames import read_frame
 from stablevsr.data.layouts import load_sequences
 from stablevsr.errors import UserError
 from stablevsr.sampling import guided_steps
-from stablevsr.settings import Finetuning, Training
+from stablevsr.settings import Distillation, Finetuning, Training
 from stablevsr.study.downloads import all_downloads
 from stablevsr.study.files import Dataset
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths, pool_file
 
-UNET, TCM, DECODER, ATTENTION = 3.99, 1.56, 15.7 - 6.8, 6.8  #: TFLOP at 320x180
+UNET, TCM, DECODER, ATTENTION, SMALL_DECODER = 3.99, 1.56, 15.7 - 6.8, 6.8, 0.5  #: TFLOP at 320x180
 AREA = 320 * 180
 UNET_PARAMETERS, TCM_PARAMETERS = 472.4e6, 207.7e6
 COPIED_PARAMETERS = 395e6  #: VAE and text encoder, which a fine-tuned model copies
@@ -71,6 +71,11 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
     training += sum(
         _finetuning_work(r.settings) for k, r in study.finetunings().items() if not _finetuned(paths, k).exists()
     )
+    training += sum(
+        _distillation_work(r.settings)
+        for k, r in study.decoders().items()
+        if not (paths.decoder(k) / "provenance.json").exists()
+    )
     for what, amount in (("sampling", work), ("training", training)):
         lines.append(f"{what}: {amount:,.0f} TFLOP, {amount / tflops / 3600:,.1f} GPU-hours at {tflops:g} TFLOP/s")
     return "\n".join(lines)
@@ -105,6 +110,8 @@ def _jobs(study: ResolvedStudy, paths: Paths) -> list[str]:
         job("fine-tunings of a UNet", _finetuned(paths, key))
     for key in study.trainings():
         job("trainings of a TCM", paths.checkpoint(key) / "config.json")
+    for key in study.decoders():
+        job("distillations of a decoder", paths.decoder(key) / "provenance.json")
     for pool in {pool_file(run, paths.pools) for run in study.trainings().values() if run.settings.pool}:
         job("pools of frozen samples", pool)
     for name, spec in study.spec.datasets.items():
@@ -173,6 +180,8 @@ def _frame_work(method: Method, area: int) -> float:
     work = method.sampling.steps * UNET * ratio + decode
     if method.guidance is not None:
         guided = TCM * ratio + (0 if method.guidance.source == "none" else decode)
+        if method.decoder is not None:
+            guided = (TCM + SMALL_DECODER) * ratio
         work += len(guided_steps(method.sampling)) * guided
     return work
 
@@ -196,6 +205,12 @@ def _trained_bytes(study: ResolvedStudy, paths: Paths) -> float:
 def _finetuning_work(settings: Finetuning) -> float:
     """TFLOP of a UNet's fine-tuning: forward and backward of the UNet; encoding is left out (a tenth of it)."""
     return settings.steps * settings.batch * 3 * UNET * (settings.crop // 4) ** 2 / AREA
+
+
+def _distillation_work(settings: Distillation) -> float:
+    """TFLOP of a distillation: UNet and VAE decoder forward, the small decoder forward and backward."""
+    ratio = (settings.crop // 4) ** 2 / AREA
+    return settings.steps * settings.batch * ((UNET + DECODER + 3 * SMALL_DECODER) * ratio + ATTENTION * ratio**2)
 
 
 def _finetuned(paths: Paths, finetuning: str) -> Path:

@@ -10,13 +10,13 @@ PACKAGE = Path(__file__).parents[1]
 #: The modules whose text decides what frames look like: inputs of the rules, hashed into the mark of every sequence.
 FRAME_CODE = (
     "baselines.py", "decoding.py", "diffusion.py", "guidance.py", "inference.py", "models.py", "motion.py",
-    "pipeline.py", "sampling.py", "tcm.py", "data/degradation.py", "data/frames.py",
+    "pipeline.py", "sampling.py", "small_decoder.py", "tcm.py", "unet.py", "data/degradation.py", "data/frames.py",
 )  # fmt: skip
 #: ... what a trained TCM holds (beside the modules it shares with sampling),
 TRAINING_CODE = (
-    "training/loop.py", "training/pool.py", "training/run.py", "training/samples.py", "training/state.py",
-    "training/targets.py", "training/tcm.py", "training/unet.py", "decoding.py", "diffusion.py", "guidance.py",
-    "models.py", "motion.py", "tcm.py",
+    "training/distillation.py", "training/loop.py", "training/pool.py", "training/run.py", "training/samples.py",
+    "training/state.py", "training/targets.py", "training/tcm.py", "training/unet.py", "decoding.py", "diffusion.py",
+    "guidance.py", "models.py", "motion.py", "small_decoder.py", "tcm.py",
 )  # fmt: skip
 _NO_SCORES = ("statistics", "bench", "plain")
 #: ... and what the scores are.

@@ -18,6 +18,7 @@ from stablevsr.study.methods import (
     MODELS_OWN,
     REFERENCE,
     Base,
+    DecoderRun,
     FinetuningRun,
     Method,
     ResolvedStudy,
@@ -213,6 +214,8 @@ def _variant(
     single = sampling.strategy == "single_frame"
     if single:
         sampling = sampling.model_copy(update={"guide_every": 1, "guide_from": 0.0})  # there is nothing to guide
+    if single or guidance.source == "none":
+        sampling = sampling.model_copy(update={"guidance_decoder": "vae"})  # there is nothing to decode
     base = _base(spec, variant.model, Path(at)) if variant.model else home.base
     own = None if variant.training or variant.model or retrain else home.checkpoint
     checkpoint = None if single else variant.checkpoint or own
@@ -230,10 +233,23 @@ def _variant(
             sampling=sampling,
             base=base,
             training=_training(spec, base, training, at) if needs_training else None,
+            decoder=_decoder(spec, base, training, at) if sampling.guidance_decoder == "small" else None,
             checkpoint=checkpoint,
             ablation=ablation,
         )
     )
+
+
+def _decoder(spec: Study, base: Base, training: Training, where: str) -> DecoderRun:
+    """The distillation for a base model, on the data that its TCM learns from."""
+    dataset, settings = _training_set(spec, training.dataset, where), spec.distillation
+    _check_batch(spec, settings, f"{where}, distillation")
+    identity = {
+        "model": base.identity,
+        "settings": settings.model_dump(mode="json", exclude={"dataset", *ROUNDING_ONLY}),
+        "dataset": dataset_identity(dataset),
+    }
+    return DecoderRun(settings, dataset, base, digest(identity))
 
 
 def _canonical(guidance: Guidance) -> Guidance:

@@ -1,7 +1,8 @@
 """From a resolved training to a folder: data, frozen networks, loop, validation, provenance.
 
-``train_tcm`` makes a TCM, ``finetune`` a base model with a fine-tuned UNet. Both run in one process, or in several
-that ``torchrun`` or ``accelerate launch`` started: then every process trains on its share and the first one writes.
+``train_tcm`` makes a TCM, ``finetune`` a base model with a fine-tuned UNet, ``distil`` a small decoder for the
+guidance. Each runs in one process, or in several that ``torchrun`` or ``accelerate launch`` started: then every process
+trains on its share and the first one writes.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ from stablevsr.locks import sole_writer
 from stablevsr.motion import FlowEstimator
 from stablevsr.pipeline import flow_by_name
 from stablevsr.settings import ROUNDING_ONLY, Guidance, Optimisation, Training
-from stablevsr.study.methods import FinetuningRun, TrainingRun, digest
+from stablevsr.small_decoder import SmallDecoder
+from stablevsr.study.methods import DecoderRun, FinetuningRun, TrainingRun, digest
 from stablevsr.study.paths import pool_file
 from stablevsr.study.provenance import TRAINING_CODE, folder_hash, source_hash
 from stablevsr.training import validation
+from stablevsr.training.distillation import DistillationJob
 from stablevsr.training.loop import LoopSettings, Outcome, accelerator_for, train
 from stablevsr.training.pool import PoolDataset, build_pool
 from stablevsr.training.samples import WindowDataset
@@ -114,6 +117,33 @@ def finetune(run: FinetuningRun, out: Path, state: Path, device: str, board: Pat
                 shutil.copytree(folder / part, out / part, dirs_exist_ok=True)
             job.save(out)
             _describe(out, settings, outcome, states, accelerator, finetuning=run.digest, model=run.start,
+                      parameters=tcm.parameter_count(job.model))  # fmt: skip
+
+
+def distil(run: DecoderRun, model: str, out: Path, state: Path, device: str, board: Path | None = None) -> None:
+    """Distil a small decoder of the guidance from a model's VAE; arguments, files and errors as for a TCM."""
+    accelerator = accelerator_for(run.settings.precision, device)
+    folder, settings = models.find_model(model), run.settings
+    clips = open_dataset(run.dataset)
+    unet = models.load_for_training(folder / "unet").to(accelerator.device)
+    source = UNetJob(
+        unet,
+        models.load_vae(folder, settings.precision),
+        DDPMScheduler.from_config(models.scheduler_config(folder)),
+        models.encode_empty_prompt(folder).to(accelerator.device),
+        WindowDataset(clips, 1, settings.crop, settings.seed),
+    )
+    torch.manual_seed(settings.seed)  # its initial weights
+    job = DistillationJob(SmallDecoder(int(unet.config.out_channels), settings.width).to(accelerator.device), source)
+    job.held_out = validation.held_out(source, run.dataset, 1, settings.crop, accelerator.device)
+    identity = _identity(settings, run.digest, folder, _sizes(clips))
+    states = state / digest(identity)
+    logged = writer(board) if board and accelerator.is_main_process else None
+    outcome = train(job, loop_settings(settings), states, identity, accelerator, logged)
+    if accelerator.is_main_process:
+        with sole_writer(states):
+            job.save(out)
+            _describe(out, settings, outcome, states, accelerator, distillation=run.digest, model=run.base.name,
                       parameters=tcm.parameter_count(job.model))  # fmt: skip
 
 

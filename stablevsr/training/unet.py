@@ -73,9 +73,13 @@ class UNetJob(Job):
     def decode_estimate(self, sample: dict[str, Tensor]) -> Tensor:
         """RGB (B, 3, H, W), nominally in [-1, 1], of the one-step estimates x̂0."""
         noisy, predicted = self.predict(sample)
-        clean = clean_estimate(self.scheduler, noisy, predicted.float(), sample["timesteps"])
-        weights = next(self.vae.parameters())
-        return torch.as_tensor(self.vae.decode((clean / self.vae.config.scaling_factor).to(weights.dtype)).sample)
+        return self.decode(clean_estimate(self.scheduler, noisy, predicted.float(), sample["timesteps"]))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """RGB (B, 3, H, W), nominally in [-1, 1], float32, of scaled latents."""
+        unscaled = latents / self.vae.config.scaling_factor
+        with torch.autocast(latents.device.type, enabled=False):  # as in :meth:`freeze`
+            return torch.as_tensor(self.vae.decode(unscaled.to(next(self.vae.parameters()).dtype)).sample).float()
 
     @torch.no_grad()
     def validate(self, picture: Path) -> dict[str, float]:

@@ -5,6 +5,7 @@ The samples are frozen once and spread evenly over the noise levels: two validat
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from stablevsr.study.files import Dataset
 from stablevsr.training.samples import WindowDataset, sample_generator
 
 if TYPE_CHECKING:
+    from stablevsr.training.distillation import DistillationJob
     from stablevsr.training.tcm import TCMJob
     from stablevsr.training.unet import UNetJob
 
@@ -83,6 +85,20 @@ def unet_figures(job: UNetJob, samples: Samples, picture: Path) -> dict[str, flo
     shown = samples[0]
     strip({"LR": enlarged(shown), "x0": job.decode_estimate(shown), "ground truth": truth(shown)}, picture)
     return {f"val_loss_{level}": value for level, value in by_level(errors, timesteps).items()}
+
+
+def decoder_figures(job: DistillationJob, samples: Samples, picture: Path) -> dict[str, float]:
+    """``val_psnr_<level>`` of the small decoder's images to the VAE's; a strip in ``picture``."""
+    errors, timesteps = [], torch.cat([chunk["timesteps"] for chunk in samples])
+    for chunk in samples:
+        latents, painted = job.pair(chunk)
+        errors.append((job.model(latents).float() - painted).square().mean((1, 2, 3)))
+    shown = samples[0]
+    latents, painted = job.pair(shown)
+    columns = {"LR": enlarged(shown), "VAE": painted, "small": job.model(latents), "ground truth": truth(shown)}
+    strip(columns, picture)
+    # images span [-1, 1]: a peak of 2
+    return {f"val_psnr_{k}": 10 * math.log10(4 / v) for k, v in by_level(torch.cat(errors), timesteps).items()}
 
 
 def by_level(errors: Tensor, timesteps: Tensor) -> dict[str, float]:

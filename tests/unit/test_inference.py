@@ -9,7 +9,7 @@ import pytest
 from stablevsr.data.degradation import bicubic_upscale
 from stablevsr.data.frames import list_frames, read_frame, write_frame
 from stablevsr.errors import UserError
-from stablevsr.inference import MARK, Shard, infer, sequence_generator
+from stablevsr.inference import MARK, Networks, Shard, infer, sequence_generator
 from stablevsr.settings import Guidance, Sampling
 from stablevsr.study.methods import Method
 
@@ -35,8 +35,7 @@ def lr(tmp_path_factory):
 
 def run(out, lr, shard=(0, 1), how=None, batch=1, seed=0):
     manifest = out / f"shard{shard[0]}.json"
-    infer(how or method(), Shard("set", lr, *shard), seed, out, manifest, model=MODEL, tcm=None, device="cpu",
-          batch=batch)  # fmt: skip
+    infer(how or method(), Shard("set", lr, *shard), seed, out, manifest, Networks(MODEL, "cpu"), batch)
     return json.loads(manifest.read_text())
 
 

@@ -9,7 +9,7 @@ import torch
 from stablevsr import StableVSRPipeline, cli, models
 from stablevsr.data.frames import list_frames, read_frame, write_frame
 from stablevsr.errors import UserError
-from stablevsr.inference import Shard, infer
+from stablevsr.inference import Networks, Shard, infer
 from stablevsr.pipeline import StableVSRPipeline as Pipeline
 from stablevsr.settings import Guidance, Sampling
 from stablevsr.study.methods import Method
@@ -121,8 +121,7 @@ def test_a_batch_of_sequences_is_halved_and_gives_the_same_frames(monkeypatch, t
                     sampling=Sampling(steps=2, strategy="single_frame"))  # fmt: skip
 
     def run(out):
-        infer(method, Shard("set", tmp_path / "lr"), 0, out, out / "manifest.json", model="tiny", tcm=None,
-              device="cpu", batch=3)  # fmt: skip
+        infer(method, Shard("set", tmp_path / "lr"), 0, out, out / "manifest.json", Networks("tiny", "cpu"), 3)
         assert set(json.loads((out / "manifest.json").read_text())["sequences"]) == set("abc")
         return [read_frame(path) for name in "abc" for path in list_frames(out / name)]
 

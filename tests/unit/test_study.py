@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parents[2]
 #: The names under which the ablations of the mini study hold the method itself.
 REFERENCES = (
     "sampling.bidirectional", "guidance.proposed", "tcm_training.bidirectional", "few_steps.ten",
-    "guidance_cadence.always", "temporal_filter.bidirectional",
+    "guidance_cadence.always", "temporal_filter.bidirectional", "cheaper.method",
 )  # fmt: skip
 
 
@@ -223,3 +223,25 @@ def test_merging_keeps_the_change_and_is_idempotent(base, change):
     assert merge(base, {}) == base
     assert set(merged) == set(base) | set(change)
     assert digest(merged) == digest(dict(reversed(merged.items())))
+
+
+def test_a_small_decoder_is_distilled_once_and_only_where_it_decodes_something(root):
+    extra = root / "ablations" / "extra.yaml"
+    small = {"guidance_decoder": "small"}
+    extra.write_text(yaml.safe_dump({"title": "t", "question": "q", "variants": {
+        "alone": {"label": "a", "sampling": {"strategy": "single_frame", **small}},
+        "blank": {"label": "b", "guidance": {"source": "none"}, "sampling": small},
+        "small": {"label": "c", "sampling": small},
+    }}))  # fmt: skip
+    before = load_study("mini", root)
+    assert before.methods["extra.alone"].digest == before.methods["sampling.single_frame"].digest
+    assert before.methods["extra.blank"].decoder is None
+    assert before.methods["extra.small"].digest == before.methods["cheaper.small_decoder"].digest
+    assert len(before.decoders()) == 1
+    edit(root / "workflow" / "studies" / "mini.yaml", lambda study: study["distillation"].update(width=8))
+    after = load_study("mini", root)
+    changed = {name for name in before.methods if before.methods[name].digest != after.methods[name].digest}
+    assert changed == {"extra.small", "cheaper.small_decoder", "cheaper.together"}
+    assert before.trainings().keys() == after.trainings().keys()
+    with pytest.raises(UserError, match="its guidance comes from the VAE"):
+        after.decoder("stablevsr")

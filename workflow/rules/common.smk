@@ -3,6 +3,7 @@
 TRAININGS = study.trainings()
 POOLS = {str(pool_file(run, PATHS.pools)): digest for digest, run in TRAININGS.items() if run.settings.pool}
 FINETUNINGS = study.finetunings()
+DISTILLATIONS = study.decoders()
 #: A training that is shared by several processes is one job; accelerate finds its ranks in what torchrun sets.
 LAUNCH = (
     f"torchrun --standalone --nproc_per_node {SPEC.training_processes} --no-python"
@@ -50,6 +51,12 @@ def checkpoint_of(digest):
     """The trained TCM that a method needs, if any."""
     method = study.find(digest)
     return [PATHS.checkpoint(method.training.digest) / "config.json"] if method.training else []
+
+
+def decoder_of(digest):
+    """The small decoder that a method's guidance needs, if any."""
+    method = study.find(digest)
+    return [PATHS.decoder(method.decoder.digest) / "provenance.json"] if method.decoder else []
 
 
 def given_files(dataset, digest):

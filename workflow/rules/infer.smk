@@ -6,6 +6,7 @@ rule infer_shard:
         lambda w: base_files(study.find(w.digest).base) if study.find(w.digest).base else [],
         data="work/datasets/{dataset}-{key}/manifest.json",
         tcm=lambda w: checkpoint_of(w.digest),
+        decoder=lambda w: decoder_of(w.digest),
         given=lambda w: given_files(w.dataset, w.digest),
         flow=lambda w: fetched(flow_weights(study.find(w.digest).guidance)),
         code=sources(FRAME_CODE),

@@ -90,3 +90,34 @@ rule train_tcm:
     shell:
         "stablevsr cards {resources.gpu} {params.launch} stablevsr train tcm --study {params.study}"
         " --training {wildcards.training} 2>&1 | tee {log}"
+
+
+rule train_decoder:
+    input:
+        lambda w: base_files(DISTILLATIONS[w.distillation].base),
+        data=lambda w: PATHS.training_data(DISTILLATIONS[w.distillation].dataset),
+        code=sources(TRAINING_CODE),
+    output:
+        multiext(
+            "work/decoders/{distillation}/",
+            "config.json",
+            "diffusion_pytorch_model.safetensors",
+        ),
+        settings="work/decoders/{distillation}/settings.json",
+        history="work/decoders/{distillation}/history.csv",
+        provenance="work/decoders/{distillation}/provenance.json",
+    log:
+        "work/logs/train_decoder_{distillation}.log",
+    benchmark:
+        "work/benchmarks/train_decoder_{distillation}.tsv"
+    threads: SPEC.threads * SPEC.training_processes
+    resources:
+        gpu=GPU * SPEC.training_processes,
+    params:
+        study=STUDY,
+        launch=LAUNCH,
+    message:
+        "distilling the small decoder {wildcards.distillation}"
+    shell:
+        "stablevsr cards {resources.gpu} {params.launch} stablevsr train decoder --study {params.study}"
+        " --decoder {wildcards.distillation} 2>&1 | tee {log}"

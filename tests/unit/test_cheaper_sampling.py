@@ -1,0 +1,103 @@
+"""The small guidance decoder and weights in 8 bits: what they change, and what they leave alone."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from stablevsr import StableVSRPipeline
+from stablevsr.data.degradation import degrade
+from stablevsr.data.frames import read_frame, write_frame
+from stablevsr.errors import UserError
+from stablevsr.models import TINY, load_components
+from stablevsr.settings import Distillation
+from stablevsr.small_decoder import SmallDecoder
+from stablevsr.study.files import Dataset
+from stablevsr.study.methods import Base, DecoderRun
+from stablevsr.training.run import distil
+from tests.flow import vector_flow
+
+STEPS = 40
+
+
+@pytest.fixture(scope="module")
+def reds(tmp_path_factory):
+    """A training clip and REDS4 in the layout of REDS, of frames that are not quite flat."""
+    root = tmp_path_factory.mktemp("reds")
+    rng = np.random.default_rng(0)
+    for clip in ("001", "000", "011", "015", "020"):
+        frame = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+        write_frame(root / "train_sharp" / clip / "00000000.png", frame)
+        write_frame(root / "train_sharp_bicubic" / "X4" / clip / "00000000.png", degrade(frame))
+    return Dataset(title="tiny REDS", layout="reds", root=root, split="train")
+
+
+@pytest.fixture(scope="module")
+def distilled(reds, vectors, tmp_path_factory):
+    settings = Distillation(steps=STEPS, batch=4, crop=32, width=8, learning_rate=5e-3, warmup_steps=0)
+    out = tmp_path_factory.mktemp("decoder")
+    model = str(vectors / "model_v")
+    distil(DecoderRun(settings, reds, Base(model), "d" * 16), model, out / "decoder", out / "state", "cpu")
+    return out / "decoder"
+
+
+def test_a_distillation_records_what_made_it(distilled):
+    with (distilled / "history.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert float(rows[-1]["loss"]) < 0.7 * float(rows[0]["loss"])
+    assert all(5 < float(rows[-1][f"val_psnr_{level}"]) < 60 for level in ("low", "mid", "high"))
+    provenance = json.loads((distilled / "provenance.json").read_text())
+    assert provenance["distillation"] == "d" * 16
+    assert provenance["parameters"] == sum(p.numel() for p in SmallDecoder.from_pretrained(distilled).parameters())
+    strip = read_frame(distilled / "validation" / f"step{STEPS:06d}.png")
+    assert strip.shape == (14 + 8 * 32, 4 * 32, 3)  # LR, the two decoders, ground truth
+
+
+def test_the_small_decoder_guides_and_the_vae_paints(distilled, vectors, monkeypatch):
+    pipe = StableVSRPipeline.from_pretrained(vectors / "model_v", device="cpu", guidance_decoder=distilled)
+    whole = StableVSRPipeline.from_pretrained(vectors / "model_v", device="cpu")
+    lr = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+
+    def frames(of, strategy):
+        made = of(lr, 2, strategy, generator=torch.Generator().manual_seed(0), flow_estimator=vector_flow)
+        return made.frames
+
+    assert np.array_equal(frames(pipe, "single_frame"), frames(whole, "single_frame"))
+    painted = []
+    decode = pipe.components.vae.decode
+    monkeypatch.setattr(pipe.components.vae, "decode", lambda z, **named: painted.append(len(z)) or decode(z, **named))
+    guided = frames(pipe, "bidirectional")
+    assert sum(painted) == 3  # the finished frames and no other
+    difference = np.abs(guided - frames(whole, "bidirectional"))
+    assert difference.max() > 0
+
+
+def test_a_folder_that_holds_no_decoder_is_one_sentence(vectors, tmp_path):
+    with pytest.raises(UserError, match=r"no config\.json"):
+        StableVSRPipeline.from_pretrained(vectors / "model_v", device="cpu", guidance_decoder=tmp_path)
+
+
+def test_weights_in_8_bits_are_smaller_and_give_nearly_the_same_frames():
+    lr = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+
+    def made(weights):
+        pipe = StableVSRPipeline.from_pretrained("tiny", device="cpu", precision="bf16", weights=weights)
+        size = sum(p.nbytes for p in pipe.components.unet.parameters())
+        return size, pipe(lr, 2, generator=torch.Generator().manual_seed(0), flow_estimator="dis").frames
+
+    full, frames = made("full")
+    packed, approximate = made("fp8")
+    assert 0.5 < packed / full < 0.6  # normalisations keep 16 bits
+    error = float(np.square(frames - approximate).mean())
+    assert 25 < -10 * np.log10(error) < 60  # dB: it shows, and it is the same picture
+
+
+def test_packing_keeps_what_is_summed_in_full():
+    model = load_components(TINY)
+    model.pack()
+    kinds = {name: p.dtype for name, p in model.unet.named_parameters()}
+    assert kinds["conv_norm_out.weight"] == torch.float32
+    assert kinds["down_blocks.0.resnets.0.conv1.weight"] == torch.float8_e4m3fn
+    assert model.unet.dtype == torch.float32  # what it computes in
