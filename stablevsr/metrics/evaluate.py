@@ -25,6 +25,7 @@ from stablevsr.errors import UserError
 from stablevsr.metrics import weights as weight_files
 from stablevsr.metrics.cache import PairCache
 from stablevsr.metrics.chunks import Chunk, read_chunks
+from stablevsr.metrics.convolutions import WinogradConvolutions
 from stablevsr.metrics.folders import Clip, pair_folders
 from stablevsr.metrics.registry import Metric, resolve
 from stablevsr.metrics.scorers import Scorer, Values, build_scorers
@@ -129,7 +130,7 @@ def score_clips(
     """
     rows: list[list[Row]] = [[] for _ in range(methods)]
     bar = tqdm(total=sum(len(clip.stems) for clip in clips), unit="frame", disable=None if progress else True)
-    with bar, torch.inference_mode():
+    with bar, torch.inference_mode(), WinogradConvolutions():
         for chunk in read_chunks(clips, batch, device):
             for method, row in _score(chunk, scorers, chosen):
                 rows[method].append(row)
