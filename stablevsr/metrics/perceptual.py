@@ -24,7 +24,8 @@ from stablevsr.metrics import weights
 
 Features = list[Tensor]
 STABILISER = 1e-6  # of DISTS
-DISTS_PIXELS = 2**17  # VGG's first features take 256 bytes a pixel: this many pixels at a time, or one frame
+DISTS_PIXELS = 2**16  # VGG's first features take 256 bytes a pixel: this many pixels at a time, or one frame
+DISTS_TOGETHER = 64 * 64  # pixels of a map from which on the frames of all methods go through VGG as one batch
 
 
 def backbone(name: str, file: Path) -> nn.Module:
@@ -110,22 +111,42 @@ class DISTSDistance:
         similarity = _structure(images, alphas[0], betas[0])
         maps = [(image - model.mean) / model.std for image in images]
         for stage, alpha, beta in zip(self.stages, alphas[1:], betas[1:], strict=True):
-            for index, level in enumerate(maps):  # one after another: larger batches fall out of the caches
-                maps[index] = stage(level)
+            maps = _through(stage, maps)
             similarity = similarity + _structure(maps, alpha, beta)
         return 1 - similarity
+
+
+def _through(stage: Callable[[Tensor], Tensor], maps: list[Tensor]) -> list[Tensor]:
+    """Small maps together, large ones one after another, because they would fall out of the caches."""
+    if maps[0][0, 0].numel() <= DISTS_TOGETHER:
+        return list(stage(torch.cat(maps)).chunk(len(maps)))
+    for index, level in enumerate(maps):
+        maps[index] = stage(level)
+    return maps
 
 
 def _structure(maps: Sequence[Tensor], alpha: Tensor, beta: Tensor) -> Tensor:
     """Weighted texture and structure similarity of the first maps (B, C, H, W) with each of the others."""
     means = torch.stack([level.mean((-2, -1)) for level in maps])
-    variances = torch.stack([level.var((-2, -1), correction=0) for level in maps])
+    reference = _centred(maps[0])
+    variances, covariances = [], []
+    for level in maps:
+        centred = _centred(level)
+        variances.append(centred.square().mean(-1))
+        covariances.append((reference * centred).mean(-1))
     x_mean, y_mean = means[0], means[1:]
-    covariances = torch.stack([(maps[0] * level).mean((-2, -1)) for level in maps[1:]]) - x_mean * y_mean
+    x_variance, y_variance = variances[0], torch.stack(variances[1:])
+    covariance = torch.stack(covariances[1:])
     texture = (2 * x_mean * y_mean + STABILISER) / (x_mean**2 + y_mean**2 + STABILISER)
-    structure = (2 * covariances + STABILISER) / (variances[0] + variances[1:] + STABILISER)
+    structure = (2 * covariance + STABILISER) / (x_variance + y_variance + STABILISER)
     similarity: Tensor = (alpha.flatten() * texture + beta.flatten() * structure).sum(-1)
     return similarity
+
+
+def _centred(maps: Tensor) -> Tensor:
+    """(B, C, H, W) as (B, C, HW), less each channel's mean: much cheaper than ``Tensor.var`` on a CPU."""
+    flat = maps.flatten(2)
+    return flat - flat.mean(-1, keepdim=True)
 
 
 def load_iqa(name: str, file: Path, device: torch.device | str = "cpu") -> Callable[[Tensor], Tensor]:
