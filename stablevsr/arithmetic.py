@@ -19,7 +19,8 @@ CALLS = 10  #: of a timed operation; the fastest counts, since everything else o
 def network_flops(model: Components, height: int, width: int) -> dict[str, float]:
     """Floating-point operations of one frame of (height, width) LR pixels in each network, a multiply-add being two.
 
-    Shapes alone are worked through, nothing is computed. Keys: ``UNet``, ``TCM``, ``VAE decoder``.
+    Shapes alone are worked through, nothing is computed. Keys: ``UNet``, ``TCM``, ``VAE decoder``, and
+    ``small decoder`` where the guidance has one.
     """
     channels = int(model.unet.config.out_channels)
     found = {}
@@ -31,6 +32,8 @@ def network_flops(model: Components, height: int, width: int) -> dict[str, float
         prompt = model.prompt.to(dtype)
         found["UNet"] = _count(lambda: model.unet(sample, 500, encoder_hidden_states=prompt))
         found["VAE decoder"] = _count(lambda: model.vae.decode(latent))
+        if model.guidance_decoder is not None:
+            found["small decoder"] = _count(lambda: model.decode_guidance(latent))
         if model.tcm is not None:
             found["TCM"] = _count(
                 lambda: model.tcm(sample, 500, encoder_hidden_states=prompt, controlnet_cond=image)  # type: ignore[misc]

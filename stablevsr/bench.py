@@ -26,7 +26,8 @@ from stablevsr.data.frames import write_frame, write_text
 from stablevsr.measure import Stopwatch, peak_memory
 from stablevsr.motion import DISFlow, FlowEstimator, RAFTFlow
 from stablevsr.sampling import AT_ONCE, Sampler, decode_frames, guided_steps, to_uint8
-from stablevsr.settings import Guidance, Precision, Sampling, Solver
+from stablevsr.settings import Guidance, Precision, Sampling, Solver, Weights
+from stablevsr.small_decoder import SmallDecoder
 
 #: The released networks' widths; anything else is diffusers' default (checked against their parameter counts).
 _SHARED: dict[str, Any] = {
@@ -63,6 +64,10 @@ class Preset:
     scheduler: Solver = "ddpm"
     share_of_steps: float = 1.0  #: of the steps asked for
     guide_from: float = 0.0  #: share of the steps before the TCM acts
+    weights: Weights = "full"
+    small_decoder: bool = (
+        False  #: of the guidance, with random weights: as fast as a distilled one, without its picture
+    )
 
     def sampling(self, steps: int) -> Sampling:
         """The sampling settings where ``steps`` are asked for."""
@@ -71,6 +76,8 @@ class Preset:
             scheduler=self.scheduler,
             precision=self.precision,
             guide_from=self.guide_from,
+            weights=self.weights,
+            guidance_decoder="small" if self.small_decoder else "vae",
         )
 
 
@@ -83,6 +90,9 @@ PRESETS = (
     # From here on the numbers change: what that costs in quality, the ablations say.
     Preset("half-guided", "bf16", guide_from=0.5),
     Preset("unipc", "bf16", scheduler="unipc", share_of_steps=0.2),
+    Preset("fp8-weights", "bf16", weights="fp8"),
+    Preset("small-decoder", "bf16", small_decoder=True),
+    Preset("unipc-small-decoder", "bf16", scheduler="unipc", share_of_steps=0.2, small_decoder=True),
     Preset("unipc-half-guided", "bf16", scheduler="unipc", share_of_steps=0.2, guide_from=0.5),
 )
 
@@ -101,11 +111,14 @@ class Work:
         """How often each network sees a frame: keys as of :func:`stablevsr.arithmetic.network_flops`."""
         sampling = preset.sampling(self.steps)
         guided = (self.frames - 1) * len(guided_steps(sampling))
-        return {
-            "UNet": self.sequences * self.frames * sampling.steps,
-            "TCM": self.sequences * guided,
-            "VAE decoder": self.sequences * (guided + self.frames),
+        finished, by_vae = self.frames, 0 if preset.small_decoder else guided
+        each = {
+            "UNet": self.frames * sampling.steps,
+            "TCM": guided,
+            "VAE decoder": by_vae + finished,
+            "small decoder": guided - by_vae,
         }
+        return {network: self.sequences * count for network, count in each.items() if count}
 
 
 @dataclass(frozen=True)
@@ -119,7 +132,7 @@ class Result:
     tflops: float  #: arithmetic of the networks, in TFLOP/s
     ceiling: float  #: of a large matrix product in the preset's precision, in TFLOP/s
     speedup: float  #: over the first preset of the run
-    psnr: float | None  #: dB between this output and the first preset's
+    psnr: float | None  #: dB between this output and the first preset's; None for it, and where a network is random
     stages: dict[str, float]  #: seconds
     peak_memory: int  #: bytes: of the card in this preset, or of the process so far
 
@@ -149,11 +162,13 @@ def bench(model: str, work: Work, device: str, names: list[str], out: Path | Non
 def _run(
     preset: Preset, model: str, work: Work, lr: Tensor, device: str, base: Result | None, expected: Tensor | None
 ) -> tuple[Result, Tensor]:
-    components = _load(model, device, preset.precision)
+    components = _load(model, device, preset)
     if preset.channels_last:
         components.channels_last()
     sampling, calls = preset.sampling(work.steps), work.calls(preset)
     flops = network_flops(components, work.height, work.width)
+    if preset.weights == "fp8":  # after counting: packed weights cannot be counted
+        components.pack()
     watch = Stopwatch(components.device)
     if components.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(components.device)
@@ -175,7 +190,7 @@ def _run(
             sum(flops[name] * count for name, count in calls.items()) / seconds / 1e12,
             matrix_rate(components.device, models.DTYPES[preset.precision]) / 1e12,
             base.seconds / seconds if base else 1.0,
-            None if expected is None else _psnr(images, expected),
+            None if expected is None or preset.small_decoder else _psnr(images, expected),
             stages,
             peak_memory(components.device),
         ),
@@ -201,10 +216,15 @@ def _upscale(sampler: Sampler, lr: Tensor, batched: bool) -> Tensor:
     return torch.stack(images)
 
 
-def _load(model: str, device: str, precision: Precision) -> models.Components:
-    if model != RANDOM:
-        return models.load_components(models.find_model(model), device=device, precision=precision)
-    return random_model(device, precision)
+def _load(model: str, device: str, preset: Preset) -> models.Components:
+    if model == RANDOM:
+        components = random_model(device, preset.precision)
+    else:
+        components = models.load_components(models.find_model(model), device=device, precision=preset.precision)
+    if preset.small_decoder:
+        small = SmallDecoder(width=components.unet.config.block_out_channels[0] // 4)
+        components.guidance_decoder = small.to(components.device, models.DTYPES[preset.precision]).eval()
+    return components
 
 
 def _estimator(model: str, device: str) -> FlowEstimator:
@@ -246,7 +266,8 @@ def machine(device: str) -> str:
 def _table(results: list[Result]) -> list[str]:
     lines = []
     for r in results:
-        against = "" if r.psnr is None else f", {r.speedup:.2f}x the first, PSNR to it {r.psnr:.1f} dB"
+        against = "" if r is results[0] else f", {r.speedup:.2f}x the first"
+        against += "" if r.psnr is None else f", PSNR to it {r.psnr:.1f} dB"
         lines.append(
             f"{r.preset}: {r.seconds:.1f} s, {r.seconds_a_frame:.2f} s a frame, {r.frame_steps_a_second:.2f} "
             f"frame-steps/s{against}, peak memory {r.peak_memory / 2**30:.2f} GiB"

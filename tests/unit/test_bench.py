@@ -13,6 +13,7 @@ from stablevsr.models import TINY, Components, load_components
 from stablevsr.motion import DISFlow
 from stablevsr.sampling import Sampler, decode_frames
 from stablevsr.settings import Guidance
+from stablevsr.small_decoder import SmallDecoder
 from stablevsr.tcm import parameter_count
 
 
@@ -29,12 +30,15 @@ def test_batching_changes_nothing_but_rounding(measured):
     assert measured["published"]["psnr"] is None
     assert measured["batched"]["psnr"] > 80 and measured["channels-last"]["psnr"] > 80
     assert 30 < measured["bf16"]["psnr"] < 80  # lower precision shows, and is not noise
+    assert 20 < measured["fp8-weights"]["psnr"] < measured["bf16"]["psnr"]
+    assert measured["small-decoder"]["psnr"] is None  # its weights are random here
 
 
 def test_stages_add_up_to_the_whole(measured):
     for preset in measured.values():
         # with a single step, from half of them on, none is guided
         guided = set() if preset["preset"] == "unipc-half-guided" else {"TCM", "flow", "warp"}
+        guided |= {"small decoder"} if "small" in preset["preset"] else set()
         always = {"UNet down", "UNet up", "VAE decoder", "scheduler", "IO", "idle"}
         assert set(preset["stages"]) == always | guided
         assert sum(preset["stages"].values()) == pytest.approx(preset["seconds"], rel=0.01)
@@ -92,22 +96,32 @@ def test_the_full_sizes_arithmetic_is_what_was_counted_by_hooks():
     assert found["UNet"] == pytest.approx(3.99e12, rel=0.01)
     assert found["TCM"] == pytest.approx(1.56e12, rel=0.01)
     assert found["VAE decoder"] == pytest.approx(15.7e12, rel=0.01)
+    with torch.device("meta"):
+        small = SmallDecoder()
+    model = Components(unet, vae, None, {}, prompt, torch.device("meta"), guidance_decoder=small)
+    pixels = 180 * 320
+    inner = 64 * 64 * (9 * pixels + 10 * 4 * pixels + 4 * 16 * pixels)  # layers at 1, 2 and 4 times the latents' size
+    ends = 4 * 64 * pixels + 64 * 3 * 16 * pixels
+    assert network_flops(model, 180, 320)["small decoder"] == pytest.approx(2 * 9 * (inner + ends))
 
 
 def test_networks_are_counted_as_often_as_they_are_called():
     """Against calls that are counted as they happen, in a preset with all steps guided and in one with half of them."""
     work, model = Work(12, 16, frames=3, sequences=2, steps=4), load_components(TINY)
-    seen = dict.fromkeys(("UNet", "TCM", "VAE decoder"), 0)
+    small = SmallDecoder(width=8)
+    seen = dict.fromkeys(("UNet", "TCM", "VAE decoder", "small decoder"), 0)
 
     def count(name):
         return lambda _, args, kwargs: seen.update({name: seen[name] + len((*args, *kwargs.values())[0])})
 
-    for name, module in {"UNet": model.unet.conv_out, "TCM": model.tcm, "VAE decoder": model.vae.decoder}.items():
+    networks = {"UNet": model.unet.conv_out, "TCM": model.tcm, "VAE decoder": model.vae.decoder}
+    for name, module in (networks | {"small decoder": small}).items():
         module.register_forward_pre_hook(count(name), with_kwargs=True)
-    for preset in (preset for preset in PRESETS if preset.name in ("batched", "half-guided")):
+    for preset in (preset for preset in PRESETS if preset.name in ("small-decoder", "batched", "half-guided")):
+        model.guidance_decoder = small if preset.small_decoder else None
         seen.update(dict.fromkeys(seen, 0))
         sampler = Sampler(model, preset.sampling(4), Guidance(flow="dis"), DISFlow())
         latents = sampler(torch.rand(2, 3, 3, 12, 16) * 2 - 1, [torch.Generator().manual_seed(s) for s in range(2)])
         for sequence in latents:
             list(decode_frames(model, sequence))
-        assert seen == work.calls(preset)
+        assert {network: count for network, count in seen.items() if count} == work.calls(preset)
