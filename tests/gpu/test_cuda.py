@@ -1,0 +1,54 @@
+"""On a GPU: the CPU's numbers to the card's rounding, memory and stages measured. `make test-gpu` runs these."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from stablevsr import StableVSRPipeline
+from stablevsr.cli import main
+from tests.flow import vector_flow
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU that torch can use"),
+]
+
+
+@pytest.fixture
+def exact():
+    """float32 without TF32, which a card's convolutions use of themselves."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+
+
+def frames(vectors, case, **options):
+    stored = np.load(vectors / case / "case.npz")
+    pipe = StableVSRPipeline.from_pretrained(vectors / "model_v", device="cuda", **options)
+    generator = torch.Generator().manual_seed(int(stored["seed"]))
+    made = pipe(stored["lr"], int(stored["steps"]), generator=generator, flow_estimator=vector_flow).frames
+    return made, stored["sr"]
+
+
+@pytest.mark.parametrize("case", ["sampling_v", "sampling_v_odd"])
+def test_equals_the_published_sampler(vectors, case, exact):
+    made, published = frames(vectors, case)
+    assert np.abs(made - published).max() < 1e-4
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_stays_close(vectors, precision):
+    made, published = frames(vectors, "sampling_v", precision=precision)
+    assert -10 * np.log10(np.square(made - published).mean()) > 40
+
+
+def test_the_bench_measures_stages_and_memory_of_the_card(tmp_path):
+    out = tmp_path / "bench.json"
+    options = ["--device", "cuda", "--size", "32x24", "--frames", "2", "--sequences", "2", "--steps", "2"]
+    assert main(["bench", *options, "--presets", "all", "--out", str(out)]) == 0
+    for preset in json.loads(out.read_text())["presets"]:
+        assert preset["stages"]["UNet up"] > 0 and preset["peak_memory"] > 2**20
+        assert sum(preset["stages"].values()) == pytest.approx(preset["seconds"], rel=0.05)
