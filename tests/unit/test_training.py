@@ -129,6 +129,27 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
         assert torch.equal(a, b)
 
 
+def test_the_result_is_the_average_of_the_weights_after_each_step_and_training_does_not_see_it(tmp_path):
+    """Averaged by hand from a training without an average, whose history must be the same."""
+    plain, averaged = Line(), Line()
+    loss, weights = plain.loss, []
+
+    def watched(batch, generators):
+        weights.append(plain.model.weight.detach().clone())  # as they are before the step
+        return loss(batch, generators)
+
+    plain.loss = watched
+    history = train(plain, settings(ema=0.0), tmp_path / "plain", {}).history
+    assert train(averaged, settings(ema=0.9), tmp_path / "averaged", {}).history == history
+    start, *after = [*weights, plain.model.weight.detach()]
+    expected = start
+    for number, now in enumerate(after, start=1):
+        decay = min(0.9, (1 + number) / (10 + number))
+        expected = decay * expected + (1 - decay) * now
+    torch.testing.assert_close(averaged.model.weight.detach(), expected)
+    assert not torch.allclose(expected, after[-1], atol=1e-3)
+
+
 def test_a_state_of_other_settings_is_refused_with_the_difference(tmp_path):
     train(Line(), settings(steps=5), tmp_path, {"crop": 64})
     with pytest.raises(UserError, match="crop=64, this run has 32"):
