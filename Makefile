@@ -4,6 +4,7 @@
 #   make coverage what the unit tests reach of the library, module by module; below 90 % of its lines it fails
 #   make bench    how fast this machine samples the tiny model, stage by stage
 #   make bench-gpu   all figures of docs/performance.md that want a GPU: full-size networks with random weights
+#   make readme   writes the mini study's scores into README.md and docs, after make study
 #   make test-gpu      the sampler's numbers, memory and stages on a GPU
 #   make test-system   the report in a real browser, the smoke study on a real Slurm; installs Debian's chromium,
 #                  slurm-wlm and munge first (as root)
@@ -13,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 # Rules and tests call `stablevsr` and `snakemake` by name.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: study test coverage bench bench-gpu test-gpu test-system lint
+.PHONY: study test coverage bench bench-gpu readme test-gpu test-system lint
 
 study: $(INSTALLED)
 	snakemake --cores all --resources gpu=1
@@ -39,6 +40,9 @@ bench-gpu: $(INSTALLED)
 	$(BENCH) --size 960x540 --frames 2 --sequences 1 --steps 2 --presets bf16 --out results/bench/960x540.json
 	$(BENCH) --training --batch 8 --steps 50 --out results/bench/training.json
 	stablevsr bench --device cuda --metrics --out results/bench/metrics.json
+
+readme: $(INSTALLED)
+	python docs/render_tables.py
 
 test-gpu: $(INSTALLED)
 	python -m pytest tests/gpu

@@ -1,0 +1,42 @@
+"""The tables in the documentation are the study's, and the README's commands and links lead somewhere."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+render = runpy.run_path(str(ROOT / "docs" / "render_tables.py"))["render"]
+
+
+@pytest.fixture
+def results(tmp_path):
+    tables = tmp_path / "mini" / "tables"
+    tables.mkdir(parents=True)
+    rows = ["dataset,label,psnr,tof_dis", "reds4,Bicubic,28.75,0.880", "reds4,Ours,28.58,", "vimeo,Bicubic,1,1"]
+    (tables / "table1.csv").write_text("\n".join(rows))
+    return tmp_path
+
+
+def test_a_block_shows_its_data_set_and_metrics_and_nothing_else_changes(results):
+    text = "before\n<!-- scores mini/table1 reds4: tof_dis psnr -->\nold\n<!-- end of scores -->\nafter\n"
+    made = render(text, results)
+    table = ["| method | tOF (DIS) ↓ | PSNR ↑ |", "| --- | --- | --- |", "| Bicubic | 0.880 | 28.75 |",
+             "| Ours | – | 28.58 |"]  # fmt: skip
+    assert made.splitlines() == [
+        "before", "<!-- scores mini/table1 reds4: tof_dis psnr -->", "", *table, "", "<!-- end of scores -->", "after",
+    ]  # fmt: skip
+    assert render(made, results) == made
+
+
+def test_a_table_that_is_not_there_is_an_error(results):
+    with pytest.raises(OSError, match="sampling"):
+        render("<!-- scores mini/sampling reds4: psnr -->\n<!-- end of scores -->", results)
+
+
+@pytest.mark.parametrize("path", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("ablations/*.md")]))
+def test_links_in_the_documentation_lead_to_files(path):
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text())
+    missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
+    assert not missing
