@@ -46,13 +46,15 @@ def remove(paths: list[Path]) -> None:
 def _wanted(paths: Paths) -> set[Path]:
     study = paths.study
     wanted: set[Path] = set()
-    for training, run in study.trainings().items():
-        wanted |= {paths.checkpoint(training), paths.state(training), pool_file(run, paths.pools).parent}
+    wanted |= {pool_file(run, paths.pools).parent for run in study.trainings().values()}
     wanted.add(paths.work / "given" / study.name)
-    for finetuning in study.finetunings():
-        wanted |= {paths.finetuned(finetuning), paths.state(finetuning)}
-    for distillation in study.decoders():
-        wanted |= {paths.decoder(distillation), paths.state(distillation)}
+    trained = {digest: paths.checkpoint(digest) for digest in study.trainings()}
+    trained |= {digest: paths.finetuned(digest) for digest in study.finetunings()}
+    trained |= {digest: paths.decoder(digest) for digest in study.decoders()}
+    for digest, folder in trained.items():
+        wanted.add(folder)
+        if not (folder / "provenance.json").exists():  # written last: after it nothing resumes
+            wanted.add(paths.state(digest))
     wanted |= {paths.training_data(spec) for spec in study.spec.training_datasets.values()}
     for dataset in study.spec.datasets:
         wanted.add(paths.dataset(dataset))

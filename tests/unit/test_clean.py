@@ -46,6 +46,20 @@ def test_pools_and_links_of_datasets_count_and_the_files_behind_links_do_not(tmp
     assert frame.exists() and training_data.exists() and not any(path.exists() for path in stale)
 
 
+def test_a_state_is_kept_until_its_training_is_finished(tmp_path):
+    for folder in ("workflow", "ablations"):
+        shutil.copytree(REPOSITORY / folder, tmp_path / folder)
+    study = load_study("mini", tmp_path)
+    paths = Paths(study, work=tmp_path / "work")
+    training, decoder = next(iter(study.trainings())), next(iter(study.decoders()))
+    for digest in (training, decoder):
+        paths.state(digest).mkdir(parents=True)
+    assert unreferenced(tmp_path) == []
+    paths.decoder(decoder).mkdir(parents=True)
+    (paths.decoder(decoder) / "provenance.json").write_text("{}")
+    assert unreferenced(tmp_path) == [(paths.state(decoder), 0)]
+
+
 def test_the_cache_is_told_but_belongs_to_no_study(tmp_path):
     assert cached(tmp_path)[1] == 0
     (tmp_path / "work/cache/raft").mkdir(parents=True)
