@@ -24,7 +24,8 @@ class WinogradConvolutions(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.available = torch._nnpack_available()  # the question also initialises it
+        # Not part of torch's public interface: a release without it costs time only. The question initialises NNPACK.
+        self.available = hasattr(torch, "_nnpack_spatial_convolution") and torch._nnpack_available()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

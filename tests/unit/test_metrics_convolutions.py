@@ -31,3 +31,12 @@ def test_other_convolutions_are_left_alone(options: dict[str, int]) -> None:
             assert torch.equal(layer(images), direct)
             named = torch.nn.functional.conv2d(images, layer.weight, layer.bias, padding=1, groups=1)
     assert named.shape == images.shape
+
+
+def test_a_torch_without_nnpack_computes_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch, "_nnpack_spatial_convolution")
+    layer, images = torch.nn.Conv2d(8, 8, 3, padding=1), torch.rand(1, 8, 32, 32)
+    with torch.inference_mode():
+        direct = layer(images)
+        with WinogradConvolutions():
+            assert torch.equal(layer(images), direct)
