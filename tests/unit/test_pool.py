@@ -1,0 +1,102 @@
+"""The pool of frozen samples: what a training would freeze itself, drawn alike in every run, made once."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from stablevsr import models
+from stablevsr.data.degradation import degrade
+from stablevsr.data.frames import write_frame
+from stablevsr.data.layouts import Sequence
+from stablevsr.settings import Guidance, Training
+from stablevsr.training.pool import BATCH, PoolDataset, build_pool
+from stablevsr.training.samples import WindowDataset, sample_generator
+from stablevsr.training.tcm import NEXT, PAST, TCMJob
+from tests.flow import vector_flow
+
+SIZE, SEED = BATCH + 2, 5  # a whole batch and a part of one
+
+
+@pytest.fixture(scope="module")
+def windows(tmp_path_factory):
+    root = tmp_path_factory.mktemp("clip")
+    scene = np.random.default_rng(0).integers(0, 256, (12, 18, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+    gt, lr = [], []
+    for t in range(4):
+        frame = np.ascontiguousarray(scene[:, 4 * t : 4 * t + 56])
+        for folder, picture, files in (("gt", frame, gt), ("lr", degrade(frame), lr)):
+            files.append(root / folder / f"{t:08d}.png")
+            write_frame(files[-1], picture)
+    return WindowDataset([Sequence("000", tuple(gt), tuple(lr))], frames=3, crop=32, seed=SEED)
+
+
+@pytest.fixture(scope="module")
+def job(vectors):
+    components = models.load_components(vectors / "model_v", device="cpu")
+    return TCMJob(components.tcm, components, Training(), Guidance(), vector_flow, data=None)
+
+
+@pytest.fixture(scope="module")
+def pool(job, windows, tmp_path_factory):
+    file = tmp_path_factory.mktemp("pool") / "pool.safetensors"
+    build_pool(job, windows, SIZE, SEED, file)
+    return file
+
+
+def test_the_pool_holds_what_a_training_step_would_freeze_for_either_neighbour(job, windows, pool):
+    stored = load_file(pool)
+    assert len(stored["latents"]) == SIZE
+    for index in (0, SIZE - 1):
+        window = {key: value[None] for key, value in windows[index].items()}
+        drawn = job.draw(window["lq"].shape[-1], [sample_generator(SEED, index)])
+        for name, neighbour in (("past", PAST), ("next", NEXT)):
+            alone = job.freeze(window, drawn | {"neighbour": torch.tensor([neighbour])})
+            torch.testing.assert_close(
+                stored[f"guidance_{name}"][index].float(), alone["guidance"][0], atol=3e-3, rtol=1e-3
+            )
+            for key in ("latents", "timesteps", "lq"):
+                torch.testing.assert_close(stored[key][index], alone[key][0], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(stored["guidance_past"], stored["guidance_next"], atol=0.05)
+
+
+def test_a_pool_that_is_there_is_not_made_again(job, pool):
+    before = pool.stat()
+    build_pool(job, None, SIZE, SEED, pool)  # without windows it could not be
+    assert pool.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def neighbours(pool, both, count=200):
+    stored, samples = load_file(pool), PoolDataset(pool, both, SEED)
+    return [
+        next(
+            name
+            for name in ("past", "next")
+            if (stored[f"guidance_{name}"].float() == samples[index]["guidance"]).flatten(1).all(1).any()
+        )
+        for index in range(count)
+    ]
+
+
+def test_a_past_only_training_never_sees_the_next_frame_and_the_other_sees_both_evenly(pool):
+    assert set(neighbours(pool, both=False)) == {"past"}
+    assert 70 < neighbours(pool, both=True).count("next") < 130  # of 200: more than four standard deviations
+
+
+def test_samples_come_again_by_number_and_noise_is_fresh_at_every_use(pool):
+    first, again = PoolDataset(pool, True, SEED), PoolDataset(pool, True, SEED)
+    assert all(torch.equal(first[7][key], again[7][key]) for key in first[7])
+    assert not torch.equal(PoolDataset(pool, True, SEED + 1)[7]["noise"], first[7]["noise"])
+    used = [first[index] for index in range(200)]
+    every = {tuple(latents.flatten().tolist()) for latents in load_file(pool)["latents"]}
+    assert {tuple(sample["latents"].flatten().tolist()) for sample in used} == every and len(every) > SIZE // 2
+    noise = torch.stack([sample["noise"] for sample in used])
+    assert len({float(row.flatten()[0]) for row in noise}) == 200
+    assert abs(float(noise.mean())) < 0.02 and abs(float(noise.std()) - 1) < 0.02
+
+
+def test_the_variants_of_a_pool_meet_the_same_samples_and_noise(pool):
+    """What differs between a past-only training and the other is the neighbour alone: pairs are pairs."""
+    past, both = PoolDataset(pool, False, SEED), PoolDataset(pool, True, SEED)
+    for index in range(20):
+        assert all(torch.equal(past[index][key], both[index][key]) for key in ("latents", "noise", "timesteps", "lq"))
