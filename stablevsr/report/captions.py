@@ -51,7 +51,7 @@ KINDS = {
     ),
     "cost": (
         "Time and memory",
-        "Seconds a frame: the networks, the optical flow, and the rest (warping, solver, writing; all of a baseline). "
+        "Seconds a frame by stage, and the rest (waiting for frames to be read or written; all of a baseline). "
         "Peak memory: of the GPU, or of the process where there was none.",
     ),
     "quality_over_seconds": ("Quality against time", "What the seconds a frame buy; time on a logarithmic axis."),

@@ -4,6 +4,7 @@ TABLES = [PATHS.table(dataset, m.name) for m in study.methods.values() for datas
 HISTORIES = [
     *(PATHS.checkpoint(training) / "history.csv" for training in study.trainings()),
     *(PATHS.finetuned(finetuning) / "history.csv" for finetuning in study.finetunings()),
+    *(PATHS.decoder(distillation) / "history.csv" for distillation in study.decoders()),
 ]
 #: Labels, titles and claims are read from these when rendering; a change re-renders and recomputes nothing else.
 TEXTS = [
