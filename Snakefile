@@ -12,6 +12,7 @@ from stablevsr.errors import UserError
 from stablevsr.study.downloads import flow_weights, metric_weights, model_download
 from stablevsr.study.paths import Paths, pool_file
 from stablevsr.study.provenance import (
+    DECODER_CODE,
     FRAME_CODE,
     METRIC_CODE,
     REPORT_CODE,

@@ -30,6 +30,8 @@ def render(text: str, results: Path) -> str:
         begin, study, table, dataset, metrics, end = found.groups()
         with (results / study / "tables" / f"{table}.csv").open() as stream:
             rows = [row for row in csv.DictReader(stream) if row["dataset"] == dataset]
+        if not rows:
+            raise KeyError(f"{study}/{table} has no data set {dataset}")
         return f"{begin}\n{_markdown(rows, metrics.split())}\n\n{end}"
 
     return BLOCK.sub(fill, text)
@@ -43,13 +45,16 @@ def _markdown(rows: list[dict[str, str]], metrics: list[str]) -> str:
 
 
 def main() -> int:
-    """Fill in all files; 1 if a table is not there."""
+    """Fill in all files; 1 if a table, data set or metric is not there."""
     for name in FILES:
         path = ROOT / name
         try:
             path.write_text(render(path.read_text(), ROOT / "results"))
         except OSError as error:
             print(f"{error.filename} is not there: run make study first", file=sys.stderr)
+            return 1
+        except KeyError as error:
+            print(f"{path}: a table of scores names what is not there, {error}", file=sys.stderr)
             return 1
     return 0
 

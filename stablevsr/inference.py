@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,8 @@ def _upscale(
     with bar, Behind() as writing:
         watch = Stopwatch(_used(method, networks))
         upscale = _batch_upscaler(method, shard.dataset, seed, networks, bar.update, watch)
-        lr = ahead(_read, todo)
+        # given frames are taken as they are: nobody looks at the LR frames
+        lr = ahead(_read, todo) if method.kind != "frames" else repeat([])
         mark = time.monotonic()
         for sequences in todo:
             with watch.stage(IO):
@@ -122,9 +124,12 @@ def _upscale(
 
 
 def _idle(seconds: float, stages: dict[str, float]) -> str:
-    """The share of time in which no stage of the sampler ran, in a sentence."""
+    """The share of time outside the sampler's stages, all sequences of the shard together, in a sentence.
+
+    Within a stage a GPU may wait as well (for DIS flow, for noise drawn on the CPU): a lower bound.
+    """
     busy = sum(spent for stage, spent in stages.items() if stage != IO)
-    return f"the device had nothing to do {max(0.0, 1 - busy / seconds):.0%} of the time"
+    return f"the device had nothing to do at least {max(0.0, 1 - busy / seconds):.0%} of the time"
 
 
 def _read(sequences: Batch) -> list[list[Frame]]:

@@ -73,7 +73,7 @@ class Components:
     def pack(self) -> None:
         """Keep the weights of UNet and TCM in 8 bits (e4m3): a layer is unpacked when it is needed.
 
-        Half of bf16's memory, slower, and not the same numbers. Normalisations and embeddings stay as they are.
+        Half of bf16's memory, slower, and not the same numbers. Normalisations stay as they are.
         """
         for network in (self.unet, self.tcm):
             if network is not None:

@@ -49,6 +49,10 @@ KINDS = {
         "Fine-tuning of the UNet",
         "Left the training loss. The others: loss on held-out frames by noise level.",
     ),
+    "distillation_curves": (
+        "Distillation of the small decoder",
+        "Left the training loss. The others: how near its images come to the VAE's on held-out frames, by noise level.",
+    ),
     "cost": (
         "Time and memory",
         "Seconds a frame by stage, and the rest (waiting for frames to be read or written; all of a baseline). "

@@ -15,12 +15,14 @@ PALETTE = (VERMILLION, *COLOURS)
 
 
 def draw(book: ScoreBook, folder: Path) -> list[Path]:
-    """``training_curves`` of the TCMs and ``finetuning_curves`` of the UNets, where there are any."""
+    """Curves of the TCMs (``training``), the UNets (``finetuning``) and the small decoders (``distillation``)."""
     found = [history for history in histories(book.study, book.paths) if history.table is not None]
     tcms = [history for history in found if history.kind == "TCM"]
     unets = [history for history in found if history.kind == "UNet"]
     files = _curves(tcms, "ratio", "loss with TCM / loss without", folder, "training_curves") if tcms else []
-    return files + (_curves(unets, "loss", "loss", folder, "finetuning_curves") if unets else [])
+    files += _curves(unets, "loss", "loss", folder, "finetuning_curves") if unets else []
+    decoders = [history for history in found if history.kind == "small decoder"]
+    return files + (_curves(decoders, "psnr", "PSNR to the VAE, dB", folder, "distillation_curves") if decoders else [])
 
 
 def _curves(found: list[History], figure_of: str, label: str, folder: Path, name: str) -> list[Path]:
@@ -32,7 +34,7 @@ def _curves(found: list[History], figure_of: str, label: str, folder: Path, name
         for axis, level in zip(axes[0, 1:], levels, strict=True):
             _validation(axis, history, f"val_{figure_of}_{level}", index)
     axes[0, 0].ticklabel_format(useOffset=False)
-    axes[0, 0].set(title="training loss", xlabel="step", ylabel="v-prediction loss (smoothed)")
+    axes[0, 0].set(title="training loss", xlabel="step", ylabel="loss (smoothed)")
     for axis, level in zip(axes[0, 1:], levels, strict=True):
         axis.set(title=f"held out, {LEVELS[level]}", xlabel="step")
     if figure_of == "ratio":

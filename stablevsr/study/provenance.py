@@ -14,10 +14,12 @@ FRAME_CODE = (
 )  # fmt: skip
 #: ... what a trained TCM holds (beside the modules it shares with sampling),
 TRAINING_CODE = (
-    "training/distillation.py", "training/loop.py", "training/pool.py", "training/run.py", "training/samples.py",
-    "training/state.py", "training/targets.py", "training/tcm.py", "training/unet.py", "decoding.py", "diffusion.py",
-    "guidance.py", "models.py", "motion.py", "small_decoder.py", "tcm.py",
+    "training/loop.py", "training/pool.py", "training/run.py", "training/samples.py", "training/state.py",
+    "training/targets.py", "training/tcm.py", "training/unet.py", "decoding.py", "diffusion.py", "guidance.py",
+    "models.py", "motion.py", "tcm.py",
 )  # fmt: skip
+#: ... or a small decoder,
+DECODER_CODE = (*TRAINING_CODE, "training/distillation.py", "small_decoder.py")
 _NO_SCORES = ("statistics", "bench", "plain")
 #: ... and what the scores are.
 METRIC_CODE = (

@@ -214,6 +214,8 @@ def _variant(
     single = sampling.strategy == "single_frame"
     if single:
         sampling = sampling.model_copy(update={"guide_every": 1, "guide_from": 0.0})  # there is nothing to guide
+    if sampling.guidance_decoder == "small" and guidance.source == "xt":
+        raise UserError(f"{at}: the small decoder learns clean latents (x0) and cannot decode noisy ones (xt)")
     if single or guidance.source == "none":
         sampling = sampling.model_copy(update={"guidance_decoder": "vae"})  # there is nothing to decode
     base = _base(spec, variant.model, Path(at)) if variant.model else home.base
@@ -242,7 +244,11 @@ def _variant(
 
 def _decoder(spec: Study, base: Base, training: Training, where: str) -> DecoderRun:
     """The distillation for a base model, on the data that its TCM learns from."""
-    dataset, settings = _training_set(spec, training.dataset, where), spec.distillation
+    ignored = {"dataset", "gradient_checkpointing"} & spec.distillation.model_fields_set
+    if ignored:
+        raise UserError(f"{where}: distillation takes no {ignored.pop()} (it learns on the TCM's data): leave it out")
+    dataset = _training_set(spec, training.dataset, where)
+    settings = spec.distillation.model_copy(update={"dataset": training.dataset})
     _check_batch(spec, settings, f"{where}, distillation")
     identity = {
         "model": base.identity,

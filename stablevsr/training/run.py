@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,10 @@ from stablevsr.settings import ROUNDING_ONLY, Guidance, Optimisation, Training
 from stablevsr.small_decoder import SmallDecoder
 from stablevsr.study.methods import DecoderRun, FinetuningRun, TrainingRun, digest
 from stablevsr.study.paths import pool_file
-from stablevsr.study.provenance import TRAINING_CODE, folder_hash, source_hash
+from stablevsr.study.provenance import DECODER_CODE, TRAINING_CODE, folder_hash, source_hash
 from stablevsr.training import validation
 from stablevsr.training.distillation import DistillationJob
-from stablevsr.training.loop import LoopSettings, Outcome, accelerator_for, train
+from stablevsr.training.loop import Job, LoopSettings, Outcome, accelerator_for, train
 from stablevsr.training.pool import PoolDataset, build_pool
 from stablevsr.training.samples import WindowDataset
 from stablevsr.training.state import write_history
@@ -77,14 +78,7 @@ def train_tcm(
         job.model.enable_gradient_checkpointing()
         job.frozen.unet.enable_gradient_checkpointing()
     identity = _identity(run.settings, run.digest, folder, seen)
-    states = state / digest(identity)
-    logged = writer(board) if board and accelerator.is_main_process else None
-    outcome = train(job, loop_settings(run.settings), states, identity, accelerator, logged)
-    if accelerator.is_main_process:
-        with sole_writer(states):
-            job.save(out)
-            _describe(out, run.settings, outcome, states, accelerator, training=run.digest, model=run.base.name,
-                      parameters=tcm.parameter_count(job.model))  # fmt: skip
+    _train(job, run.settings, identity, out, state, accelerator, board, training=run.digest, model=run.base.name)
 
 
 def finetune(run: FinetuningRun, out: Path, state: Path, device: str, board: Path | None = None) -> None:
@@ -97,27 +91,13 @@ def finetune(run: FinetuningRun, out: Path, state: Path, device: str, board: Pat
     folder, settings = models.find_model(run.start), run.settings
     models.check_model(folder, tcm=False)
     clips = open_dataset(run.dataset)
-    job = UNetJob(
-        models.load_for_training(folder / "unet").to(accelerator.device),
-        models.load_vae(folder, settings.precision),
-        DDPMScheduler.from_config(models.scheduler_config(folder)),
-        models.encode_empty_prompt(folder).to(accelerator.device),
-        WindowDataset(clips, 1, settings.crop, settings.seed),
-    )
+    job = _unet_job(folder, settings, clips, accelerator)
     job.held_out = validation.held_out(job, run.dataset, 1, settings.crop, accelerator.device)
     if settings.gradient_checkpointing:
         job.model.enable_gradient_checkpointing()
     identity = _identity(settings, run.digest, folder, _sizes(clips))
-    states = state / digest(identity)
-    logged = writer(board) if board and accelerator.is_main_process else None
-    outcome = train(job, loop_settings(settings), states, identity, accelerator, logged)
-    if accelerator.is_main_process:
-        with sole_writer(states):
-            for part in ("vae", "text_encoder", "tokenizer", "scheduler"):
-                shutil.copytree(folder / part, out / part, dirs_exist_ok=True)
-            job.save(out)
-            _describe(out, settings, outcome, states, accelerator, finetuning=run.digest, model=run.start,
-                      parameters=tcm.parameter_count(job.model))  # fmt: skip
+    copied = [folder / part for part in ("vae", "text_encoder", "tokenizer", "scheduler")]
+    _train(job, settings, identity, out, state, accelerator, board, copied, finetuning=run.digest, model=run.start)
 
 
 def distil(run: DecoderRun, model: str, out: Path, state: Path, device: str, board: Path | None = None) -> None:
@@ -125,34 +105,50 @@ def distil(run: DecoderRun, model: str, out: Path, state: Path, device: str, boa
     accelerator = accelerator_for(run.settings.precision, device)
     folder, settings = models.find_model(model), run.settings
     clips = open_dataset(run.dataset)
-    unet = models.load_for_training(folder / "unet").to(accelerator.device)
-    source = UNetJob(
-        unet,
+    source = _unet_job(folder, settings, clips, accelerator)
+    torch.manual_seed(settings.seed)  # the initial weights
+    decoder = SmallDecoder(int(source.model.config.out_channels), settings.width).to(accelerator.device)
+    job = DistillationJob(decoder, source)
+    job.held_out = validation.held_out(source, run.dataset, 1, settings.crop, accelerator.device)
+    identity = _identity(settings, run.digest, folder, _sizes(clips), DECODER_CODE)
+    _train(job, settings, identity, out, state, accelerator, board, distillation=run.digest, model=run.base.name)
+
+
+def _unet_job(folder: Path, settings: Optimisation, clips: list[Sequence], accelerator: Accelerator) -> UNetJob:
+    return UNetJob(
+        models.load_for_training(folder / "unet").to(accelerator.device),
         models.load_vae(folder, settings.precision),
         DDPMScheduler.from_config(models.scheduler_config(folder)),
         models.encode_empty_prompt(folder).to(accelerator.device),
         WindowDataset(clips, 1, settings.crop, settings.seed),
     )
-    torch.manual_seed(settings.seed)  # its initial weights
-    job = DistillationJob(SmallDecoder(int(unet.config.out_channels), settings.width).to(accelerator.device), source)
-    job.held_out = validation.held_out(source, run.dataset, 1, settings.crop, accelerator.device)
-    identity = _identity(settings, run.digest, folder, _sizes(clips))
+
+
+def _train(
+    job: Job, settings: Optimisation, identity: dict[str, Any], out: Path, state: Path, accelerator: Accelerator,
+    board: Path | None, copied: Iterable[Path] = (), **what: Any,
+) -> None:  # fmt: skip
+    """Run the loop, then write what was trained, the folders ``copied`` beside it, and ``what`` it is, into ``out``."""
     states = state / digest(identity)
     logged = writer(board) if board and accelerator.is_main_process else None
     outcome = train(job, loop_settings(settings), states, identity, accelerator, logged)
     if accelerator.is_main_process:
         with sole_writer(states):
+            for folder in copied:
+                shutil.copytree(folder, out / folder.name, dirs_exist_ok=True)
             job.save(out)
-            _describe(out, settings, outcome, states, accelerator, distillation=run.digest, model=run.base.name,
-                      parameters=tcm.parameter_count(job.model))  # fmt: skip
+            what |= {"code": identity["code"], "parameters": tcm.parameter_count(job.model)}
+            _describe(out, settings, outcome, states, accelerator, what)
 
 
-def _identity(settings: Optimisation, of: str, folder: Path, data: str) -> dict[str, Any]:
+def _identity(
+    settings: Optimisation, of: str, folder: Path, data: str, code: tuple[str, ...] = TRAINING_CODE
+) -> dict[str, Any]:
     """What a state is tied to: settings, code, weights and data. Others would give what nothing can give again."""
     weights = [folder_hash(folder / part) for part in ("unet", "vae")]
     return {
         "training": of,
-        "code": source_hash(TRAINING_CODE),
+        "code": source_hash(code),
         "inputs": digest([*weights, data]),
         **settings.model_dump(mode="json", exclude={"dataset", *ROUNDING_ONLY}),
     }
@@ -169,7 +165,7 @@ def _sizes(clips: list[Sequence]) -> str:
 
 
 def _describe(
-    out: Path, settings: Optimisation, outcome: Outcome, states: Path, accelerator: Accelerator, **what: Any
+    out: Path, settings: Optimisation, outcome: Outcome, states: Path, accelerator: Accelerator, what: dict[str, Any]
 ) -> None:
     """Write what made the weights in ``out``; ``provenance.json`` comes last."""
     write_history(outcome.history, out / "history.csv")
@@ -178,7 +174,6 @@ def _describe(
         shutil.copytree(states / "validation", out / "validation", dirs_exist_ok=True)
     provenance = {
         **what,
-        "code": source_hash(TRAINING_CODE),
         "device": str(accelerator.device),
         "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),

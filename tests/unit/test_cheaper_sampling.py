@@ -94,7 +94,7 @@ def test_weights_in_8_bits_are_smaller_and_give_nearly_the_same_frames():
     assert 25 < -10 * np.log10(error) < 60  # dB: it shows, and it is the same picture
 
 
-def test_packing_keeps_what_is_summed_in_full():
+def test_packing_leaves_normalisations_and_the_arithmetic_in_full():
     model = load_components(TINY)
     model.pack()
     kinds = {name: p.dtype for name, p in model.unet.named_parameters()}

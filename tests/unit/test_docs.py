@@ -35,6 +35,12 @@ def test_a_table_that_is_not_there_is_an_error(results):
         render("<!-- scores mini/sampling reds4: psnr -->\n<!-- end of scores -->", results)
 
 
+def test_a_data_set_or_metric_that_is_not_there_is_an_error(results):
+    for block in ("mini/table1 red4: psnr", "mini/table1 reds4: psnrr"):
+        with pytest.raises(KeyError):
+            render(f"<!-- scores {block} -->\n<!-- end of scores -->", results)
+
+
 @pytest.mark.parametrize("path", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("ablations/*.md")]))
 def test_links_in_the_documentation_lead_to_files(path):
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text())

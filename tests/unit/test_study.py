@@ -245,3 +245,15 @@ def test_a_small_decoder_is_distilled_once_and_only_where_it_decodes_something(r
     assert before.trainings().keys() == after.trainings().keys()
     with pytest.raises(UserError, match="its guidance comes from the VAE"):
         after.decoder("stablevsr")
+
+
+def test_a_distillation_says_what_it_cannot_do(root):
+    study = root / "workflow" / "studies" / "mini.yaml"
+    edit(study, lambda content: content["distillation"].update(dataset="reds"))
+    with pytest.raises(UserError, match="distillation takes no dataset"):
+        load_study("mini", root)
+    edit(study, lambda content: content["distillation"].pop("dataset"))
+    edit(root / "ablations" / "cheaper.yaml",
+         lambda content: content["variants"]["small_decoder"].update(guidance={"source": "xt"}))  # fmt: skip
+    with pytest.raises(UserError, match="cannot decode noisy ones"):
+        load_study("mini", root)

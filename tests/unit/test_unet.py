@@ -39,11 +39,11 @@ def test_working_ahead_changes_nothing_but_rounding(model, strategy):
     """Three sequences of four frames: all frames at once, two at once and one by one."""
     lr = torch.rand(3, 4, 3, 12, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
-    def sampled(ahead):
+    def sampled(at_once):
         sampling, guidance = Sampling(steps=3, strategy=strategy), Guidance(flow="dis")
         generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
-        return Sampler(model, sampling, guidance, DISFlow(), ahead)(lr, generators)
+        return Sampler(model, sampling, guidance, DISFlow(), at_once)(lr, generators)
 
     frame_by_frame = sampled(1)
-    for ahead in (2 * 3 * 12 * 16, 10**9):
-        assert (sampled(ahead) - frame_by_frame).abs().max() < 1e-4 * frame_by_frame.abs().max()
+    for at_once in (2 * 3 * 12 * 16, 10**9):
+        assert (sampled(at_once) - frame_by_frame).abs().max() < 1e-4 * frame_by_frame.abs().max()

@@ -96,7 +96,7 @@ rule train_decoder:
     input:
         lambda w: base_files(DISTILLATIONS[w.distillation].base),
         data=lambda w: PATHS.training_data(DISTILLATIONS[w.distillation].dataset),
-        code=sources(TRAINING_CODE),
+        code=sources(DECODER_CODE),
     output:
         multiext(
             "work/decoders/{distillation}/",
