@@ -224,7 +224,9 @@ def _load(model: str, device: str, preset: Preset) -> models.Components:
         components = models.load_components(models.find_model(model), device=device, precision=preset.precision)
     if preset.small_decoder:
         small = SmallDecoder(width=components.unet.config.block_out_channels[0] // 4)
-        components.guidance_decoder = small.to(components.device, models.DTYPES[preset.precision]).eval()
+        # torch's own `to`: diffusers' warns about layers to keep in float32 that this network does not have
+        torch.nn.Module.to(small, components.device, models.DTYPES[preset.precision])
+        components.guidance_decoder = small.eval()
     return components
 
 
