@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -83,6 +83,9 @@ class StableVSRPipeline:
         Raises:
             UserError: a part is missing or damaged, or the hub cannot be reached.
         """
+        for name, given, known in (("precision", precision, Precision), ("weights", weights, Weights)):
+            if given not in get_args(known):
+                raise UserError(f"{name} {given!r} is not one of {', '.join(get_args(known))}")
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
         folder = models.find_model(model, revision)
         small = Path(guidance_decoder) if guidance_decoder else None

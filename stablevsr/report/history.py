@@ -104,7 +104,7 @@ def histories(study: ResolvedStudy, paths: Paths) -> list[History]:
         for key, run in study.trainings().items()
     ]
     decoders = [
-        History(key, "small decoder", f"of {run.base.name}", study.distilled_for(key), run.settings.steps,
+        History(key, "small decoder", f"distilled from {run.base.name}", study.distilled_for(key), run.settings.steps,
                 paths.decoder(key))
         for key, run in study.decoders().items()
     ]  # fmt: skip

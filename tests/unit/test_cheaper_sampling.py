@@ -101,3 +101,9 @@ def test_packing_leaves_normalisations_and_the_arithmetic_in_full():
     assert kinds["conv_norm_out.weight"] == torch.float32
     assert kinds["down_blocks.0.resnets.0.conv1.weight"] == torch.float8_e4m3fn
     assert model.unet.dtype == torch.float32  # what it computes in
+
+
+@pytest.mark.parametrize("misspelt", [{"weights": "fp9"}, {"precision": "bf61"}])
+def test_a_misspelt_precision_is_one_sentence(misspelt):
+    with pytest.raises(UserError, match="is not one of"):
+        StableVSRPipeline.from_pretrained("tiny", device="cpu", **misspelt)
