@@ -171,6 +171,26 @@ def test_a_dataset_with_a_model_of_its_own_gets_it_made_and_used(finished):
     assert made["weights"]["diffusion_pytorch_model.safetensors"] and not provenance["finetunings"]
 
 
+def test_an_overwritten_frame_of_a_given_method_is_scored_anew(finished, tmp_path):
+    for clip in sorted((finished / "work").glob("datasets/reds4-*/gt/*")):
+        shutil.copytree(clip, tmp_path / "mine/reds4" / clip.name)  # the ground truth itself: copies, no links
+    study = finished / "workflow/studies/smoke.yaml"
+    before = study.read_text()
+    content = yaml.safe_load(before)
+    content["methods"]["mine"] = {"label": "Mine", "frames": str(tmp_path / "mine/{dataset}")}
+    study.write_text(yaml.safe_dump(content))
+    target = finished / "results/smoke/metrics/reds4/mine.csv"
+    try:
+        snakemake(finished, "results/smoke/metrics/reds4/mine.csv")
+        assert (pd.read_csv(target)["ssim"] == 1).all()
+        frame = min((tmp_path / "mine").rglob("*.png"))
+        frame.write_bytes(max((tmp_path / "mine").rglob("*.png")).read_bytes())
+        snakemake(finished, "results/smoke/metrics/reds4/mine.csv")
+        assert sorted(pd.read_csv(target)["ssim"] < 1) == [False] * 7 + [True]
+    finally:
+        study.write_text(before)
+
+
 def test_a_misspelt_key_stops_before_any_job(finished):
     file = finished / "ablations/sampling.yaml"
     before = file.read_text()

@@ -67,8 +67,8 @@ def given_files(dataset, digest):
         files += sorted(method.checkpoint.glob("*.json")) + sorted(method.checkpoint.glob("*.safetensors"))
     if method.frames:
         folder = Path(str(method.frames).replace("{dataset}", dataset))
-        # Below work/ a rule makes them (an ablation's own, see ablations/README.md), elsewhere a person did: then every
-        # frame is an input, for one that is overwritten leaves its folder's time as it was
+        # Below work/ an ablation's own rules make them (ablations/README.md). Elsewhere a person did, and every frame
+        # is an input, for one that is overwritten leaves its folder's time as it was
         files += [folder] if folder.parts[0] == "work" else sorted(p for p in folder.glob("*/*") if p.is_file())
     return files
 
