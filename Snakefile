@@ -10,6 +10,7 @@ from snakemake.utils import min_version
 
 from stablevsr.errors import UserError
 from stablevsr.study.downloads import flow_weights, metric_weights, model_download
+from stablevsr.study.given import check_given, made_by_rules
 from stablevsr.study.paths import Paths, pool_file
 from stablevsr.study.provenance import (
     DECODER_CODE,
@@ -29,6 +30,7 @@ if set(config) - {"study"}:
     raise WorkflowError(f"--config knows one key, study: what is {', '.join(set(config) - {'study'})}?")
 try:
     study = load_study(config.get("study", "mini"))
+    check_given(study)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 STUDY, SPEC, PATHS = study.name, study.spec, Paths(study)

@@ -217,7 +217,7 @@ def _stablevsr(
 
 def _given(method: Method, dataset: str, progress: Callable[[int], Any]) -> BatchUpscaler:
     """Frames from the folder that a method names: found by the names of the LR frames, stored like the others."""
-    root = Path(str(method.frames).replace("{dataset}", dataset))
+    root = method.frames_of(dataset)
 
     def upscale(sequences: Batch, _: list[list[Frame]]) -> Iterator[list[Frame]]:
         for name, files in sequences:
@@ -228,10 +228,20 @@ def _given(method: Method, dataset: str, progress: Callable[[int], Any]) -> Batc
                     f"method {method.name}: {root / name} lacks {len(missing)} of {len(files)} frames, the first is "
                     f"{missing[0]}"
                 )
+            height, width, _ = read_frame(files[0]).shape
             progress(len(files))
-            yield [read_frame(given[file.stem]) for file in files]
+            yield [_of_size(given[file.stem], 4 * width, 4 * height, method.name) for file in files]
 
     return upscale
+
+
+def _of_size(file: Path, width: int, height: int, method: str) -> Frame:
+    frame = read_frame(file)
+    if frame.shape[:2] != (height, width):
+        raise UserError(
+            f"method {method}: {file} is {frame.shape[1]}x{frame.shape[0]}, four times its LR frame is {width}x{height}"
+        )
+    return frame
 
 
 def _batches(sequences: Batch, size: int) -> list[Batch]:
@@ -258,7 +268,7 @@ def _made_from(method: Method, dataset: str, seed: int, networks: Networks) -> s
     given = {"tcm": networks.tcm, "decoder": networks.decoder}
     weights = {name: folder_hash(folder) if folder else None for name, folder in given.items()}
     if method.frames is not None:
-        root = Path(str(method.frames).replace("{dataset}", dataset))
+        root = method.frames_of(dataset)
         weights["frames"] = content_hash(sorted(path for path in root.rglob("*") if path.is_file()))
     if method.kind == "stablevsr":
         folder = find_model(networks.model)

@@ -151,6 +151,7 @@ def add_plan(commands: Commands) -> None:
 
 
 def _run_plan(arguments: argparse.Namespace) -> None:
+    from stablevsr.study.given import check_given
     from stablevsr.study.paths import Paths
     from stablevsr.study.plan import plan
     from stablevsr.study.resolve import load_study
@@ -158,6 +159,7 @@ def _run_plan(arguments: argparse.Namespace) -> None:
     if arguments.tflops <= 0:
         raise UserError(f"--tflops {arguments.tflops} must be above 0")
     study = load_study(arguments.study)
+    check_given(study)
     print(plan(study, Paths(study), arguments.data, arguments.tflops))
 
 

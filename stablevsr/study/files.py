@@ -139,12 +139,17 @@ def load_yaml(path: Path) -> Any:
         return yaml.safe_load(path.read_text())
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}") from error
-    except yaml.YAMLError as error:
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}{line}: no valid YAML: {error.problem}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
 
 
 def parse(model: type[Model], content: Any, where: Path | str) -> Model:
-    """Validate ``content`` as ``model``; the first fault becomes one sentence with the key and the near miss."""
+    """Validate ``content`` as ``model``; the fault becomes one sentence with the key and the near miss."""
+    if content is None:
+        raise UserError(f"{where}: the file is empty")
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -152,13 +157,18 @@ def parse(model: type[Model], content: Any, where: Path | str) -> Model:
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first fault of a validation as one sentence: key, what is wrong, the near miss."""
-    fault = error.errors()[0]
+    """One fault of a validation as one sentence: key, what is wrong, the near miss.
+
+    An unknown key goes before all others: a misspelt one is also missing under its right name.
+    """
+    fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         known = _fields_at(model, fault["loc"][:-1])
         hint = near_miss(str(fault["loc"][-1]), known) or f" (known: {', '.join(known)})"
         return f"unknown key '{key}'{hint}"
+    if fault["type"] == "missing":
+        return f"'{key}' is missing"
     if fault["type"] == "literal_error":
         allowed = [part.strip().strip("'") for part in fault["ctx"]["expected"].replace(" or ", ", ").split(",")]
         hint = near_miss(str(fault["input"]), allowed)

@@ -94,6 +94,10 @@ class Method:
         """The method as it runs on ``dataset``: with the model that belongs there. Name and label stay."""
         return self.own.get(dataset, self)
 
+    def frames_of(self, dataset: str) -> Path:
+        """The folder of its given frames of a dataset (``root/sequence/frame.png``)."""
+        return Path(str(self.frames).replace("{dataset}", dataset))
+
     def identity(self) -> dict[str, Any]:
         """The settings that decide this method's numbers, as they are digested and recorded."""
         return {
@@ -229,7 +233,8 @@ class ResolvedStudy:
         for method in self.forms():
             if name == method.digest:
                 return method
-        raise UserError(f"study {self.name} has no method {name}{near_miss(name, self.methods)}")
+        known = near_miss(name, self.methods) or f": known are {', '.join(self.methods)}"
+        raise UserError(f"study {self.name} has no method {name}{known}")
 
 
 def digest(content: Any) -> str:

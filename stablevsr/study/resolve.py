@@ -77,7 +77,10 @@ def load_ablations(study: str, studies: list[str], spec: Study, folder: Path) ->
 
 def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path) -> ResolvedStudy:
     """Resolve a parsed study; ``where`` is only named in errors."""
-    resolve_metrics(spec.metrics)
+    try:
+        resolve_metrics(spec.metrics)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
     homes = _homes(spec, where)
     study = ResolvedStudy(name, spec, ablations, methods := {})
     main = study.table1_datasets()
@@ -133,6 +136,11 @@ def _check_own_tcm(base: Base, checkpoint: Path | None, where: Path | str) -> No
 
 def _base(spec: Study, model: str, where: Path) -> Base:
     if model not in spec.finetuned:
+        if model != "tiny" and "/" not in model and not Path(model).is_dir():
+            hint = near_miss(model, ["tiny", *spec.finetuned])
+            raise UserError(
+                f"{where}: model {model} is no folder, no hub id (owner/name), not tiny, not made here{hint}"
+            )
         return Base(model)
     entry = spec.finetuned[model]
     if entry.base in spec.finetuned:

@@ -35,6 +35,7 @@ def study(tmp_path, monkeypatch):
     (["train", "decoder", "--decoder", "bicubic"], "has no small decoder"),
     (["report", "--part", "scores"], "there are no scores of stablevsr on reds4 yet"),
     (["report", "--part", "scores", "--method", "stablevrs"], "did you mean 'stablevsr'"),
+    (["report", "--part", "scores", "--method", "nosuch"], "known are stablevsr, bicubic,"),
 ])  # fmt: skip
 def test_what_a_study_does_not_have_is_one_sentence(study, arguments, sentence, capsys):
     assert main([*arguments, "--study", "smoke"]) == 1

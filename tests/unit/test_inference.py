@@ -135,3 +135,6 @@ def test_given_frames_are_taken_by_name_as_they_are(lr, tmp_path):
     (given / "b" / "1.png").unlink()
     with pytest.raises(UserError, match="lacks 1 of 2 frames, the first is 1"):
         run(tmp_path / "again", lr, how=how)
+    write_frame(given / "b" / "1.png", np.zeros((47, 64, 3), np.uint8))
+    with pytest.raises(UserError, match=r"set/b/1\.png is 64x47, four times its LR frame is 64x48"):
+        run(tmp_path / "again", lr, how=how)

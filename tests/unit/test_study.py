@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from stablevsr.errors import UserError
 from stablevsr.metrics import weights
+from stablevsr.study.given import check_given
 from stablevsr.study.methods import MODELS_OWN, digest
 from stablevsr.study.paths import Paths, pool_file
 from stablevsr.study.resolve import load_study, merge
@@ -182,18 +183,72 @@ def bad_metric(c):
     c["claims"][0]["metric"] = "tof_diss"
 
 
+def bad_required_key(c):
+    c["titel"] = c.pop("title")
+
+
+def no_title(c):
+    del c["title"]
+
+
 @pytest.mark.parametrize("change,words", [
     (bad_key, ["sampling.yaml", "variants.bidirectional.guidence", "guidance"]),
     (bad_nested_key, ["sampling.yaml", "bidirectional", "sourse", "source"]),
     (bad_value, ["sampling.yaml", "strategy", "'bidirectional'"]),
     (bad_claim, ["bidirectonal", "bidirectional"]),
     (bad_metric, ["tof_diss", "tof_dis"]),
+    (bad_required_key, ["sampling.yaml", "unknown key 'titel'", "'title'"]),
+    (no_title, ["sampling.yaml", "'title' is missing"]),
 ])  # fmt: skip
 def test_a_misspelling_names_the_place_and_the_near_miss(root, change, words):
     edit(root / "ablations/sampling.yaml", change)
     with pytest.raises(UserError) as error:
         load_study("mini", root)
     assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def bad_study_metric(c):
+    c["metrics"].append("psnrr")
+
+
+def bad_model(c):
+    c["model"] = "tinny"
+
+
+@pytest.mark.parametrize("change,words", [
+    (bad_study_metric, ["mini.yaml", "psnrr", "'psnr'"]),
+    (bad_model, ["mini.yaml", "model tinny", "'tiny'"]),
+])  # fmt: skip
+def test_a_misspelling_in_the_study_names_its_file(root, change, words):
+    edit(root / "workflow/studies/mini.yaml", change)
+    with pytest.raises(UserError) as error:
+        load_study("mini", root)
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+@pytest.mark.parametrize("content,sentence", [
+    (b"", "the file is empty"),
+    (b"title: x\nquestion: [a,\n", "line 3: no valid YAML"),
+    (b"title: \xff\n", "is no valid YAML"),
+    (b"- title\n", "dictionary"),
+])  # fmt: skip
+def test_a_file_that_is_no_mapping_is_named(root, content, sentence):
+    (root / "ablations/sampling.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=sentence) as error:
+        load_study("mini", root)
+    assert "sampling.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize("change,sentence", [
+    (lambda c: c["methods"].update(mine={"label": "Mine", "frames": "mine/{dataset}"}),
+     "method mine: its frames of reds4 should be in mine/reds4, which is no folder"),
+    (lambda c: c["method"].update(checkpoint="modle"), "method stablevsr: checkpoint modle is no folder with a TCM"),
+])  # fmt: skip
+def test_given_folders_that_are_not_there_are_named(root, change, sentence):
+    check_given(load_study("mini", root))
+    edit(root / "workflow/studies/mini.yaml", change)
+    with pytest.raises(UserError, match=sentence):
+        check_given(load_study("mini", root))
 
 
 def test_an_unknown_study_and_ablation_suggest_the_near_miss(root):

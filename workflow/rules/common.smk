@@ -66,10 +66,10 @@ def given_files(dataset, digest):
     if method.checkpoint and method.checkpoint != MODELS_OWN:
         files += sorted(method.checkpoint.glob("*.json")) + sorted(method.checkpoint.glob("*.safetensors"))
     if method.frames:
-        folder = Path(str(method.frames).replace("{dataset}", dataset))
+        folder = method.frames_of(dataset)
         # Below work/ an ablation's own rules make them (ablations/README.md). Elsewhere a person did, and every frame
         # is an input, for one that is overwritten leaves its folder's time as it was
-        files += [folder] if folder.parts[0] == "work" else sorted(p for p in folder.glob("*/*") if p.is_file())
+        files += [folder] if made_by_rules(folder) else sorted(p for p in folder.glob("*/*") if p.is_file())
     return files
 
 
