@@ -126,7 +126,7 @@ def _from_hub(repository: str, revision: str | None) -> Path:
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise UserError(
             f"model {repository} is not in the local cache and cannot be fetched ({type(error).__name__}): connect to "
-            "the network, give a local folder, or take the embedded model, --model tiny"
+            "the network, give a local folder, or take the embedded model, `tiny`"
         ) from error
 
 
@@ -139,7 +139,7 @@ def _registered(name: str) -> Path:
         if not registry.is_present(name, data):
             fetch([name], data)
     except UserError as error:
-        raise UserError(f"{error}; or take the embedded model, --model tiny") from error
+        raise UserError(f"{error}; or take the embedded model, `tiny`") from error
     return registry.local_path(name, data)
 
 
@@ -155,6 +155,8 @@ def check_model(folder: Path, tcm: bool = True) -> None:
 
 def check_weights(folder: Path) -> None:
     """Raise :class:`UserError` unless ``folder`` holds a configuration and safetensors weights."""
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}")
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} has no config.json: it is no diffusers model folder")
     if not list(folder.glob("*.safetensors")):
@@ -223,11 +225,23 @@ def _overflows(vae: Any, precision: Precision) -> bool:
 
 
 def _load(kind: Any, folder: Path, dtype: torch.dtype, **config: Any) -> Any:
+    written = _class_name(folder)
+    if written not in (None, kind.__name__):
+        raise UserError(f"{folder} holds another network, {written}: {kind.__name__} is wanted there")
     try:
         model = kind.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True, **config)
     except Exception as error:  # diffusers raises many kinds for a damaged folder
         raise UserError(f"{folder} cannot be loaded as {kind.__name__}: {str(error).splitlines()[0]}") from error
     return model.eval().requires_grad_(False)
+
+
+def _class_name(folder: Path) -> str | None:
+    """What the configuration says that the network is; None if it cannot be read, which loading it will say."""
+    try:
+        content = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return content.get("_class_name") if isinstance(content, dict) else None
 
 
 @torch.no_grad()

@@ -32,7 +32,10 @@ from stablevsr.settings import (
     Source,
     Strategy,
     Weights,
+    default_flow,
+    default_warp,
 )
+from stablevsr.validation import parse
 
 Frames = Sequence[Any] | NDArray[np.uint8]
 SMALLEST = 8  #: pixels a side of an LR frame; below it the networks' coarsest level is empty
@@ -48,9 +51,10 @@ class StableVSROutput:
 class StableVSRPipeline:
     """Diffusion video super-resolution with temporal texture guidance (arXiv 2311.15908)."""
 
-    def __init__(self, components: models.Components, flow: Flow = "raft") -> None:
+    def __init__(self, components: models.Components, flow: Flow = "raft", warp: Grid = "published") -> None:
         self.components = components
         self.flow = flow  #: the motion estimator where none is given
+        self.warp = warp  #: the warp grid where none is given
 
     @classmethod
     def from_pretrained(
@@ -95,7 +99,7 @@ class StableVSRPipeline:
         if components.device.type == "cpu":
             components.channels_last()
         components.tile, components.may_tile = None if tile == "auto" else tile, tile == "auto"
-        return cls(components, default_flow(model))
+        return cls(components, default_flow(model), default_warp(model))
 
     @property
     def device(self) -> torch.device:
@@ -107,7 +111,7 @@ class StableVSRPipeline:
         frames: Frames,
         num_inference_steps: int = 50,
         strategy: Strategy = "bidirectional",
-        warp: Grid = "published",
+        warp: Grid | None = None,
         generator: torch.Generator | None = None,
         flow_estimator: FlowEstimator | Literal["raft", "dis"] | None = None,
         output_type: Literal["np", "pt", "pil"] = "np",
@@ -123,7 +127,7 @@ class StableVSRPipeline:
             frames: list of PIL images, or uint8 array (N, h, w, 3), all of one size.
             num_inference_steps: denoising steps.
             strategy: single_frame, auto_regressive, unidirectional or bidirectional.
-            warp: ``published`` grid or ``aligned``.
+            warp: ``published`` grid or ``aligned``; None = published, aligned for ``tiny``, which was trained with it.
             generator: on the CPU; draws the noise in the published order. None draws a fresh seed.
             flow_estimator: callable (target, source), each (B, 3, 4h, 4w) in [-1, 1], to (B, 2, 4h, 4w) pixels;
                 ``"raft"``, ``"dis"``; None = RAFT, DIS for ``tiny``, which was trained with it.
@@ -134,14 +138,16 @@ class StableVSRPipeline:
             progress: called with the number of frame-steps just done.
 
         Raises:
-            UserError: no frames, frames of different sizes, or not 8-bit RGB.
+            UserError: no frames, frames of different sizes, or not 8-bit RGB; a setting that does not exist.
         """
         if output_type not in ("np", "pt", "pil"):
             raise UserError(f"output_type {output_type!r} is not one of np, pt, pil")
         if not 1 <= num_inference_steps <= 1000:
             raise UserError(f"num_inference_steps {num_inference_steps} is out of range: 1 to 1000")
-        sampling = Sampling(strategy=strategy, scheduler=scheduler, steps=num_inference_steps)
-        guidance = Guidance(source=source, motion_compensation=motion_compensation, warp=warp, flow=self.flow)
+        how = {"strategy": strategy, "scheduler": scheduler, "steps": num_inference_steps}
+        sampling = parse(Sampling, how, "sampling")
+        seen = {"source": source, "motion_compensation": motion_compensation, "warp": warp or self.warp}
+        guidance = parse(Guidance, {**seen, "flow": self.flow}, "guidance")
         lr = to_tensor(frames)[None]
         if generator is None:
             generator = torch.Generator()
@@ -184,13 +190,10 @@ def _no_flow(target: Tensor, source: Tensor) -> Tensor:
     raise AssertionError("this strategy needs no optical flow")
 
 
-def default_flow(model: str | Path) -> Flow:
-    """The motion estimator that a model was trained with: DIS for ``tiny``, RAFT for the released one."""
-    return "dis" if str(model) == "tiny" else "raft"
-
-
 def flow_by_name(name: str, device: torch.device | str) -> FlowEstimator:
     """``raft`` (weights from the local cache, checked) or ``dis``. Raises :class:`UserError` if they are not there."""
+    if name not in get_args(Flow):
+        raise UserError(f"there is no motion estimator {name!r}: known are {', '.join(get_args(Flow))}")
     if name == "dis":
         return DISFlow()
     from stablevsr.metrics.weights import weight_file

@@ -13,7 +13,7 @@ from stablevsr.errors import UserError, near_miss
 from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.registry import resolve as resolve_metrics
 from stablevsr.settings import ROUNDING_ONLY, Guidance, Optimisation, Sampling, Training
-from stablevsr.study.files import Ablation, Dataset, Peer, Study, Variant, load_yaml, parse
+from stablevsr.study.files import Ablation, Dataset, Peer, Study, Variant, load_yaml
 from stablevsr.study.methods import (
     MODELS_OWN,
     REFERENCE,
@@ -26,6 +26,7 @@ from stablevsr.study.methods import (
     dataset_identity,
     digest,
 )
+from stablevsr.validation import parse
 
 
 def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,17 @@ from typing import TYPE_CHECKING, Any
 from stablevsr.data.frames import list_frames, write_text
 from stablevsr.errors import UserError
 from stablevsr.locks import sole_writer
-from stablevsr.settings import SMALLEST_TILE, Flow, Grid, Guidance, Precision, Sampling, Strategy
+from stablevsr.settings import (
+    SMALLEST_TILE,
+    Flow,
+    Grid,
+    Guidance,
+    Precision,
+    Sampling,
+    Strategy,
+    default_flow,
+    default_warp,
+)
 from stablevsr.upscale import windows
 from stablevsr.upscale.clips import Clip, Kind, check_free, check_places, kind_of, open_folder
 
@@ -63,11 +73,11 @@ class UpscaleOptions:
 
     def guidance(self) -> Guidance:
         """The guidance settings."""
-        return Guidance(warp=self.warp or ("aligned" if self.model == "tiny" else "published"))
+        return Guidance(warp=self.warp or default_warp(self.model))
 
     def estimator(self) -> Flow:
         """The name of the motion estimator."""
-        return self.flow or ("dis" if self.model == "tiny" else "raft")
+        return self.flow or default_flow(self.model)
 
     def check(self) -> None:
         """Raise :class:`UserError` for a value out of range."""

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -38,8 +39,41 @@ def test_a_truncated_file_is_named(vectors, tmp_path):
 
 def test_an_unreachable_hub_offers_the_embedded_model(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    with pytest.raises(UserError, match="--model tiny"):
+    with pytest.raises(UserError, match="the embedded model, `tiny`"):
         StableVSRPipeline.from_pretrained("nobody/no-such-model")
+
+
+@pytest.mark.parametrize("given,sentence", [
+    ({"tcm": "unet"}, "unet holds another network, UNet2DConditionModel: ControlNetModel is wanted"),
+    ({"guidance_decoder": "vae"}, "vae holds another network, AutoencoderKL: SmallDecoder is wanted"),
+    ({"tcm": "nowhere"}, "there is no folder .*nowhere"),
+])  # fmt: skip
+def test_a_folder_of_another_network_is_one_sentence(vectors, given, sentence):
+    folders = {name: vectors / "model_v" / part for name, part in given.items()}
+    with pytest.raises(UserError, match=sentence):
+        StableVSRPipeline.from_pretrained(vectors / "model_v", device="cpu", **folders)
+
+
+@pytest.mark.parametrize("misspelt,sentence", [
+    ({"strategy": "bidirectonal"}, "'strategy' is 'bidirectonal', .*did you mean 'bidirectional'"),
+    ({"scheduler": "ddmi"}, "'scheduler' is 'ddmi'"),
+    ({"warp": "alligned"}, "did you mean 'aligned'"),
+    ({"flow_estimator": "rafft"}, "no motion estimator 'rafft': known are raft, dis"),
+])  # fmt: skip
+def test_a_misspelt_setting_is_one_sentence(misspelt, sentence):
+    pipe = StableVSRPipeline.from_pretrained("tiny", device="cpu")
+    with pytest.raises(UserError, match=sentence):
+        pipe(np.zeros((2, 8, 8, 3), np.uint8), 1, **misspelt)
+
+
+def test_the_tiny_model_takes_the_grid_and_the_flow_it_was_trained_with(vectors):
+    tiny, released = (StableVSRPipeline.from_pretrained(m, device="cpu") for m in ("tiny", vectors / "model_v"))
+    assert (tiny.flow, tiny.warp) == ("dis", "aligned")
+    assert (released.flow, released.warp) == ("raft", "published")
+    frames = np.random.default_rng(0).integers(0, 256, (2, 12, 16, 3), dtype=np.uint8)
+    made = [tiny(frames, 2, generator=torch.Generator().manual_seed(1), **how).frames
+            for how in ({}, {"warp": "aligned"}, {"warp": "published"})]  # fmt: skip
+    assert np.array_equal(made[0], made[1]) and not np.allclose(made[0], made[2], atol=1e-5)
 
 
 def test_a_tcm_from_another_folder_replaces_the_models_own(vectors, tmp_path):

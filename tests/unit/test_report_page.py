@@ -20,7 +20,8 @@ from stablevsr.report.clips import detailed_box, find_clips, method_video, movin
 from stablevsr.report.history import histories
 from stablevsr.report.markdown import inline, to_html
 from stablevsr.report.scores import ScoreBook
-from stablevsr.study.files import Variant, parse
+from stablevsr.study.files import Variant
+from stablevsr.validation import parse
 
 
 @pytest.fixture(scope="module")
