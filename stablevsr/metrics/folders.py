@@ -1,7 +1,8 @@
 """Which frame is compared with which: pairs two (or more) ``DIR/sequence/frame.png`` trees and checks every file.
 
+Folders that hold the frames of one sequence themselves (``DIR/frame.png``) are paired as well, if all are of that form.
 Everything that can be wrong with the input is found here, before any metric runs: missing or surplus sequences and
-frames, sizes, grey or 16-bit frames, damaged files, frames where sequence folders are expected.
+frames, sizes, grey or 16-bit frames, damaged files.
 """
 
 from __future__ import annotations
@@ -41,15 +42,17 @@ def pair_folders(
 
     ``sequences`` restricts all sides to these; otherwise both sides must hold the same ones. ``centre_only`` keeps the
     centre frame of each ground-truth sequence (frame 4 of 7), the usual protocol of Vimeo-90K-T, and then asks the
-    outputs for that frame only. Raises :class:`UserError`, one sentence with names and counts.
+    outputs for that frame only. A folder of loose frames is a sequence named like the ground truth's folder. Raises
+    :class:`UserError`, one sentence with names and counts.
     """
-    names = _sequence_names(gt, sequences)
-    for folder in outputs:
-        _require_same(folder, gt, _sequence_names(folder, sequences), names, "sequences")
-    truth = {name: _frames(gt / name) for name in names}
+    sides = [_sequences(folder, gt.resolve().name, sequences) for folder in (gt, *outputs)]
+    names = list(sides[0])
+    for folder, side in zip(outputs, sides[1:], strict=True):
+        _require_same_form(folder, gt)
+        _require_same(folder, gt, list(side), names, "sequences")
+    truth, *found = [{name: _frames(side[name]) for name in names} for side in sides]
     if centre_only:
         truth = {name: _centre(frames) for name, frames in truth.items()}
-    found = [{name: _frames(folder / name) for name in names} for folder in outputs]
     for folder, frames in zip(outputs, found, strict=True):
         _require_frames(folder, gt, frames, truth, surplus_allowed=centre_only)
     sizes = _inspect([file for tree in (truth, *found) for name in names for file in _wanted(tree, truth, name)])
@@ -78,24 +81,30 @@ def _centre(frames: dict[str, Path]) -> dict[str, Path]:
     return {stem: frames[stem]}
 
 
-def _sequence_names(folder: Path, chosen: Sequence[str] | None) -> list[str]:
+def _sequences(folder: Path, loose_name: str, chosen: Sequence[str] | None) -> dict[str, Path]:
+    """The sequences of a side and their folders; loose frames are the one sequence ``loose_name``."""
     if not folder.is_dir():
         raise UserError(f"the folder {folder} does not exist: give a folder of the form DIR/sequence/frame.png")
-    names = [p.name for p in sorted(folder.iterdir(), key=natural_key) if p.is_dir() and not p.name.startswith(".")]
-    if not names:
-        loose = len(list_frames(folder))
-        if loose:
-            raise UserError(
-                f"{folder} holds {loose} frames but DIR/sequence/frame.png is expected: give the folder above it, or "
-                "move the frames into a folder named after their sequence"
-            )
+    found = {p.name: p for p in _subfolders(folder)} or ({loose_name: folder} if list_frames(folder) else {})
+    if not found:
         raise UserError(f"the folder {folder} is empty: DIR/sequence/frame.png is expected")
-    if chosen is None:
-        return names
-    for name in chosen:
-        if name not in names:
-            raise UserError(f"{folder} has no sequence '{name}'{near_miss(name, names)}: it holds {_list(names)}")
-    return [name for name in names if name in set(chosen)]
+    for name in chosen or ():
+        if name not in found:
+            raise UserError(f"{folder} has no sequence '{name}'{near_miss(name, found)}: it holds {_list(list(found))}")
+    return {name: path for name, path in found.items() if chosen is None or name in set(chosen)}
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return [p for p in sorted(folder.iterdir(), key=natural_key) if p.is_dir() and not p.name.startswith(".")]
+
+
+def _require_same_form(folder: Path, gt: Path) -> None:
+    forms = {side: "sequence folders" if _subfolders(side) else "loose frames" for side in (folder, gt)}
+    if forms[folder] != forms[gt]:
+        raise UserError(
+            f"{folder} holds {forms[folder]} but {gt} holds {forms[gt]}: give both as DIR/sequence/frame.png, or both "
+            "as a folder of one sequence's frames"
+        )
 
 
 def _frames(folder: Path) -> dict[str, Path]:

