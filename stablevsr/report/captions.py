@@ -58,7 +58,11 @@ KINDS = {
         "Seconds a frame by stage, and the rest (waiting for frames to be read or written; all of a baseline). "
         "Peak memory: of the GPU, or of the process where there was none.",
     ),
-    "quality_over_seconds": ("Quality against time", "What the seconds a frame buy; time on a logarithmic axis."),
+    "quality_over_seconds": (
+        "Quality against time",
+        "What the seconds a frame buy, time on a logarithmic axis. Rows of Table 1 by name; what each variant of the "
+        "ablations took is in its table on this page.",
+    ),
     "quality_over_steps": (
         "Quality against sampling steps and time",
         "Methods that differ in nothing but sampling steps and solver: above by steps, below by the seconds a frame "

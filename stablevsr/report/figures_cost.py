@@ -2,66 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 
-from stablevsr.report.provenance import manifests
-from stablevsr.report.scores import ScoreBook, read_json
+from stablevsr.report.costs import Cost, cost
+from stablevsr.report.scores import ScoreBook
 from stablevsr.report.style import GREY, distinct, legend, save
-from stablevsr.study.methods import Method
 
-#: One hue from dark to light: a colour of the palette would stand for a method.
+#: One hue from dark to light: a colour of the palette would stand for a method. Hatched: in place of the one before.
 STAGE_COLOURS = {
     "UNet down": "#141E33",
-    "UNet up": "#2C3D61",
-    "TCM": "#4C6291",
-    "VAE decoder": "#7189B8",
-    "small decoder": "#879CC5",
-    "flow": "#9DB0D3",
-    "warp": "#C3CFE4",
-    "scheduler": "#DDE4F0",
+    "UNet up": "#33476F",
+    "TCM": "#5F78AA",
+    "VAE decoder": "#9DB0D3",
+    "small decoder": "#9DB0D3",
+    "flow": "#BECBE2",
+    "warp": "#D2DBEB",
+    "scheduler": "#E4EAF4",
 }
+HATCHED = "small decoder"
 REST_COLOUR = "#E3E3E3"
-
-
-@dataclass
-class Cost:
-    """What inference of one method on one dataset took, over all shards and seeds that were run."""
-
-    frames: int = 0
-    seconds: float = 0.0
-    memory: int = 0  #: bytes, the largest shard's peak
-    stages: dict[str, float] = field(default_factory=dict)  #: seconds by stage, empty where none were recorded
-
-    @property
-    def per_frame(self) -> float:
-        """Seconds a frame."""
-        return self.seconds / self.frames
-
-
-def cost(book: ScoreBook, dataset: str, method: Method) -> Cost | None:
-    """Sum up the manifests of ``method``; None if nothing was inferred."""
-    total = Cost()
-    for seed in book.study.seeds(method.on(dataset).digest, dataset):
-        for file in manifests(book.paths, dataset, method, seed):
-            _add(total, read_json(file))
-    return total if total.frames and total.seconds > 0 else None
-
-
-def _add(total: Cost, manifest: dict[str, Any]) -> None:
-    total.frames += sum(int(entry.get("frames", 0)) for entry in manifest.get("sequences", {}).values())
-    total.seconds += float(manifest.get("seconds") or 0.0)
-    total.memory = max(total.memory, int(manifest.get("peak_memory_bytes") or 0))
-    for stage, seconds in (manifest.get("stages") or {}).items():
-        total.stages[stage] = total.stages.get(stage, 0.0) + float(seconds)
 
 
 def draw(book: ScoreBook, folder: Path) -> list[Path]:
     """``cost``: seconds a frame by stage (one panel a dataset) and peak memory, a bar a method."""
-    methods = distinct([*book.study.table1(), *book.study.methods.values()])
+    methods = [m for m in distinct([*book.study.table1(), *book.study.methods.values()]) if m.kind != "frames"]
     costs = {d: [cost(book, d, m) for m in methods] for d in book.study.main_datasets()}
     costs = {dataset: found for dataset, found in costs.items() if any(found)}
     if not costs:
@@ -74,11 +41,13 @@ def draw(book: ScoreBook, folder: Path) -> list[Path]:
         axis.set(title=book.study.spec.datasets[dataset].title, xlabel="seconds a frame")
     peaks = [max((c.memory for c in column if c), default=0) / 2**30 for column in zip(*costs.values(), strict=True)]
     axes[0, -1].barh(range(len(methods)), peaks, color=GREY)
+    _numbers(axes[0, -1], [peak or None for peak in peaks], digits=3)
     axes[0, -1].set(
         title="peak memory", xlabel="GiB", yticks=range(len(methods)), yticklabels=[m.label for m in methods]
     )
     for axis in axes[0]:
         axis.grid(axis="y", visible=False)
+        axis.margins(y=0.01)
     axes[0, 0].invert_yaxis()
     legend(figure, axes.flat)
     return save(figure, folder, "cost")
@@ -90,13 +59,21 @@ def _bars(axis: Any, costs: list[Cost | None]) -> None:
     for stage, colour in STAGE_COLOURS.items():
         widths = [c.stages.get(stage, 0.0) / c.frames if c else 0.0 for c in costs]
         if any(widths):
-            axis.barh(range(len(costs)), widths, left=left, color=colour, label=stage)
+            hatch = "/////" if stage == HATCHED else None
+            axis.barh(range(len(costs)), widths, left=left, color=colour, label=stage, hatch=hatch, edgecolor="white",
+                      linewidth=0)  # fmt: skip
         left = [a + b for a, b in zip(left, widths, strict=True)]
     rest = [max(0.0, c.per_frame - done) if c else 0.0 for c, done in zip(costs, left, strict=True)]
     axis.barh(range(len(costs)), rest, left=left, color=REST_COLOUR, edgecolor="#9A9A9A", linewidth=0.5,
               label="rest, or not divided")  # fmt: skip
-    for place, spent in enumerate(costs):
-        if spent:
-            axis.annotate(f"{spent.per_frame:.2g}", (spent.per_frame, place), (3, 0), textcoords="offset points",
-                          va="center", fontsize=7)  # fmt: skip
+    _numbers(axis, [c.per_frame if c else None for c in costs])
+
+
+def _numbers(axis: Any, lengths: list[float | None], digits: int = 2) -> None:
+    """The number at the end of each bar."""
+    for place, length in enumerate(lengths):
+        if length is not None:
+            axis.annotate(
+                f"{length:.{digits}g}", (length, place), (3, 0), textcoords="offset points", va="center", fontsize=7
+            )
     axis.margins(x=0.18)

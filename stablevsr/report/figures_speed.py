@@ -11,14 +11,15 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from stablevsr.report.figures_cost import cost
+from stablevsr.report.costs import cost
 from stablevsr.report.figures_scores import axis_label
 from stablevsr.report.scores import ScoreBook
-from stablevsr.report.style import SHAPES, Look, distinct, legend, looks, save
+from stablevsr.report.style import GREY, SHAPES, Look, distinct, legend, looks, save
 from stablevsr.study.methods import Method
 
 #: A panel each: the first metric of every group that was measured.
 GROUPS = (("psnr",), ("lpips", "dists"), ("tlp", "tof", "tof_dis"))
+VARIANTS = "variants of the ablations"
 SCHEDULERS = {"ddpm": "DDPM", "ddim": "DDIM", "dpmsolver++": "DPM-Solver++", "unipc": "UniPC"}
 
 
@@ -35,24 +36,31 @@ def _metrics(book: ScoreBook, dataset: str, methods: list[Method]) -> list[str]:
 
 
 def quality_over_seconds(book: ScoreBook, folder: Path) -> list[Path]:
-    """A metric of each group against seconds a frame, a row a dataset."""
+    """A metric of each group against seconds a frame, a row a dataset; only Table 1 is drawn by name."""
     methods = distinct([*book.study.table1(), *book.study.methods.values()])
     panels = {d: metrics for d in book.study.main_datasets() if (metrics := _metrics(book, d, methods))}
     if not any(cost(book, dataset, method) for dataset in panels for method in methods):
         return []
     figure, axes = _grid(list(panels.values()))
     style = looks(book.study)
+    named = {method.digest: style[method.digest] for method in book.study.table1()}
     for row, (dataset, metrics) in zip(axes, panels.items(), strict=True):
         for axis, metric in zip(row, metrics, strict=False):
             for method in methods:
                 spent, value = cost(book, dataset, method), _finite(book, dataset, method, metric)
                 if spent and value is not None:
-                    look = style[method.digest]
-                    axis.plot(spent.per_frame, value, look.marker, color=look.colour, label=method.label)
+                    _spent(axis, spent.per_frame, value, method.label, named.get(method.digest))
             axis.set(title=book.study.spec.datasets[dataset].title, xlabel="seconds a frame", ylabel=axis_label(metric))
             _plain_log(axis)
     legend(figure, axes.flat)
     return save(figure, folder, "quality_over_seconds")
+
+
+def _spent(axis: Any, seconds: float, value: float, label: str, look: Look | None) -> None:
+    if look:
+        axis.plot(seconds, value, look.marker, color=look.colour, linestyle="none", label=label, zorder=3)
+    else:
+        axis.plot(seconds, value, "o", color=GREY, markerfacecolor="white", markersize=4, label=VARIANTS)
 
 
 def _finite(book: ScoreBook, dataset: str, method: Method, metric: str) -> float | None:
@@ -72,18 +80,19 @@ def _grid(rows: list[list[str]]) -> tuple[Any, Any]:
 
 
 class _FewPlaces(LogLocator):
-    """Places at the powers of ten, and at 2 and 5 of each where the axis is short enough for so many numbers."""
+    """Places at the powers of ten, and the more between them the shorter the axis is."""
 
     def __call__(self) -> Any:
         assert self.axis is not None
         low, high = self.axis.get_view_interval()
-        self.set_params(subs=(1, 2, 5) if high < 40 * low else (1,))
+        self.set_params(subs=(1, 1.5, 2, 3, 5, 7) if high < 5 * low else (1, 2, 5) if high < 40 * low else (1,))
         return super().__call__()
 
 
 def _plain_log(axis: Any) -> None:
     """A logarithmic axis with numbers as people write them."""
     axis.set_xscale("log")
+    axis.margins(0.08)
     axis.xaxis.set_major_locator(_FewPlaces())
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_locator(NullLocator())

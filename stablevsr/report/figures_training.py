@@ -37,6 +37,8 @@ def _curves(found: list[History], figure_of: str, label: str, folder: Path, name
     axes[0, 0].set(title="training loss", xlabel="step", ylabel="loss (smoothed)")
     for axis, level in zip(axes[0, 1:], levels, strict=True):
         axis.set(title=f"held out, {LEVELS[level]}", xlabel="step")
+    if figure_of != "loss":  # the loss of a UNet differs by orders of magnitude between noise levels
+        _one_scale(axes[0, 1:])
     if figure_of == "ratio":
         _about_one(axes[0, 1:])
     if levels:
@@ -45,13 +47,19 @@ def _curves(found: list[History], figure_of: str, label: str, folder: Path, name
     return save(figure, folder, name)
 
 
-def _about_one(axes: Any) -> None:
-    """One scale for all ratios, and a line at 1, where the TCM changes nothing."""
+def _one_scale(axes: Any) -> None:
+    """The same range of values in every panel."""
     lowest = min((axis.get_ylim()[0] for axis in axes), default=0.0)
     highest = max((axis.get_ylim()[1] for axis in axes), default=1.0)
     for axis in axes:
+        axis.set_ylim(lowest, highest)
+
+
+def _about_one(axes: Any) -> None:
+    """A line at 1, where the TCM changes nothing, inside the panels."""
+    for axis in axes:
         axis.axhline(1.0, color=GREY, linewidth=1)
-        axis.set_ylim(lowest, max(1.01, highest))
+        axis.set_ylim(top=max(1.01, axis.get_ylim()[1]))
 
 
 def _look(index: int) -> dict[str, str]:

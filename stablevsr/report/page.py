@@ -17,6 +17,7 @@ from stablevsr.data.frames import write_text
 from stablevsr.metrics.registry import METRICS
 from stablevsr.report import answers, claims, markup, provenance, strips
 from stablevsr.report.captions import load_figures
+from stablevsr.report.costs import cost
 from stablevsr.report.history import histories
 from stablevsr.report.markdown import to_html
 from stablevsr.report.published import published_rows
@@ -64,6 +65,7 @@ def html(study: ResolvedStudy, paths: Paths) -> str:
         notes=[markup.INTERVAL_NOTE, markup.RANK_NOTE],
         published_note=markup.PUBLISHED_NOTE,
         counts_text=markup.counts_text,
+        seconds=_seconds(book),
         figures=figures,
         viewers=viewers,
         viewer_data=_json([vars(viewer) for viewer in viewers]),
@@ -106,6 +108,17 @@ def _clips_used(results: list[claims.ClaimResult]) -> dict[str, tuple[tuple[str,
     for result in results:
         if result.clips:
             found.setdefault(result.dataset_title, (result.clips, result.focus_note))
+    return found
+
+
+def _seconds(book: ScoreBook) -> dict[str, dict[str, float]]:
+    """Seconds a frame by dataset and method; on the page only, as they differ from run to run, unlike the tables."""
+    found: dict[str, dict[str, float]] = {dataset: {} for dataset in book.study.spec.datasets}
+    for method in book.study.methods.values():
+        for dataset in method.datasets:
+            spent = cost(book, dataset, method)
+            if spent:
+                found[dataset][method.name] = spent.per_frame
     return found
 
 

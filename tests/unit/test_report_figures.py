@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,7 +12,7 @@ import report_study as made
 from PIL import Image
 
 from stablevsr.report import figures
-from stablevsr.report.figures_cost import cost
+from stablevsr.report.costs import cost
 from stablevsr.report.figures_frames import time_slice
 from stablevsr.report.figures_motion import dis_flow, flow_picture, warped
 from stablevsr.report.figures_speed import _plain_log, lines
@@ -77,6 +78,8 @@ def test_seconds_and_memory_come_from_the_manifests(paths: made.Paths) -> None:
     assert found.per_frame == pytest.approx(2.0)
     assert found.stages == {"UNet": pytest.approx(found.seconds / 2)}
     assert found.memory == 2 * 2**30
+    given = replace(paths.study.methods["stablevsr"], kind="frames", own={})
+    assert cost(book, "reds4", given) is None  # what copying took is not the method's cost
 
 
 def test_steps_and_solvers_are_lines_of_their_own(paths: made.Paths) -> None:

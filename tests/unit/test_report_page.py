@@ -20,6 +20,7 @@ from stablevsr.report.clips import detailed_box, find_clips, method_video, movin
 from stablevsr.report.history import histories
 from stablevsr.report.markdown import inline, to_html
 from stablevsr.report.scores import ScoreBook
+from stablevsr.report.tabular import Table
 from stablevsr.study.files import Variant
 from stablevsr.validation import parse
 
@@ -174,10 +175,21 @@ def test_clips_are_listed_once_and_every_interval_is_drawn(paths: made.Paths) ->
     assert all(2 <= float(low) <= float(mean) <= float(high) <= 98 for low, mean, high in bars)
 
 
+def made_tables(paths: made.Paths) -> dict[str, Table]:
+    return page.build_tables(paths.study, ScoreBook(paths.study, paths), {})
+
+
 def test_measured_columns_come_first_on_the_page(paths: made.Paths) -> None:
-    table = page.build_tables(paths.study, ScoreBook(paths.study, paths), {})["table1"]
+    table = made_tables(paths)["table1"]
     assert [m.name for m in table.metrics] == ["psnr", "tof_dis", "lpips", "sharpness"]
     assert [table.metrics[i].name for i in table.measured_first()] == ["psnr", "tof_dis", "sharpness", "lpips"]
+
+
+def test_tables_on_the_page_show_what_a_frame_took(paths: made.Paths) -> None:
+    text = page.html(paths.study, paths)
+    own = text[text.index('<tr class="own">') :]
+    assert '<td class="num" data-value="2.0">2</td>' in own[: own.index("</tr>")]
+    assert text.count("s a frame</button>") == sum(len(t.blocks) for t in made_tables(paths).values())
 
 
 def test_a_strip_holds_every_frame_in_order(paths: made.Paths) -> None:

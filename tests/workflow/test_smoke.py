@@ -173,7 +173,7 @@ def test_a_dataset_with_a_model_of_its_own_gets_it_made_and_used(finished):
 
 def test_an_overwritten_frame_of_a_given_method_is_scored_anew(finished, tmp_path):
     for clip in sorted((finished / "work").glob("datasets/reds4-*/gt/*")):
-        shutil.copytree(clip, tmp_path / "mine/reds4" / clip.name)  # the ground truth itself: copies, no links
+        shutil.copytree(clip, tmp_path / "mine/reds4" / clip.name, dirs_exist_ok=True)  # the truth itself: no links
     study = finished / "workflow/studies/smoke.yaml"
     before = study.read_text()
     content = yaml.safe_load(before)
