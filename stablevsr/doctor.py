@@ -153,8 +153,7 @@ def _disk(rows: list[registry.Row], data: Path) -> Iterator[Finding]:
         by_disk.setdefault(folder.stat().st_dev, []).append(row)
         folders.setdefault(folder.stat().st_dev, folder)
     for disk, wanted in by_disk.items():
-        zips = [row.bytes for row in wanted if isinstance(row.lands, registry.Unpack)]
-        need, free = sum(row.bytes for row in wanted) + max(zips, default=0), shutil.disk_usage(folders[disk]).free
+        need, free = registry.room(wanted), shutil.disk_usage(folders[disk]).free
         if need > free:
             what = f"disk: {human(need)} for the downloads, {human(free)} free in {folders[disk]}"
             yield Finding("missing", what, "make room, or let the folder be a link to another disk")

@@ -33,21 +33,12 @@ def visiting_order(strategy: Strategy, step: int, frames: int) -> list[int]:
     return list(range(frames - 1, -1, -1)) if backward else list(range(frames))
 
 
-def guided_steps(sampling: Sampling) -> list[int]:
-    """The steps (from 0) at which the TCM acts; none for a strategy without a neighbour to take guidance from."""
-    if sampling.strategy == "single_frame":
-        return []
-    first = round(sampling.guide_from * sampling.steps, 9)
-    last = sampling.steps - 1
-    return [step for step in range(sampling.steps) if step >= first and (last - step) % sampling.guide_every == 0]
-
-
 def sweeps(sampling: Sampling) -> dict[int, int]:
     """For every guided step its place among them, which decides the direction in which frames are visited.
 
     Counted by steps, guidance at every second step would always run the same way.
     """
-    return {step: place for place, step in enumerate(guided_steps(sampling))}
+    return {step: place for place, step in enumerate(sampling.guided_steps())}
 
 
 class Noise:

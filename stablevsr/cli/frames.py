@@ -23,8 +23,8 @@ def add_upscale(commands: Commands) -> None:
     parser.add_argument("--flow", choices=["raft", "dis"], help="motion estimator (default: raft; dis for tiny)")
     parser.add_argument("--warp", choices=["published", "aligned"],
                         help="warp grid (default: published; aligned for tiny, which was trained so)")  # fmt: skip
-    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"])
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"], help="of the networks")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--window", type=int, default=0, help="frames sampled together; 0 = the whole clip (exact)")
     parser.add_argument("--tile", type=int, metavar="PIXELS",
                         help="decode in tiles of so many LR pixels, for cards with little memory "
@@ -51,7 +51,8 @@ def add_evaluate(commands: Commands) -> None:
     )
     parser.add_argument("--sr", type=Path, required=True, metavar="DIR", help="results, of the same form and names")
     parser.add_argument("--metrics", default="psnr,ssim", help="comma-separated names (default: psnr,ssim)")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv",
+                        help="the table; FILE.csv.json beside it holds means and conventions")  # fmt: skip
     parser.add_argument("--weights", choices=["require", "skip"], default="require",
                         help="a metric whose weights are missing: stop, or leave its column empty")  # fmt: skip
     parser.add_argument("--sequences", help="comma-separated: only these sequences")
@@ -125,12 +126,12 @@ def add_bench(commands: Commands) -> None:
     parser.add_argument("--size", metavar="WxH", help="LR frame (default: 48x48; REDS is 320x180); with --metrics "
                         "the scored frame (default: 256x256)")  # fmt: skip
     parser.add_argument("--frames", type=int, help="of a sequence (default: 4; with --metrics 5)")
-    parser.add_argument("--sequences", type=int, help="(default: 4; with --metrics 2)")
+    parser.add_argument("--sequences", type=int, help="how many (default: 4; with --metrics 2)")
     parser.add_argument("--steps", type=int, default=4, help="denoising steps, or training steps (default: 4)")
-    parser.add_argument("--presets", default="published,batched,channels-last,bf16", help="comma-separated, or all "
-                        "(default: those that keep the numbers)")  # fmt: skip
+    parser.add_argument("--presets", default="published,batched,channels-last,bf16", help="comma-separated, or all; a "
+                        "wrong one lists them (default: published,batched,channels-last,bf16)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
-    parser.add_argument("--out", type=Path, metavar="FILE.json")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write the figures there")
     parser.set_defaults(run=_run_bench)
 
 

@@ -17,11 +17,11 @@ def add_data(commands: Commands) -> None:
     mini.set_defaults(run=_run_data_mini)
     prepare = command(kinds, "prepare", "link a study's test set into the plain layout, low-resolution frames made")
     study_options(prepare)
-    prepare.add_argument("--dataset", required=True)
+    prepare.add_argument("--dataset", required=True, help="a test set of the study, by name")
     prepare.set_defaults(run=_run_data_prepare)
     train = command(kinds, "prepare-training", "check a study's training set and make its low-resolution frames")
     study_options(train)
-    train.add_argument("--dataset", required=True)
+    train.add_argument("--dataset", required=True, help="a training set of the study, by name")
     train.set_defaults(run=_run_data_training)
 
 
@@ -63,10 +63,11 @@ def _run_data_training(arguments: argparse.Namespace) -> None:
 def add_infer(commands: Commands) -> None:
     parser = command(commands, "infer", "make the frames of one method on one shard of a dataset")
     study_options(parser)
-    parser.add_argument("--method", required=True, help="a method's name or digest")
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--shard", default="0/1", metavar="K/N")
+    parser.add_argument("--method", required=True, help="a method's name (`ablation.variant`) or digest")
+    parser.add_argument("--dataset", required=True, help="a test set of the study, by name")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    parser.add_argument("--shard", default="0/1", metavar="K/N",
+                        help="every N-th sequence from the K-th on, N as in the study (default: 0/1)")  # fmt: skip
     parser.set_defaults(run=_run_infer)
 
 

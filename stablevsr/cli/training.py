@@ -9,7 +9,7 @@ from stablevsr.cli.options import Commands, command, device_of, set_threads, stu
 
 
 def add_train(commands: Commands) -> None:
-    parser = command(commands, "train", "train a study's TCM or UNet, or the tiny base model")
+    parser = command(commands, "train", "train a study's TCM, UNet or small decoder, or the tiny base model")
     kinds = parser.add_subparsers(title="what", metavar="WHAT", required=True)
     for name, text, run in (
         ("tcm", "train one TCM of a study", _run_train_tcm),

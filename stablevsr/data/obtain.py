@@ -68,7 +68,7 @@ def need_room(folder: Path, wanted: int, purpose: str) -> None:
         )
 
 
-def human(size: int) -> str:
+def human(size: float) -> str:
     """Bytes in decimal units, as publishers give them: 34.3 GB."""
     amount, unit = float(size), "B"
     for unit in ("B", "kB", "MB", "GB"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeAlias
@@ -203,6 +203,12 @@ def get(name: str, table: Table | None = None) -> Row:
             f"nothing to fetch is called '{name}'{near_miss(name, rows)}: `stablevsr fetch --list` shows all"
         )
     return rows[name]
+
+
+def room(rows: Iterable[Row]) -> int:
+    """Bytes of disk that fetching ``rows`` takes: all of them, and the largest zip once more while it is unpacked."""
+    rows = list(rows)
+    return sum(row.bytes for row in rows) + max((row.bytes for row in rows if isinstance(row.lands, Unpack)), default=0)
 
 
 def torch_hub_folder() -> Path:

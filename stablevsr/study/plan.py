@@ -15,8 +15,8 @@ from pathlib import Path
 from stablevsr.data import registry
 from stablevsr.data.frames import read_frame
 from stablevsr.data.layouts import load_sequences
+from stablevsr.data.obtain import human
 from stablevsr.errors import UserError
-from stablevsr.sampling import guided_steps
 from stablevsr.settings import Distillation, Finetuning, Training
 from stablevsr.study.downloads import all_downloads
 from stablevsr.study.files import Dataset
@@ -61,10 +61,9 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
     free = shutil.disk_usage(_existing(paths.work)).free
     if known:
         count = f"{sum(frames.values()):,} ({steps:,} frame-steps)"
-        lines.append(f"frames to make: {count}, about {_size(pixels * PNG_BYTES)}")
-    # A download is there twice while it is unpacked, and stays once
-    needed = pixels * PNG_BYTES + 2 * _missing(study, data) + _trained_bytes(study, paths)
-    lines.append(f"disk: about {_size(needed)} needed, {_size(free)} free{': TOO LITTLE' if needed > free else ''}")
+        lines.append(f"frames to make: {count}, about {human(pixels * PNG_BYTES)}")
+    needed = pixels * PNG_BYTES + registry.room(_absent(study, data)) + _trained_bytes(study, paths)
+    lines.append(f"disk: about {human(needed)} needed, {human(free)} free{': TOO LITTLE' if needed > free else ''}")
     if study.spec.model == "tiny":
         return "\n".join([*lines, "time: the tiny model's; no GPU is wanted"])
     training = sum(_training_work(r.settings) for k, r in study.trainings().items() if not _trained(paths, k))
@@ -85,14 +84,14 @@ def _downloads(study: ResolvedStudy, data: Path) -> list[str]:
     """One line a download, and the sum of what is not here."""
     rows = [registry.get(name) for name in all_downloads(study)]
     present = {row.name: registry.is_present(row.name, data) for row in rows}
-    missing = _missing(study, data)
-    shown = [f"  {row.name:<26} {_size(row.bytes):>9}  {'here' if present[row.name] else 'to fetch'}" for row in rows]
-    return [f"downloads: {_size(missing)} to fetch" if rows else "downloads: none", *shown]
+    missing = sum(row.bytes for row in _absent(study, data))
+    shown = [f"  {row.name:<26} {human(row.bytes):>9}  {'here' if present[row.name] else 'to fetch'}" for row in rows]
+    return [f"downloads: {human(missing)} to fetch" if rows else "downloads: none", *shown]
 
 
-def _missing(study: ResolvedStudy, data: Path) -> int:
-    """Bytes of all downloads that are not here."""
-    return sum(registry.get(name).bytes for name in all_downloads(study) if not registry.is_present(name, data))
+def _absent(study: ResolvedStudy, data: Path) -> list[registry.Row]:
+    """All downloads that are not here."""
+    return [registry.get(name) for name in all_downloads(study) if not registry.is_present(name, data)]
 
 
 def _jobs(study: ResolvedStudy, paths: Paths) -> list[str]:
@@ -182,7 +181,7 @@ def _frame_work(method: Method, area: int) -> float:
         guided = TCM * ratio + (0 if method.guidance.source == "none" else decode)
         if method.decoder is not None:
             guided = (TCM + SMALL_DECODER) * ratio
-        work += len(guided_steps(method.sampling)) * guided
+        work += len(method.sampling.guided_steps()) * guided
     return work
 
 
@@ -225,7 +224,3 @@ def _existing(path: Path) -> Path:
     while not path.exists():
         path = path.absolute().parent
     return path
-
-
-def _size(size: float) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB"

@@ -8,6 +8,7 @@ import pytest
 
 from stablevsr.cli import main
 
+REPOSITORY = Path(__file__).parents[2]
 COMMANDS = ["upscale", "evaluate", "fetch", "data", "train", "infer", "report", "plan", "bench", "doctor", "clean"]
 
 
@@ -22,6 +23,17 @@ def test_help_imports_nothing_heavy(command):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "usage: stablevsr" in done.stdout
+
+
+@pytest.mark.parametrize("command", [["plan", "paper"], ["clean"], ["fetch", "--list"]])
+def test_looking_around_imports_no_network(command):
+    script = (
+        f"import sys\nfrom stablevsr.cli import main\nassert main({command!r}) == 0\n"
+        "heavy = {'torch', 'diffusers', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
 
 
 def test_no_command_shows_the_way_in(capsys):

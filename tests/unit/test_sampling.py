@@ -12,7 +12,7 @@ from stablevsr.errors import UserError
 from stablevsr.guidance import Flows, guidance_image
 from stablevsr.models import load_components
 from stablevsr.pipeline import to_tensor
-from stablevsr.sampling import Noise, Sampler, decode_frames, guided_steps, sweeps, visiting_order
+from stablevsr.sampling import Noise, Sampler, decode_frames, sweeps, visiting_order
 from stablevsr.settings import Guidance, Sampling
 from tests.flow import vector_flow
 
@@ -259,10 +259,10 @@ def test_a_gpu_generator_is_refused_as_noise_would_depend_on_the_card(pipe_v, cl
 
 
 def test_guidance_acts_at_every_kth_step_counted_from_the_end():
-    assert guided_steps(Sampling(steps=7, guide_every=3)) == [0, 3, 6]
-    assert guided_steps(Sampling(steps=4, guide_from=0.5)) == [2, 3]
-    assert guided_steps(Sampling(steps=50, guide_from=0.14))[0] == 7  # 0.14 * 50 is a little more than 7
-    assert guided_steps(Sampling(steps=5)) == list(range(5))
+    assert Sampling(steps=7, guide_every=3).guided_steps() == [0, 3, 6]
+    assert Sampling(steps=4, guide_from=0.5).guided_steps() == [2, 3]
+    assert Sampling(steps=50, guide_from=0.14).guided_steps()[0] == 7  # 0.14 * 50 is a little more than 7
+    assert Sampling(steps=5).guided_steps() == list(range(5))
 
 
 @pytest.mark.parametrize("every", [1, 2, 3, 4])
