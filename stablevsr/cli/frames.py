@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stablevsr.cli.options import Commands, command, device_of, set_threads, shard_of
+from stablevsr.cli.options import Commands, command, device_of, rest_idle_threads, set_threads, shard_of
 from stablevsr.errors import UserError, near_miss
 
 
@@ -69,6 +69,7 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
 
     metrics = [name.strip() for name in arguments.metrics.split(",") if name.strip()]
     resolve(metrics)  # a misspelt name is said before the heavy imports
+    rest_idle_threads()
     from stablevsr.metrics.evaluate import evaluate
 
     if arguments.batch < 1:
@@ -143,6 +144,8 @@ def _run_bench(arguments: argparse.Namespace) -> None:
             raise UserError(f"--{name} {given} is too small: at least 1")
     if arguments.training and arguments.metrics is not None:
         raise UserError("--training and --metrics are two benches: ask for one of them")
+    if arguments.metrics is not None:
+        rest_idle_threads()
     set_threads()
     if arguments.training:
         _bench_training(arguments)

@@ -172,8 +172,9 @@ def test_a_dataset_with_a_model_of_its_own_gets_it_made_and_used(finished):
 
 
 def test_an_overwritten_frame_of_a_given_method_is_scored_anew(finished, tmp_path):
-    for clip in sorted((finished / "work").glob("datasets/reds4-*/gt/*")):
-        shutil.copytree(clip, tmp_path / "mine/reds4" / clip.name, dirs_exist_ok=True)  # the truth itself: no links
+    for clip in sorted((finished / "work").glob("datasets/*/gt/*")):  # the truth itself: copies, no links
+        dataset = clip.parents[1].name.partition("-")[0]
+        shutil.copytree(clip, tmp_path / "mine" / dataset / clip.name, dirs_exist_ok=True)
     study = finished / "workflow/studies/smoke.yaml"
     before = study.read_text()
     content = yaml.safe_load(before)
@@ -183,8 +184,8 @@ def test_an_overwritten_frame_of_a_given_method_is_scored_anew(finished, tmp_pat
     try:
         snakemake(finished, "results/smoke/metrics/reds4/mine.csv")
         assert (pd.read_csv(target)["ssim"] == 1).all()
-        frame = min((tmp_path / "mine").rglob("*.png"))
-        frame.write_bytes(max((tmp_path / "mine").rglob("*.png")).read_bytes())
+        frames = sorted((tmp_path / "mine/reds4").rglob("*.png"))
+        frames[0].write_bytes(frames[-1].read_bytes())
         snakemake(finished, "results/smoke/metrics/reds4/mine.csv")
         assert sorted(pd.read_csv(target)["ssim"] < 1) == [False] * 7 + [True]
     finally:
