@@ -5,7 +5,11 @@ A table stands between two comments, of which the first says what it shows:
     <!-- scores mini/table1 reds4: tof_dis psnr -->
     <!-- end of scores -->
 
-Rows and rounding are those of results/mini/tables/table1.csv; nothing is typed by hand.
+Rows and rounding are those of results/mini/tables/table1.csv; nothing is typed by hand. What ablations state, with the
+paired differences and verdicts of claims.csv, stands in blocks of the same kind:
+
+    <!-- claims mini/guidance+tcm_training reds4 -->
+    <!-- end of claims -->
 """
 
 from __future__ import annotations
@@ -18,29 +22,61 @@ from pathlib import Path
 from stablevsr.metrics.registry import METRICS
 
 ROOT = Path(__file__).parents[1]
-FILES = ("README.md", "docs/performance.md")
-BLOCK = re.compile(r"(<!-- scores (\S+)/(\S+) (\S+): ([\w ]+) -->\n).*?(<!-- end of scores -->)", re.S)
+FILES = ("README.md", "docs/performance.md", "docs/deviations.md")
+SCORES = re.compile(r"(<!-- scores (\S+)/(\S+) (\S+): ([\w ]+) -->\n).*?(<!-- end of scores -->)", re.S)
+CLAIMS = re.compile(r"(<!-- claims (\S+)/(\S+) (\S+) -->\n).*?(<!-- end of claims -->)", re.S)
 ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}
 
 
 def render(text: str, results: Path) -> str:
     """``text`` with every block filled in from ``results``; a missing table or metric raises KeyError or OSError."""
 
-    def fill(found: re.Match[str]) -> str:
+    def scores(found: re.Match[str]) -> str:
         begin, study, table, dataset, metrics, end = found.groups()
-        with (results / study / "tables" / f"{table}.csv").open() as stream:
-            rows = [row for row in csv.DictReader(stream) if row["dataset"] == dataset]
-        if not rows:
-            raise KeyError(f"{study}/{table} has no data set {dataset}")
-        return f"{begin}\n{_markdown(rows, metrics.split())}\n\n{end}"
+        rows = _rows(results / study / "tables" / f"{table}.csv", dataset)
+        return f"{begin}\n{_scores(rows, metrics.split())}\n\n{end}"
 
-    return BLOCK.sub(fill, text)
+    def claims(found: re.Match[str]) -> str:
+        begin, study, ablations, dataset, end = found.groups()
+        lines = [["better", "than", "in", "difference, 95 % interval", "verdict"], ["---"] * 5]
+        for ablation in ablations.split("+"):
+            lines += _claims(results / study / "tables", ablation, dataset)
+        return f"{begin}\n{_table(lines)}\n\n{end}"
+
+    return CLAIMS.sub(claims, SCORES.sub(scores, text))
 
 
-def _markdown(rows: list[dict[str, str]], metrics: list[str]) -> str:
+def _rows(file: Path, dataset: str) -> list[dict[str, str]]:
+    with file.open() as stream:
+        rows = [row for row in csv.DictReader(stream) if row["dataset"] == dataset]
+    if not rows:
+        raise KeyError(f"{file.stem} has no data set {dataset}")
+    return rows
+
+
+def _scores(rows: list[dict[str, str]], metrics: list[str]) -> str:
     heads = [f"{METRICS[name].label}{ARROWS[METRICS[name].direction]}" for name in metrics]
     lines = [["method", *heads], ["---"] * (len(heads) + 1)]
-    lines += [[row["label"], *(row[name] or "–" for name in metrics)] for row in rows]
+    return _table(lines + [[row["label"], *(row[name] or "–" for name in metrics)] for row in rows])
+
+
+def _claims(tables: Path, ablation: str, dataset: str) -> list[list[str]]:
+    """What an ablation states on a data set, a line a statement, with the labels of its own table."""
+    labels = {row["name"]: row["label"] for row in _rows(tables / f"{ablation}.csv", dataset)}
+    stated = [row for row in _rows(tables / "claims.csv", dataset) if row["claim"].rpartition(" ")[0] == ablation]
+    return [
+        [
+            labels[row["better"]],
+            labels[row["than"]],
+            METRICS[row["metric"]].label,
+            f"{row['difference']} [{row['low']}, {row['high']}]" if row["difference"] else "–",
+            row["verdict"],
+        ]
+        for row in stated
+    ]
+
+
+def _table(lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -30,6 +30,22 @@ def test_a_block_shows_its_data_set_and_metrics_and_nothing_else_changes(results
     assert render(made, results) == made
 
 
+def test_statements_come_with_difference_and_verdict_in_the_words_of_their_table(results):
+    tables = results / "mini" / "tables"
+    (tables / "steps.csv").write_text("dataset,name,label\nreds4,steps.two,Two\nreds4,steps.ten,Ten\n")
+    (tables / "claims.csv").write_text(
+        "claim,dataset,metric,better,than,verdict,difference,low,high\n"
+        "study 1,reds4,psnr,stablevsr,bicubic,holds,1,1,1\n"
+        "steps 1,reds4,tof_dis,steps.ten,steps.two,holds,-0.3,-0.4,-0.2\n"
+        "steps 1,vimeo,tof_dis,steps.ten,steps.two,undecided,0,-1,1\n"
+        "steps 2,reds4,lpips,steps.ten,steps.two,cannot be checked,,,\n"
+    )
+    made = render("<!-- claims mini/steps reds4 -->\n<!-- end of claims -->", results)
+    assert made.splitlines()[4:-2] == [
+        "| Ten | Two | tOF (DIS) | -0.3 [-0.4, -0.2] | holds |", "| Ten | Two | LPIPS | – | cannot be checked |",
+    ]  # fmt: skip
+
+
 def test_a_table_that_is_not_there_is_an_error(results):
     with pytest.raises(OSError, match="sampling"):
         render("<!-- scores mini/sampling reds4: psnr -->\n<!-- end of scores -->", results)
@@ -44,5 +60,6 @@ def test_a_data_set_or_metric_that_is_not_there_is_an_error(results):
 @pytest.mark.parametrize("path", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("ablations/*.md")]))
 def test_links_in_the_documentation_lead_to_files(path):
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text())
+    assert "@@" not in path.read_text(), "a place that was to be filled in"
     missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
     assert not missing

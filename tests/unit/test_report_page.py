@@ -237,8 +237,8 @@ def test_frames_of_another_size_are_not_shown(tmp_path: Path) -> None:
 
 def test_notes_become_html_and_nothing_else() -> None:
     table = "| paper | code |\n|---|---|\n| `lr 1e-5` | **5e-5** <i> |\n"
-    html = str(to_html(f"# Ledger\n\n{table}\n- one\n  more\n- two\n\n```\na < b\n```\n"))
-    assert "<h3>Ledger</h3>" in html
+    html = str(to_html(f"# Ledger\n\n<!-- a mark -->\n\n{table}\n- one\n  more\n- two\n\n```\na < b\n```\n"))
+    assert "<h3>Ledger</h3>" in html and "mark" not in html
     assert "<td><code>lr 1e-5</code></td><td><strong>5e-5</strong> &lt;i&gt;</td>" in html
     assert "<ul><li>one more</li><li>two</li></ul>" in html
     assert "<pre><code>a &lt; b</code></pre>" in html
