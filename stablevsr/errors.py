@@ -21,7 +21,7 @@ class UserError(Exception):
         super().__init__(message.rpartition("UserError: ")[2].rstrip() if from_worker else message)
 
 
-def install(extra: str | None = None) -> str:
+def install_command(extra: str | None = None) -> str:
     """The command that installs the package with an extra, for messages: in the repository's folder."""
     return f"pip install -c requirements.lock -e '.{f'[{extra}]' if extra else ''}'"
 

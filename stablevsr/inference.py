@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from stablevsr.baselines import upscaler
 from stablevsr.beside import Behind, ahead
+from stablevsr.data.degradation import SCALE
 from stablevsr.data.frames import Frame, list_frames, read_frame, write_frame, write_text
 from stablevsr.data.prepare import content_hash
 from stablevsr.errors import UserError
@@ -110,7 +111,7 @@ def _upscale(
     with bar, Behind() as writing:
         watch = Stopwatch(_used(method, networks))
         upscale = _batch_upscaler(method, shard.dataset, seed, networks, bar.update, watch)
-        # given frames are taken as they are: nobody looks at the LR frames
+        # given frames are taken as they are: of the LR frames only the size is looked at
         lr = ahead(_read, todo) if method.kind != "frames" else repeat([])
         mark = time.monotonic()
         for sequences in todo:
@@ -230,12 +231,13 @@ def _given(method: Method, dataset: str, progress: Callable[[int], Any]) -> Batc
                 )
             height, width, _ = read_frame(files[0]).shape
             progress(len(files))
-            yield [_of_size(given[file.stem], 4 * width, 4 * height, method.name) for file in files]
+            yield [_read_given(given[file.stem], SCALE * width, SCALE * height, method.name) for file in files]
 
     return upscale
 
 
-def _of_size(file: Path, width: int, height: int, method: str) -> Frame:
+def _read_given(file: Path, width: int, height: int, method: str) -> Frame:
+    """A frame that a method brings. Raises :class:`UserError` that names the file if its size is another one."""
     frame = read_frame(file)
     if frame.shape[:2] != (height, width):
         raise UserError(

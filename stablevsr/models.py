@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from stablevsr import decoding
-from stablevsr.errors import UserError
+from stablevsr.data import registry
+from stablevsr.errors import UserError, near_miss
 from stablevsr.settings import Precision
 
 ASSETS = Path(__file__).parent / "assets"
@@ -105,15 +106,13 @@ def find_model(model: str | Path, revision: str | None = None) -> Path:
     path = Path(model)
     if path.is_dir():
         return path
-    if path.is_absolute() or str(model).startswith(".") or str(model).count("/") != 1:
-        raise UserError(f"there is no model folder {model}")
+    if not registry.is_hub_id(str(model)):
+        raise UserError(f"there is no model folder {model}{near_miss(str(model), ['tiny'])}")
     return _from_hub(str(model), revision)
 
 
 def _from_hub(repository: str, revision: str | None) -> Path:
     """A hub repository's folder in the cache; those of the registry at their pinned revision, checked file by file."""
-    from stablevsr.data import registry
-
     for name, row in registry.load().items():
         if revision is None and isinstance(row.lands, registry.Hub) and row.lands.repo == repository:
             return _registered(name)
@@ -131,7 +130,6 @@ def _from_hub(repository: str, revision: str | None) -> Path:
 
 
 def _registered(name: str) -> Path:
-    from stablevsr.data import registry
     from stablevsr.data.fetch import fetch
 
     data = Path("data")

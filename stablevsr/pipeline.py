@@ -1,7 +1,8 @@
 """StableVSRPipeline: a model folder or hub id in, sharper frames out (x4).
 
 Built on diffusers' model classes. The published settings (bidirectional strategy, DDPM with 50 steps, x̂0 guidance
-compensated in pixels, the published warp grid, RAFT) are the defaults and reproduce the released code's numbers.
+compensated in pixels, the published warp grid, RAFT) are the defaults and reproduce the released code's numbers; the
+tiny model alone defaults to the grid and the flow that it was trained with.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from stablevsr import models
 from stablevsr.errors import UserError
 from stablevsr.measure import Stage, untimed
 from stablevsr.motion import DISFlow, FlowEstimator, RAFTFlow
+from stablevsr.parsing import parse
 from stablevsr.sampling import Progress, Sampler, decode_frames, to_uint8
 from stablevsr.settings import (
     Compensation,
@@ -35,7 +37,6 @@ from stablevsr.settings import (
     default_flow,
     default_warp,
 )
-from stablevsr.validation import parse
 
 Frames = Sequence[Any] | NDArray[np.uint8]
 SMALLEST = 8  #: pixels a side of an LR frame; below it the networks' coarsest level is empty
@@ -142,11 +143,15 @@ class StableVSRPipeline:
         """
         if output_type not in ("np", "pt", "pil"):
             raise UserError(f"output_type {output_type!r} is not one of np, pt, pil")
-        if not 1 <= num_inference_steps <= 1000:
-            raise UserError(f"num_inference_steps {num_inference_steps} is out of range: 1 to 1000")
+        if not (isinstance(num_inference_steps, int) and 1 <= num_inference_steps <= 1000):
+            raise UserError(f"num_inference_steps {num_inference_steps!r} is no whole number from 1 to 1000")
         how = {"strategy": strategy, "scheduler": scheduler, "steps": num_inference_steps}
         sampling = parse(Sampling, how, "sampling")
-        seen = {"source": source, "motion_compensation": motion_compensation, "warp": warp or self.warp}
+        seen = {
+            "source": source,
+            "motion_compensation": motion_compensation,
+            "warp": self.warp if warp is None else warp,
+        }
         guidance = parse(Guidance, {**seen, "flow": self.flow}, "guidance")
         lr = to_tensor(frames)[None]
         if generator is None:

@@ -1,4 +1,4 @@
-"""In which order denoising steps and frames are visited, and which frame guides which.
+"""The sampler: denoises the frames of sequences in the order of :mod:`stablevsr.order`, each guided by its neighbour.
 
 Frame-wise bidirectional sampling (paper, section 4.3): each denoising step visits all frames before the next step
 begins, every frame guided by the one visited just before it, and the direction turns after every step. The other
@@ -19,26 +19,13 @@ from stablevsr.guidance import Flows, guidance_image
 from stablevsr.measure import Stage, untimed
 from stablevsr.models import Components
 from stablevsr.motion import FlowEstimator
+from stablevsr.order import sweeps, visiting_order
 from stablevsr.settings import Guidance, Sampling, Strategy
 
 Progress = Callable[[int], None]  #: called with the number of frame-steps just done
 #: LR pixels that go through the UNet's first half together: a frame of REDS, which keeps a GPU busy by itself. More
 #: would take memory (0.27 GB a frame of REDS in float32) and gain nothing.
 AT_ONCE = 320 * 180
-
-
-def visiting_order(strategy: Strategy, step: int, frames: int) -> list[int]:
-    """The frames of one denoising step in the order in which they are visited (and their noise is drawn)."""
-    backward = strategy == "bidirectional" and step % 2 == 1
-    return list(range(frames - 1, -1, -1)) if backward else list(range(frames))
-
-
-def sweeps(sampling: Sampling) -> dict[int, int]:
-    """For every guided step its place among them, which decides the direction in which frames are visited.
-
-    Counted by steps, guidance at every second step would always run the same way.
-    """
-    return {step: place for place, step in enumerate(sampling.guided_steps())}
 
 
 class Noise:

@@ -69,13 +69,6 @@ class Sampling(_Settings):
     weights: Weights = "full"
     tile: int | None = Field(None, ge=SMALLEST_TILE)  #: decode in tiles of so many LR pixels; None = whole frames
 
-    def guided_steps(self) -> list[int]:
-        """The steps (from 0) at which the TCM acts; none for a strategy without a neighbour to take guidance from."""
-        if self.strategy == "single_frame":
-            return []
-        first, last = round(self.guide_from * self.steps, 9), self.steps - 1
-        return [step for step in range(self.steps) if step >= first and (last - step) % self.guide_every == 0]
-
 
 class Optimisation(_Settings):
     """How a network is trained on crops. Defaults are the released ``train.sh`` (batch over all devices)."""

@@ -77,12 +77,9 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
     sequences = arguments.sequences.split(",") if arguments.sequences else None
     index, count = shard_of(arguments.shard)
     if count > 1:
-        if not arguments.gt.is_dir():
-            raise UserError(f"there is no folder {arguments.gt}")
-        known = (
-            sequences or sorted(p.name for p in arguments.gt.iterdir() if p.is_dir()) or [arguments.gt.resolve().name]
-        )
-        sequences = known[index::count]
+        from stablevsr.metrics.folders import sequence_names
+
+        sequences = (sequences or sorted(sequence_names(arguments.gt)))[index::count]  # as inference cuts them
     evaluate(
         arguments.gt, arguments.sr, metrics, arguments.out, weights=arguments.weights, sequences=sequences,
         cache=arguments.cache, device=device_of(arguments.device), batch=arguments.batch,

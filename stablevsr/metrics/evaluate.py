@@ -54,7 +54,8 @@ def evaluate(
         metrics: names of :data:`stablevsr.metrics.registry.METRICS`.
         weights: ``require`` stops if a metric's weights or package are missing, ``skip`` leaves its column empty and
             gives the reason in ``<out>.json`` and on stderr.
-        sequences: only these; otherwise both folders must hold the same ones.
+        sequences: only these; otherwise both folders must hold the same ones. Two folders of loose frames are one
+            sequence, named like ``gt``.
         cache: folder for ground-truth flows and distances, shared by methods and safe between processes.
         batch: frames at a time; fewer for frames above 720p.
         centre_only: score the centre frame of each sequence only (Vimeo-90K-T); temporal metrics are then undefined.

@@ -20,6 +20,7 @@ from stablevsr.data.frames import list_frames, natural_key, read_frame
 from stablevsr.errors import UserError, near_miss
 
 Size = tuple[int, int]  #: width, height
+FORM = "give DIR/sequence/frame.png, or DIR/frame.png of one sequence"
 READERS = 8
 NAMED = 4  # names given in a message before it says how many more there are
 
@@ -45,10 +46,10 @@ def pair_folders(
     outputs for that frame only. A folder of loose frames is a sequence named like the ground truth's folder. Raises
     :class:`UserError`, one sentence with names and counts.
     """
-    sides = [_sequences(folder, gt.resolve().name, sequences) for folder in (gt, *outputs)]
+    found_in = {folder: _sequence_folders(folder) for folder in (gt, *outputs)}
+    sides = [_chosen(folder, _as_one_side(folder, gt, found_in), sequences) for folder in (gt, *outputs)]
     names = list(sides[0])
     for folder, side in zip(outputs, sides[1:], strict=True):
-        _require_same_form(folder, gt)
         _require_same(folder, gt, list(side), names, "sequences")
     truth, *found = [{name: _frames(side[name]) for name in names} for side in sides]
     if centre_only:
@@ -81,30 +82,38 @@ def _centre(frames: dict[str, Path]) -> dict[str, Path]:
     return {stem: frames[stem]}
 
 
-def _sequences(folder: Path, loose_name: str, chosen: Sequence[str] | None) -> dict[str, Path]:
-    """The sequences of a side and their folders; loose frames are the one sequence ``loose_name``."""
+def sequence_names(folder: Path) -> list[str]:
+    """The sequences in ``folder``, in natural order; loose frames are one sequence, named like the folder."""
+    return list(_sequence_folders(folder)) or [folder.resolve().name]
+
+
+def _sequence_folders(folder: Path) -> dict[str, Path]:
+    """The folders of sequences by name; none where the frames of one sequence lie loose."""
     if not folder.is_dir():
-        raise UserError(f"the folder {folder} does not exist: give a folder of the form DIR/sequence/frame.png")
-    found = {p.name: p for p in _subfolders(folder)} or ({loose_name: folder} if list_frames(folder) else {})
-    if not found:
-        raise UserError(f"the folder {folder} is empty: DIR/sequence/frame.png is expected")
-    for name in chosen or ():
+        raise UserError(f"the folder {folder} does not exist: {FORM}")
+    folders = [p for p in sorted(folder.iterdir(), key=natural_key) if p.is_dir() and not p.name.startswith(".")]
+    if not folders and not list_frames(folder):
+        raise UserError(f"the folder {folder} is empty: {FORM}")
+    return {path.name: path for path in folders}
+
+
+def _as_one_side(folder: Path, gt: Path, found_in: dict[Path, dict[str, Path]]) -> dict[str, Path]:
+    """The sequences of ``folder``, whose form must be that of ``gt``; loose frames are a sequence named like ``gt``."""
+    if bool(found_in[folder]) != bool(found_in[gt]):
+        form, other = ("sequence folders" if found_in[side] else "loose frames" for side in (folder, gt))
+        raise UserError(
+            f"{folder} holds {form} but {gt} holds {other}: give both as DIR/sequence/frame.png, or both as "
+            "DIR/frame.png of one sequence"
+        )
+    return found_in[folder] or {gt.resolve().name: folder}
+
+
+def _chosen(folder: Path, found: dict[str, Path], sequences: Sequence[str] | None) -> dict[str, Path]:
+    """Only ``sequences``, all of which must be there; None = all."""
+    for name in sequences or ():
         if name not in found:
             raise UserError(f"{folder} has no sequence '{name}'{near_miss(name, found)}: it holds {_list(list(found))}")
-    return {name: path for name, path in found.items() if chosen is None or name in set(chosen)}
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return [p for p in sorted(folder.iterdir(), key=natural_key) if p.is_dir() and not p.name.startswith(".")]
-
-
-def _require_same_form(folder: Path, gt: Path) -> None:
-    forms = {side: "sequence folders" if _subfolders(side) else "loose frames" for side in (folder, gt)}
-    if forms[folder] != forms[gt]:
-        raise UserError(
-            f"{folder} holds {forms[folder]} but {gt} holds {forms[gt]}: give both as DIR/sequence/frame.png, or both "
-            "as a folder of one sequence's frames"
-        )
+    return {name: path for name, path in found.items() if sequences is None or name in set(sequences)}
 
 
 def _frames(folder: Path) -> dict[str, Path]:

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from stablevsr.data import registry as downloads
-from stablevsr.errors import UserError, install
+from stablevsr.errors import UserError, install_command
 from stablevsr.metrics.registry import METRICS, Metric
 
 DISTS_SHA256 = "f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218"
@@ -53,7 +53,7 @@ def missing_package(metric: Metric) -> str | None:
     """As :func:`missing`, for what comes with pip alone."""
     package = PACKAGES.get(metric.name)
     if package and importlib.util.find_spec(package) is None:
-        return f"the package {package} is not installed: {install(metric.extra)}"
+        return f"the package {package} is not installed: {install_command(metric.extra)}"
     if metric.name == "dists" and dists_weights() is None:
         return "weights.pt of the package DISTS-pytorch is not found: pip install --force-reinstall DISTS-pytorch"
     return None

@@ -10,7 +10,7 @@ ORDER: tuple[Verdict, ...] = ("holds", "does not hold", "undecided", "cannot be 
 
 
 def counts(results: Sequence[ClaimResult]) -> dict[Verdict, int]:
-    """How many checks came to each verdict; what the study and an ablation both state counts once."""
+    """How many checks came to each verdict; what the study and its ablations state more than once counts once."""
     checks = {(r.better.digest, r.than.digest, r.metric.name, r.dataset): r.verdict for r in results}
     return {verdict: sum(found == verdict for found in checks.values()) for verdict in ORDER}
 
@@ -26,7 +26,9 @@ def summary(results: Sequence[ClaimResult]) -> str:
         f"{found['undecided']} {'is' if found['undecided'] == 1 else 'are'} undecided",
         f"{found['cannot be checked']} cannot be checked here",
     ]
-    return f"Of {sum(found.values())} checked statements, {', '.join(parts[:-1])}, and {parts[-1]}."
+    total = sum(found.values())
+    doubled = " (what is stated twice counts once)" if total < len(results) else ""
+    return f"Of {total} checked statements{doubled}, {', '.join(parts[:-1])}, and {parts[-1]}."
 
 
 def answer(results: Sequence[ClaimResult]) -> str:

@@ -25,6 +25,11 @@ class Cost:
         return self.seconds / self.frames
 
 
+def amount_text(amount: float) -> str:
+    """Seconds or GiB as tables and figures show them: two digits, and all of those before the point."""
+    return f"{amount:.0f}" if amount >= 10 else f"{amount:#.2g}"
+
+
 def cost(book: ScoreBook, dataset: str, method: Method) -> Cost | None:
     """Sum up the manifests of ``method``; None if nothing was inferred, as for frames that were given."""
     if method.kind == "frames":

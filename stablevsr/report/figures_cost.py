@@ -7,7 +7,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from stablevsr.report.costs import Cost, cost
+from stablevsr.report.costs import Cost, amount_text, cost
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.style import GREY, distinct, legend, save
 
@@ -28,8 +28,9 @@ REST_COLOUR = "#E3E3E3"
 
 def draw(book: ScoreBook, folder: Path) -> list[Path]:
     """``cost``: seconds a frame by stage (one panel a dataset) and peak memory, a bar a method."""
-    methods = [m for m in distinct([*book.study.table1(), *book.study.methods.values()]) if m.kind != "frames"]
-    costs = {d: [cost(book, d, m) for m in methods] for d in book.study.main_datasets()}
+    every, sets = distinct([*book.study.table1(), *book.study.methods.values()]), book.study.main_datasets()
+    methods = [method for method in every if any(cost(book, dataset, method) for dataset in sets)]
+    costs = {dataset: [cost(book, dataset, method) for method in methods] for dataset in sets}
     costs = {dataset: found for dataset, found in costs.items() if any(found)}
     if not costs:
         return []
@@ -41,7 +42,7 @@ def draw(book: ScoreBook, folder: Path) -> list[Path]:
         axis.set(title=book.study.spec.datasets[dataset].title, xlabel="seconds a frame")
     peaks = [max((c.memory for c in column if c), default=0) / 2**30 for column in zip(*costs.values(), strict=True)]
     axes[0, -1].barh(range(len(methods)), peaks, color=GREY)
-    _numbers(axes[0, -1], [peak or None for peak in peaks], digits=3)
+    _numbers(axes[0, -1], [peak or None for peak in peaks])
     axes[0, -1].set(
         title="peak memory", xlabel="GiB", yticks=range(len(methods)), yticklabels=[m.label for m in methods]
     )
@@ -69,11 +70,10 @@ def _bars(axis: Any, costs: list[Cost | None]) -> None:
     _numbers(axis, [c.per_frame if c else None for c in costs])
 
 
-def _numbers(axis: Any, lengths: list[float | None], digits: int = 2) -> None:
+def _numbers(axis: Any, lengths: list[float | None]) -> None:
     """The number at the end of each bar."""
     for place, length in enumerate(lengths):
         if length is not None:
-            axis.annotate(
-                f"{length:.{digits}g}", (length, place), (3, 0), textcoords="offset points", va="center", fontsize=7
-            )
+            place_text = {"textcoords": "offset points", "va": "center", "fontsize": 7}
+            axis.annotate(amount_text(length), (length, place), (3, 0), **place_text)
     axis.margins(x=0.18)

@@ -49,14 +49,14 @@ def quality_over_seconds(book: ScoreBook, folder: Path) -> list[Path]:
             for method in methods:
                 spent, value = cost(book, dataset, method), _finite(book, dataset, method, metric)
                 if spent and value is not None:
-                    _spent(axis, spent.per_frame, value, method.label, named.get(method.digest))
+                    _point(axis, spent.per_frame, value, method.label, named.get(method.digest))
             axis.set(title=book.study.spec.datasets[dataset].title, xlabel="seconds a frame", ylabel=axis_label(metric))
             _plain_log(axis)
     legend(figure, axes.flat)
     return save(figure, folder, "quality_over_seconds")
 
 
-def _spent(axis: Any, seconds: float, value: float, label: str, look: Look | None) -> None:
+def _point(axis: Any, seconds: float, value: float, label: str, look: Look | None) -> None:
     if look:
         axis.plot(seconds, value, look.marker, color=look.colour, linestyle="none", label=label, zorder=3)
     else:

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 def to_html(text: str, lowest_heading: int = 3) -> Markup:
     """Convert Markdown; its top heading becomes ``h<lowest_heading>``, so that it fits below the page's own."""
-    shown = re.sub(r"^<!-- .* -->\n", "", text, flags=re.M)  # comments of a line: marks of what `make readme` writes
+    shown = re.sub(r"^<!-- .* -->$", "", text, flags=re.M)  # comments of a line: marks of what `make readme` writes
     return Markup("\n".join(_block(lines, lowest_heading) for lines in _blocks(shown)))
 
 

@@ -17,7 +17,7 @@ from stablevsr.data.frames import write_text
 from stablevsr.metrics.registry import METRICS
 from stablevsr.report import answers, claims, markup, provenance, strips
 from stablevsr.report.captions import load_figures
-from stablevsr.report.costs import cost
+from stablevsr.report.costs import amount_text, cost
 from stablevsr.report.history import histories
 from stablevsr.report.markdown import to_html
 from stablevsr.report.published import published_rows
@@ -66,6 +66,7 @@ def html(study: ResolvedStudy, paths: Paths) -> str:
         published_note=markup.PUBLISHED_NOTE,
         counts_text=markup.counts_text,
         seconds=_seconds(book),
+        amount_text=amount_text,
         figures=figures,
         viewers=viewers,
         viewer_data=_json([vars(viewer) for viewer in viewers]),

@@ -134,7 +134,7 @@ class Study(_File):
 def load_yaml(path: Path) -> Any:
     """Parse a YAML file. Raises :class:`UserError` that names the file and line."""
     try:
-        return yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text())
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}") from error
     except yaml.MarkedYAMLError as error:
@@ -142,3 +142,6 @@ def load_yaml(path: Path) -> Any:
         raise UserError(f"{path}{line}: no valid YAML: {error.problem}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        raise UserError(f"{path} is empty")
+    return content

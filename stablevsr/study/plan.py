@@ -17,6 +17,7 @@ from stablevsr.data.frames import read_frame
 from stablevsr.data.layouts import load_sequences
 from stablevsr.data.obtain import human
 from stablevsr.errors import UserError
+from stablevsr.order import guided_steps
 from stablevsr.settings import Distillation, Finetuning, Training
 from stablevsr.study.downloads import all_downloads
 from stablevsr.study.files import Dataset
@@ -52,7 +53,9 @@ class Extent:
 
 def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
     """The whole plan as text. ``tflops`` is what the card reaches in this work, not what its data sheet says."""
-    lines = [f"study {study.name}: {study.spec.title}", "", *_downloads(study, data), "", *_jobs(study, paths), ""]
+    rows = [registry.get(name) for name in all_downloads(study)]
+    missing = [row for row in rows if not registry.is_present(row.name, data)]
+    lines = [f"study {study.name}: {study.spec.title}", "", *_downloads(rows, missing), "", *_jobs(study, paths), ""]
     extents = {name: _extent(spec) for name, spec in study.spec.datasets.items()}
     known = {name: extent for name, extent in extents.items() if extent}
     lines += [f"size of {name} is not known before it is made" for name in extents if name not in known]
@@ -62,7 +65,7 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
     if known:
         count = f"{sum(frames.values()):,} ({steps:,} frame-steps)"
         lines.append(f"frames to make: {count}, about {human(pixels * PNG_BYTES)}")
-    needed = pixels * PNG_BYTES + registry.room(_absent(study, data)) + _trained_bytes(study, paths)
+    needed = pixels * PNG_BYTES + registry.room(missing) + _trained_bytes(study, paths)
     lines.append(f"disk: about {human(needed)} needed, {human(free)} free{': TOO LITTLE' if needed > free else ''}")
     if study.spec.model == "tiny":
         return "\n".join([*lines, "time: the tiny model's; no GPU is wanted"])
@@ -80,18 +83,10 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
     return "\n".join(lines)
 
 
-def _downloads(study: ResolvedStudy, data: Path) -> list[str]:
+def _downloads(rows: list[registry.Row], missing: list[registry.Row]) -> list[str]:
     """One line a download, and the sum of what is not here."""
-    rows = [registry.get(name) for name in all_downloads(study)]
-    present = {row.name: registry.is_present(row.name, data) for row in rows}
-    missing = sum(row.bytes for row in _absent(study, data))
-    shown = [f"  {row.name:<26} {human(row.bytes):>9}  {'here' if present[row.name] else 'to fetch'}" for row in rows]
-    return [f"downloads: {human(missing)} to fetch" if rows else "downloads: none", *shown]
-
-
-def _absent(study: ResolvedStudy, data: Path) -> list[registry.Row]:
-    """All downloads that are not here."""
-    return [registry.get(name) for name in all_downloads(study) if not registry.is_present(name, data)]
+    shown = [f"  {row.name:<26} {human(row.bytes):>9}  {'to fetch' if row in missing else 'here'}" for row in rows]
+    return [f"downloads: {human(sum(row.bytes for row in missing))} to fetch" if rows else "downloads: none", *shown]
 
 
 def _jobs(study: ResolvedStudy, paths: Paths) -> list[str]:
@@ -181,7 +176,7 @@ def _frame_work(method: Method, area: int) -> float:
         guided = TCM * ratio + (0 if method.guidance.source == "none" else decode)
         if method.decoder is not None:
             guided = (TCM + SMALL_DECODER) * ratio
-        work += len(method.sampling.guided_steps()) * guided
+        work += len(guided_steps(method.sampling)) * guided
     return work
 
 

@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).parents[1]
 #: The modules whose text decides what frames look like: inputs of the rules, hashed into the mark of every sequence.
 FRAME_CODE = (
     "baselines.py", "decoding.py", "diffusion.py", "guidance.py", "inference.py", "models.py", "motion.py",
-    "pipeline.py", "sampling.py", "small_decoder.py", "tcm.py", "unet.py", "data/degradation.py", "data/frames.py",
+    "order.py", "pipeline.py", "sampling.py", "small_decoder.py", "tcm.py", "unet.py", "data/degradation.py",
+    "data/frames.py",
 )  # fmt: skip
 #: ... what a trained TCM holds (beside the modules it shares with sampling),
 TRAINING_CODE = (

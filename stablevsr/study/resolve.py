@@ -12,6 +12,7 @@ from typing import Any
 from stablevsr.errors import UserError, near_miss
 from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.registry import resolve as resolve_metrics
+from stablevsr.parsing import parse
 from stablevsr.settings import ROUNDING_ONLY, Guidance, Optimisation, Sampling, Training
 from stablevsr.study.files import Ablation, Dataset, Peer, Study, Variant, load_yaml
 from stablevsr.study.methods import (
@@ -26,7 +27,6 @@ from stablevsr.study.methods import (
     dataset_identity,
     digest,
 )
-from stablevsr.validation import parse
 
 
 def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -137,11 +137,6 @@ def _check_own_tcm(base: Base, checkpoint: Path | None, where: Path | str) -> No
 
 def _base(spec: Study, model: str, where: Path) -> Base:
     if model not in spec.finetuned:
-        if model != "tiny" and "/" not in model and not Path(model).is_dir():
-            hint = near_miss(model, ["tiny", *spec.finetuned])
-            raise UserError(
-                f"{where}: model {model} is no folder, no hub id (owner/name), not tiny, not made here{hint}"
-            )
         return Base(model)
     entry = spec.finetuned[model]
     if entry.base in spec.finetuned:

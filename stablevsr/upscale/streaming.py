@@ -22,7 +22,8 @@ from stablevsr.data.frames import atomic_file
 from stablevsr.guidance import Flows, enlarge
 from stablevsr.models import Components
 from stablevsr.motion import FlowEstimator
-from stablevsr.sampling import Progress, Sampler, sweeps, visiting_order
+from stablevsr.order import sweeps, visiting_order
+from stablevsr.sampling import Progress, Sampler
 from stablevsr.settings import Guidance, Sampling, Strategy
 
 LR = Callable[[int], Tensor]  #: frame number -> (1, 3, h, w) in [-1, 1] on the sampler's device

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from stablevsr.data.frames import write_frame, write_text
+from stablevsr.parsing import parse
 from stablevsr.study.files import Ablation, Study
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
 from stablevsr.study.resolve import resolve
-from stablevsr.validation import parse
 
 CLIPS, FRAMES, SIZE = ("000", "011", "020"), 8, 32
 BLURRED = "020"

@@ -279,6 +279,8 @@ def test_folders_of_the_wrong_form_are_named(gt: Path, sr: Path, tmp_path: Path)
     ):
         with pytest.raises(UserError, match=said):
             evaluate(gt, folder, ["psnr"], tmp_path / "out.csv", progress=False)
+    with pytest.raises(UserError, match="holds loose frames but"):
+        evaluate(gt, sr / "a", ["psnr"], tmp_path / "out.csv", sequences=["a"], progress=False)
     with pytest.raises(UserError, match="has no sequence 'aa'"):
         evaluate(gt, sr, ["psnr"], tmp_path / "out.csv", sequences=["aa"], progress=False)
 

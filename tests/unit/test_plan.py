@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from stablevsr.data import registry
 from stablevsr.study.paths import Paths
 from stablevsr.study.plan import _frame_work, plan
 from stablevsr.study.resolve import load_study
@@ -51,3 +52,12 @@ def test_what_is_there_is_not_planned_again(paper, tmp_path):
         return int(line(text, "frames to make")[4].strip("(").replace(",", ""))
 
     assert steps(before) - steps(after) == 100 * 50  # a quarter of REDS4's 400 frames, 50 steps each
+
+
+def test_a_zip_takes_its_size_twice_until_it_is_there(paper, tmp_path, monkeypatch):
+    def needed(text):
+        return float(line(text, "disk: ")[2].replace(",", ""))
+
+    before = needed(plan(*paper, tmp_path, 50))
+    monkeypatch.setattr(registry, "is_present", lambda name, data: name == "vimeo90k")
+    assert before - needed(plan(*paper, tmp_path, 50)) == pytest.approx(2 * 82.0, abs=1.5)

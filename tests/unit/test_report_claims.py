@@ -158,7 +158,8 @@ def test_undefined_differences_are_undecided() -> None:
 def test_the_sentences_count_every_verdict(results: list[ClaimResult]) -> None:
     # of the five, the study and its ablation both state one
     assert summary(results) == (
-        "Of 4 checked statements, 2 hold, 1 does not hold, 0 are undecided, and 1 cannot be checked here."
+        "Of 4 checked statements (what is stated twice counts once), 2 hold, 1 does not hold, 0 are undecided, and 1 "
+        "cannot be checked here."
     )
     assert summary([]) == "The study states no claim, so nothing was checked."
 

@@ -12,7 +12,7 @@ import report_study as made
 from PIL import Image
 
 from stablevsr.report import figures
-from stablevsr.report.costs import cost
+from stablevsr.report.costs import amount_text, cost
 from stablevsr.report.figures_frames import time_slice
 from stablevsr.report.figures_motion import dis_flow, flow_picture, warped
 from stablevsr.report.figures_speed import _plain_log, lines
@@ -80,6 +80,11 @@ def test_seconds_and_memory_come_from_the_manifests(paths: made.Paths) -> None:
     assert found.memory == 2 * 2**30
     given = replace(paths.study.methods["stablevsr"], kind="frames", own={})
     assert cost(book, "reds4", given) is None  # what copying took is not the method's cost
+
+
+@pytest.mark.parametrize("amount,text", [(0.00394, "0.0039"), (1.0, "1.0"), (1.74, "1.7"), (123.4, "123")])
+def test_amounts_are_never_written_in_powers_of_ten(amount: float, text: str) -> None:
+    assert amount_text(amount) == text
 
 
 def test_steps_and_solvers_are_lines_of_their_own(paths: made.Paths) -> None:

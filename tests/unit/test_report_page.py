@@ -15,6 +15,7 @@ import pytest
 import report_study as made
 from PIL import Image
 
+from stablevsr.parsing import parse
 from stablevsr.report import page, provenance, strips
 from stablevsr.report.clips import detailed_box, find_clips, method_video, moving_row
 from stablevsr.report.history import histories
@@ -22,7 +23,6 @@ from stablevsr.report.markdown import inline, to_html
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.tabular import Table
 from stablevsr.study.files import Variant
-from stablevsr.validation import parse
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ def test_measured_columns_come_first_on_the_page(paths: made.Paths) -> None:
 def test_tables_on_the_page_show_what_a_frame_took(paths: made.Paths) -> None:
     text = page.html(paths.study, paths)
     own = text[text.index('<tr class="own">') :]
-    assert '<td class="num" data-value="2.0">2</td>' in own[: own.index("</tr>")]
+    assert '<td class="num" data-value="2.0">2.0</td>' in own[: own.index("</tr>")]
     assert text.count("s a frame</button>") == sum(len(t.blocks) for t in made_tables(paths).values())
 
 

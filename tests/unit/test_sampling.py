@@ -11,8 +11,9 @@ from stablevsr.diffusion import Schedule
 from stablevsr.errors import UserError
 from stablevsr.guidance import Flows, guidance_image
 from stablevsr.models import load_components
+from stablevsr.order import guided_steps, sweeps, visiting_order
 from stablevsr.pipeline import to_tensor
-from stablevsr.sampling import Noise, Sampler, decode_frames, sweeps, visiting_order
+from stablevsr.sampling import Noise, Sampler, decode_frames
 from stablevsr.settings import Guidance, Sampling
 from tests.flow import vector_flow
 
@@ -246,7 +247,7 @@ def test_output_types_agree(pipe_v, clip):
 
 @pytest.mark.parametrize("steps", [0, 1001])
 def test_a_number_of_steps_out_of_range_is_one_sentence(pipe_v, steps):
-    with pytest.raises(UserError, match=f"num_inference_steps {steps} is out of range"):
+    with pytest.raises(UserError, match=f"num_inference_steps {steps} is no whole number from 1 to 1000"):
         pipe_v(np.zeros((1, 16, 16, 3), np.uint8), num_inference_steps=steps)
 
 
@@ -259,10 +260,10 @@ def test_a_gpu_generator_is_refused_as_noise_would_depend_on_the_card(pipe_v, cl
 
 
 def test_guidance_acts_at_every_kth_step_counted_from_the_end():
-    assert Sampling(steps=7, guide_every=3).guided_steps() == [0, 3, 6]
-    assert Sampling(steps=4, guide_from=0.5).guided_steps() == [2, 3]
-    assert Sampling(steps=50, guide_from=0.14).guided_steps()[0] == 7  # 0.14 * 50 is a little more than 7
-    assert Sampling(steps=5).guided_steps() == list(range(5))
+    assert guided_steps(Sampling(steps=7, guide_every=3)) == [0, 3, 6]
+    assert guided_steps(Sampling(steps=4, guide_from=0.5)) == [2, 3]
+    assert guided_steps(Sampling(steps=50, guide_from=0.14))[0] == 7  # 0.14 * 50 is a little more than 7
+    assert guided_steps(Sampling(steps=5)) == list(range(5))
 
 
 @pytest.mark.parametrize("every", [1, 2, 3, 4])

@@ -59,6 +59,7 @@ rule page:
     input:
         rules.tables.output,
         rules.figures.output,
+        "docs/deviations.md",
     output:
         report(
             PATHS.results / "report.html",

@@ -14,8 +14,6 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def parse(model: type[Model], content: Any, where: Path | str) -> Model:
     """Validate ``content`` as ``model``; the fault becomes one sentence with the key and the near miss."""
-    if content is None:
-        raise UserError(f"{where}: the file is empty")
     try:
         return model.model_validate(content)
     except ValidationError as error:
