@@ -51,16 +51,19 @@ def answer(results: Sequence[ClaimResult]) -> str:
 
 
 def _phrases(results: list[ClaimResult]) -> list[str]:
-    """'A has lower M than B on D1 and D2', merged over datasets."""
+    """'A has lower M than B and C on D1 and D2', merged over datasets and then over those it is compared with."""
     merged: dict[tuple[str, str, str, str], list[str]] = {}
     for r in results:
         word = "higher" if r.metric.direction == "higher" else "lower"
         caveat = " (not at like sharpness)" if r.caveat.startswith("Not at like") else ""
         key = (r.better.label, f"{word} {r.metric.label}", r.than.label, caveat)
         merged.setdefault(key, []).append(r.dataset_title)
+    others: dict[tuple[str, str, str, str], list[str]] = {}
+    for (better, metric, than, caveat), datasets in merged.items():
+        others.setdefault((better, metric, _join(datasets), caveat), []).append(than)
     return [
-        f"{better} has {metric} than {than} on {_join(datasets)}{caveat}"
-        for (better, metric, than, caveat), datasets in merged.items()
+        f"{better} has {metric} than {_join(thans)} on {datasets}{caveat}"
+        for (better, metric, datasets, caveat), thans in others.items()
     ]
 
 

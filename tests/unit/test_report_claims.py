@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,9 @@ def test_an_answer_says_what_was_found(results: list[ClaimResult]) -> None:
     assert text == "As stated, Bidirectional has lower tOF (DIS) than Single-frame on REDS4 (made up)."
     psnr = answer([r for r in results if r.metric.name == "psnr"])
     assert "the opposite was measured of this: StableVSR has higher PSNR than Bicubic" in psnr
+    one = next(r for r in results if r.ablation == "sampling")
+    other = replace(one, than=replace(one.than, label="Another"))
+    elsewhere = [replace(r, dataset_title="Vimeo") for r in (one, other)]
+    assert answer([one, other, *elsewhere]) == (
+        "As stated, Bidirectional has lower tOF (DIS) than Single-frame and Another on REDS4 (made up) and Vimeo."
+    )
