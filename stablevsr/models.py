@@ -230,6 +230,8 @@ def _load(kind: Any, folder: Path, dtype: torch.dtype, **config: Any) -> Any:
         model = kind.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True, **config)
     except Exception as error:  # diffusers raises many kinds for a damaged folder
         raise UserError(f"{folder} cannot be loaded as {kind.__name__}: {str(error).splitlines()[0]}") from error
+    if any(parameter.is_meta for parameter in model.parameters()):  # diffusers warns and leaves them without values
+        raise UserError(f"{folder} holds weights that are not those of the {kind.__name__} in its config.json")
     return model.eval().requires_grad_(False)
 
 
@@ -249,11 +251,16 @@ def encode_empty_prompt(folder: Path) -> Tensor:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # of weights that load in a moment: it would stand above the bar that matters
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    length = tokenizer.model_max_length
-    tokens = tokenizer([""], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-    encoder = CLIPTextModel.from_pretrained(
-        folder / "text_encoder", dtype=torch.float32, use_safetensors=True, local_files_only=True
-    )
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        length = tokenizer.model_max_length
+        tokens = tokenizer([""], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        encoder = CLIPTextModel.from_pretrained(
+            folder / "text_encoder", dtype=torch.float32, use_safetensors=True, local_files_only=True
+        )
+    except Exception as error:  # transformers raises many kinds for a damaged folder
+        raise UserError(
+            f"the prompt cannot be encoded by {folder}/tokenizer and text_encoder: {str(error).splitlines()[0]}"
+        ) from error
     mask = tokens.attention_mask if getattr(encoder.config, "use_attention_mask", False) else None
     return encoder.eval()(tokens.input_ids, attention_mask=mask)[0]

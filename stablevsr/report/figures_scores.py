@@ -48,8 +48,9 @@ def perception_distortion(book: ScoreBook, folder: Path) -> list[Path]:
     figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels) + 0.4, 2.9), squeeze=False)
     style, shown = looks(book.study), {m.digest for m in book.study.table1()}
     for axis, (dataset, y) in zip(axes[0], panels, strict=True):
+        fair = book.sharing(dataset, methods)
         for method in methods:
-            point = [book.value(dataset, method, metric) for metric in ("psnr", y)]
+            point = [fair.value(dataset, method, metric) for metric in ("psnr", y)]
             if all(value is not None and math.isfinite(value) for value in point):
                 _point(axis, point, style[method.digest], method, filled=method.digest in shown)
         axis.set(title=book.study.spec.datasets[dataset].title, xlabel=axis_label("psnr"), ylabel=axis_label(y))

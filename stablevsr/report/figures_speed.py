@@ -46,8 +46,9 @@ def quality_over_seconds(book: ScoreBook, folder: Path) -> list[Path]:
     named = {method.digest: style[method.digest] for method in book.study.table1()}
     for row, (dataset, metrics) in zip(axes, panels.items(), strict=True):
         for axis, metric in zip(row, metrics, strict=False):
+            fair = book.sharing(dataset, methods)
             for method in methods:
-                spent, value = cost(book, dataset, method), _finite(book, dataset, method, metric)
+                spent, value = cost(book, dataset, method), _finite(fair, dataset, method, metric)
                 if spent and value is not None:
                     _point(axis, spent.per_frame, value, method.label, named.get(method.digest))
             axis.set(title=book.study.spec.datasets[dataset].title, xlabel="seconds a frame", ylabel=axis_label(metric))
@@ -117,10 +118,11 @@ def quality_over_steps(book: ScoreBook, folder: Path) -> list[Path]:
         return []
     figure, axes = _grid([metrics for metrics in rows.values() for _ in range(2)])
     for number, (dataset, metrics) in enumerate(rows.items()):
+        fair = book.sharing(dataset, members)
         for place, metric in enumerate(metrics):
             above, below = axes[2 * number, place], axes[2 * number + 1, place]
             for line in found:
-                _over_steps(above, below, book, dataset, metric, line)
+                _over_steps(above, below, fair, dataset, metric, line)
             above.set(title=book.study.spec.datasets[dataset].title, xlabel="sampling steps")
             below.set(xlabel="seconds a frame")
             for axis in (above, below):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,11 @@ class Scores:
 
 
 class ScoreBook:
-    """Reads and remembers the scores of all methods of one study."""
+    """Reads and remembers the scores of all methods of one study; with ``seeds``, of those seeds alone."""
 
-    def __init__(self, study: ResolvedStudy, paths: Paths) -> None:
-        self.study, self.paths = study, paths
+    def __init__(self, study: ResolvedStudy, paths: Paths, seeds: frozenset[int] | None = None) -> None:
+        self.study, self.paths, self.seeds = study, paths, seeds
+        self._restricted: dict[frozenset[int], ScoreBook] = {}
         self._scores: dict[tuple[str, str], Scores] = {}
         self._intervals: dict[tuple[str, str, str], Interval | None] = {}
 
@@ -81,7 +83,20 @@ class ScoreBook:
             return Scores(path, None, f"{path} holds no frame")
         if "seed" not in table.columns:
             table["seed"] = 0
+        if self.seeds is not None and method.kind == "stablevsr":
+            table = table[table["seed"].isin(self.seeds)]
         return Scores(path, table, skipped=_skipped(Path(f"{path}.json")))
+
+    def sharing(self, dataset: str, methods: Iterable[Method]) -> ScoreBook:
+        """The scores of the seeds that all these methods have, so that none is ahead by luckier noise.
+
+        Methods that draw no noise, or have no scores, share any seed. Without a common seed it is the whole book.
+        """
+        tables = [t for m in methods if m.kind == "stablevsr" and (t := self.scores(dataset, m).table) is not None]
+        common = frozenset.intersection(*(frozenset(int(s) for s in t["seed"]) for t in tables)) if tables else None
+        if not common:
+            return self
+        return self._restricted.setdefault(common, ScoreBook(self.study, self.paths, common))
 
     def clip_means(self, dataset: str, method: Method, metric: str) -> pd.Series:
         """Mean of every clip over its frames, then seeds; indexed by clip, empty where there is no value."""

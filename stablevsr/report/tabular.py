@@ -123,11 +123,21 @@ def _block(
     metrics: tuple[Metric, ...],
     published: dict[str, PublishedRow],
 ) -> Block:
-    rows = [_row(book, dataset, method, metrics, published.get(method.name)) for method in methods]
+    fair = book.sharing(dataset, methods)
+    rows = [_row(fair, dataset, method, metrics, published.get(method.name)) for method in methods]
     own = {method.name for method in methods}
     rows += [_published_row(row, metrics) for name, row in published.items() if name not in own and row.values]
-    notes = _model_notes(study, dataset, methods)
+    notes = (*_model_notes(study, dataset, methods), *_seed_notes(book, fair, dataset, methods))
     return Block(dataset, study.spec.datasets[dataset].title, tuple(_ranked(rows, metrics)), notes)
+
+
+def _seed_notes(book: ScoreBook, fair: ScoreBook, dataset: str, methods: list[Method]) -> tuple[str, ...]:
+    """Which rows have more seeds than are shown."""
+    more = [m.label for m in methods if book.counts(dataset, m)[2] > fair.counts(dataset, m)[2]]
+    if not more or fair.seeds is None:
+        return ()
+    shown = f"seed{'s' if len(fair.seeds) > 1 else ''} {', '.join(map(str, sorted(fair.seeds)))}"
+    return (f"Rows are compared on what all share, {shown}; claims also use the others of {', '.join(more)}.",)
 
 
 def _model_notes(study: ResolvedStudy, dataset: str, methods: list[Method]) -> tuple[str, ...]:

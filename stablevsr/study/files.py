@@ -12,6 +12,7 @@ from stablevsr.data.layouts import Layout, Split
 from stablevsr.errors import UserError
 from stablevsr.settings import Distillation, Finetuning, Guidance, Sampling, Training
 
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 #: Names become file names and Snakemake wildcards.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
@@ -37,7 +38,7 @@ class Dataset(_File):
     split: Split = "test"
     make: Literal["mini"] | None = None  #: made here, by `stablevsr data NAME`
     fetch: list[str] = []  #: registry names, by `stablevsr fetch NAME`
-    sequences: list[str] | None = None  #: only these; None = all of the split
+    sequences: list[str] | None = Field(None, min_length=1)  #: only these; None = all of the split
     frames: int | None = Field(None, ge=1)  #: only the first frames of each sequence (clip length)
     every: int = Field(1, ge=1)  #: every k-th frame (frame rate)
     shards: int = Field(1, ge=1)
@@ -124,17 +125,33 @@ class Study(_File):
     retrain_guidance: bool = False  #: a variant's guidance also trains a TCM of its own (the paper's reading)
     table1: list[str] = []  #: methods of Table 1 beside the study's own and its peers
     claims: list[Claim] = []
-    seeds: list[int] = [0]
-    more_seeds: dict[str, list[int]] = {}  #: method name -> seeds, for the methods that carry a claim
+    seeds: Seeds = [0]
+    more_seeds: dict[str, Seeds] = {}  #: method name -> seeds, for the methods that carry a claim
     batch: int = Field(1, ge=1)  #: sequences of one shape sampled side by side
     threads: int = Field(1, ge=1)  #: of one inference or training job
     training_processes: int = Field(1, ge=1)  #: that share every training; on a GPU, one a card
 
 
+class _Loader(yaml.SafeLoader):
+    """Safe, and refuses a key that is there twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As the parent's, which lays merged keys (``<<``) among the node's own: before that they are looked at."""
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key '{key.value}' is there twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def load_yaml(path: Path) -> Any:
     """Parse a YAML file. Raises :class:`UserError` that names the file and line."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), _Loader)
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}") from error
     except yaml.MarkedYAMLError as error:

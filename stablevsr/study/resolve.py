@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from stablevsr.errors import UserError, near_miss
 from stablevsr.metrics.registry import METRICS
@@ -86,9 +86,11 @@ def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path)
     study = ResolvedStudy(name, spec, ablations, methods := {})
     main = study.table1_datasets()
     methods[REFERENCE] = _method(spec, homes, REFERENCE, Variant(label=spec.method.label), main, None, where)
+    if REFERENCE in spec.methods:
+        raise UserError(f"{where}: methods names {REFERENCE}, which is the study's own method: choose another name")
     for key, peer in spec.methods.items():
         # Bicubic tells which clips are in focus, wherever a claim is checked
-        methods[key] = _peer(key, peer, tuple(spec.datasets) if peer.kind == "bicubic" else main)
+        methods[key] = _peer(key, peer, where, tuple(spec.datasets) if peer.kind == "bicubic" else main)
     for ablation_name, ablation in ablations.items():
         file = where.parents[2] / "ablations" / f"{ablation_name}.yaml"
         _check_datasets(ablation.datasets, spec, file)
@@ -190,9 +192,10 @@ def _seeds(spec: Study, name: str) -> tuple[int, ...]:
     return tuple(spec.more_seeds.get(name, spec.seeds))
 
 
-def _peer(name: str, peer: Peer, datasets: tuple[str, ...]) -> Method:
+def _peer(name: str, peer: Peer, where: Path, datasets: tuple[str, ...]) -> Method:
     if (peer.kind == "frames") != (peer.frames is not None):
-        raise UserError(f"method {name}: kind frames and a frames folder belong together")
+        kinds = ", ".join(kind for kind in get_args(Peer.model_fields["kind"].annotation) if kind != "frames")
+        raise UserError(f"{where}: method {name} wants either a frames folder or one of the kinds {kinds}")
     method = Method(name, peer.label, peer.kind, "", (0,), datasets, frames=peer.frames)
     return _digested(method)
 

@@ -29,6 +29,21 @@ def test_pickled_weights_are_not_loaded(vectors, tmp_path):
         StableVSRPipeline.from_pretrained(model)
 
 
+def test_weights_of_another_network_are_named(vectors, tmp_path):
+    model = copy_of(vectors, tmp_path)
+    shutil.copy(*(model / part / "diffusion_pytorch_model.safetensors" for part in ("unet", "controlnet")))
+    with pytest.raises(UserError, match="controlnet holds weights that are not those of the ControlNetModel"):
+        StableVSRPipeline.from_pretrained(model)
+
+
+def test_an_empty_tokenizer_is_named(vectors, tmp_path):
+    model = copy_of(vectors, tmp_path)
+    shutil.rmtree(model / "tokenizer")
+    (model / "tokenizer").mkdir()
+    with pytest.raises(UserError, match="the prompt cannot be encoded by .*tokenizer"):
+        StableVSRPipeline.from_pretrained(model)
+
+
 def test_a_truncated_file_is_named(vectors, tmp_path):
     model = copy_of(vectors, tmp_path)
     file = model / "vae" / "diffusion_pytorch_model.safetensors"

@@ -15,7 +15,7 @@ from stablevsr.metrics.registry import METRICS
 from stablevsr.report import tables
 from stablevsr.report.markup import escape_markdown, escape_tex
 from stablevsr.report.scores import ScoreBook, format_value
-from stablevsr.report.tabular import Cell, Row, _ranked
+from stablevsr.report.tabular import Cell, Row, _ranked, build_tables
 
 
 @pytest.fixture(scope="module")
@@ -234,3 +234,19 @@ def test_published_values_are_not_shown_for_another_model(paths: made.Paths) -> 
     )
     tables.render(paths.study, paths)
     assert "psnr_published" not in (paths.results / "tables" / "table1.csv").read_text()
+
+
+def test_rows_rest_on_the_seeds_that_all_of_them_have(tmp_path: Path) -> None:
+    paths = made.write_all(tmp_path, steps=made.STEPS)
+    study, book = paths.study, ScoreBook(paths.study, paths)
+    own, single, two = (study.methods[name] for name in ("stablevsr", "sampling.single_frame", "steps.two"))
+    assert (own.seeds, single.seeds, two.seeds) == ((0, 1), (0, 1), (0,))
+    assert book.sharing("reds4", [own, single]).counts("reds4", own)[2] == 2
+    fair = book.sharing("reds4", [own, two, study.methods["bicubic"]])
+    table = book.scores("reds4", own).table
+    assert table is not None
+    alone = table[table["seed"] == 0].groupby("sequence")["psnr"].mean().mean()
+    assert fair.value("reds4", own, "psnr") == pytest.approx(alone) != book.value("reds4", own, "psnr")
+    shown = build_tables(study, book, {})["steps"].blocks[0]
+    assert {row.seeds for row in shown.rows} == {1}
+    assert any("compared on what all share, seed 0" in note for note in shown.notes)

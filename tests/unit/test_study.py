@@ -222,12 +222,27 @@ def test_a_misspelt_metric_of_the_study_names_its_file(root):
     (b"title: x\nquestion: [a,\n", "line 3: no valid YAML"),
     (b"title: \xff\n", "is no valid YAML"),
     (b"- title\n", "dictionary"),
+    (b"title: x\nvariants:\n  a: {label: A}\n  a: {label: B}\n", "line 4: .*the key 'a' is there twice"),
 ])  # fmt: skip
 def test_a_file_that_is_no_mapping_is_named(root, content, sentence):
     (root / "ablations/sampling.yaml").write_bytes(content)
     with pytest.raises(UserError, match=sentence) as error:
         load_study("mini", root)
     assert "sampling.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize("change,sentence", [
+    (lambda c: c.update(seeds=[]), "'seeds'"),
+    (lambda c: c.update(seeds=[-1]), r"'seeds\.0'.*greater than or equal to 0"),
+    (lambda c: c["datasets"]["reds4"].update(sequences=[]), r"'datasets\.reds4\.sequences'"),
+    (lambda c: c["methods"].update(stablevsr={"label": "X", "kind": "bicubic"}), "choose another name"),
+    (lambda c: c["methods"].update(mine={"label": "X"}), "mine wants either a frames folder or one of the kinds bicubic"),
+])  # fmt: skip
+def test_a_study_that_cannot_be_run_is_refused_at_once(root, change, sentence):
+    edit(root / "workflow/studies/mini.yaml", change)
+    with pytest.raises(UserError, match=sentence) as error:
+        load_study("mini", root)
+    assert "mini.yaml" in str(error.value)
 
 
 def bring(frames):
