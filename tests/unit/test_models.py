@@ -40,7 +40,7 @@ def test_an_empty_tokenizer_is_named(vectors, tmp_path):
     model = copy_of(vectors, tmp_path)
     shutil.rmtree(model / "tokenizer")
     (model / "tokenizer").mkdir()
-    with pytest.raises(UserError, match="the prompt cannot be encoded by .*tokenizer"):
+    with pytest.raises(UserError, match=r"the prompt cannot be encoded by .*tokenizer"):
         StableVSRPipeline.from_pretrained(model)
 
 
