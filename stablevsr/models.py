@@ -229,10 +229,15 @@ def _load(kind: Any, folder: Path, dtype: torch.dtype, **config: Any) -> Any:
     try:
         model = kind.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True, **config)
     except Exception as error:  # diffusers raises many kinds for a damaged folder
-        raise UserError(f"{folder} cannot be loaded as {kind.__name__}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{folder} cannot be loaded as {kind.__name__}: {_first_line(error)}") from error
     if any(parameter.is_meta for parameter in model.parameters()):  # diffusers warns and leaves them without values
         raise UserError(f"{folder} holds weights that are not those of the {kind.__name__} in its config.json")
     return model.eval().requires_grad_(False)
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says first, or its kind if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _class_name(folder: Path) -> str | None:
@@ -260,7 +265,7 @@ def encode_empty_prompt(folder: Path) -> Tensor:
         )
     except Exception as error:  # transformers raises many kinds for a damaged folder
         raise UserError(
-            f"the prompt cannot be encoded by {folder}/tokenizer and text_encoder: {str(error).splitlines()[0]}"
+            f"the prompt cannot be encoded by {folder}/tokenizer and text_encoder: {_first_line(error)}"
         ) from error
     mask = tokens.attention_mask if getattr(encoder.config, "use_attention_mask", False) else None
     return encoder.eval()(tokens.input_ids, attention_mask=mask)[0]

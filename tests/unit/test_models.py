@@ -29,6 +29,15 @@ def test_pickled_weights_are_not_loaded(vectors, tmp_path):
         StableVSRPipeline.from_pretrained(model)
 
 
+def test_an_error_that_says_nothing_is_named_by_its_kind(vectors, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError
+
+    monkeypatch.setattr("diffusers.UNet2DConditionModel.from_pretrained", fail)
+    with pytest.raises(UserError, match="unet cannot be loaded as UNet2DConditionModel: ValueError"):
+        StableVSRPipeline.from_pretrained(vectors / "model_v", device="cpu")
+
+
 def test_weights_of_another_network_are_named(vectors, tmp_path):
     model = copy_of(vectors, tmp_path)
     shutil.copy(*(model / part / "diffusion_pytorch_model.safetensors" for part in ("unet", "controlnet")))
