@@ -8,19 +8,11 @@
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from stablevsr.errors import UserError
+from stablevsr.runtime.errors import UserError
 from stablevsr.study.downloads import flow_weights, metric_weights, model_download
-from stablevsr.study.given import check_given, made_by_rules
+from stablevsr.study.external import check_given, made_by_rules
 from stablevsr.study.paths import Paths, pool_file
-from stablevsr.study.provenance import (
-    DECODER_CODE,
-    FRAME_CODE,
-    METRIC_CODE,
-    REPORT_CODE,
-    TRAINING_CODE,
-    embedded_weights,
-    sources,
-)
+from stablevsr.study.fingerprint import embedded_weights, sources
 from stablevsr.study.methods import MODELS_OWN, Base
 from stablevsr.study.resolve import load_study
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stablevsr.pipeline import StableVSRPipeline
+    from stablevsr.method.pipeline import StableVSRPipeline
 
 __version__ = "0.1.0"
 __all__ = ["StableVSRPipeline", "__version__"]
@@ -17,7 +17,7 @@ __all__ = ["StableVSRPipeline", "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name == "StableVSRPipeline":
-        from stablevsr.pipeline import StableVSRPipeline
+        from stablevsr.method.pipeline import StableVSRPipeline
 
         return StableVSRPipeline
     raise AttributeError(f"module 'stablevsr' has no attribute {name!r}")

@@ -11,8 +11,9 @@ import sys
 from collections.abc import Sequence
 
 from stablevsr import __version__
-from stablevsr.cli import cards, frames, study, training
-from stablevsr.errors import UserError
+from stablevsr.cli import frames, study, training
+from stablevsr.cli import gpu_lock as cards
+from stablevsr.runtime.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

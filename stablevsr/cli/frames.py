@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from stablevsr.cli.options import Commands, command, device_of, rest_idle_threads, set_threads, shard_of
-from stablevsr.errors import UserError, near_miss
+from stablevsr.runtime.errors import UserError, near_miss
 
 
 def add_upscale(commands: Commands) -> None:
@@ -97,7 +97,7 @@ def add_fetch(commands: Commands) -> None:
 
 
 def _run_fetch(arguments: argparse.Namespace) -> None:
-    from stablevsr.data.fetch import fetch, listing
+    from stablevsr.data.downloads.fetch import fetch, listing
 
     if arguments.list:
         print(listing(arguments.data))
@@ -160,7 +160,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _bench_sampler(arguments: argparse.Namespace, width: int, height: int) -> None:
-    from stablevsr.bench import PRESETS, Work, bench
+    from stablevsr.bench.sampling import PRESETS, Work, bench
 
     known = [preset.name for preset in PRESETS]
     names = known if arguments.presets == "all" else arguments.presets.split(",")

@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import TypeAlias
 
-from stablevsr.errors import UserError
+from stablevsr.runtime.errors import UserError
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from stablevsr.cli.options import Commands, command, device_of, set_threads, shard_of, study_options
-from stablevsr.errors import UserError
+from stablevsr.runtime.errors import UserError
 
 
 def add_data(commands: Commands) -> None:
@@ -27,7 +27,7 @@ def add_data(commands: Commands) -> None:
 
 def _run_data_mini(arguments: argparse.Namespace) -> None:
     from stablevsr.data.mini import build
-    from stablevsr.locks import sole_writer
+    from stablevsr.runtime.locks import sole_writer
 
     with sole_writer(arguments.out):
         build(arguments.out)
@@ -35,9 +35,9 @@ def _run_data_mini(arguments: argparse.Namespace) -> None:
 
 
 def _run_data_prepare(arguments: argparse.Namespace) -> None:
-    from stablevsr.data.prepare import link_dataset, open_dataset
-    from stablevsr.locks import sole_writer
+    from stablevsr.runtime.locks import sole_writer
     from stablevsr.study.paths import Paths
+    from stablevsr.study.prepare import link_dataset, open_dataset
     from stablevsr.study.resolve import load_study
 
     study = load_study(arguments.study)
@@ -50,8 +50,8 @@ def _run_data_training(arguments: argparse.Namespace) -> None:
     import json
 
     from stablevsr.data.frames import write_text
-    from stablevsr.data.prepare import open_dataset
     from stablevsr.study.paths import Paths
+    from stablevsr.study.prepare import open_dataset
     from stablevsr.study.resolve import load_study
 
     study = load_study(arguments.study)
@@ -84,7 +84,7 @@ def _run_infer(arguments: argparse.Namespace) -> None:
     if count != shards:
         raise UserError(f"study {study.name} cuts {arguments.dataset} into {shards} shards: give --shard K/{shards}")
     set_threads()
-    from stablevsr.inference import Networks, Shard, infer
+    from stablevsr.study.inference import Networks, Shard, infer
 
     given = None if method.checkpoint == MODELS_OWN else method.checkpoint
     tcm = paths.checkpoint(method.training.digest) if method.training else given
@@ -122,22 +122,23 @@ def _run_report(arguments: argparse.Namespace) -> None:
     paths = Paths(study)
     part = arguments.part
     if part in (None, "scores"):
-        from stablevsr.study.scores import merge_scores
+        from stablevsr.study.result_tables import merge_scores
 
         for method in [study.find(arguments.method)] if arguments.method else study.methods.values():
             for dataset in [arguments.dataset] if arguments.dataset else method.datasets:
                 merge_scores(study, paths, method, dataset)
     if part in (None, "tables"):
-        from stablevsr.report import provenance, tables
+        from stablevsr.report import provenance
+        from stablevsr.report.tables import render as tables
 
         tables.render(study, paths)
         provenance.write(study, paths)
     if part in (None, "figures"):
-        from stablevsr.report import figures
+        from stablevsr.report.figures import render as figures
 
         figures.render(study, paths)
     if part in (None, "page"):
-        from stablevsr.report import page
+        from stablevsr.report.page import render as page
 
         print(f"the report is {page.render(study, paths)}")
 
@@ -152,7 +153,7 @@ def add_plan(commands: Commands) -> None:
 
 
 def _run_plan(arguments: argparse.Namespace) -> None:
-    from stablevsr.study.given import check_given
+    from stablevsr.study.external import check_given
     from stablevsr.study.paths import Paths
     from stablevsr.study.plan import plan
     from stablevsr.study.resolve import load_study
@@ -171,7 +172,7 @@ def add_doctor(commands: Commands) -> None:
 
 
 def _run_doctor(arguments: argparse.Namespace) -> None:
-    from stablevsr.doctor import report
+    from stablevsr.study.doctor import report
 
     print(report(Path(), arguments.data))
 

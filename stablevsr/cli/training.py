@@ -53,7 +53,7 @@ def _run_train_tcm(arguments: argparse.Namespace) -> None:
     run = study.training(arguments.training)
     paths = Paths(study)
     set_threads()
-    from stablevsr.training.run import train_tcm
+    from stablevsr.study.training import train_tcm
 
     train_tcm(
         run,
@@ -74,7 +74,7 @@ def _run_train_pool(arguments: argparse.Namespace) -> None:
     run = study.training(arguments.training)
     paths = Paths(study)
     set_threads()
-    from stablevsr.training.run import make_pool
+    from stablevsr.study.training import make_pool
 
     make_pool(run, paths.model(run.base), paths.pools, device_of(study.spec.device))
 
@@ -87,7 +87,7 @@ def _run_train_unet(arguments: argparse.Namespace) -> None:
     run = study.finetuning(arguments.finetuned)
     paths = Paths(study)
     set_threads()
-    from stablevsr.training.run import finetune
+    from stablevsr.study.training import finetune
 
     finetune(
         run, paths.finetuned(run.digest), paths.state(run.digest), device_of(study.spec.device), arguments.tensorboard
@@ -102,7 +102,7 @@ def _run_train_decoder(arguments: argparse.Namespace) -> None:
     run = study.decoder(arguments.decoder)
     paths = Paths(study)
     set_threads()
-    from stablevsr.training.run import distil
+    from stablevsr.study.training import distil
 
     distil(
         run,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from stablevsr.errors import UserError
+from stablevsr.runtime.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 Frame = NDArray[np.uint8]  #: (H, W, 3), RGB

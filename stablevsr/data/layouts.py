@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from stablevsr.data.frames import list_frames
-from stablevsr.errors import UserError
+from stablevsr.runtime.errors import UserError
 
 Layout = Literal["reds", "vimeo90k", "plain"]
 Split = Literal["train", "train_regrouped", "test"]

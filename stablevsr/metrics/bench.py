@@ -23,9 +23,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from stablevsr.data.downloads import weights
 from stablevsr.data.frames import write_frame, write_text
-from stablevsr.errors import UserError
-from stablevsr.metrics import weights
 from stablevsr.metrics.cache import PairCache
 from stablevsr.metrics.chunks import Chunk
 from stablevsr.metrics.evaluate import score_clips
@@ -34,6 +33,8 @@ from stablevsr.metrics.plain import plain_metrics, plain_scores
 from stablevsr.metrics.registry import Metric, resolve
 from stablevsr.metrics.scorers import FindWeights, Scorer, Values, build_scorers
 from stablevsr.metrics.tables import Row
+from stablevsr.metrics.weights import missing, missing_package
+from stablevsr.runtime.errors import UserError
 
 DEFAULT = ("psnr", "ssim", "psnr_y", "ssim_y", "lpips", "dists", "tlp", "tof", "tof_dis", "warp_error")
 RANDOM = ("alexnet", "vgg16", "raft")  #: networks that can be had with random weights
@@ -128,7 +129,7 @@ def bench_metrics(names: Sequence[str], work: Work, device: str, out: Path | Non
 def _require_possible(chosen: Sequence[Metric], work: Work) -> None:
     for metric in chosen:
         replaceable = set(metric.needs) <= set(RANDOM)
-        reason = weights.missing_package(metric) if replaceable else weights.missing(metric)
+        reason = missing_package(metric) if replaceable else missing(metric)
         if reason:
             raise UserError(f"{metric.name} cannot be timed: {reason}")
         if min(work.width, work.height) < metric.smallest:

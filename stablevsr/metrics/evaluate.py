@@ -20,9 +20,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from stablevsr.data.downloads import weights as weight_files
 from stablevsr.data.frames import write_text
-from stablevsr.errors import UserError
-from stablevsr.metrics import weights as weight_files
 from stablevsr.metrics.cache import PairCache
 from stablevsr.metrics.chunks import Chunk, read_chunks
 from stablevsr.metrics.convolutions import WinogradConvolutions
@@ -30,6 +29,8 @@ from stablevsr.metrics.folders import Clip, pair_folders
 from stablevsr.metrics.registry import Metric, resolve
 from stablevsr.metrics.scorers import Scorer, Values, build_scorers
 from stablevsr.metrics.tables import Row, format_scores, summarise
+from stablevsr.metrics.weights import missing
+from stablevsr.runtime.errors import UserError
 
 PACKAGES = ("stablevsr", "torch", "torchvision", "opencv-python-headless", "lpips", "DISTS-pytorch", "pyiqa")
 
@@ -142,7 +143,7 @@ def score_clips(
 
 
 def _unusable(chosen: Sequence[Metric], weights: Literal["require", "skip"]) -> dict[str, str]:
-    reasons = {metric.name: reason for metric in chosen if (reason := weight_files.missing(metric))}
+    reasons = {metric.name: reason for metric in chosen if (reason := missing(metric))}
     if reasons and weights == "require":
         listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         raise UserError(f"{len(reasons)} of {len(chosen)} metrics cannot be computed ({listed})")

@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from stablevsr.data.frames import list_frames, natural_key, read_frame
-from stablevsr.errors import UserError, near_miss
+from stablevsr.runtime.errors import UserError, near_miss
 
 Size = tuple[int, int]  #: width, height
 FORM = "give DIR/sequence/frame.png, or DIR/frame.png of one sequence"

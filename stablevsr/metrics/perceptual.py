@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stablevsr.errors import UserError
-from stablevsr.metrics import weights
+from stablevsr.metrics.weights import dists_weights, missing
+from stablevsr.runtime.errors import UserError
 
 Features = list[Tensor]
 STABILISER = 1e-6  # of DISTS
@@ -85,9 +85,9 @@ class DISTSDistance:
     def __init__(self, vgg16: Path, device: torch.device | str = "cpu") -> None:
         from DISTS_pytorch import DISTS_pt
 
-        file = weights.dists_weights()
+        file = dists_weights()
         if file is None:
-            raise UserError(weights.missing("dists") or "the DISTS weights are not found")
+            raise UserError(missing("dists") or "the DISTS weights are not found")
         with _given_backbone(DISTS_pt, "models", "vgg16", backbone("vgg16", vgg16)):
             self.model: Any = DISTS_pt.DISTS(load_weights=False)
         channels = torch.load(file, map_location="cpu", weights_only=True)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stablevsr.data.frames import Frame, read_frame
+from stablevsr.method.flow import RAFT_SMALLEST, RAFT_STRIDE, DISFlow, RAFTFlow
 from stablevsr.metrics.fidelity import luma
 from stablevsr.metrics.folders import Clip
 from stablevsr.metrics.perceptual import DISTSDistance, LPIPSDistance, load_iqa
@@ -24,7 +25,6 @@ from stablevsr.metrics.registry import METRICS, Metric
 from stablevsr.metrics.scorers import IQA, FindWeights
 from stablevsr.metrics.tables import Row
 from stablevsr.metrics.temporal import visible_pixels, warping_error
-from stablevsr.motion import RAFT_SMALLEST, RAFT_STRIDE, DISFlow, RAFTFlow
 
 Timer = Callable[[str], None]  #: told the name of a metric when its value is known
 

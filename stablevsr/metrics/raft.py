@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.optical_flow.raft import make_coords_grid, upsample_flow
 
-from stablevsr.motion import RAFT_SMALLEST, RAFT_STRIDE, RAFT_TILE, RAFTFlow
+from stablevsr.method.flow import RAFT_SMALLEST, RAFT_STRIDE, RAFT_TILE, RAFTFlow
 
 UPDATES = 12  # torchvision's default, which the published script takes
 CPU_PIXELS = 2**18  # more at once only falls out of the caches

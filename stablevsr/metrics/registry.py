@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from stablevsr.errors import UserError, near_miss
+from stablevsr.runtime.errors import UserError, near_miss
 
 Direction = Literal["higher", "lower", "none"]
 

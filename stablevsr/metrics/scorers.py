@@ -17,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stablevsr.metrics import weights
+from stablevsr.data.downloads import weights
+from stablevsr.method.flow import DISFlow
 from stablevsr.metrics.cache import PairCache
 from stablevsr.metrics.chunks import Chunk
 from stablevsr.metrics.fidelity import FIDELITY, fidelity
 from stablevsr.metrics.perceptual import DISTSDistance, LPIPSDistance, load_iqa
 from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.temporal import backward_flow, flow_difference, visible_pixels, warping_error
-from stablevsr.motion import DISFlow
 
 Values = NDArray[np.float64]  #: (methods, frames), nan where undefined
 FindWeights = Callable[[str], Path]  #: from a name in the registry of downloads to the file
@@ -42,7 +42,7 @@ def build_scorers(
 ) -> list[Scorer]:
     """The scorers for these metrics, networks loaded from the files that ``find`` names (default: verified ones).
 
-    Raises :class:`stablevsr.errors.UserError` for a missing or damaged weight file.
+    Raises :class:`stablevsr.runtime.errors.UserError` for a missing or damaged weight file.
     """
     chosen = set(names)
     scorers: list[Scorer] = []

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stablevsr.data.frames import natural_key
-from stablevsr.errors import UserError
+from stablevsr.runtime.errors import UserError
 
 Floats = NDArray[np.float64]
 KEYS = ["sequence", "frame", "seed"]

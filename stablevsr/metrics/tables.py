@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stablevsr.errors import UserError
+from stablevsr.runtime.errors import UserError
 
 NAMES = ("sequence", "frame")
 Row = tuple[str, str, Sequence[float]]  #: sequence, frame, values

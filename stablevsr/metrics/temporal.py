@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from stablevsr.motion import FlowEstimator, occlusion_mask, warp
+from stablevsr.method.flow import FlowEstimator, occlusion_mask, warp
 
 
 def flow_difference(gt: Tensor, sr: Tensor) -> Tensor:

@@ -14,11 +14,11 @@ from typing import Literal
 
 import pandas as pd
 
-from stablevsr.errors import UserError
 from stablevsr.metrics.registry import METRICS, Metric
 from stablevsr.metrics.statistics import PairedDifference, paired_bootstrap
-from stablevsr.report.markup import counted
 from stablevsr.report.scores import IN_FOCUS_BELOW, Focus, ScoreBook, format_value
+from stablevsr.report.tables.markup import counted
+from stablevsr.runtime.errors import UserError
 from stablevsr.study.files import Claim
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stablevsr.data.frames import Frame, list_frames, read_frame
-from stablevsr.errors import UserError
+from stablevsr.runtime.errors import UserError
 from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from stablevsr.report.markup import counted
 from stablevsr.report.scores import read_json
+from stablevsr.report.tables.markup import counted
 from stablevsr.study.methods import FinetuningRun, ResolvedStudy, TrainingRun
 from stablevsr.study.paths import Paths
 

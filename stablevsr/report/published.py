@@ -35,7 +35,7 @@ def published_rows(study: ResolvedStudy, folder: Path) -> dict[str, dict[str, Pu
     """The paper's rows by dataset and method name, for those datasets of ``study`` where a comparison is fair.
 
     ``folder`` is ``results/published``; without its ``table1.yaml`` nothing is published. Raises
-    :class:`~stablevsr.errors.UserError` if that file is damaged.
+    :class:`~stablevsr.runtime.errors.UserError` if that file is damaged.
     """
     file = folder / "table1.yaml"
     if not file.exists():

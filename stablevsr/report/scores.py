@@ -15,10 +15,10 @@ from typing import Any
 
 import pandas as pd
 
-from stablevsr.errors import UserError
 from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.statistics import Interval, interval
 from stablevsr.metrics.tables import read_scores
+from stablevsr.runtime.errors import UserError
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from stablevsr.errors import UserError
+from stablevsr.runtime.errors import UserError
 from stablevsr.study.paths import Paths, pool_file
 from stablevsr.study.resolve import load_study
 

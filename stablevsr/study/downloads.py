@@ -1,9 +1,9 @@
-"""What a study needs from the network, as names of the registry (:mod:`stablevsr.data.registry`)."""
+"""What a study needs from the network, as names of the registry (:mod:`stablevsr.data.downloads.registry`)."""
 
 from __future__ import annotations
 
-from stablevsr.data import registry
-from stablevsr.settings import Guidance
+from stablevsr.data.downloads import registry
+from stablevsr.method.settings import Guidance
 from stablevsr.study.files import Study
 from stablevsr.study.methods import Base, ResolvedStudy
 

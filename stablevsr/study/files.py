@@ -9,8 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from stablevsr.data.layouts import Layout, Split
-from stablevsr.errors import UserError
-from stablevsr.settings import Distillation, Finetuning, Guidance, Sampling, Training
+from stablevsr.method.settings import Distillation, Finetuning, Guidance, Sampling, Training
+from stablevsr.runtime.errors import UserError
 
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 #: Names become file names and Snakemake wildcards.

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stablevsr.errors import UserError, near_miss
-from stablevsr.settings import Distillation, Finetuning, Guidance, Sampling, Training
+from stablevsr.method.settings import Distillation, Finetuning, Guidance, Sampling, Training
+from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.study.files import Ablation, Dataset, Study
 
 REFERENCE = "stablevsr"  #: the name of the study's own method

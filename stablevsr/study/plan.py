@@ -12,13 +12,13 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from stablevsr.data import registry
+from stablevsr.data.downloads import registry
+from stablevsr.data.downloads.download import human
 from stablevsr.data.frames import read_frame
 from stablevsr.data.layouts import load_sequences
-from stablevsr.data.obtain import human
-from stablevsr.errors import UserError
-from stablevsr.order import guided_steps
-from stablevsr.settings import Distillation, Finetuning, Training
+from stablevsr.method.settings import Distillation, Finetuning, Training
+from stablevsr.method.strategies import guided_steps
+from stablevsr.runtime.errors import UserError
 from stablevsr.study.downloads import all_downloads
 from stablevsr.study.files import Dataset
 from stablevsr.study.methods import Method, ResolvedStudy

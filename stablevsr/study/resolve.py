@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from stablevsr.errors import UserError, near_miss
+from stablevsr.method.settings import ROUNDING_ONLY, Guidance, Optimisation, Sampling, Training
 from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.registry import resolve as resolve_metrics
-from stablevsr.parsing import parse
-from stablevsr.settings import ROUNDING_ONLY, Guidance, Optimisation, Sampling, Training
+from stablevsr.runtime.errors import UserError, near_miss
+from stablevsr.runtime.parsing import parse
 from stablevsr.study.files import Ablation, Dataset, Peer, Study, Variant, load_yaml
 from stablevsr.study.methods import (
     MODELS_OWN,

@@ -17,12 +17,12 @@ from torch.utils.data import DataLoader, Subset
 
 from stablevsr.data.frames import write_text
 from stablevsr.data.layouts import load_sequences
-from stablevsr.models import encode_empty_prompt
-from stablevsr.training.base import DecoderJob, VAEJob, base_settings, tiny_unet, tiny_vae
+from stablevsr.method.components import encode_empty_prompt
 from stablevsr.training.loop import Job, LoopSettings, accelerator_for, train
 from stablevsr.training.samples import WindowDataset
 from stablevsr.training.state import Row, write_history
-from stablevsr.training.unet import UNetJob
+from stablevsr.training.tasks.unet import UNetJob
+from stablevsr.training.tasks.vae import DecoderJob, VAEJob, base_settings, tiny_unet, tiny_vae
 
 TEXT_WIDTH = 32
 VOCABULARY = {"<|startoftext|>": 0, "<|endoftext|>": 1, "a</w>": 2, "a": 3}

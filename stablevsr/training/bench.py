@@ -16,14 +16,15 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from stablevsr import models, tcm
-from stablevsr.bench import RANDOM, machine, random_model
+from stablevsr.bench.sampling import RANDOM, machine, random_model
 from stablevsr.data.frames import write_text
-from stablevsr.measure import peak_memory
-from stablevsr.motion import DISFlow
-from stablevsr.settings import Guidance, Precision, Training
+from stablevsr.method import components as models
+from stablevsr.method import tcm
+from stablevsr.method.flow import DISFlow
+from stablevsr.method.settings import Guidance, Precision, Training
+from stablevsr.runtime.timing import peak_memory
 from stablevsr.training.loop import LoopSettings, accelerator_for, optimizer_for, training_step
-from stablevsr.training.tcm import TCMJob
+from stablevsr.training.tasks.tcm import TCMJob
 
 WARM_UP = 2  #: steps that are not timed: the first ones choose kernels and make the optimiser's state
 

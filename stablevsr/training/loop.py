@@ -24,9 +24,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from stablevsr.errors import UserError
-from stablevsr.locks import sole_writer
-from stablevsr.measure import peak_memory
+from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.locks import sole_writer
+from stablevsr.runtime.timing import peak_memory
 from stablevsr.training.samples import StepSampler, sample_generator, to_device
 from stablevsr.training.state import Average, Row, check_identity, restore, save
 

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, Sampler
 from stablevsr.data.degradation import SCALE
 from stablevsr.data.frames import read_frame
 from stablevsr.data.layouts import Sequence as Clip
-from stablevsr.errors import UserError
+from stablevsr.runtime.errors import UserError
 
 FRAMES_IN_MEMORY = 1500  # decoded frames a process keeps: all of a small set, a sliver of REDS
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from stablevsr.data.frames import atomic_file, write_text
-from stablevsr.errors import UserError
+from stablevsr.runtime.errors import UserError
 
 Row = dict[str, float]  #: one logged step of a history
 

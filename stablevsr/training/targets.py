@@ -6,7 +6,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from stablevsr.diffusion import clean_latent
+from stablevsr.method.scheduler import clean_latent
 
 
 def training_target(scheduler: DDPMScheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from stablevsr.errors import UserError
+from stablevsr.runtime.errors import UserError
 from stablevsr.training.state import Row
 
 

@@ -16,15 +16,15 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from stablevsr.data.frames import write_frame
-from stablevsr.data.prepare import open_dataset
-from stablevsr.errors import UserError
+from stablevsr.runtime.errors import UserError
 from stablevsr.study.files import Dataset
+from stablevsr.study.prepare import open_dataset
 from stablevsr.training.samples import WindowDataset, sample_generator
 
 if TYPE_CHECKING:
-    from stablevsr.training.distillation import DistillationJob
-    from stablevsr.training.tcm import TCMJob
-    from stablevsr.training.unet import UNetJob
+    from stablevsr.training.tasks.decoder import DistillationJob
+    from stablevsr.training.tasks.tcm import TCMJob
+    from stablevsr.training.tasks.unet import UNetJob
 
 SAMPLES, CHUNK = 48, 8
 SEED = 12345

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from stablevsr.data.frames import read_frame, write_frame
-from stablevsr.models import Components
-from stablevsr.motion import FlowEstimator
-from stablevsr.pipeline import to_tensor
-from stablevsr.sampling import Progress, decode_frames, to_uint8
-from stablevsr.settings import Guidance, Sampling
+from stablevsr.method.components import Components
+from stablevsr.method.flow import FlowEstimator
+from stablevsr.method.pipeline import to_tensor
+from stablevsr.method.sampler import Progress, decode_frames, to_uint8
+from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.upscale.clips import Clip
 from stablevsr.upscale.streaming import NoiseBook, Span, StreamingSampler
 from stablevsr.upscale.windows import split

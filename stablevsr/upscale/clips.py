@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 from stablevsr.data.frames import SUFFIXES, list_frames, read_frame
-from stablevsr.errors import UserError
+from stablevsr.runtime.errors import UserError
 
 Kind = Literal["video", "frames", "sequences"]
 VIDEO_OUT = (".mp4", ".m4v", ".mov", ".mkv")
 #: File names that people give videos; only to word an error well, any file is tried.
 VIDEO_IN = (*VIDEO_OUT, ".avi", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".y4m", ".gif")
-SMALLEST = 8  #: pixels a side of a LR frame (:data:`stablevsr.pipeline.SMALLEST`, which imports torch)
+SMALLEST = 8  #: pixels a side of a LR frame (:data:`stablevsr.method.pipeline.SMALLEST`, which imports torch)
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stablevsr.data.frames import list_frames, write_text
-from stablevsr.errors import UserError
-from stablevsr.locks import sole_writer
-from stablevsr.settings import (
+from stablevsr.method.settings import (
     SMALLEST_TILE,
     Flow,
     Grid,
@@ -35,6 +33,8 @@ from stablevsr.settings import (
     default_flow,
     default_warp,
 )
+from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.locks import sole_writer
 from stablevsr.upscale import windows
 from stablevsr.upscale.clips import Clip, Kind, check_free, check_places, kind_of, open_folder
 
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 FRAMES = "frames"  #: in the work folder, the finished frames
 #: Bytes a LR pixel and frame that the rest of a job may need on disk: two latents, and x4 frames that do not compress.
 BYTES_A_PIXEL = 2 * 16 + 16 * 3
-CODE = tuple(f"upscale/{name}.py" for name in ("clip_run", "streaming", "video", "windows"))  #: decide frames, too
 MARK = "delivered"  #: in the work folder, once its result has been moved to the output
 
 
@@ -147,8 +146,8 @@ def _open(source: Path, out: Path, options: UpscaleOptions) -> Job:
 
 def _find_networks(options: UpscaleOptions) -> tuple[Path, str]:
     """The model folder, checked, and the device; nothing is loaded yet."""
-    from stablevsr.metrics.weights import weight_file
-    from stablevsr.models import check_model, check_weights, find_model
+    from stablevsr.data.downloads.weights import weight_file
+    from stablevsr.method.components import check_model, check_weights, find_model
 
     device = _device(options.device)
     guided = options.strategy != "single_frame"
@@ -178,8 +177,8 @@ def _device(wanted: str | None) -> str:
 
 def _key(job: Job, model: Path, device: str) -> str:
     """A digest of everything that decides the frames: input, settings, model, code, device."""
-    from stablevsr.data.prepare import content_hash
-    from stablevsr.study.provenance import FRAME_CODE, source_hash
+    from stablevsr.study.fingerprint import fingerprint
+    from stablevsr.study.prepare import content_hash
 
     given: Any = [(clip.name, [f.name for f in clip.files], content_hash(list(clip.files))) for clip in job.clips]
     if job.video is not None:
@@ -198,7 +197,7 @@ def _key(job: Job, model: Path, device: str) -> str:
             device,
         ],
         "model": [_stamps(model), _stamps(options.tcm) if options.tcm else None],
-        "code": source_hash((*FRAME_CODE, *CODE)),
+        "code": fingerprint("stablevsr.upscale.clip_run", "stablevsr.upscale.video"),
     }
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
@@ -248,7 +247,7 @@ def _clip_run(job: Job, clip: Clip, place: Path) -> ClipRun:
 def _sample(job: Job, runs: list[ClipRun], model: Path, device: str) -> None:
     from tqdm import tqdm
 
-    from stablevsr.pipeline import StableVSRPipeline, flow_by_name
+    from stablevsr.method.pipeline import StableVSRPipeline, flow_by_name
 
     options = job.options
     guided = options.strategy != "single_frame"

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from stablevsr.data.frames import atomic_file
-from stablevsr.guidance import Flows, enlarge
-from stablevsr.models import Components
-from stablevsr.motion import FlowEstimator
-from stablevsr.order import sweeps, visiting_order
-from stablevsr.sampling import Progress, Sampler
-from stablevsr.settings import Guidance, Sampling, Strategy
+from stablevsr.method.components import Components
+from stablevsr.method.flow import FlowEstimator
+from stablevsr.method.guidance import Flows, enlarge
+from stablevsr.method.sampler import Progress, Sampler
+from stablevsr.method.settings import Guidance, Sampling, Strategy
+from stablevsr.method.strategies import sweeps, visiting_order
 
 LR = Callable[[int], Tensor]  #: frame number -> (1, 3, h, w) in [-1, 1] on the sampler's device
 

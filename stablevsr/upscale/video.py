@@ -20,7 +20,7 @@ import numpy as np
 
 from stablevsr.data.degradation import SCALE
 from stablevsr.data.frames import Frame, read_frame, write_frame, write_text
-from stablevsr.errors import UserError
+from stablevsr.runtime.errors import UserError
 from stablevsr.upscale.clips import check_size
 
 QUALITY = {"crf": "14", "preset": "slow"}  #: close to invisible loss

@@ -10,7 +10,9 @@ import chromium
 import pytest
 import report_study as made
 
-from stablevsr.report import figures, page, tables
+from stablevsr.report.figures import render as figures
+from stablevsr.report.page import render as page
+from stablevsr.report.tables import render as tables
 
 pytestmark = pytest.mark.system
 

@@ -27,7 +27,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stablevsr.data.transfer import Patience
+from stablevsr.data.downloads.http import Patience
 
 FAST = Patience(pauses=(0.01, 0.02, 0.03), connect=60.0, read=60.0)  # a loaded machine must not look like a bad network
 LONG = 120.0  #: seconds after which a test that waits for another process has failed
@@ -237,10 +237,10 @@ def run_fetch(
     program = f"""
         import sys
         from pathlib import Path
-        from stablevsr.data.fetch import fetch
-        from stablevsr.data.registry import parse
-        from stablevsr.data.transfer import Patience
-        from stablevsr.errors import UserError
+        from stablevsr.data.downloads.fetch import fetch
+        from stablevsr.data.downloads.registry import parse
+        from stablevsr.data.downloads.http import Patience
+        from stablevsr.runtime.errors import UserError
         {prelude}
         table = parse(Path({str(table)!r}).read_text())
         patience = Patience(pauses=(0.01, 0.02), connect=60.0, read=60.0)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from stablevsr.data.frames import write_frame, write_text
-from stablevsr.parsing import parse
+from stablevsr.runtime.parsing import parse
 from stablevsr.study.files import Ablation, Study
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths

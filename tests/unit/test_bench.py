@@ -5,16 +5,16 @@ import json
 import pytest
 import torch
 
-from stablevsr.arithmetic import network_flops
-from stablevsr.bench import PRESETS, Work, full_size
+from stablevsr.bench.flops import network_flops
+from stablevsr.bench.sampling import PRESETS, Work, full_size
 from stablevsr.cli import main
-from stablevsr.measure import Stopwatch
-from stablevsr.models import TINY, Components, load_components
-from stablevsr.motion import DISFlow
-from stablevsr.sampling import Sampler, decode_frames
-from stablevsr.settings import Guidance
-from stablevsr.small_decoder import SmallDecoder
-from stablevsr.tcm import parameter_count
+from stablevsr.method.components import TINY, Components, load_components
+from stablevsr.method.flow import DISFlow
+from stablevsr.method.sampler import Sampler, decode_frames
+from stablevsr.method.settings import Guidance
+from stablevsr.method.small_decoder import SmallDecoder
+from stablevsr.method.tcm import parameter_count
+from stablevsr.runtime.timing import Stopwatch
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_stages_add_up_to_the_whole(measured):
 
 def test_a_stage_inside_another_counts_for_itself_only(monkeypatch):
     now = iter([0.0, 1.0, 3.0, 7.0, 20.0, 21.0])
-    monkeypatch.setattr("stablevsr.measure.time.perf_counter", lambda: next(now))
+    monkeypatch.setattr("stablevsr.runtime.timing.time.perf_counter", lambda: next(now))
     watch = Stopwatch(torch.device("cpu"))
     with watch.stage("warp"), watch.stage("VAE decoder"):
         pass

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from stablevsr.beside import Behind, ahead
+from stablevsr.runtime.background import Behind, ahead
 
 
 def test_the_next_piece_is_made_while_the_caller_uses_this_one():

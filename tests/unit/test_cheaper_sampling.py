@@ -10,13 +10,13 @@ import torch
 from stablevsr import StableVSRPipeline
 from stablevsr.data.degradation import degrade
 from stablevsr.data.frames import read_frame, write_frame
-from stablevsr.errors import UserError
-from stablevsr.models import TINY, load_components
-from stablevsr.settings import Distillation
-from stablevsr.small_decoder import SmallDecoder
+from stablevsr.method.components import TINY, load_components
+from stablevsr.method.settings import Distillation
+from stablevsr.method.small_decoder import SmallDecoder
+from stablevsr.runtime.errors import UserError
 from stablevsr.study.files import Dataset
 from stablevsr.study.methods import Base, DecoderRun
-from stablevsr.training.run import distil
+from stablevsr.study.training import distil
 from tests.flow import vector_flow
 
 STEPS = 40

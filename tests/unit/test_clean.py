@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stablevsr.errors import UserError
+from stablevsr.runtime.errors import UserError
 from stablevsr.study.clean import cached, remove, unreferenced
 from stablevsr.study.paths import Paths, pool_file
 from stablevsr.study.resolve import load_study

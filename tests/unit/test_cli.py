@@ -75,7 +75,7 @@ def test_a_misspelt_dataset_is_one_sentence_with_the_near_miss(what, sentence, c
 
 
 def test_debug_shows_the_traceback(tmp_path, monkeypatch):
-    from stablevsr.errors import UserError
+    from stablevsr.runtime.errors import UserError
 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError):

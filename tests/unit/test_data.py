@@ -7,9 +7,9 @@ from PIL import Image
 from stablevsr.data.degradation import bicubic_upscale, degrade, imresize, resize_matrix
 from stablevsr.data.frames import list_frames, read_frame, write_frame
 from stablevsr.data.layouts import REDS4, load_sequences
-from stablevsr.data.prepare import link_dataset, open_dataset
-from stablevsr.errors import UserError
+from stablevsr.runtime.errors import UserError
 from stablevsr.study.files import Dataset
+from stablevsr.study.prepare import link_dataset, open_dataset
 
 
 def picture(height=16, width=24, seed=0):

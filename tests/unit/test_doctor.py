@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from stablevsr import doctor
-from stablevsr.data import registry
+from stablevsr.data.downloads import registry
+from stablevsr.study import doctor
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -28,11 +28,11 @@ from fetch_server import (
     zip_of,
 )
 
-from stablevsr.data import registry
-from stablevsr.data.fetch import fetch
+from stablevsr.data.downloads import registry
+from stablevsr.data.downloads.fetch import fetch
+from stablevsr.data.downloads.ledger import Ledger
 from stablevsr.data.layouts import load_sequences
-from stablevsr.data.ledger import Ledger
-from stablevsr.errors import UserError
+from stablevsr.runtime.errors import UserError
 
 SHARP, LOW = (32, 16), (8, 4)  # width and height, x4 apart
 REDS4 = ["000", "011", "015", "020"]
@@ -424,7 +424,7 @@ def test_an_unpacking_killed_in_the_middle_goes_on_without_the_network(server: S
     table = serve_reds(server)
     stop_at_the_tenth = """
 import os, signal
-from stablevsr.data import archives
+from stablevsr.data.downloads import archives
 count, write = [0], archives._write
 def counted(archive, info, path):
     count[0] += 1
@@ -451,7 +451,7 @@ def test_a_kill_after_the_last_frame_leaves_neither_the_zip_nor_an_unrecorded_ha
     server: Server, tmp_path: Path
 ) -> None:
     table = serve_reds(server)
-    kill = "from stablevsr.data import ledger; import os; ledger.Ledger.record = lambda *_: os.kill(os.getpid(), 9)"
+    kill = "from stablevsr.data.downloads import ledger; import os; ledger.Ledger.record = lambda *_: os.kill(os.getpid(), 9)"
     process = run_fetch(_written(tmp_path, table), tmp_path, ["sharp"], kill)
     process.communicate(timeout=LONG)
     assert process.returncode == -9

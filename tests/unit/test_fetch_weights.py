@@ -17,11 +17,11 @@ from fetch_server import FAST, LONG, Fault, Server, noise, row, run_fetch, runni
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPResponse
 
-from stablevsr.data import registry
-from stablevsr.data.fetch import fetch, listing
-from stablevsr.data.ledger import NAME, Ledger
-from stablevsr.data.transfer import Expected, Patience, TransferError, download, new_session
-from stablevsr.errors import UserError
+from stablevsr.data.downloads import registry
+from stablevsr.data.downloads.fetch import fetch, listing
+from stablevsr.data.downloads.http import Expected, Patience, TransferError, download, new_session
+from stablevsr.data.downloads.ledger import NAME, Ledger
+from stablevsr.runtime.errors import UserError
 
 BODY = noise(1_000_000)
 HUB_LANDS = {"how": "torch_hub", "folder": "checkpoints"}

@@ -8,9 +8,9 @@ import pytest
 
 from stablevsr.data.degradation import bicubic_upscale
 from stablevsr.data.frames import list_frames, read_frame, write_frame
-from stablevsr.errors import UserError
-from stablevsr.inference import MARK, Networks, Shard, infer, sequence_generator
-from stablevsr.settings import Guidance, Sampling
+from stablevsr.method.settings import Guidance, Sampling
+from stablevsr.runtime.errors import UserError
+from stablevsr.study.inference import MARK, Networks, Shard, infer, sequence_generator
 from stablevsr.study.methods import Method
 
 MODEL = str(Path(__file__).parents[1] / "vectors" / "model_v")
@@ -111,7 +111,7 @@ def test_real_esrgan_gives_the_picture_back_sharper(kind, tmp_path):
     pytest.importorskip("ncnn", reason="Real-ESRGAN runs on the wheels of the extra: study")
     from skimage.data import astronaut
 
-    from stablevsr.baselines import upscaler
+    from stablevsr.baselines.peers import upscaler
     from stablevsr.data.degradation import degrade
 
     truth = astronaut()[:128, 160:288]

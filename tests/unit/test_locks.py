@@ -9,13 +9,13 @@ import threading
 
 import pytest
 
-from stablevsr.locks import sole_writer
+from stablevsr.runtime.locks import sole_writer
 
 HOLD = textwrap.dedent(
     """
     import sys, time
     from pathlib import Path
-    from stablevsr.locks import sole_writer
+    from stablevsr.runtime.locks import sole_writer
     with sole_writer(Path(sys.argv[1])):
         print("held", flush=True)
         time.sleep(60)

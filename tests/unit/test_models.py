@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from stablevsr import StableVSRPipeline, tcm
-from stablevsr.errors import UserError
+from stablevsr import StableVSRPipeline
+from stablevsr.method import tcm
+from stablevsr.runtime.errors import UserError
 
 
 def copy_of(vectors, tmp_path):

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stablevsr.motion import DISFlow, RAFTFlow, _tiles, occlusion_mask, scale_flow, warp
+from stablevsr.method.flow import DISFlow, RAFTFlow, _tiles, occlusion_mask, scale_flow, warp
 
 
 def constant_flow(x, y, height, width):
@@ -96,7 +96,7 @@ def test_tiled_flow_equals_untiled_flow_and_no_tile_is_larger_than_allowed(monke
     raft = RAFTFlow(None)
     untiled = raft(target, source)
     assert seen == [size]
-    monkeypatch.setattr("stablevsr.motion.RAFT_TILE", (130, 136))
+    monkeypatch.setattr("stablevsr.method.flow.RAFT_TILE", (130, 136))
     torch.testing.assert_close(raft(target, source), untiled)
     assert len(seen) > 4 and all(height <= 130 and width <= 136 for height, width in seen[1:])
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stablevsr.data import registry
+from stablevsr.data.downloads import registry
 from stablevsr.study.paths import Paths
 from stablevsr.study.plan import _frame_work, plan
 from stablevsr.study.resolve import load_study

@@ -5,14 +5,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stablevsr import models
 from stablevsr.data.degradation import degrade
 from stablevsr.data.frames import write_frame
 from stablevsr.data.layouts import Sequence
-from stablevsr.settings import Guidance, Training
-from stablevsr.training.pool import BATCH, PoolDataset, build_pool
+from stablevsr.method import components as models
+from stablevsr.method.settings import Guidance, Training
+from stablevsr.training.cached_samples import BATCH, PoolDataset, build_pool
 from stablevsr.training.samples import WindowDataset, sample_generator
-from stablevsr.training.tcm import NEXT, PAST, TCMJob
+from stablevsr.training.tasks.tcm import NEXT, PAST, TCMJob
 from tests.flow import vector_flow
 
 SIZE, SEED = BATCH + 2, 5  # a whole batch and a part of one

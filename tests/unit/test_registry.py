@@ -10,8 +10,8 @@ import pytest
 import yaml
 from fetch_server import png, row
 
-from stablevsr.data import registry
-from stablevsr.errors import UserError
+from stablevsr.data.downloads import registry
+from stablevsr.runtime.errors import UserError
 
 NAMES = (
     "reds_train_sharp reds_train_sharp_bicubic reds_val_sharp reds_val_sharp_bicubic reds4 vimeo90k vimeo90k_test "
@@ -78,7 +78,7 @@ def test_an_unknown_name_suggests_the_near_miss() -> None:
 
 def test_importing_the_registry_and_asking_for_weights_imports_neither_torch_nor_the_hub_client(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from stablevsr.data import registry;"
+        "import sys; from pathlib import Path; from stablevsr.data.downloads import registry;"
         "registry.is_present('raft', Path('.')); registry.is_present('reds4', Path('.'));"
         "sys.exit(' '.join({'torch', 'huggingface_hub', 'requests'} & set(sys.modules)) or 0)"
     )

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import report_study as made
 
-from stablevsr.errors import UserError
 from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.statistics import PairedDifference
-from stablevsr.report.answers import answer, summary
 from stablevsr.report.claims import ClaimResult, _judge, check, overall
+from stablevsr.report.page.answers import answer, summary
+from stablevsr.runtime.errors import UserError
 
 
 @pytest.fixture(scope="module")

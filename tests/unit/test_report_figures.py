@@ -11,14 +11,14 @@ import pytest
 import report_study as made
 from PIL import Image
 
-from stablevsr.report import figures
 from stablevsr.report.costs import amount_text, cost
-from stablevsr.report.figures_frames import time_slice
-from stablevsr.report.figures_motion import dis_flow, flow_picture, warped
-from stablevsr.report.figures_speed import _plain_log, lines
+from stablevsr.report.figures import render as figures
+from stablevsr.report.figures.frames import time_slice
+from stablevsr.report.figures.motion import dis_flow, flow_picture, warped
+from stablevsr.report.figures.speed import _plain_log, lines
+from stablevsr.report.figures.style import legend, looks
 from stablevsr.report.history import histories
 from stablevsr.report.scores import ScoreBook
-from stablevsr.report.style import legend, looks
 from stablevsr.study.methods import ResolvedStudy
 from stablevsr.study.resolve import load_study
 

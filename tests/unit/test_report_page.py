@@ -15,13 +15,15 @@ import pytest
 import report_study as made
 from PIL import Image
 
-from stablevsr.parsing import parse
-from stablevsr.report import page, provenance, strips
+from stablevsr.report import provenance
 from stablevsr.report.clips import detailed_box, find_clips, method_video, moving_row
 from stablevsr.report.history import histories
-from stablevsr.report.markdown import inline, to_html
+from stablevsr.report.page import render as page
+from stablevsr.report.page import strips
+from stablevsr.report.page.markdown import inline, to_html
 from stablevsr.report.scores import ScoreBook
-from stablevsr.report.tabular import Table
+from stablevsr.report.tables.tabular import Table
+from stablevsr.runtime.parsing import parse
 from stablevsr.study.files import Variant
 
 

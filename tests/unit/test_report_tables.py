@@ -12,10 +12,10 @@ import pytest
 import report_study as made
 
 from stablevsr.metrics.registry import METRICS
-from stablevsr.report import tables
-from stablevsr.report.markup import escape_markdown, escape_tex
 from stablevsr.report.scores import ScoreBook, format_value
-from stablevsr.report.tabular import Cell, Row, _ranked, build_tables
+from stablevsr.report.tables import render as tables
+from stablevsr.report.tables.markup import escape_markdown, escape_tex
+from stablevsr.report.tables.tabular import Cell, Row, _ranked, build_tables
 
 
 @pytest.fixture(scope="module")

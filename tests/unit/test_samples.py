@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 from stablevsr.data.degradation import degrade
 from stablevsr.data.frames import write_frame
 from stablevsr.data.layouts import load_sequences
-from stablevsr.errors import UserError
+from stablevsr.runtime.errors import UserError
 from stablevsr.training.samples import StepSampler, WindowDataset
 
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from stablevsr.diffusion import Schedule
-from stablevsr.errors import UserError
-from stablevsr.guidance import Flows, guidance_image
-from stablevsr.models import load_components
-from stablevsr.order import guided_steps, sweeps, visiting_order
-from stablevsr.pipeline import to_tensor
-from stablevsr.sampling import Noise, Sampler, decode_frames
-from stablevsr.settings import Guidance, Sampling
+from stablevsr.method.components import load_components
+from stablevsr.method.guidance import Flows, guidance_image
+from stablevsr.method.pipeline import to_tensor
+from stablevsr.method.sampler import Noise, Sampler, decode_frames
+from stablevsr.method.scheduler import Schedule
+from stablevsr.method.settings import Guidance, Sampling
+from stablevsr.method.strategies import guided_steps, sweeps, visiting_order
+from stablevsr.runtime.errors import UserError
 from tests.flow import vector_flow
 
 PUBLISHED = 2e-6  # what a plain float32 loop reaches
@@ -148,7 +148,7 @@ def test_a_blank_image_ignores_the_neighbour_and_the_flow(pipe_v, clip):
 @pytest.mark.parametrize("scheduler", ["ddim", "dpmsolver++", "unipc"])
 def test_deterministic_solvers_equal_diffusers_own_loop(pipe_v, clip, scheduler):
     """One frame, no TCM: diffusers' scheduler in a plain loop is the outside truth for the solvers."""
-    from stablevsr.diffusion import _build
+    from stablevsr.method.scheduler import _build
 
     model = pipe_v.components
     reference = _build(model.scheduler, scheduler)

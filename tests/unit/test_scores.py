@@ -11,11 +11,11 @@ import pytest
 import report_study as made
 
 from stablevsr.data.frames import write_text
-from stablevsr.errors import UserError
 from stablevsr.metrics.tables import read_scores
+from stablevsr.runtime.errors import UserError
 from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths
-from stablevsr.study.scores import merge_scores
+from stablevsr.study.result_tables import merge_scores
 
 Row = tuple[str, str, str]  #: sequence, frame, psnr
 FRAMES = 3

@@ -6,8 +6,8 @@ from collections import namedtuple
 import pytest
 import torch
 
-from stablevsr.sampling import Noise, Sampler
-from stablevsr.settings import Guidance, Sampling
+from stablevsr.method.sampler import Noise, Sampler
+from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.upscale.streaming import NoiseBook, Span, StoredFlows, StreamingSampler, visits
 from tests.flow import vector_flow
 

@@ -2,8 +2,6 @@
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,12 +9,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stablevsr.errors import UserError
-from stablevsr.metrics import weights
-from stablevsr.study.given import absent, check_given
+from stablevsr.data.downloads import weights
+from stablevsr.runtime.errors import UserError
+from stablevsr.study.external import absent, check_given
 from stablevsr.study.methods import MODELS_OWN, digest
 from stablevsr.study.paths import Paths, pool_file
-from stablevsr.study.provenance import FRAME_CODE
 from stablevsr.study.resolve import load_study, merge
 
 REPOSITORY = Path(__file__).parents[2]
@@ -290,21 +287,6 @@ def test_given_folders_that_are_there_are_accepted_and_a_tcm_needs_weights(root)
     assert len(absent(load_study("mini", root), root)) == 1
     (root / "tcm/weights.safetensors").touch()
     assert absent(load_study("mini", root), root) == []
-
-
-def test_every_module_that_makes_frames_is_watched():
-    """A change of code that decides frames must make them anew: no module may be forgotten."""
-    script = (
-        "import sys, stablevsr.inference, stablevsr.pipeline\nprint(*(m for m in sys.modules if 'stablevsr.' in m))"
-    )
-    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    own = [module for module in loaded if module.startswith("stablevsr.")]
-    files = {f"{module.removeprefix('stablevsr.').replace('.', '/')}.py" for module in own}
-    # what these hold is in the digests of methods and data sets, or leaves frames as they are
-    about = {"settings.py", "data.py", "data/layouts.py", "data/prepare.py", "data/registry.py", "study.py",
-             "study/files.py", "study/methods.py"}  # fmt: skip
-    around = {"beside.py", "errors.py", "locks.py", "measure.py", "parsing.py"}
-    assert files - about - around == set(FRAME_CODE) & files
 
 
 def test_an_unknown_study_and_ablation_suggest_the_near_miss(root):

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from stablevsr import models, tcm
 from stablevsr.data.degradation import degrade
 from stablevsr.data.frames import write_frame
 from stablevsr.data.layouts import Sequence
-from stablevsr.errors import UserError
-from stablevsr.settings import Guidance, Training
+from stablevsr.method import components as models
+from stablevsr.method import tcm
+from stablevsr.method.settings import Guidance, Training
+from stablevsr.runtime.errors import UserError
 from stablevsr.training.loop import Job, LoopSettings, rate_factor, train
 from stablevsr.training.samples import StepSampler, WindowDataset, draw_normal, sample_generator
-from stablevsr.training.tcm import NEXT, PAST, TCMJob
+from stablevsr.training.tasks.tcm import NEXT, PAST, TCMJob
 
 
 def job_for(vectors, model="model_v", guidance=None, flow=None, **settings):

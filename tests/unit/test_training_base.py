@@ -3,11 +3,11 @@
 import torch
 from diffusers import DDPMScheduler
 
-from stablevsr import models
-from stablevsr.training.base import DecoderJob, texture_distance
+from stablevsr.method import components as models
 from stablevsr.training.base_model import SCHEDULER
 from stablevsr.training.loop import LoopSettings
 from stablevsr.training.samples import sample_generator
+from stablevsr.training.tasks.vae import DecoderJob, texture_distance
 
 
 def test_texture_is_compared_by_strength_and_place_not_by_phase():

@@ -12,13 +12,14 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
-from stablevsr import StableVSRPipeline, models
+from stablevsr import StableVSRPipeline
 from stablevsr.data.degradation import degrade
 from stablevsr.data.frames import read_frame, write_frame
-from stablevsr.settings import Finetuning, Guidance, Training
+from stablevsr.method import components as models
+from stablevsr.method.settings import Finetuning, Guidance, Training
 from stablevsr.study.files import Dataset
 from stablevsr.study.methods import Base, FinetuningRun, TrainingRun
-from stablevsr.training.run import finetune, train_tcm
+from stablevsr.study.training import finetune, train_tcm
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -146,7 +147,7 @@ from pathlib import Path
 sys.path.insert(0, "tests/unit")
 from test_training_run import tcm_run
 from stablevsr.study.files import Dataset
-from stablevsr.training.run import train_tcm
+from stablevsr.study.training import train_tcm
 model, reds, out = map(Path, sys.argv[1:])
 run = tcm_run(model, Dataset(title="tiny REDS", layout="reds", root=reds, split="train"), batch=4)
 train_tcm(run, run.base.name, out / "tcm", out / "state", out / "pools", "cpu")

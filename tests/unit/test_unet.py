@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from stablevsr import tcm, unet
-from stablevsr.models import TINY, load_components
-from stablevsr.motion import DISFlow
-from stablevsr.sampling import Sampler
-from stablevsr.settings import Guidance, Sampling
+from stablevsr.method import tcm, unet
+from stablevsr.method.components import TINY, load_components
+from stablevsr.method.flow import DISFlow
+from stablevsr.method.sampler import Sampler
+from stablevsr.method.settings import Guidance, Sampling
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stablevsr.data.frames import list_frames, read_frame, write_frame
-from stablevsr.errors import UserError
+from stablevsr.runtime.errors import UserError
 from stablevsr.upscale.video import encode, extract, probe, rehearse
 
 COLOURS = [(200, 40, 40), (40, 180, 60), (50, 60, 200), (128, 128, 128), (250, 250, 250), (5, 5, 5)]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stablevsr.data.frames import list_frames, read_frame, write_frame
-from stablevsr.pipeline import StableVSRPipeline
-from stablevsr.settings import Guidance, Sampling
+from stablevsr.method.pipeline import StableVSRPipeline
+from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.upscale.clip_run import ClipRun
 from stablevsr.upscale.clips import Clip
 from stablevsr.upscale.streaming import Span

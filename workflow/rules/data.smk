@@ -3,7 +3,7 @@
 
 rule data_mini:
     input:
-        code=sources(("data/mini.py", "data/degradation.py")),
+        code=sources("stablevsr.data.mini"),
     output:
         "data/mini/CARD.md",
     log:
@@ -31,7 +31,7 @@ rule data_fetch:
 rule data_prepare:
     input:
         lambda w: source_of(SPEC.datasets[w.dataset]),
-        code=sources(("data/prepare.py", "data/layouts.py", "data/degradation.py")),
+        code=sources("stablevsr.study.prepare"),
     output:
         "work/datasets/{dataset}-{key}/manifest.json",
     log:
@@ -48,7 +48,7 @@ rule data_prepare:
 rule data_prepare_training:
     input:
         lambda w: source_of(training_set(w.key)[1]),
-        code=sources(("data/prepare.py", "data/layouts.py", "data/degradation.py")),
+        code=sources("stablevsr.study.prepare"),
     output:
         "work/datasets/train-{key}.json",
     log:

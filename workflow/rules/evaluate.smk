@@ -6,7 +6,7 @@ rule evaluate_shard:
         data="work/datasets/{dataset}-{key}/manifest.json",
         frames="work/manifests/{dataset}-{key}/{digest}/seed{seed}/shard{shard}of{shards}.json",
         weights=fetched(metric_weights(SPEC)),
-        code=sources(METRIC_CODE),
+        code=sources("stablevsr.metrics.evaluate"),
     output:
         scores=f"work/scores/{PATHS.metrics_key}/{{dataset}}-{{key}}/{{digest}}/seed{{seed}}/shard{{shard}}of{{shards}}.csv",
         notes=f"work/scores/{PATHS.metrics_key}/{{dataset}}-{{key}}/{{digest}}/seed{{seed}}/shard{{shard}}of{{shards}}.csv.json",
@@ -33,7 +33,7 @@ rule evaluate_shard:
 rule metrics:
     input:
         lambda w: shards_of(w.dataset, study.find(w.method).on(w.dataset).digest),
-        code=sources(("study/scores.py",)),
+        code=sources("stablevsr.study.result_tables"),
     output:
         table=f"results/{STUDY}/metrics/{{dataset}}/{{method}}.csv",
         notes=f"results/{STUDY}/metrics/{{dataset}}/{{method}}.csv.json",

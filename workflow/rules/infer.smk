@@ -9,7 +9,7 @@ rule infer_shard:
         decoder=lambda w: decoder_of(w.digest),
         given=lambda w: given_files(w.dataset, w.digest),
         flow=lambda w: fetched(flow_weights(study.find(w.digest).guidance)),
-        code=sources(FRAME_CODE),
+        code=sources("stablevsr.study.inference"),
     output:
         "work/manifests/{dataset}-{key}/{digest}/seed{seed}/shard{shard}of{shards}.json",
     log:

@@ -18,7 +18,7 @@ rule tables:
     input:
         TABLES,
         texts=TEXTS,
-        code=sources(REPORT_CODE),
+        code=sources("stablevsr.report.tables.render", "stablevsr.report.figures.render", "stablevsr.report.page.render"),
     output:
         [
             PATHS.results / "tables" / f"{name}.{kind}"
@@ -41,7 +41,7 @@ rule figures:
         TABLES,
         HISTORIES,
         texts=TEXTS,
-        code=sources(REPORT_CODE),
+        code=sources("stablevsr.report.tables.render", "stablevsr.report.figures.render", "stablevsr.report.page.render"),
     output:
         directory(PATHS.results / "figures"),
     log:

@@ -5,7 +5,7 @@ rule train_unet:
     input:
         lambda w: base_files(Base(FINETUNINGS[w.finetuning].start)),
         data=lambda w: PATHS.training_data(FINETUNINGS[w.finetuning].dataset),
-        code=sources(TRAINING_CODE),
+        code=sources("stablevsr.study.training"),
     output:
         multiext(
             "work/models/{finetuning}/unet/",
@@ -38,7 +38,7 @@ rule train_pool:
         lambda w: base_files(pool_of(w.key).base),
         data=lambda w: PATHS.training_data(pool_of(w.key).dataset),
         flow=lambda w: fetched(flow_weights(pool_of(w.key).guidance)),
-        code=sources(TRAINING_CODE),
+        code=sources("stablevsr.study.training"),
     output:
         "work/pools/{key}/pool.safetensors",
     log:
@@ -63,7 +63,7 @@ rule train_tcm:
         data=lambda w: PATHS.training_data(TRAININGS[w.training].dataset),
         flow=lambda w: fetched(flow_weights(TRAININGS[w.training].guidance)),
         pool=lambda w: ([pool_file(TRAININGS[w.training], PATHS.pools)] if TRAININGS[w.training].settings.pool else []),
-        code=sources(TRAINING_CODE),
+        code=sources("stablevsr.study.training"),
     output:
         multiext(
             "work/checkpoints/{training}/",
@@ -96,7 +96,7 @@ rule train_decoder:
     input:
         lambda w: base_files(DISTILLATIONS[w.distillation].base),
         data=lambda w: PATHS.training_data(DISTILLATIONS[w.distillation].dataset),
-        code=sources(DECODER_CODE),
+        code=sources("stablevsr.study.training"),
     output:
         multiext(
             "work/decoders/{distillation}/",

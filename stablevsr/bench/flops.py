@@ -1,0 +1,86 @@
+"""How much arithmetic the networks need, and how much this device can do: what a speed is to be compared with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from stablevsr.data.degradation import SCALE
+from stablevsr.method.components import Components
+
+CALLS = 10  #: of a timed operation; the fastest counts, since everything else on a machine only slows down
+
+
+def network_flops(model: Components, height: int, width: int) -> dict[str, float]:
+    """Floating-point operations of one frame of (height, width) LR pixels in each network, a multiply-add being two.
+
+    Shapes alone are worked through, nothing is computed. Keys: ``UNet``, ``TCM``, ``VAE decoder``, and
+    ``small decoder`` where the guidance has one.
+    """
+    channels = int(model.unet.config.out_channels)
+    found = {}
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        dtype, decoder = next(model.unet.parameters()).dtype, next(model.vae.parameters()).dtype
+        latent = torch.empty(1, channels, height, width, device=model.device, dtype=decoder)
+        sample = torch.empty(1, channels + 3, height, width, device=model.device, dtype=dtype)
+        image = torch.empty(1, 3, SCALE * height, SCALE * width, device=model.device, dtype=dtype)
+        prompt = model.prompt.to(dtype)
+        found["UNet"] = _count(lambda: model.unet(sample, 500, encoder_hidden_states=prompt))
+        found["VAE decoder"] = _count(lambda: model.vae.decode(latent))
+        if model.guidance_decoder is not None:
+            found["small decoder"] = _count(lambda: model.decode_guidance(latent))
+        if model.tcm is not None:
+            found["TCM"] = _count(
+                lambda: model.tcm(sample, 500, encoder_hidden_states=prompt, controlnet_cond=image)  # type: ignore[misc]
+            )
+    return found
+
+
+def _count(run: Callable[[], object]) -> float:
+    # attention as plain products, which the counter knows on every device; no memory is taken
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        run()
+    return float(counter.get_total_flops())
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second of a large matrix product: the ceiling of what the networks can reach.
+
+    float32 on a GPU is measured with TF32 if torch lets convolutions use it (its default), as the networks do.
+    """
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+    try:
+        return _matrix_rate(device, dtype)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def _matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    side = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return 2 * side**3 / _fastest(lambda: a @ b, device)
+
+
+def copy_rate(device: torch.device) -> float:
+    """Bytes a second read and written by a large copy."""
+    source = torch.empty(2**28 if device.type == "cuda" else 2**26, device=device, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / _fastest(lambda: target.copy_(source), device)
+
+
+def _fastest(run: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the fastest of :data:`CALLS` calls."""
+    best = float("inf")
+    for _ in range(CALLS):
+        began = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - began)
+    return best

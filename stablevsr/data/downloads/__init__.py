@@ -1,0 +1,1 @@
+"""Downloads: the registry of data sets and weights, transfers, archives, verification."""

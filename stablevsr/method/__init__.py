@@ -1,0 +1,1 @@
+"""The paper: sampler, guidance, Temporal Conditioning Module, flow and the diffusion scheduler."""

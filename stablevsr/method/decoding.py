@@ -1,0 +1,50 @@
+"""Decoding latents in the memory that there is: together, one by one, or in overlapping tiles.
+
+The decoder at full size is where the published code runs out of memory. Tiles are diffusers' own: neighbours are
+cross-faded over a quarter of their side. They change the image a little, because the decoder's normalisation sees a
+tile and not the frame (docs/performance.md): they are used only when asked for, or when memory ran out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stablevsr.method.settings import SMALLEST_TILE
+from stablevsr.runtime.errors import UserError
+
+TILES = (192, 128, 96, 64, 48, SMALLEST_TILE)  #: sides in latent pixels (a quarter of the image's), from good to small
+
+
+def decode(vae: Any, latents: Tensor, tile: int | None) -> Tensor:
+    """RGB (B, 3, 4h, 4w) of unscaled latents (B, 4, h, w); ``tile`` latent pixels a side at once, None = all.
+
+    Where the GPU has too little memory for the batch, its frames are decoded one by one: the same to rounding.
+    """
+    vae.use_tiling = tile is not None
+    if tile is not None:
+        vae.tile_latent_min_size = tile
+        vae.tile_sample_min_size = tile * 2 ** (len(vae.config.block_out_channels) - 1)
+    try:
+        return torch.as_tensor(vae.decode(latents, return_dict=False)[0])
+    except torch.OutOfMemoryError:
+        if len(latents) == 1:
+            raise
+    # outside the handler: the exception holds on to what was allocated
+    torch.cuda.empty_cache()
+    return torch.cat([vae.decode(latent[None], return_dict=False)[0] for latent in latents])
+
+
+def smaller(tile: int | None, latents: Tensor) -> int:
+    """The next tile to try after memory ran out for ``latents``. Raises :class:`UserError` after the smallest."""
+    side = max(latents.shape[-2:])
+    for candidate in TILES:
+        if candidate < side and (tile is None or candidate < tile):
+            return candidate
+    height, width = latents.shape[-2:]
+    raise UserError(
+        f"the GPU has too little memory for frames of {width}x{height}, even in tiles of {tile or side} latent pixels: "
+        "use --precision bf16, a card with more memory, or --device cpu"
+    )

@@ -1,0 +1,131 @@
+"""Figures of scores: perception against distortion, and every metric frame by frame."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from stablevsr.data.frames import natural_key
+from stablevsr.metrics.registry import METRICS
+from stablevsr.report.figures.style import Look, distinct, legend, looks, save
+from stablevsr.report.scores import ScoreBook
+from stablevsr.report.tables.tabular import ARROWS
+from stablevsr.study.methods import Method
+
+#: The perceptual axis is the first of these that was measured; without any weights it is temporal consistency.
+PERCEPTION = ("lpips", "dists", "tlp", "tof_dis")
+CURVES = ("psnr", "lpips", "tlp", "tof", "tof_dis", "warp_error")
+MAX_CURVES, MAX_CLIPS = 4, 4
+
+
+def draw(book: ScoreBook, folder: Path) -> list[Path]:
+    """``perception_distortion`` and ``per_frame_curves_<dataset>``."""
+    files = perception_distortion(book, folder)
+    for dataset in book.study.main_datasets():
+        files += per_frame_curves(book, dataset, folder)
+    return files
+
+
+def axis_label(metric: str) -> str:
+    """Label, arrow and factor of a metric, for an axis."""
+    found = METRICS[metric]
+    factor = f" (×{found.scale:g})" if found.scale != 1 else ""
+    unit = " (dB)" if metric.startswith("psnr") else ""
+    return f"{found.label}{unit}{factor} {ARROWS[found.direction]}".strip()
+
+
+def perception_distortion(book: ScoreBook, folder: Path) -> list[Path]:
+    """One point a method: PSNR against the best perceptual metric there is, a panel for each dataset."""
+    methods = distinct([*book.study.table1(), *book.study.methods.values()])
+    panels = [(d, y) for d in book.study.main_datasets() if (y := _perception_axis(book, d, methods))]
+    if not panels:
+        return []
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels) + 0.4, 2.9), squeeze=False)
+    style, shown = looks(book.study), {m.digest for m in book.study.table1()}
+    for axis, (dataset, y) in zip(axes[0], panels, strict=True):
+        fair = book.sharing(dataset, methods)
+        for method in methods:
+            point = [fair.value(dataset, method, metric) for metric in ("psnr", y)]
+            if all(value is not None and math.isfinite(value) for value in point):
+                _point(axis, point, style[method.digest], method, filled=method.digest in shown)
+        axis.set(title=book.study.spec.datasets[dataset].title, xlabel=axis_label("psnr"), ylabel=axis_label(y))
+        axis.margins(0.12)
+    legend(figure, axes[0])
+    return save(figure, folder, "perception_distortion")
+
+
+def _perception_axis(book: ScoreBook, dataset: str, methods: list[Method]) -> str | None:
+    """The first metric of PERCEPTION that at least two methods have beside PSNR."""
+    for metric in PERCEPTION:
+        both = [m for m in methods if all(book.value(dataset, m, name) is not None for name in ("psnr", metric))]
+        if len(both) > 1:
+            return metric
+    return None
+
+
+def _point(axis: Any, point: list[float | None], look: Look, method: Method, filled: bool) -> None:
+    axis.plot(
+        *([value] for value in point),
+        look.marker,
+        color=look.colour,
+        markerfacecolor=look.colour if filled else "white",
+        markersize=7 if method.name == "stablevsr" else 5.5,
+        markeredgewidth=1.3,
+        zorder=4 if method.name == "stablevsr" else 3 if filled else 2,
+        label=method.label,
+        linestyle="none",
+    )
+
+
+def per_frame_curves(book: ScoreBook, dataset: str, folder: Path) -> list[Path]:
+    """Metrics (rows) over the frames of each clip (columns) for the methods of Table 1, averaged over seeds."""
+    methods = [m for m in distinct(book.study.table1()) if book.scores(dataset, m).table is not None]
+    metrics = [name for name in CURVES if any(book.scores(dataset, m).has(name) for m in methods)][:MAX_CURVES]
+    if not metrics:
+        return []
+    tables = {m.digest: table for m in methods if (table := book.scores(dataset, m).table) is not None}
+    clips = sorted({clip for table in tables.values() for clip in table["sequence"]})[:MAX_CLIPS]
+    figure, axes = plt.subplots(
+        len(metrics),
+        len(clips),
+        figsize=(1.75 * len(clips) + 0.8, 1.35 * len(metrics) + 0.3),
+        squeeze=False,
+        sharex="col",
+    )
+    style = looks(book.study)
+    for row, metric in zip(axes, metrics, strict=True):
+        for axis, clip in zip(row, clips, strict=True):
+            for method in methods:
+                _curve(axis, tables[method.digest], clip, metric, style[method.digest], method)
+        row[0].set_ylabel(axis_label(metric), fontsize=7)
+    for axis, clip in zip(axes[0], clips, strict=True):
+        axis.set_title(f"clip {clip}")
+    for axis in axes[-1]:
+        axis.set_xlabel("frame")
+    legend(figure, axes.flat)
+    return save(figure, folder, f"per_frame_curves_{dataset}")
+
+
+def _curve(axis: Any, table: pd.DataFrame, clip: str, metric: str, look: Look, method: Method) -> None:
+    rows = table[table["sequence"] == clip]
+    if metric not in rows or rows.empty:
+        return
+    means = rows.groupby("frame")[metric].mean()
+    means = means.loc[sorted(means.index, key=lambda frame: natural_key(Path(frame)))]
+    values = means.to_numpy(np.float64)
+    axis.plot(
+        np.arange(1, len(values) + 1),
+        np.where(np.isfinite(values), values, np.nan),
+        color=look.colour,
+        linestyle=look.line,
+        marker=look.marker if len(values) <= 16 else None,
+        markersize=3,
+        linewidth=1.8 if method.name == "stablevsr" else 1.0,
+        label=method.label,
+    )
+    axis.xaxis.get_major_locator().set_params(integer=True)

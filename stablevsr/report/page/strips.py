@@ -1,0 +1,120 @@
+"""Frames for the page's viewer: one JPEG strip a clip and version, all frames below each other, within a byte budget.
+
+A page must open from a disk, so the frames are inside it. The best quality whose strips fit the budget is taken: full
+frames for the mini study, fewer, smaller ones for long clips.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stablevsr.data.frames import read_frame
+from stablevsr.report.clips import Clip, Video, find_clips, lr_video, method_video, video
+from stablevsr.report.figures.style import distinct
+from stablevsr.report.scores import ScoreBook
+from stablevsr.runtime.errors import UserError
+
+BUDGET = 7_500_000  #: bytes of all strips together; base64 adds a third
+MAX_CLIPS = 4  #: a dataset
+VALIDATION_WIDTH = 640  #: pixels
+INPUT, TRUTH = "LR input", "Ground truth"
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How strips are made: JPEG quality, largest width in pixels, most frames of a clip (evenly chosen)."""
+
+    jpeg: int
+    width: int
+    frames: int
+
+
+LADDER = (
+    Quality(92, 640, 32), Quality(86, 640, 32), Quality(86, 480, 24), Quality(80, 480, 16), Quality(75, 400, 12),
+    Quality(70, 320, 8), Quality(60, 240, 6),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """One clip as the page shows it."""
+
+    dataset: str
+    title: str
+    clip: str
+    width: int
+    height: int
+    frames: list[str]  #: names of the shown frames
+    strips: dict[str, str]  #: label -> data URI of the strip
+    left: str
+    right: str
+
+
+def viewers(book: ScoreBook) -> list[Viewer]:
+    """The clips of the main datasets that have ground truth and frames of at least one method."""
+    found = [(title, clip, versions) for title, clip, versions in _clips(book) if len(versions) > 1]
+    for quality in LADDER:
+        made = [_viewer(title, clip, versions, quality) for title, clip, versions in found]
+        if sum(len(uri) for viewer in made for uri in viewer.strips.values()) <= BUDGET * 4 / 3:
+            break
+    return made
+
+
+def _clips(book: ScoreBook) -> list[tuple[str, Clip, dict[str, Video]]]:
+    methods = distinct(book.study.table1())
+    found = []
+    for name in book.study.main_datasets():
+        title = book.study.spec.datasets[name].title
+        for clip in find_clips(book.paths, name, MAX_CLIPS):
+            versions = {INPUT: lr_video(book.paths, clip)}
+            versions |= {m.label: method_video(book.paths, clip, m) for m in methods}
+            versions[TRUTH] = video(clip.gt)
+            there = {label: frames for label, frames in versions.items() if frames is not None}
+            if TRUTH in there:
+                found.append((title, clip, there))
+    return found
+
+
+def _viewer(title: str, clip: Clip, versions: dict[str, Video], quality: Quality) -> Viewer:
+    truth = versions[TRUTH]
+    chosen = np.unique(np.linspace(0, len(truth) - 1, min(len(truth), quality.frames)).round().astype(int))
+    height, width = truth.shape[1:3]
+    factor = min(1.0, quality.width / width)
+    size = (round(width * factor), round(height * factor))
+    strips = {label: strip(frames[chosen], size, quality.jpeg) for label, frames in versions.items()}
+    methods = [label for label in strips if label not in (INPUT, TRUTH)]
+    left, right = (methods[0], methods[-1]) if len(methods) > 1 else (INPUT, (methods or [TRUTH])[0])
+    stems = [clip.stems[i] for i in chosen]
+    return Viewer(clip.dataset, title, clip.name, *size, stems, strips, left if left in strips else TRUTH, right)
+
+
+def strip(frames: Video, size: tuple[int, int], quality: int) -> str:
+    """All frames below each other as a JPEG data URI; enlarged by repeating pixels, shrunk by averaging."""
+    enlarge = size[0] > frames.shape[2]
+    method = Image.Resampling.NEAREST if enlarge else Image.Resampling.LANCZOS
+    scaled = [Image.fromarray(frame).resize(size, method) for frame in frames]
+    return _jpeg(Image.fromarray(np.concatenate([np.asarray(image) for image in scaled])), quality)
+
+
+def validation_strip(file: Path) -> str:
+    """A training's validation picture as a JPEG data URI, at most VALIDATION_WIDTH wide; empty if it is damaged."""
+    try:
+        picture = Image.fromarray(read_frame(file))
+    except UserError:
+        return ""
+    if picture.width > VALIDATION_WIDTH:
+        height = round(picture.height * VALIDATION_WIDTH / picture.width)
+        picture = picture.resize((VALIDATION_WIDTH, height), Image.Resampling.LANCZOS)
+    return _jpeg(picture, 85)
+
+
+def _jpeg(picture: Image.Image, quality: int) -> str:
+    stream = io.BytesIO()
+    picture.save(stream, format="JPEG", quality=quality, subsampling=0, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()

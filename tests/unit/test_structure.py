@@ -1,0 +1,73 @@
+"""The house: which package may import which, no circles, nothing loose at the top (DESIGN: the layout)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import stablevsr
+
+PACKAGE = Path(stablevsr.__file__).parent
+#: From bottom to top: a package imports from itself and from those before it.
+ORDER = (
+    "runtime", "data", "method", "metrics", "baselines", "training", "study", "upscale", "report", "bench", "cli",
+)  # fmt: skip
+
+
+def modules():
+    return {".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): p
+            for p in PACKAGE.rglob("*.py")}  # fmt: skip
+
+
+def imported(file, known):
+    """Every module of the package that a file imports: at the top, inside functions, for type checkers."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stablevsr"):
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in known else node.module
+
+
+@pytest.fixture(scope="module")
+def graph():
+    known = modules()
+    # the two entries at the top, `import stablevsr` and `python -m stablevsr`, lead down to everything
+    below = {name: file for name, file in known.items() if name not in ("stablevsr", "stablevsr.__main__")}
+    return {name: set(imported(file, known)) - {name, "stablevsr"} for name, file in below.items()}
+
+
+def test_nothing_but_packages_lies_at_the_top():
+    assert {p.name for p in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
+    packages = {p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists()}
+    assert packages == set(ORDER)
+
+
+def test_imports_point_down(graph):
+    upward = [
+        f"{name} -> {other}"
+        for name, others in graph.items()
+        for other in others
+        if name.count(".")
+        and other.split(".")[1] in ORDER
+        and ORDER.index(other.split(".")[1]) > ORDER.index(name.split(".")[1])
+    ]
+    assert upward == []
+
+
+def test_no_two_modules_import_each_other_directly_or_through_others(graph):
+    circles = []
+
+    def visit(name, trail):
+        if name in trail:
+            circles.append(" -> ".join([*trail[trail.index(name) :], name]))
+        elif name not in done:
+            for other in sorted(graph[name]):
+                visit(other, [*trail, name])
+            done.add(name)
+
+    done = set()
+    for name in sorted(graph):
+        visit(name, [])
+    assert circles == []
