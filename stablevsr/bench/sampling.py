@@ -27,8 +27,8 @@ from stablevsr.method.sampler import AT_ONCE, Sampler, decode_frames, to_uint8
 from stablevsr.method.settings import Guidance, Precision, Sampling, Solver, Weights
 from stablevsr.method.small_decoder import SmallDecoder
 from stablevsr.method.strategies import guided_steps
-from stablevsr.runtime.background import Behind
-from stablevsr.runtime.timing import Stopwatch, peak_memory
+from stablevsr.runtime.background import BackgroundWriter
+from stablevsr.runtime.timing import StageTimer, peak_memory
 
 #: The released networks' widths; anything else is diffusers' default (checked against their parameter counts).
 _SHARED: dict[str, Any] = {
@@ -172,7 +172,7 @@ def _run(
     flops = network_flops(components, work.height, work.width)
     if preset.weights == "fp8":  # after counting: packed weights cannot be counted
         components.pack()
-    watch = Stopwatch(components.device)
+    watch = StageTimer(components.device)
     if components.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(components.device)
     at_once = AT_ONCE if preset.batched else 1
@@ -203,7 +203,7 @@ def _upscale(sampler: Sampler, lr: Tensor, batched: bool) -> Tensor:
     """The x4 frames of all sequences, (frames, 3, 4h, 4w) in [0, 1] on the CPU, after writing them as PNG files."""
     images = []
     size = len(lr) if batched else 1
-    with TemporaryDirectory() as folder, Behind() as writing:
+    with TemporaryDirectory() as folder, BackgroundWriter() as writing:
         for first in range(0, len(lr), size):
             some = lr[first : first + size]
             latents = sampler(some, [torch.Generator().manual_seed(first + i) for i in range(len(some))])

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from stablevsr import __version__
-from stablevsr.cli import frames, study, training
-from stablevsr.cli import gpu_lock as cards
+from stablevsr.cli import frames, gpu_lock, study, training
 from stablevsr.runtime.errors import UserError
 
 
@@ -67,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     for add in (
         frames.add_upscale, frames.add_evaluate, frames.add_fetch, study.add_data, training.add_train,
         study.add_infer, study.add_report, study.add_plan, frames.add_bench, study.add_doctor, study.add_clean,
-        cards.add_cards,
+        gpu_lock.add_gpu_lock,
     ):  # fmt: skip
         add(commands)
     return parser

@@ -14,7 +14,7 @@ T = TypeVar("T")
 Result = TypeVar("Result")
 
 
-def ahead(work: Callable[[T], Result], pieces: Iterable[T]) -> Iterator[Result]:
+def prefetch(work: Callable[[T], Result], pieces: Iterable[T]) -> Iterator[Result]:
     """``work`` of each piece in order; while the caller uses one result, the next is made."""
     with ThreadPoolExecutor(1) as thread:
         coming: Future[Result] | None = None
@@ -27,14 +27,14 @@ def ahead(work: Callable[[T], Result], pieces: Iterable[T]) -> Iterator[Result]:
             yield coming.result()
 
 
-class Behind:
+class BackgroundWriter:
     """Does work in the background; a second piece waits for the first, so that little is ever kept for it."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1)
         self._going: Future[Any] | None = None
 
-    def __enter__(self) -> Behind:
+    def __enter__(self) -> BackgroundWriter:
         return self
 
     def __exit__(

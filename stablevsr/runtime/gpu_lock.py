@@ -20,7 +20,7 @@ from stablevsr.runtime.errors import UserError
 POLL_SECONDS = 1.0
 
 
-def visible_cards(environment: Mapping[str, str]) -> list[str]:
+def visible_gpus(environment: Mapping[str, str]) -> list[str]:
     """The cards that may be used, by UUID; none where there is no driver."""
     try:
         asked = subprocess.run(
@@ -83,6 +83,6 @@ def _try(folder: Path, cards: list[str], count: int) -> dict[str, int]:
 
 def become(command: list[str], count: int) -> None:
     """Turn this process into ``command`` with ``count`` cards of its own; it sees all there are if ``count`` is 0."""
-    if count and (cards := visible_cards(os.environ)):
+    if count and (cards := visible_gpus(os.environ)):
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(hold(cards, count))
     os.execvp(command[0], command)

@@ -30,7 +30,7 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-class Stopwatch:
+class StageTimer:
     """Seconds by stage. A stage opened inside another one counts for itself only: the outer one's clock rests."""
 
     def __init__(self, device: torch.device) -> None:

@@ -24,10 +24,10 @@ from tqdm import tqdm
 from stablevsr.baselines.peers import upscaler
 from stablevsr.data.degradation import SCALE
 from stablevsr.data.frames import Frame, list_frames, read_frame, write_frame, write_text
-from stablevsr.runtime.background import Behind, ahead
+from stablevsr.runtime.background import BackgroundWriter, prefetch
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.locks import sole_writer
-from stablevsr.runtime.timing import Stopwatch, peak_memory
+from stablevsr.runtime.timing import StageTimer, peak_memory
 from stablevsr.study.methods import MODELS_OWN, Method, digest
 from stablevsr.study.prepare import content_hash
 
@@ -108,11 +108,11 @@ def _upscale(
     steps = method.sampling.steps if method.sampling else 1
     total = sum(len(files) for b in todo for _, files in b) * steps
     bar = tqdm(total=total, unit="frame-step" if steps > 1 else "frame", desc=shard.dataset, mininterval=2)
-    with bar, Behind() as writing:
-        watch = Stopwatch(_used(method, networks))
+    with bar, BackgroundWriter() as writing:
+        watch = StageTimer(_used(method, networks))
         upscale = _batch_upscaler(method, shard.dataset, seed, networks, bar.update, watch)
         # given frames are taken as they are: of the LR frames only the size is looked at
-        lr = ahead(_read, todo) if method.kind != "frames" else repeat([])
+        lr = prefetch(_read, todo) if method.kind != "frames" else repeat([])
         mark = time.monotonic()
         for sequences in todo:
             with watch.stage(IO):
@@ -152,7 +152,7 @@ def _sum(parts: Iterable[dict[str, float]]) -> dict[str, float]:
 
 
 def _batch_upscaler(
-    method: Method, dataset: str, seed: int, networks: Networks, progress: Callable[[int], Any], watch: Stopwatch
+    method: Method, dataset: str, seed: int, networks: Networks, progress: Callable[[int], Any], watch: StageTimer
 ) -> BatchUpscaler:
     if method.kind == "stablevsr":
         return _stablevsr(method, dataset, seed, networks, progress, watch)
@@ -172,7 +172,7 @@ def _batch_upscaler(
 
 
 def _stablevsr(
-    method: Method, dataset: str, seed: int, networks: Networks, progress: Callable[[int], Any], watch: Stopwatch
+    method: Method, dataset: str, seed: int, networks: Networks, progress: Callable[[int], Any], watch: StageTimer
 ) -> BatchUpscaler:
     from stablevsr.method.pipeline import StableVSRPipeline, flow_by_name, to_tensor
     from stablevsr.method.sampler import decode_frames, to_uint8

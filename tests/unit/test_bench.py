@@ -14,7 +14,7 @@ from stablevsr.method.sampler import Sampler, decode_frames
 from stablevsr.method.settings import Guidance
 from stablevsr.method.small_decoder import SmallDecoder
 from stablevsr.method.tcm import parameter_count
-from stablevsr.runtime.timing import Stopwatch
+from stablevsr.runtime.timing import StageTimer
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_stages_add_up_to_the_whole(measured):
 def test_a_stage_inside_another_counts_for_itself_only(monkeypatch):
     now = iter([0.0, 1.0, 3.0, 7.0, 20.0, 21.0])
     monkeypatch.setattr("stablevsr.runtime.timing.time.perf_counter", lambda: next(now))
-    watch = Stopwatch(torch.device("cpu"))
+    watch = StageTimer(torch.device("cpu"))
     with watch.stage("warp"), watch.stage("VAE decoder"):
         pass
     with pytest.raises(KeyError), watch.stage("warp"):

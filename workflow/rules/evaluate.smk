@@ -25,7 +25,7 @@ rule evaluate_shard:
     message:
         "scores of {params.methods} on {wildcards.dataset}, seed {wildcards.seed}, shard {wildcards.shard}"
     shell:
-        "stablevsr cards {resources.gpu} stablevsr evaluate --gt {params.gt} --sr {params.sr} --metrics {params.metrics} --weights {params.weights}"
+        "stablevsr gpu-lock {resources.gpu} stablevsr evaluate --gt {params.gt} --sr {params.sr} --metrics {params.metrics} --weights {params.weights}"
         " --shard {wildcards.shard}/{wildcards.shards} --cache work/cache --device {params.device}"
         " --out {output.scores} > {log} 2>&1"
 

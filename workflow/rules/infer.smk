@@ -25,5 +25,5 @@ rule infer_shard:
     message:
         "frames of {params.methods} on {wildcards.dataset}, seed {wildcards.seed}, shard {wildcards.shard}"
     shell:
-        "stablevsr cards {resources.gpu} stablevsr infer --study {params.study} --method {wildcards.digest} --dataset {wildcards.dataset}"
+        "stablevsr gpu-lock {resources.gpu} stablevsr infer --study {params.study} --method {wildcards.digest} --dataset {wildcards.dataset}"
         " --seed {wildcards.seed} --shard {wildcards.shard}/{wildcards.shards} 2>&1 | tee {log}"

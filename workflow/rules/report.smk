@@ -18,7 +18,9 @@ rule tables:
     input:
         TABLES,
         texts=TEXTS,
-        code=sources("stablevsr.report.tables.render", "stablevsr.report.figures.render", "stablevsr.report.page.render"),
+        code=sources(
+            "stablevsr.report.tables.render", "stablevsr.report.figures.render", "stablevsr.report.page.render"
+        ),
     output:
         [
             PATHS.results / "tables" / f"{name}.{kind}"
@@ -41,7 +43,9 @@ rule figures:
         TABLES,
         HISTORIES,
         texts=TEXTS,
-        code=sources("stablevsr.report.tables.render", "stablevsr.report.figures.render", "stablevsr.report.page.render"),
+        code=sources(
+            "stablevsr.report.tables.render", "stablevsr.report.figures.render", "stablevsr.report.page.render"
+        ),
     output:
         directory(PATHS.results / "figures"),
     log:

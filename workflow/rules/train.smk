@@ -29,7 +29,7 @@ rule train_unet:
     message:
         "fine-tuning the UNet of {wildcards.finetuning}"
     shell:
-        "stablevsr cards {resources.gpu} {params.launch} stablevsr train unet --study {params.study}"
+        "stablevsr gpu-lock {resources.gpu} {params.launch} stablevsr train unet --study {params.study}"
         " --finetuned {wildcards.finetuning} 2>&1 | tee {log}"
 
 
@@ -54,7 +54,7 @@ rule train_pool:
     message:
         "freezing training samples for {params.methods}"
     shell:
-        "stablevsr cards {resources.gpu} stablevsr train pool --study {params.study} --training {params.training} 2>&1 | tee {log}"
+        "stablevsr gpu-lock {resources.gpu} stablevsr train pool --study {params.study} --training {params.training} 2>&1 | tee {log}"
 
 
 rule train_tcm:
@@ -88,7 +88,7 @@ rule train_tcm:
     message:
         "training the TCM of {params.methods}"
     shell:
-        "stablevsr cards {resources.gpu} {params.launch} stablevsr train tcm --study {params.study}"
+        "stablevsr gpu-lock {resources.gpu} {params.launch} stablevsr train tcm --study {params.study}"
         " --training {wildcards.training} 2>&1 | tee {log}"
 
 
@@ -119,5 +119,5 @@ rule train_decoder:
     message:
         "distilling the small decoder {wildcards.distillation}"
     shell:
-        "stablevsr cards {resources.gpu} {params.launch} stablevsr train decoder --study {params.study}"
+        "stablevsr gpu-lock {resources.gpu} {params.launch} stablevsr train decoder --study {params.study}"
         " --decoder {wildcards.distillation} 2>&1 | tee {log}"

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from stablevsr.runtime.background import Behind, ahead
+from stablevsr.runtime.background import BackgroundWriter, prefetch
 
 
 def test_the_next_piece_is_made_while_the_caller_uses_this_one():
@@ -14,7 +14,7 @@ def test_the_next_piece_is_made_while_the_caller_uses_this_one():
         begun[piece].set()
         return piece * 10
 
-    results = ahead(work, range(3))
+    results = prefetch(work, range(3))
     assert next(results) == 0
     assert begun[1].wait(10)  # nobody asked for it yet
     assert not begun[2].is_set()  # but no further: what waits takes memory
@@ -22,7 +22,7 @@ def test_the_next_piece_is_made_while_the_caller_uses_this_one():
 
 
 def test_a_piece_that_cannot_be_read_fails_in_its_turn():
-    results = ahead(lambda piece: 1 / piece, [1, 0, 2])
+    results = prefetch(lambda piece: 1 / piece, [1, 0, 2])
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -32,9 +32,9 @@ def test_a_piece_that_cannot_be_written_fails_at_the_next_or_at_the_end():
     def full():
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space"), Behind() as writing:
+    with pytest.raises(OSError, match="No space"), BackgroundWriter() as writing:
         writing.do(full)
-    with Behind() as writing:
+    with BackgroundWriter() as writing:
         writing.do(full)
         with pytest.raises(OSError, match="No space"):
             writing.do(print)
@@ -47,7 +47,7 @@ def test_all_is_written_when_the_block_ends():
         gate.wait(10)
         done.append(1)
 
-    with Behind() as writing:
+    with BackgroundWriter() as writing:
         writing.do(write)
         assert not done  # the caller went on
         gate.set()
