@@ -7,11 +7,13 @@ keys are refused; every field here changes numbers, labels and places live elsew
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-Strategy = Literal["single_frame", "auto_regressive", "unidirectional", "bidirectional"]
+from stablevsr.method.strategies import STRATEGIES
+from stablevsr.runtime.errors import near_miss
+
 Source = Literal["x0", "xt", "none"]
 Compensation = Literal["pixel", "latent", "none"]
 Grid = Literal["published", "aligned"]
@@ -20,6 +22,15 @@ Solver = Literal["ddpm", "ddim", "dpmsolver++", "unipc"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Decoder = Literal["vae", "small"]
 Weights = Literal["full", "fp8"]
+
+
+def _known_strategy(name: str) -> str:
+    if name not in STRATEGIES:
+        raise ValueError(f"known are {', '.join(STRATEGIES)}{near_miss(name, STRATEGIES)}")
+    return name
+
+
+Strategy = Annotated[str, AfterValidator(_known_strategy)]  #: a name of :data:`stablevsr.method.strategies.STRATEGIES`
 
 SMALLEST_TILE = 32  #: LR pixels a side
 
