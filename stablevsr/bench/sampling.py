@@ -26,7 +26,7 @@ from stablevsr.method.flow import DISFlow, FlowEstimator, RAFTFlow
 from stablevsr.method.sampler import AT_ONCE, Sampler, decode_frames, to_uint8
 from stablevsr.method.settings import Guidance, Precision, Sampling, Solver, Weights
 from stablevsr.method.small_decoder import SmallDecoder
-from stablevsr.method.strategies import guided_steps
+from stablevsr.method.visits import guided_steps
 from stablevsr.runtime.background import BackgroundWriter
 from stablevsr.runtime.timing import StageTimer, peak_memory
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from stablevsr.method.settings import ROUNDING_ONLY, Guidance, Optimisation, Sampling, Training
+from stablevsr.method.strategies import is_guided
 from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.registry import resolve as resolve_metrics
 from stablevsr.runtime.errors import UserError, near_miss
@@ -218,7 +219,7 @@ def _variant(
     if retrain:
         plain["guidance"] = guidance.model_dump()
     training = parse(Training, merge(merge(plain, home.training), variant.training), f"{at}, training")
-    single = sampling.strategy == "single_frame"
+    single = not is_guided(sampling.strategy)
     if single:
         sampling = sampling.model_copy(update={"guide_every": 1, "guide_from": 0.0})  # there is nothing to guide
     if sampling.guidance_decoder == "small" and guidance.source == "xt":

@@ -322,7 +322,7 @@ def test_stopped_again_and_again_it_still_gives_the_same_bytes(tmp_path, monkeyp
 def test_a_run_killed_after_delivering_is_finished_without_work(tmp_path, monkeypatch):
     source, out = write_folder(tmp_path / "lr"), tmp_path / "sr"
     with monkeypatch.context() as patched:
-        patched.setattr("stablevsr.upscale.job.shutil.rmtree", lambda *_, **__: None)
+        patched.setattr("stablevsr.upscale.run.shutil.rmtree", lambda *_, **__: None)
         upscale(source, out, tiny(strategy="single_frame"))
     made = content(out)
     assert remains(tmp_path) == [".sr.partial"]
