@@ -1,8 +1,8 @@
 """The noise scheduler: timesteps, predicted clean latents, and one reverse step.
 
 The schedule itself comes from diffusers. Written here is what a frame-wise sampler needs and diffusers' schedulers do
-not offer: the predicted clean latent for every prediction type, and DDPM's ancestral step with the noise as an argument,
-because a sequence's draws have their own order.
+not offer: the predicted clean latent for every prediction type, and DDPM's ancestral step with the noise as an
+argument, because a sequence's draws have their own order.
 """
 
 from __future__ import annotations

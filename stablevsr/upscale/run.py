@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from stablevsr.upscale.video import Timing, VideoInfo
 
 FRAMES = "frames"  #: in the work folder, the finished frames
-#: Bytes a LR pixel and frame that the rest of a run may need on disk: two latents and the guidance, and x4 frames that do not compress.
+#: Bytes a LR pixel and frame that the rest of a run may need on disk: latents, and x4 frames that do not compress.
 BYTES_A_PIXEL = 3 * 16 + 16 * 3
 MARK = "delivered"  #: in the work folder, once its result has been moved to the output
 
@@ -111,8 +111,8 @@ def upscale(source: Path, out: Path, options: UpscaleOptions) -> None:
     """Upscale ``source`` to ``out``, x4. A second call with the same arguments resumes the first.
 
     Raises:
-        UserError: anything wrong with input, output, options or model folder (before a model is loaded); a video damaged
-            further on; a full disk.
+        UserError: anything wrong with input, output, options or model folder (before a model is loaded); a video
+            damaged further on; a full disk.
     """
     request = _open(source, out, options)
     model, device = _find_networks(options)
