@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm import tqdm
@@ -26,10 +26,12 @@ from stablevsr.data.degradation import SCALE
 from stablevsr.data.frames import Frame, list_frames, read_frame, write_frame, write_text
 from stablevsr.runtime.background import BackgroundWriter, prefetch
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.hashing import content_hash, digest, folder_hash
 from stablevsr.runtime.locks import sole_writer
 from stablevsr.runtime.timing import StageTimer, peak_memory
-from stablevsr.study.methods import MODELS_OWN, Method, digest
-from stablevsr.study.prepare import content_hash
+
+if TYPE_CHECKING:
+    from stablevsr.study.methods import Method
 
 MARK = ".done.json"
 IO = "IO"  #: the stage of waiting for frames to be read or written: both go on beside the sampling
@@ -263,9 +265,8 @@ def _batches(sequences: Batch, size: int) -> list[Batch]:
 
 
 def _made_from(method: Method, dataset: str, seed: int, networks: Networks) -> str:
-    """A digest of everything but the input frames that decides a sequence's frames: settings, weights, code."""
+    """A digest of everything but the input frames that decides a sequence's frames: settings, code, weights."""
     from stablevsr.method.components import find_model
-    from stablevsr.study.fingerprint import fingerprint, folder_hash
 
     given = {"tcm": networks.tcm, "decoder": networks.decoder}
     weights = {name: folder_hash(folder) if folder else None for name, folder in given.items()}
@@ -275,17 +276,9 @@ def _made_from(method: Method, dataset: str, seed: int, networks: Networks) -> s
     if method.kind == "stablevsr":
         folder = find_model(networks.model)
         weights |= {part: folder_hash(folder / part) for part in ("unet", "vae", "text_encoder", "scheduler")}
-        if method.checkpoint == MODELS_OWN:
-            weights["own"] = folder_hash(folder / "controlnet")
-    return digest(
-        {
-            "method": method.identity(),
-            "seed": seed,
-            "model": networks.model,
-            "code": fingerprint("stablevsr.study.inference"),
-            **weights,
-        }
-    )
+        if method.takes_model_tcm:
+            weights["model_tcm"] = folder_hash(folder / "controlnet")
+    return digest({"method": method.identity(), "seed": seed, "model": networks.model, **weights})
 
 
 def _is_done(folder: Path, files: list[Path], made_from: str) -> bool:

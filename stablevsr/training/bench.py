@@ -23,8 +23,9 @@ from stablevsr.method import tcm
 from stablevsr.method.flow import DISFlow
 from stablevsr.method.settings import Guidance, Precision, Training
 from stablevsr.runtime.timing import peak_memory
-from stablevsr.training.loop import LoopSettings, accelerator_for, optimizer_for, training_step
-from stablevsr.training.tasks.tcm import TCMJob
+from stablevsr.training.loop import accelerator_for, optimizer_for, training_step
+from stablevsr.training.task import LoopSettings
+from stablevsr.training.tasks.tcm import TCMTask
 
 WARM_UP = 2  #: steps that are not timed: the first ones choose kernels and make the optimiser's state
 
@@ -82,7 +83,7 @@ def _run(preset: Preset, model: str, crop: int, batch: int, steps: int, device: 
     return Result(preset.name, (_now(accelerator) - began) / steps, peak_memory(accelerator.device), loss)
 
 
-def _job(preset: Preset, model: str, accelerator: Accelerator) -> TCMJob:
+def _job(preset: Preset, model: str, accelerator: Accelerator) -> TCMTask:
     device = str(accelerator.device)
     if model == RANDOM:
         components = random_model(device, "fp32")
@@ -95,7 +96,7 @@ def _job(preset: Preset, model: str, accelerator: Accelerator) -> TCMJob:
     if preset.checkpointing:
         module.enable_gradient_checkpointing()
         components.unet.enable_gradient_checkpointing()
-    return TCMJob(module, components, Training(), Guidance(flow="dis"), DISFlow(), data=None)  # type: ignore[arg-type]
+    return TCMTask(module, components, Training(), Guidance(flow="dis"), DISFlow(), data=None)  # type: ignore[arg-type]
 
 
 def _window(crop: int, batch: int, step: int, accelerator: Accelerator) -> dict[str, Tensor]:

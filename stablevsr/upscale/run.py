@@ -177,8 +177,8 @@ def _device(wanted: str | None) -> str:
 
 def _key(request: Request, model: Path, device: str) -> str:
     """A digest of everything that decides the frames: input, settings, model, code, device."""
+    from stablevsr.runtime.hashing import content_hash
     from stablevsr.study.fingerprint import fingerprint
-    from stablevsr.study.prepare import content_hash
 
     source: Any = [(clip.name, [f.name for f in clip.files], content_hash(list(clip.files))) for clip in request.clips]
     if request.video is not None:
