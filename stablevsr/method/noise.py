@@ -1,4 +1,4 @@
-"""The noise of sequences, in the published order of draws, from one CPU generator a sequence.
+"""The noise of sequences, in the published order of draws, from one generator a sequence.
 
 First the initial latents of all frames, then step by step one tensor a frame in visit order. A strategy that goes
 through the steps one after another can take the draws as they come; where visits jump between steps, or where a run is
@@ -18,8 +18,13 @@ from stablevsr.method.stores import Store
 INITIAL = -1  #: in place of a step: the latents that sampling starts from
 
 
+def draw(generator: torch.Generator, shape: tuple[int, ...]) -> Tensor:
+    """One draw (1, 4, h, w), as the published code calls it, on the generator's device."""
+    return torch.randn(1, *shape, generator=generator, device=generator.device)
+
+
 class Noise(Protocol):
-    """Gives the draw of ``step`` (or :data:`INITIAL`) and ``frame`` of S sequences: (S, 4, h, w), on the CPU or GPU."""
+    """Gives the draw of ``step`` (or :data:`INITIAL`) and ``frame`` of S sequences: (S, 4, h, w), on any device."""
 
     def __call__(self, step: int, frame: int) -> Tensor:
         """The draw."""
@@ -52,10 +57,10 @@ class DrawnNoise:
         return self._drawn[frame]
 
     def _draw(self, order: Sequence[int]) -> Tensor:
-        drawn = torch.empty(len(order), len(self._generators), *self._shape)
+        drawn = torch.empty(len(order), len(self._generators), *self._shape, device=self._generators[0].device)
         for frame in order:
             for sequence, generator in enumerate(self._generators):
-                drawn[frame, sequence] = torch.randn(1, *self._shape, generator=generator)[0]
+                drawn[frame, sequence] = draw(generator, self._shape)[0]
         return drawn.to(self._device)
 
 
@@ -75,7 +80,7 @@ class ReplayedNoise:
     ) -> None:
         """As :class:`DrawnNoise`; ``states`` that hold all steps already are used instead of ``generators``."""
         self._shape, self._states = shape, states
-        self._generator = torch.Generator()
+        self._generator = torch.Generator(generators[0].device)
         self._loaded: tuple[int, Tensor] | None = None
         if f"noise{len(order) - 1}" not in states:
             for step in range(INITIAL, len(order)):
@@ -86,7 +91,7 @@ class ReplayedNoise:
         for frame in order:
             for sequence, generator in enumerate(generators):
                 states[frame, sequence] = generator.get_state()
-                torch.randn(1, *self._shape, generator=generator)
+                draw(generator, self._shape)
         self._states[f"noise{step}"] = states
 
     def __call__(self, step: int, frame: int) -> Tensor:
@@ -97,4 +102,4 @@ class ReplayedNoise:
     def _repeat(self, state: Tensor) -> Tensor:
         # set_state reads from the start of the tensor's storage (torch 2.14): a row has to be copied out first
         self._generator.set_state(state.clone())
-        return torch.randn(1, *self._shape, generator=self._generator)
+        return draw(self._generator, self._shape)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from stablevsr.method.strategies import STRATEGIES
-from stablevsr.runtime.errors import near_miss
+from stablevsr.runtime.parsing import one_of
 
 Source = Literal["x0", "xt", "none"]
 Compensation = Literal["pixel", "latent", "none"]
@@ -24,14 +24,7 @@ Decoder = Literal["vae", "small"]
 Weights = Literal["full", "fp8"]
 Schedule = Literal["constant", "warmup_cosine"]
 
-
-def _known_strategy(name: str) -> str:
-    if name not in STRATEGIES:
-        raise ValueError(f"known are {', '.join(STRATEGIES)}{near_miss(name, STRATEGIES)}")
-    return name
-
-
-Strategy = Annotated[str, AfterValidator(_known_strategy)]  #: a name of :data:`stablevsr.method.strategies.STRATEGIES`
+Strategy = Annotated[str, one_of(STRATEGIES)]  #: a name of :data:`stablevsr.method.strategies.STRATEGIES`
 
 LARGEST_SEED = 2**63 - 1
 SMALLEST_TILE = 32  #: LR pixels a side

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
+from stablevsr.baselines import BASELINES
 from stablevsr.data.downloads import registry
 from stablevsr.method.settings import Guidance, Optimisation, Sampling, Training
 from stablevsr.method.strategies import is_guided
@@ -18,7 +19,7 @@ from stablevsr.metrics.registry import resolve as resolve_metrics
 from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.runtime.hashing import digest
 from stablevsr.runtime.parsing import parse
-from stablevsr.study.files import NAME, Ablation, Baseline, Dataset, Study, Variant, load_yaml
+from stablevsr.study.files import NAME, Ablation, Baseline, Study, Variant, load_yaml
 from stablevsr.study.fingerprint import sampling_code
 from stablevsr.study.methods import MODEL_TCM, REFERENCE, Base, Method, ResolvedStudy, TrainingRun
 
@@ -118,8 +119,7 @@ def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path)
 
 def _baseline(name: str, baseline: Baseline, where: Path, datasets: tuple[str, ...]) -> Method:
     if (baseline.kind == "frames") != (baseline.frames is not None):
-        kinds = ", ".join(kind for kind in get_args(Baseline.model_fields["kind"].annotation) if kind != "frames")
-        raise UserError(f"{where}: method {name} wants either a frames folder or one of the kinds {kinds}")
+        raise UserError(f"{where}: method {name} wants either a frames folder or one of the kinds {', '.join(BASELINES)}")
     return _digested(Method(name, baseline.label, baseline.kind, "", (0,), datasets, frames=baseline.frames))
 
 
