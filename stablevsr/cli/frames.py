@@ -17,7 +17,8 @@ def add_upscale(commands: Commands) -> None:
     parser.add_argument("--model", default="claudiom4sir/StableVSR", help="hub id, folder, or 'tiny' (embedded)")
     parser.add_argument("--tcm", type=Path, help="folder of another TCM")
     parser.add_argument("--steps", type=int, default=50, help="denoising steps (default: 50)")
-    parser.add_argument("--strategy", default="bidirectional", choices=list(STRATEGIES), help="(default: bidirectional)")
+    parser.add_argument("--strategy", default="bidirectional", choices=list(STRATEGIES),
+                        help="visit order and guidance (default: bidirectional)")  # fmt: skip
     parser.add_argument("--flow", choices=["raft", "dis"], help="flow estimator (default: raft; dis for tiny)")
     parser.add_argument("--warp", choices=["published", "aligned"],
                         help="warp grid (default: published; aligned for tiny, which was trained so)")  # fmt: skip

@@ -9,7 +9,7 @@ a clip of any length whose latents, noise and flow are kept on disk.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby, islice, pairwise
+from itertools import groupby, islice
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from stablevsr.method import tcm, unet
 from stablevsr.method.components import Components
 from stablevsr.method.flow import FlowEstimator
 from stablevsr.method.guidance import Flows, guidance_image
-from stablevsr.method.noise import INITIAL, DrawnNoise, Noise, ReplayedNoise
+from stablevsr.method.noise import INITIAL, Noise
 from stablevsr.method.scheduler import MULTISTEP, Schedule
 from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.method.stores import State, Store
@@ -29,6 +29,7 @@ from stablevsr.runtime.timing import Stage, untimed
 
 Progress = Callable[[int], None]  #: called with the number of frame-steps just done
 LR = Callable[[int], Tensor]  #: frame number -> (S, 3, h, w) in [-1, 1], that frame of S sequences
+Draw = Callable[[int, int], Tensor]  #: step (or INITIAL) and frame -> (S, 4, h, w), its noise: a :class:`Noise`
 #: LR pixels that go through the UNet's first half together: a frame of REDS, which keeps a GPU busy by itself. More
 #: would take memory (0.27 GB a frame of REDS in float32) and gain nothing.
 AT_ONCE = 320 * 180
@@ -68,18 +69,13 @@ class Sampler:
         if len(generators) != sequences:
             raise ValueError(f"{sequences} sequences need as many generators, got {len(generators)}")
         lr, state = lr.to(self.model.device), State({})
-        noise = self._noise(frames, latent_shape(self.model, *lr.shape[-2:]), generators)
+        shape, device = latent_shape(self.model, *lr.shape[-2:]), self.model.device
+        noise = Noise(generators, shape, noise_order(self.sampling, frames), {}, keep_on=device)
         self.run(frames, lambda frame: lr[:, frame], noise, state, {})
         return torch.stack([state.latent(self.sampling.steps, frame) for frame in range(frames)], dim=1)
 
-    def _noise(self, frames: int, shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> Noise:
-        order = noise_order(self.sampling, frames)
-        if any(after.step < before.step for before, after in pairwise(visits(self.sampling, frames))):
-            return ReplayedNoise(generators, shape, order, {})
-        return DrawnNoise(generators, shape, order, self.model.device)
-
     @torch.no_grad()
-    def run(self, frames: int, lr: LR, noise: Noise, state: State, flows: Store) -> None:
+    def run(self, frames: int, lr: LR, noise: Draw, state: State, flows: Store) -> None:
         """Make the frame-steps of ``frames`` frames that ``state`` does not count as done; it then has their latents.
 
         Raises ValueError where a run would be resumed whose solver keeps a history that ``state`` has not.
@@ -92,7 +88,7 @@ class Sampler:
 class _Run:
     """One run of a sampler over the visits of its strategy."""
 
-    def __init__(self, sampler: Sampler, lr: LR, noise: Noise, state: State, flows: Flows) -> None:
+    def __init__(self, sampler: Sampler, lr: LR, noise: Draw, state: State, flows: Flows) -> None:
         self.model, self.guidance, self.stage = sampler.model, sampler.guidance, sampler.stage
         self.sampler, self.lr, self.noise, self.state, self.flows = sampler, lr, noise, state, flows
         self.steps = sampler.sampling.steps

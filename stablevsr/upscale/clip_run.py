@@ -15,7 +15,7 @@ from torch import Tensor
 from stablevsr.data.frames import read_frame, write_frame
 from stablevsr.method.components import Components
 from stablevsr.method.flow import FlowEstimator
-from stablevsr.method.noise import ReplayedNoise
+from stablevsr.method.noise import Noise
 from stablevsr.method.pipeline import to_tensor
 from stablevsr.method.sampler import Progress, Sampler, decode_frames, latent_shape, to_uint8
 from stablevsr.method.settings import Guidance, Sampling
@@ -78,7 +78,7 @@ class ClipRun:
         sampler = Sampler(model, self.sampling, self.guidance, estimator, at_once=1, progress=progress)
         shape = latent_shape(model, self.clip.height, self.clip.width)
         order = noise_order(self.sampling, len(self.clip.files))
-        noise = ReplayedNoise([generator], shape, order, FolderStore(self.work / "noise"))
+        noise = Noise([generator], shape, order, FolderStore(self.work / "noise"))
         for index in range(len(self.windows)):
             if self._is_written(index):
                 continue
@@ -86,9 +86,9 @@ class ClipRun:
             self._write(index, model)
             if index > 0:
                 shutil.rmtree(self._folder(index - 1), ignore_errors=True)
-        shutil.rmtree(self.work)
+        shutil.rmtree(self.work, ignore_errors=True)
 
-    def _sample(self, index: int, sampler: Sampler, noise: ReplayedNoise, reserve: int) -> None:
+    def _sample(self, index: int, sampler: Sampler, noise: Noise, reserve: int) -> None:
         """Sample a window. Its frames get the noise that they have in the whole clip."""
         window, device = self.windows[index], sampler.model.device
         state = self._state(index, device)

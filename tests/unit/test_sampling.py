@@ -9,7 +9,7 @@ from PIL import Image
 
 from stablevsr.method.components import load_components
 from stablevsr.method.guidance import Flows, guidance_image
-from stablevsr.method.noise import INITIAL, DrawnNoise
+from stablevsr.method.noise import INITIAL, Noise
 from stablevsr.method.pipeline import to_tensor
 from stablevsr.method.sampler import Sampler, decode_frames
 from stablevsr.method.scheduler import Schedule
@@ -99,7 +99,7 @@ def test_every_strategy_visits_each_frame_once_a_step_and_its_neighbours_before(
 
 def test_noise_is_drawn_in_visit_order():
     order = noise_order(Sampling(steps=2), 3)
-    noise = DrawnNoise([torch.Generator().manual_seed(0)], (1, 2, 2), order, torch.device("cpu"))
+    noise = Noise([torch.Generator().manual_seed(0)], (1, 2, 2), order, {}, keep_on=torch.device("cpu"))
     plain = torch.Generator().manual_seed(0)
     for step, frames in ((INITIAL, (0, 1, 2)), (0, (0, 1, 2)), (1, (2, 1, 0))):
         drawn = {frame: torch.randn(1, 1, 2, 2, generator=plain) for frame in frames}

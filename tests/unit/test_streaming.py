@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from stablevsr.method.guidance import Flows
-from stablevsr.method.noise import INITIAL, DrawnNoise, ReplayedNoise
+from stablevsr.method.noise import INITIAL, Noise
 from stablevsr.method.sampler import Sampler
 from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.method.stores import FolderStore, State
-from stablevsr.method.strategies import STRATEGIES, Visit, register, sweep
+from stablevsr.method.strategies import STRATEGIES, Visit
 from stablevsr.method.visits import noise_order, visits
+from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.parsing import parse
 from tests.flow import vector_flow
 
 FRAMES, STEPS, SHAPE = 3, 3, (4, 9, 14)
@@ -28,7 +30,7 @@ def lr():
 
 def record(folder, sampling, seed=3):
     generator = torch.Generator().manual_seed(seed)
-    return ReplayedNoise([generator], SHAPE, noise_order(sampling, FRAMES), FolderStore(folder / "noise"))
+    return Noise([generator], SHAPE, noise_order(sampling, FRAMES), FolderStore(folder / "noise"))
 
 
 def stream(model, lr, folder, strategy, progress=None, seed=3, start=0, **settings):
@@ -57,25 +59,12 @@ def test_equals_the_run_that_holds_the_clip_in_memory(pipe_v, lr, tmp_path, stra
     )
 
 
-@pytest.fixture
-def reverse():
-    """A strategy in a few lines, registered for one test: unidirectional, from the last frame to the first."""
-
-    @register("reverse")
-    def backwards(frames, guided):
-        for step, acts in enumerate(guided):
-            yield from sweep(step, reversed(range(frames)), acts)
-
-    yield "reverse"
-    del STRATEGIES["reverse"]
-
-
 def test_a_registered_strategy_gives_the_same_frames_in_memory_from_disk_and_by_the_pipeline(
     reverse, pipe_v, lr, tmp_path
 ):
     sampling = Sampling(strategy=reverse, steps=STEPS)
-    with pytest.raises(ValueError, match="did you mean 'reverse'"):
-        Sampling(strategy="revers")
+    with pytest.raises(UserError, match="did you mean 'reverse'"):
+        parse(Sampling, {"strategy": "revers"}, "sampling")
     generator = torch.Generator().manual_seed(3)
     by_pipeline = pipe_v.sample(lr, [generator], sampling, Guidance(), vector_flow)[0]
     from_disk = stream(pipe_v.components, lr, tmp_path / "disk", reverse)
@@ -138,11 +127,13 @@ def test_the_seed_decides(pipe_v, lr, tmp_path):
 @pytest.mark.parametrize("strategy", KNOWN)
 def test_noise_is_repeated_in_any_order_as_it_was_drawn(tmp_path, strategy):
     sampling = Sampling(strategy=strategy, steps=STEPS)
-    replayed, order = record(tmp_path, sampling), noise_order(sampling, FRAMES)
-    drawn = DrawnNoise([torch.Generator().manual_seed(3)], SHAPE, order, torch.device("cpu"))
+    order = noise_order(sampling, FRAMES)
+    drawn = Noise([torch.Generator().manual_seed(3)], SHAPE, order, {}, keep_on=torch.device("cpu"))
     expected = {(step, frame): drawn(step, frame) for step in range(INITIAL, STEPS) for frame in range(FRAMES)}
     for step, frame in reversed(expected):
-        assert torch.equal(replayed(step, frame), expected[step, frame])
+        assert torch.equal(record(tmp_path / "backwards", sampling)(step, frame), expected[step, frame])
+    for step, frame in expected:  # each draw by another process, with a generator that is at its start again
+        assert torch.equal(record(tmp_path / "forwards", sampling)(step, frame), expected[step, frame])
 
 
 def test_recorded_noise_is_kept(tmp_path):
