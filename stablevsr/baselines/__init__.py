@@ -23,7 +23,7 @@ Upscaler = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Baseline:
+class Registration:
     """What is registered under a name."""
 
     load: Callable[[], Upscaler]
@@ -39,14 +39,14 @@ class Baseline:
         return [package for package in self.packages if importlib.util.find_spec(package) is None]
 
 
-BASELINES: dict[str, Baseline] = {}
+BASELINES: dict[str, Registration] = {}
 
 
 def register(name: str, packages: tuple[str, ...] = ()) -> Callable[[Callable[[], Upscaler]], Callable[[], Upscaler]]:
     """Make a loading function known as the baseline ``name``."""
 
     def add(load: Callable[[], Upscaler]) -> Callable[[], Upscaler]:
-        BASELINES[name] = Baseline(load, packages)
+        BASELINES[name] = Registration(load, packages)
         return load
 
     return add
