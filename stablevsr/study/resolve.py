@@ -17,7 +17,7 @@ from stablevsr.metrics.registry import resolve as resolve_metrics
 from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.runtime.hashing import digest
 from stablevsr.runtime.parsing import parse
-from stablevsr.study.files import NAME, Ablation, Baseline, Dataset, Study, Variant, load_yaml
+from stablevsr.study.files import NAME, Ablation, Baseline, Study, Variant, load_yaml
 from stablevsr.study.fingerprint import sampling_code
 from stablevsr.study.methods import MODEL_TCM, REFERENCE, Base, Method, ResolvedStudy, TrainingRun
 
@@ -180,9 +180,7 @@ class _Resolver:
         forms = {d: self.form(name, variant, datasets, self.starts[d], at) for d in datasets if d in self.starts}
         return replace(self.form(name, variant, datasets, self.start, at), by_dataset=forms)
 
-    def form(
-        self, name: str, variant: Variant, datasets: tuple[str, ...], start: _StartingPoint, at: str
-    ) -> Method:
+    def form(self, name: str, variant: Variant, datasets: tuple[str, ...], start: _StartingPoint, at: str) -> Method:
         """A method that starts from ``start``."""
         guidance, sampling, training = self.settings(variant, start, at)
         single = sampling.strategy == "single_frame"
