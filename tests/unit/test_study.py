@@ -300,6 +300,33 @@ def test_an_unknown_study_and_ablation_suggest_the_near_miss(root):
         load_study("mini", root)
 
 
+@pytest.mark.parametrize("change", [
+    {"micro_batch": -1}, {"micro_batch": 0}, {"learning_rate": 0}, {"learning_rate": -1e-4},
+    {"learning_rate_new": -1.0}, {"learning_rate": ".inf"}, {"max_grad_norm": 0}, {"max_grad_norm": -1},
+    {"warmup_steps": -1}, {"cached_samples": -3},
+    {"cached_samples": 0}, {"seed": -1}, {"seed": 2**70}, {"steps": 0}, {"batch": 0}, {"crop": 10},
+    {"conditioning_init": -0.1},
+])  # fmt: skip
+def test_a_training_setting_out_of_its_range_is_named(root, change):
+    edit(root / "workflow/studies/mini.yaml", lambda c: c["method"]["training"].update(change))
+    with pytest.raises(UserError, match=rf"mini\.yaml: 'method\.training\.{next(iter(change))}'"):
+        load_study("mini", root)
+
+
+def test_names_of_files_and_downloads_cannot_hold_shell_commands(root):
+    shutil.copy(root / "workflow/studies/mini.yaml", root / "workflow/studies/x; touch pwned.yaml")
+    with pytest.raises(UserError, match=r"touch pwned\.yaml: a name consists of letters"):
+        load_study("x; touch pwned", root)
+    edit(
+        root / "workflow/studies/mini.yaml", lambda c: c["training_datasets"]["reds"].update(fetch=["reds_trian_sharp"])
+    )
+    with pytest.raises(UserError, match=r"mini\.yaml: nothing to fetch is called.*did you mean 'reds_train_sharp'"):
+        load_study("mini", root)
+    shutil.copy(root / "ablations/sampling.yaml", root / "ablations/$(touch pwned).yaml")
+    with pytest.raises(UserError, match="a name consists of letters"):
+        load_study("mini", root)  # it lists all ablations, before its downloads are looked up
+
+
 def test_numbers_that_yaml_reads_as_text_are_numbers(root):
     edit(root / "workflow/studies/mini.yaml", lambda c: c["method"]["training"].update(learning_rate="5e-5"))
     run = next(iter(load_study("mini", root).trainings().values()))
