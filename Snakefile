@@ -58,7 +58,9 @@ rule all:
         PATHS.results / "report.html",
         SCORES,
         REPORT_CODE,
-        [MINI_CODE] if any(spec.make == "mini" for spec in SPEC.datasets.values()) else [],
+        [MINI_CODE]
+        if any(spec.make == "mini" for spec in (*SPEC.datasets.values(), *SPEC.training_datasets.values()))
+        else [],
 
 
 include: "workflow/rules/data.smk"

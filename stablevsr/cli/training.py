@@ -17,7 +17,7 @@ def add_train(commands: Commands) -> None:
         each = _of_a_study(kinds, kind, f"train one {network} of a study")
         each.add_argument("--tensorboard", type=Path, metavar="DIR", help="also write the history for TensorBoard")
         each.set_defaults(run=_run_train, kind=kind)
-    samples = _of_a_study(kinds, "samples", "compute the cached samples that the TCM trainings of a small study share")
+    samples = _of_a_study(kinds, "samples", "compute the cached samples that TCM trainings share")
     samples.set_defaults(run=_run_samples)
     base = command(kinds, "base", "make the tiny base model (VAE and UNet) from the mini data: hours on two cores")
     base.add_argument("--data", type=Path, default=Path("data/mini/REDS"), help="a set in the layout of REDS")
@@ -33,7 +33,7 @@ def _of_a_study(kinds: Commands, name: str, text: str) -> argparse.ArgumentParse
     parser = command(kinds, name, text)
     study_options(parser)
     parser.add_argument("--run", dest="training", required=True, metavar="NAME",
-                        help="a training's digest, a method that uses it, or a UNet's name under finetuned")  # fmt: skip
+                        help="digest, method that uses it, or name under finetuned")  # fmt: skip
     return parser
 
 

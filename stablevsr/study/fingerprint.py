@@ -92,18 +92,18 @@ def _running(tree: ast.AST) -> list[ast.AST]:
     while waiting:
         node = waiting.pop()
         nodes.append(node)
-        types_only = isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
-        waiting += node.orelse if types_only else ast.iter_child_nodes(node)  # type: ignore[attr-defined]
+        if not _for_type_checkers(node):
+            waiting += ast.iter_child_nodes(node)
     return nodes
 
 
 @cache
 def _syntax(file: Path) -> str:
-    """A module's syntax tree as text, docstrings dropped; comments and layout are not in it."""
+    """A module's syntax tree as text, without docstrings and what is for type checkers; comments are not in it."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [s for s in node.body if not _is_text(s)]
+            node.body = [s for s in node.body if not _is_text(s) and not _for_type_checkers(s)]
     return ast.dump(tree)
 
 
@@ -111,6 +111,11 @@ def _is_text(statement: ast.stmt) -> bool:
     """Whether a statement is a string alone: a docstring, which does nothing."""
     value = statement.value if isinstance(statement, ast.Expr) else None
     return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+def _for_type_checkers(node: ast.AST) -> bool:
+    """Whether a node is ``if TYPE_CHECKING:``, which never runs."""
+    return isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
 
 
 def _is_module(name: str) -> bool:

@@ -1,7 +1,7 @@
 """A study with everything filled in: models, trainings and methods, each with the digest its files are kept under.
 
-A digest is taken over the settings that decide numbers, after those that cannot matter are dropped, and over the code
-that makes them, so that variants that mean the same share frames, scores and checkpoints. Labels and names are not in it.
+A digest is taken over the settings that decide numbers, without those that cannot matter, and the code that makes them,
+so that variants that mean the same share frames, scores and checkpoints. Labels and names are not in it.
 """
 
 from __future__ import annotations
@@ -186,11 +186,11 @@ class ResolvedStudy:
 
         Raises :class:`UserError` where there is none.
         """
-        runs = {digest: run for digest, run in self.trainings().items() if run.kind == kind}
-        finetuned = {m.base.name: m.base.training for m in self.forms() if m.base and m.base.training}
-        known = runs | {name: run for name, run in finetuned.items() if run.kind == kind}
-        if name not in known and name in self.methods:
-            known |= {name: run for run in self.methods[name].trainings() if run.kind == kind}
+        known: dict[str, TrainingRun] = {}
+        for form in self.forms():
+            for run in (run for run in form.trainings() if run.kind == kind):
+                finetuned = [form.base.name] if form.base and form.base.training is run else []
+                known |= {key: known.get(key, run) for key in (run.digest, form.name, *finetuned)}
         if name not in known:
             hint = near_miss(name, [*known, *self.methods])
             raise UserError(f"study {self.name} trains no {KINDS[kind]} for {name}{hint}")

@@ -1,7 +1,7 @@
 """Where a study's files lie: stores keyed by digests under ``work/``, and the views of them under ``results/``.
 
 A store entry is made once, whichever study or ablation asks first; the names people read are only in ``results/``.
-:data:`PATTERNS` is the one place where a store's path is written: the rules take theirs from it (:meth:`Paths.pattern`).
+Only :data:`PATTERNS` says where a store is: the rules take their paths from it (:meth:`Paths.pattern`).
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Paths:
 
     @cached_property
     def metrics_key(self) -> str:
-        """Scores of another list of metrics, of other code, or from before some weights were fetched, are other files."""
+        """The key of scores: the list of metrics, those that have no weights here yet, and the code."""
         spec = self.study.spec
         empty = [name for name in spec.metrics if missing(name)] if spec.weights == "skip" else []
         return digest([sorted(spec.metrics), sorted(empty), fingerprint("stablevsr.metrics.evaluate")])

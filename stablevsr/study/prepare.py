@@ -47,8 +47,8 @@ def make_low_resolution(sequences: Many[Sequence], made: Path) -> list[Sequence]
     no multiples of 4.
     """
     filled = [s if s.lr else Sequence(s.name, s.gt, _low_resolution(s, made)) for s in sequences]
-    pairs = [pair for old, new in zip(sequences, filled, strict=True) if not old.lr for pair in zip(new.gt, new.lr)]
-    todo = [(gt, lr) for gt, lr in pairs if not lr.exists()]
+    new = [s for s, before in zip(filled, sequences, strict=True) if not before.lr]
+    todo = [(gt, lr) for s in new for gt, lr in zip(s.gt, s.lr, strict=True) if not lr.exists()]
     if todo:
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool, sole_writer(made):
             for _ in pool.map(_degrade_file, *zip(*todo, strict=True)):

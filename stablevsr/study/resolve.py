@@ -181,9 +181,7 @@ class _Resolver:
         forms = {d: self.form(name, variant, datasets, self.starts[d], at) for d in datasets if d in self.starts}
         return replace(self.form(name, variant, datasets, self.start, at), by_dataset=forms)
 
-    def form(
-        self, name: str, variant: Variant, datasets: tuple[str, ...], start: _StartingPoint, at: str
-    ) -> Method:
+    def form(self, name: str, variant: Variant, datasets: tuple[str, ...], start: _StartingPoint, at: str) -> Method:
         """A method that starts from ``start``."""
         guidance, sampling, training = self.settings(variant, start, at)
         single = not is_guided(sampling.strategy)

@@ -1,8 +1,8 @@
 """Cached training samples, shared by the TCM variants of a small study.
 
 Three quarters of a TCM training step are frozen: encoding, the neighbour's clean latent, its decoding, the flow and the
-warp. The cache holds these once, for both neighbours of every window; a step then costs the TCM and the UNet alone. What
-stays fresh at every use is the choice of neighbour and the centre frame's noise; timestep and neighbour noise are tied
+warp. The cache holds these, for both neighbours of every window; a step then costs the TCM and the UNet alone. What is
+fresh at every use is the choice of neighbour and the centre frame's noise; timestep and neighbour noise are tied
 to the sample, because the guidance image depends on them. An approximation for small budgets, not for the paper study.
 """
 

@@ -1,9 +1,9 @@
 """The training loop: the same for the TCM, the UNet's fine-tuning, the small decoder and the tiny base model.
 
-What is trained is a :class:`~.task.TrainingTask`. The loop owns the optimiser, the schedule, accumulation, clipping, the
-moving average of the weights, logging, and states that survive a kill: every random draw is a function of (seed,
-sample), so a state needs only weights, optimiser and step to resume exactly as an undisturbed run would have gone on,
-and neither micro-batches nor processes change what is drawn.
+What is trained is a :class:`~.task.TrainingTask`. The loop owns the optimiser, the schedule, accumulation, clipping,
+the moving average of the weights, logging, and states that survive a kill: every random draw is a function of (seed,
+sample), so a state needs only weights, optimiser and step to resume as if it had not been interrupted, and neither
+micro-batches nor processes change what is drawn.
 """
 
 from __future__ import annotations
@@ -117,7 +117,12 @@ def _run(
 
 
 def training_step(
-    task: TrainingTask, batch: dict[str, Tensor], settings: LoopSettings, step: int, accelerator: Accelerator, optimizer: Any
+    task: TrainingTask,
+    batch: dict[str, Tensor],
+    settings: LoopSettings,
+    step: int,
+    accelerator: Accelerator,
+    optimizer: Any,
 ) -> float:
     """One optimiser step over this process's share of the batch, in micro-batches. Returns the batch's mean loss."""
     size = len(next(iter(batch.values())))
@@ -154,7 +159,9 @@ def _average_over_processes(parameters: list[Tensor], loss: float, accelerator: 
     return float(accelerator.reduce(torch.tensor(loss, device=accelerator.device), reduction="mean"))
 
 
-def _batches(task: TrainingTask, settings: LoopSettings, start: int, accelerator: Accelerator) -> Iterator[dict[str, Tensor]]:
+def _batches(
+    task: TrainingTask, settings: LoopSettings, start: int, accelerator: Accelerator
+) -> Iterator[dict[str, Tensor]]:
     world, rank = accelerator.num_processes, accelerator.process_index
     if settings.batch % world:
         raise UserError(f"a batch of {settings.batch} cannot be split over {world} processes")

@@ -26,9 +26,7 @@ LEVELS = {"low": (0, 333), "mid": (333, 667), "high": (667, 1000)}  #: noise lev
 CAPTION = 14  #: rows of pixels above a strip
 
 
-def held_out(
-    task: DenoisingTask, clips: Sequence[Clip], frames: int, crop: int, device: torch.device
-) -> list[Sample]:
+def held_out(task: DenoisingTask, clips: Sequence[Clip], frames: int, crop: int, device: torch.device) -> list[Sample]:
     """Frozen samples of ``clips`` in chunks, each with the windows' ``gt``; none without clips.
 
     Args:

@@ -1,6 +1,6 @@
 """What can be trained: one module for each network, with its loss, its data and its validation.
 
-A module of :data:`KINDS` has a function ``build(inputs) -> TrainingTask``; :mod:`.vae` serves the tiny base model alone.
+A module of :data:`KINDS` has a function ``build(inputs) -> TrainingTask``; :mod:`.vae` is for the tiny base model only.
 Modules are imported by name when they are needed, so that the fingerprint of one kind does not hold the others.
 """
 
