@@ -119,7 +119,8 @@ def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path)
 
 def _baseline(name: str, baseline: Baseline, where: Path, datasets: tuple[str, ...]) -> Method:
     if (baseline.kind == "frames") != (baseline.frames is not None):
-        raise UserError(f"{where}: method {name} wants either a frames folder or one of the kinds {', '.join(BASELINES)}")
+        kinds = ", ".join(BASELINES)
+        raise UserError(f"{where}: method {name} wants either a frames folder or one of the kinds {kinds}")
     return _digested(Method(name, baseline.label, baseline.kind, "", (0,), datasets, frames=baseline.frames))
 
 
