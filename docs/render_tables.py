@@ -20,12 +20,12 @@ import sys
 from pathlib import Path
 
 from stablevsr.metrics.registry import METRICS
+from stablevsr.report.text import metric_head
 
 ROOT = Path(__file__).parents[1]
 FILES = ("README.md", "docs/performance.md", "docs/deviations.md")
 SCORES = re.compile(r"(<!-- scores (\S+)/(\S+) (\S+): ([\w ]+) -->\n).*?(<!-- end of scores -->)", re.S)
 CLAIMS = re.compile(r"(<!-- claims (\S+)/(\S+) (\S+) -->\n).*?(<!-- end of claims -->)", re.S)
-ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}
 
 
 def render(text: str, results: Path) -> str:
@@ -55,7 +55,7 @@ def _rows(file: Path, dataset: str) -> list[dict[str, str]]:
 
 
 def _scores(rows: list[dict[str, str]], metrics: list[str]) -> str:
-    heads = [f"{METRICS[name].label}{ARROWS[METRICS[name].direction]}" for name in metrics]
+    heads = [metric_head(METRICS[name]) for name in metrics]
     lines = [["method", *heads], ["---"] * (len(heads) + 1)]
     return _table(lines + [[row["label"], *(row[name] or "–" for name in metrics)] for row in rows])
 

@@ -1,4 +1,4 @@
-"""The paper's numbers, as data with sources, and the rule for when they may stand beside reproduced ones.
+"""The paper's numbers, as data with sources, and the rule for when tables show them next to reproduced ones.
 
 They are comparable only where the study uses the published model on the whole published set of clips. The mini study
 does neither, so its tables never show them.
@@ -7,16 +7,16 @@ does neither, so its tables never show them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from stablevsr.study.files import load_yaml
 from stablevsr.study.methods import ResolvedStudy
+from stablevsr.study.paths import Paths
 
 
 @dataclass(frozen=True)
 class Published:
-    """One published number, in the registry's unit, and who says so."""
+    """One published number, in the metric's unit, and its source."""
 
     value: float
     source: str
@@ -24,20 +24,20 @@ class Published:
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One method of the paper's table on one dataset: only the numbers that were found."""
+    """One method of the paper's table on one dataset; numbers that were not found are left out."""
 
     name: str
     label: str
     values: dict[str, Published]
 
 
-def published_rows(study: ResolvedStudy, folder: Path) -> dict[str, dict[str, PublishedRow]]:
-    """The paper's rows by dataset and method name, for those datasets of ``study`` where a comparison is fair.
+def published_rows(paths: Paths) -> dict[str, dict[str, PublishedRow]]:
+    """The paper's rows by dataset and method name, for the study's datasets where they are comparable.
 
-    ``folder`` is ``results/published``; without its ``table1.yaml`` nothing is published. Raises
-    :class:`~stablevsr.runtime.errors.UserError` if that file is damaged.
+    They are read from ``results/published/table1.yaml``; without that file there are none. Raises
+    :class:`~stablevsr.runtime.errors.UserError` if it is damaged.
     """
-    file = folder / "table1.yaml"
+    study, file = paths.study, paths.results_root / "published" / "table1.yaml"
     if not file.exists():
         return {}
     content = load_yaml(file)

@@ -14,13 +14,14 @@ from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.statistics import PairedDifference
 from stablevsr.report.claims import ClaimResult, _judge, check, overall
 from stablevsr.report.page.answers import answer, summary
+from stablevsr.report.scores import ScoreBook
 from stablevsr.runtime.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[ClaimResult]:
     paths = made.write_all(tmp_path_factory.mktemp("study"))
-    return check(paths.study, paths)
+    return check(ScoreBook(paths))
 
 
 def changed(tmp_path: Path, claim: dict[str, Any], **spec_changes: Any) -> tuple[made.Paths, list[ClaimResult]]:
@@ -28,7 +29,7 @@ def changed(tmp_path: Path, claim: dict[str, Any], **spec_changes: Any) -> tuple
     spec["claims"] = [claim]
     sampling = copy.deepcopy(made.SAMPLING) | {"claims": []}
     paths = made.write_all(tmp_path, spec, sampling)
-    return paths, check(paths.study, paths)
+    return paths, check(ScoreBook(paths))
 
 
 def test_a_claim_holds_on_the_clips_in_focus(results: list[ClaimResult]) -> None:
@@ -39,9 +40,9 @@ def test_a_claim_holds_on_the_clips_in_focus(results: list[ClaimResult]) -> None
     assert first.difference is not None
     assert first.difference.mean == pytest.approx(-0.5)
     assert (first.difference.n_clips, first.difference.n_seeds, first.difference.n_frames) == (2, 2, 14)
-    assert first.drawn is not None  # lower is better: the bar lies on the right, and its farthest end is at 1
-    assert first.drawn[0] > 0 and first.drawn[2] == pytest.approx(1)
-    assert first.drawn[1] == pytest.approx(-0.5 / first.difference.low)
+    assert first.bar is not None  # lower is better: the bar lies on the right, and its farthest end is at 1
+    assert first.bar[0] > 0 and first.bar[2] == pytest.approx(1)
+    assert first.bar[1] == pytest.approx(-0.5 / first.difference.low)
     assert "020 (38" in first.focus_note
 
 
@@ -103,7 +104,7 @@ def test_unmeasured_sharpness_is_a_caveat(tmp_path: Path) -> None:
     for name in ("stablevsr", "sampling.single_frame"):
         table = paths.table("reds4", name)
         table.write_text("\n".join(line.rsplit(",", 1)[0] for line in table.read_text().splitlines()) + "\n")
-    [found] = check(paths.study, paths)
+    [found] = check(ScoreBook(paths))
     assert "sharpness was not measured" in found.caveat
 
 
@@ -128,7 +129,7 @@ def test_the_same_settings_cannot_beat_themselves(tmp_path: Path) -> None:
 def test_missing_scores_are_named(tmp_path: Path) -> None:
     paths, _ = changed(tmp_path, {"metric": "tof_dis", "better": "stablevsr", "than": "sampling.single_frame"})
     paths.table("reds4", "stablevsr").unlink()
-    [found] = check(paths.study, paths)
+    [found] = check(ScoreBook(paths))
     assert found.verdict == "cannot be checked" and "stablevsr.csv is missing" in found.reason
 
 
@@ -159,7 +160,7 @@ def test_undefined_differences_are_undecided() -> None:
 def test_the_sentences_count_every_verdict(results: list[ClaimResult]) -> None:
     # of the five, the study and its ablation both state one
     assert summary(results) == (
-        "Of 4 checked statements (what is stated twice counts once), 2 hold, 1 does not hold, 0 are undecided, and 1 "
+        "Of 4 checked claims (a repeated one counts once), 2 hold, 1 does not hold, 0 are undecided, and 1 "
         "cannot be checked here."
     )
     assert summary([]) == "The study states no claim, so nothing was checked."

@@ -11,14 +11,15 @@ import pytest
 import report_study as made
 from PIL import Image
 
-from stablevsr.report.costs import amount_text, cost
-from stablevsr.report.figures import render as figures
-from stablevsr.report.figures.frames import time_slice
-from stablevsr.report.figures.motion import dis_flow, flow_picture, warped
-from stablevsr.report.figures.speed import _plain_log, lines
+from stablevsr.report import figures
+from stablevsr.report.figures.crops_and_profiles import profile
+from stablevsr.report.figures.guidance import dis_flow, flow_picture, warped
 from stablevsr.report.figures.style import legend, looks
-from stablevsr.report.history import histories
+from stablevsr.report.figures.tradeoffs import _plain_log, lines
+from stablevsr.report.inference_cost import cost
 from stablevsr.report.scores import ScoreBook
+from stablevsr.report.text import format_cost
+from stablevsr.report.training_history import histories
 from stablevsr.study.methods import ResolvedStudy
 from stablevsr.study.resolve import load_study
 
@@ -34,7 +35,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> made.Paths:
 
 
 def test_all_figures_are_drawn_as_png_and_pdf_and_the_same_twice(paths: made.Paths) -> None:
-    files = figures.render(paths.study, paths)
+    files = figures.render(paths)
     assert {file.name for file in files} == {f"{name}.{kind}" for name in ALL for kind in ("png", "pdf")}
     first = {file: file.read_bytes() for file in files}
     for file in files:
@@ -42,25 +43,25 @@ def test_all_figures_are_drawn_as_png_and_pdf_and_the_same_twice(paths: made.Pat
             levels = np.asarray(Image.open(file).convert("L"))
             assert levels.std() > 5, f"{file.name} is blank"
     (paths.results / "figures" / "old.png").write_bytes(b"of an earlier run")
-    figures.render(paths.study, paths)
+    figures.render(paths)
     assert {file: file.read_bytes() for file in files} == first
     assert not (paths.results / "figures" / "old.png").exists()
 
 
 def test_nothing_is_drawn_from_nothing(tmp_path: Path) -> None:
     paths = made.make_paths(tmp_path, made.make(tmp_path))
-    assert figures.render(paths.study, paths) == []
+    assert figures.render(paths) == []
 
 
 def test_scores_without_frames_and_frames_without_scores(tmp_path: Path) -> None:
     scored = made.make_paths(tmp_path / "a", made.make(tmp_path / "a"))
     for method in scored.study.methods.values():
         made.write_scores(scored, method)
-    drawn = {file.stem for file in figures.render(scored.study, scored)}
+    drawn = {file.stem for file in figures.render(scored)}
     assert drawn == {"perception_distortion", "per_frame_curves_reds4"}
     framed = made.make_paths(tmp_path / "b", made.make(tmp_path / "b"))
     made.write_frames(framed)
-    drawn = {file.stem for file in figures.render(framed.study, framed)}
+    drawn = {file.stem for file in figures.render(framed)}
     assert drawn == {"temporal_profile_reds4", "crops_reds4", "ablation_sampling", "guidance_reds4", "cost"}
 
 
@@ -71,7 +72,7 @@ def test_a_method_looks_the_same_under_all_its_names(paths: made.Paths) -> None:
 
 
 def test_seconds_and_memory_come_from_the_manifests(paths: made.Paths) -> None:
-    book = ScoreBook(paths.study, paths)
+    book = ScoreBook(paths)
     found = cost(book, "reds4", paths.study.methods["stablevsr"])
     assert found is not None
     assert found.frames == 2 * 3 * made.FRAMES  # two seeds, three clips in two shards
@@ -84,11 +85,11 @@ def test_seconds_and_memory_come_from_the_manifests(paths: made.Paths) -> None:
 
 @pytest.mark.parametrize("amount,text", [(0.00394, "0.0039"), (1.0, "1.0"), (1.74, "1.7"), (123.4, "123")])
 def test_amounts_are_never_written_in_powers_of_ten(amount: float, text: str) -> None:
-    assert amount_text(amount) == text
+    assert format_cost(amount) == text
 
 
 def test_steps_and_solvers_are_lines_of_their_own(paths: made.Paths) -> None:
-    found = {line.label: [m.name for m in line.methods] for line in lines(ScoreBook(paths.study, paths))}
+    found = {line.label: [m.name for m in line.methods] for line in lines(ScoreBook(paths))}
     # fewest steps first; single-frame has no relative with other steps
     assert found == {"StableVSR, DDPM": ["steps.two", "stablevsr"], "StableVSR, DDIM": ["steps.ddim"]}
 
@@ -106,7 +107,7 @@ def test_the_studies_of_this_repository_have_lines_of_steps_and_no_two_methods_a
 
 
 def book_of(study: ResolvedStudy) -> ScoreBook:
-    return ScoreBook(study, made.make_paths(Path(), study))
+    return ScoreBook(made.make_paths(Path(), study))
 
 
 def test_no_label_of_an_axis_is_left_as_mathematics(paths: made.Paths, tmp_path: Path) -> None:
@@ -135,27 +136,27 @@ def test_finetunings_have_curves_and_datasets_of_one_ablation_no_figures(tmp_pat
     spec = made.with_own_model()
     spec["datasets"]["reds4_short"] = spec["datasets"]["reds4"] | {"frames": 5, "used_by": []}
     paths = made.write_all(tmp_path, spec)
-    drawn = {file.stem for file in figures.render(paths.study, paths)}
+    drawn = {file.stem for file in figures.render(paths)}
     assert {"finetuning_curves", "training_curves", "crops_vimeo", "per_frame_curves_vimeo"} <= drawn
     assert not any("short" in name for name in drawn)
 
 
 def test_trainings_are_told_apart(tmp_path: Path) -> None:
     paths = made.make_paths(tmp_path, made.make(tmp_path, made.with_own_model()))
-    unet, *tcms = histories(paths.study, paths)
-    assert (unet.kind, unet.title) == ("UNet", "vimeo_unet: tiny on Septuplets")
+    unet, *tcms = histories(paths)
+    assert (unet.kind.noun, unet.title) == ("UNet", "vimeo_unet: tiny on Septuplets")
     titles = [tcm.title for tcm in tcms]
     assert len(set(titles)) == len(titles) == 2
     assert titles[1] == "past or future frame, from vimeo_unet, on Septuplets"
     paper = load_study("paper", Path(__file__).parents[2])
-    titles = [h.title for h in histories(paper, made.make_paths(tmp_path, paper))]
+    titles = [h.title for h in histories(made.make_paths(tmp_path, paper))]
     assert len(set(titles)) == len(titles)
 
 
 def test_a_slice_shows_time_downwards() -> None:
     video = np.zeros((4, 6, 5, 3), np.uint8)
     video[:, 2] = np.arange(4)[:, None, None] * 10
-    shown = time_slice(video, 2)
+    shown = profile(video, 2)
     assert shown.shape == (48, 5, 3)
     assert shown[0, 0, 0] == 0 and shown[-1, 0, 0] == 30 and shown[12, 0, 0] == 10
 

@@ -163,12 +163,12 @@ def test_a_dataset_with_a_model_of_its_own_gets_it_made_and_used(finished):
     assert jobs["train_unet"] == 1 and jobs["train_tcm"] == 1  # the other TCM is the smoke study's
     snakemake(finished, "results/own/tables/table1.md", study="own")
     provenance = json.loads((finished / "results/own/provenance.json").read_text())
-    form = provenance["methods"]["stablevsr"]["own"]["vimeo"]
+    form = provenance["methods"]["stablevsr"]["per_dataset"]["vimeo"]
     assert form["model"].startswith("work/models/") and form["digest"] != provenance["methods"]["stablevsr"]["digest"]
     trained = json.loads((finished / form["checkpoint"] / "provenance.json").read_text())
     assert trained["processes"] == 2
-    made = provenance["finetunings"].popitem()[1]
-    assert made["weights"]["diffusion_pytorch_model.safetensors"] and not provenance["finetunings"]
+    [made] = [training for training in provenance["trainings"].values() if training["kind"] == "UNet"]
+    assert made["weights"]["diffusion_pytorch_model.safetensors"]
 
 
 def test_an_overwritten_frame_of_a_given_method_is_scored_anew(finished, tmp_path):

@@ -1,5 +1,7 @@
 # Tables, figures and the page, from the per-frame scores and the frames; nothing is typed by hand.
 
+from stablevsr.report.text import TEMPLATES
+
 TABLES = [PATHS.table(dataset, m.name) for m in study.methods.values() for dataset in m.datasets]
 HISTORIES = [
     *(PATHS.checkpoint(training) / "history.csv" for training in study.trainings()),
@@ -11,6 +13,7 @@ TEXTS = [
     f"workflow/studies/{STUDY}.yaml",
     *(f"ablations/{name}.yaml" for name in study.ablations),
     "results/published/table1.yaml",
+    *map(str, sorted(TEMPLATES.iterdir())),
 ]
 
 
@@ -18,9 +21,7 @@ rule tables:
     input:
         TABLES,
         texts=TEXTS,
-        code=sources(
-            "stablevsr.report.tables.render", "stablevsr.report.figures.render", "stablevsr.report.page.render"
-        ),
+        code=sources("stablevsr.report.tables", "stablevsr.report.figures", "stablevsr.report.page"),
     output:
         [
             PATHS.results / "tables" / f"{name}.{kind}"
@@ -43,9 +44,7 @@ rule figures:
         TABLES,
         HISTORIES,
         texts=TEXTS,
-        code=sources(
-            "stablevsr.report.tables.render", "stablevsr.report.figures.render", "stablevsr.report.page.render"
-        ),
+        code=sources("stablevsr.report.tables", "stablevsr.report.figures", "stablevsr.report.page"),
     output:
         directory(PATHS.results / "figures"),
     log:

@@ -1,4 +1,4 @@
-"""How every figure looks: the Okabe-Ito palette, one colour and marker for a method everywhere, print sizes."""
+"""The style of all figures: the Okabe-Ito palette, one colour, marker and line for each method, print sizes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 import matplotlib
 
-matplotlib.use("Agg")  # figures are written to files; no display is needed or wanted
+matplotlib.use("Agg")  # figures are written to files without a display
 import matplotlib.pyplot as plt
 
-from stablevsr.study.methods import Method, ResolvedStudy
+from stablevsr.study.methods import REFERENCE, ResolvedStudy
 
 #: Okabe and Ito's palette without black (the ground truth's) and yellow (too faint on paper).
 VERMILLION, BLUE, GREEN, ORANGE, SKY, PURPLE = "#D55E00", "#0072B2", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
@@ -34,7 +34,7 @@ SETTINGS = {
     "savefig.dpi": 200,
     "figure.constrained_layout.use": True,
     "svg.hashsalt": "stablevsr",
-    "text.parse_math": False,  # labels come from people: a dollar sign is a dollar sign
+    "text.parse_math": False,  # labels come from study files: a dollar sign in one is a dollar sign
 }
 
 
@@ -48,14 +48,13 @@ class Look:
 
 
 def looks(study: ResolvedStudy) -> dict[str, Look]:
-    """The look of every method by digest, so that one method keeps it under all its names.
+    """The look of every method by digest, so that a method keeps it under all its names.
 
-    The study's own method is vermillion and bicubic grey; the others take colours in the order of the study file, and
-    a new marker and line when the colours begin again.
+    The study's reference method is vermillion and bicubic grey; the others take colours in the order of the study file,
+    and a new marker and line each time the colours are used up.
     """
-    own = study.methods["stablevsr"].digest
-    found = {own: Look(VERMILLION, "D", "-")}
-    # Table 1 first: its rows meet in most figures and must differ in colour
+    found = {study.methods[REFERENCE].digest: Look(VERMILLION, "D", "-")}
+    # Table 1 first: most figures show its rows together, so they must differ in colour
     for method in [*study.table1(), *study.methods.values()]:
         if method.digest in found:
             continue
@@ -68,16 +67,8 @@ def looks(study: ResolvedStudy) -> dict[str, Look]:
     return found
 
 
-def distinct(methods: list[Method]) -> list[Method]:
-    """The methods without those that an earlier one already stands for (same digest)."""
-    found: dict[str, Method] = {}
-    for method in methods:
-        found.setdefault(method.digest, method)
-    return list(found.values())
-
-
 def legend(figure: Any, axes: Iterable[Any]) -> None:
-    """One legend for all panels, below them, each label once; the figure grows by the rows that it takes."""
+    """One legend for all panels, below them, each label once; the figure grows by the legend's height."""
     entries: dict[str, Any] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):

@@ -1,7 +1,7 @@
-"""Frames for the page's viewer: one JPEG strip a clip and version, all frames below each other, within a byte budget.
+"""Frames for the page's viewer: one JPEG strip for each clip and method, its frames one below the other.
 
-A page must open from a disk, so the frames are inside it. The best quality whose strips fit the budget is taken: full
-frames for the mini study, fewer, smaller ones for long clips.
+The page is one file, so the frames are inside it. The best quality whose strips fit the byte budget is taken: all
+frames at full size for the mini study, fewer and smaller ones for long clips.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ import numpy as np
 from PIL import Image
 
 from stablevsr.data.frames import read_frame
-from stablevsr.report.clips import Clip, Video, find_clips, lr_video, method_video, video
-from stablevsr.report.figures.style import distinct
-from stablevsr.report.scores import ScoreBook
+from stablevsr.report.clip_frames import ClipFrames, Video, find_clips
+from stablevsr.report.scores import ScoreBook, distinct
 from stablevsr.runtime.errors import UserError
 
 BUDGET = 7_500_000  #: bytes of all strips together; base64 adds a third
-MAX_CLIPS = 4  #: a dataset
+MAX_CLIPS = 4  #: of a dataset
 VALIDATION_WIDTH = 640  #: pixels
 INPUT, TRUTH = "LR input", "Ground truth"
 
@@ -57,31 +56,29 @@ class Viewer:
 
 
 def viewers(book: ScoreBook) -> list[Viewer]:
-    """The clips of the main datasets that have ground truth and frames of at least one method."""
-    found = [(title, clip, versions) for title, clip, versions in _clips(book) if len(versions) > 1]
+    """The first clips of the main datasets that have ground truth and frames of the input or a method."""
+    found = [
+        (clip, versions)
+        for dataset in book.study.main_datasets()
+        for clip in find_clips(book.paths, dataset, MAX_CLIPS)
+        if TRUTH in (versions := _versions(book, clip)) and len(versions) > 1
+    ]
     for quality in LADDER:
-        made = [_viewer(title, clip, versions, quality) for title, clip, versions in found]
+        made = [_viewer(book.title(clip.dataset), clip, versions, quality) for clip, versions in found]
         if sum(len(uri) for viewer in made for uri in viewer.strips.values()) <= BUDGET * 4 / 3:
             break
     return made
 
 
-def _clips(book: ScoreBook) -> list[tuple[str, Clip, dict[str, Video]]]:
-    methods = distinct(book.study.table1())
-    found = []
-    for name in book.study.main_datasets():
-        title = book.study.spec.datasets[name].title
-        for clip in find_clips(book.paths, name, MAX_CLIPS):
-            versions = {INPUT: lr_video(book.paths, clip)}
-            versions |= {m.label: method_video(book.paths, clip, m) for m in methods}
-            versions[TRUTH] = video(clip.gt)
-            there = {label: frames for label, frames in versions.items() if frames is not None}
-            if TRUTH in there:
-                found.append((title, clip, there))
-    return found
+def _versions(book: ScoreBook, clip: ClipFrames) -> dict[str, Video]:
+    """By label: the input, the methods of Table 1 and the ground truth, as far as their frames are there."""
+    videos = {INPUT: clip.low_resolution()}
+    videos |= {m.label: clip.output(m) for m in distinct(book.study.table1())}
+    videos[TRUTH] = clip.ground_truth()
+    return {label: frames for label, frames in videos.items() if frames is not None}
 
 
-def _viewer(title: str, clip: Clip, versions: dict[str, Video], quality: Quality) -> Viewer:
+def _viewer(title: str, clip: ClipFrames, versions: dict[str, Video], quality: Quality) -> Viewer:
     truth = versions[TRUTH]
     chosen = np.unique(np.linspace(0, len(truth) - 1, min(len(truth), quality.frames)).round().astype(int))
     height, width = truth.shape[1:3]
@@ -95,15 +92,17 @@ def _viewer(title: str, clip: Clip, versions: dict[str, Video], quality: Quality
 
 
 def strip(frames: Video, size: tuple[int, int], quality: int) -> str:
-    """All frames below each other as a JPEG data URI; enlarged by repeating pixels, shrunk by averaging."""
+    """All frames one below the other as a JPEG data URI; enlarged by repeating pixels, shrunk by averaging."""
     enlarge = size[0] > frames.shape[2]
     method = Image.Resampling.NEAREST if enlarge else Image.Resampling.LANCZOS
     scaled = [Image.fromarray(frame).resize(size, method) for frame in frames]
     return _jpeg(Image.fromarray(np.concatenate([np.asarray(image) for image in scaled])), quality)
 
 
-def validation_strip(file: Path) -> str:
-    """A training's validation picture as a JPEG data URI, at most VALIDATION_WIDTH wide; empty if it is damaged."""
+def validation_picture(file: Path | None) -> str:
+    """A training's validation picture as a JPEG data URI, at most VALIDATION_WIDTH wide; empty without a usable one."""
+    if file is None:
+        return ""
     try:
         picture = Image.fromarray(read_frame(file))
     except UserError:

@@ -1,6 +1,6 @@
-"""A results table as data: cells with value, interval, rank, published value, or the reason why they are empty.
+"""The results tables as data: cells with value, interval, rank, published value, or the reason why they are empty.
 
-One :class:`Table` is what CSV, Markdown, LaTeX and the page are written from, so they cannot disagree.
+CSV, Markdown, LaTeX and the page are all written from one :class:`Table`, so they cannot disagree.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ import math
 from dataclasses import dataclass, replace
 
 from stablevsr.metrics.registry import Metric, resolve
-from stablevsr.report.published import Published, PublishedRow
-from stablevsr.report.scores import ScoreBook, format_value
+from stablevsr.report.published import Published, PublishedRow, published_rows
+from stablevsr.report.scores import ScoreBook
+from stablevsr.report.text import counted, format_value
 from stablevsr.study.methods import Method, ResolvedStudy
-
-ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
 
 @dataclass(frozen=True)
@@ -28,33 +27,43 @@ class Cell:
     published: Published | None = None
     reason: str = ""
 
+    def shown(self, value: float | None, sign: bool = False) -> str:
+        """``value`` with the metric's decimals."""
+        return format_value(self.metric.name, value, sign)
+
     @property
     def text(self) -> str:
         """The value as shown."""
-        return format_value(self.metric.name, self.value)
+        return self.shown(self.value)
 
     @property
     def interval(self) -> str:
         """``[low, high]`` as shown, empty where there is none."""
-        low, high = (format_value(self.metric.name, bound) for bound in (self.low, self.high))
+        low, high = self.shown(self.low), self.shown(self.high)
         return f"[{low}, {high}]" if low and high else ""
 
     @property
     def published_text(self) -> str:
         """The published value as shown."""
-        return format_value(self.metric.name, self.published.value if self.published else None)
+        return self.shown(self.published.value if self.published else None)
 
     @property
     def difference(self) -> str:
-        """Reproduced minus published as shown, empty unless both are there."""
+        """Reproduced minus published as shown, empty unless there are both."""
         if self.value is None or self.published is None:
             return ""
-        return format_value(self.metric.name, self.value - self.published.value, sign=True)
+        return self.shown(self.value - self.published.value, sign=True)
+
+    @property
+    def paper(self) -> str:
+        """The published value and the difference in words, empty where nothing is published."""
+        difference = f" ({self.difference})" if self.difference else ""
+        return f"paper {self.published_text}{difference}" if self.published else ""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method: its name in files, its label for people, its cells, and what they rest on."""
+    """One method: its name in files, its label for people, its cells, and how many scores they average."""
 
     name: str
     label: str
@@ -62,6 +71,11 @@ class Row:
     frames: int = 0
     clips: int = 0
     seeds: int = 0
+
+    @property
+    def counts_text(self) -> str:
+        """The numbers of frames, clips and seeds in words."""
+        return counted(frame=self.frames, clip=self.clips, seed=self.seeds) if self.frames else ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,7 @@ class Block:
     dataset: str
     title: str
     rows: tuple[Row, ...]
-    notes: tuple[str, ...] = ()  #: rows that start from another model than the study's
+    notes: tuple[str, ...] = ()  #: on rows with another base model or fewer seeds
 
 
 @dataclass(frozen=True)
@@ -86,49 +100,50 @@ class Table:
 
     def footnotes(self) -> list[str]:
         """The different reasons of empty cells, in order of appearance; a cell's mark is its index here plus one."""
-        cells = (cell for block in self.blocks for row in block.rows for cell in row.cells)
-        return list(dict.fromkeys(cell.reason for cell in cells if cell.reason))
+        return list(dict.fromkeys(cell.reason for cell in self._cells() if cell.reason))
 
     def measured_first(self) -> list[int]:
-        """Columns in the order of a screen, which is narrow: those with values before those without any."""
+        """Indices of the metrics for narrow screens: those with values, then those without any."""
         rows = [row for block in self.blocks for row in block.rows]
         return sorted(range(len(self.metrics)), key=lambda i: all(row.cells[i].value is None for row in rows))
 
     @property
     def has_published(self) -> bool:
         """Whether any cell carries a published value."""
-        return any(cell.published for block in self.blocks for row in block.rows for cell in row.cells)
+        return any(cell.published for cell in self._cells())
+
+    def _cells(self) -> list[Cell]:
+        return [cell for block in self.blocks for row in block.rows for cell in row.cells]
 
 
-def build_tables(
-    study: ResolvedStudy, book: ScoreBook, published: dict[str, dict[str, PublishedRow]]
-) -> dict[str, Table]:
-    """Table 1 and one table for each ablation, by name."""
+def build_tables(book: ScoreBook) -> dict[str, Table]:
+    """Table 1, with the paper's numbers where they are comparable, and one table for each ablation, by name."""
+    study = book.study
     metrics = tuple(resolve(study.spec.metrics))
+    published = published_rows(book.paths)
     methods = study.table1()
-    blocks = [_block(study, book, name, methods, metrics, published.get(name, {})) for name in study.table1_datasets()]
+    blocks = [_block(book, name, methods, metrics, published.get(name, {})) for name in study.table1_datasets()]
     tables = {"table1": Table("table1", f"Table 1: {study.spec.title}", "", metrics, tuple(blocks))}
     for key, ablation in study.ablations.items():
         methods = list(study.ablation_methods(key).values())
-        blocks = [_block(study, book, name, methods, metrics, {}) for name in study.ablation_datasets(key)]
+        blocks = [_block(book, name, methods, metrics, {}) for name in study.ablation_datasets(key)]
         tables[key] = Table(key, ablation.title, ablation.question, metrics, tuple(blocks))
     return tables
 
 
 def _block(
-    study: ResolvedStudy,
     book: ScoreBook,
     dataset: str,
     methods: list[Method],
     metrics: tuple[Metric, ...],
     published: dict[str, PublishedRow],
 ) -> Block:
-    fair = book.sharing(dataset, methods)
+    fair = book.with_common_seeds(dataset, methods)
     rows = [_row(fair, dataset, method, metrics, published.get(method.name)) for method in methods]
-    own = {method.name for method in methods}
-    rows += [_published_row(row, metrics) for name, row in published.items() if name not in own and row.values]
-    notes = (*_model_notes(study, dataset, methods), *_seed_notes(book, fair, dataset, methods))
-    return Block(dataset, study.spec.datasets[dataset].title, tuple(_ranked(rows, metrics)), notes)
+    run = {method.name for method in methods}
+    rows += [_published_row(row, metrics) for name, row in published.items() if name not in run and row.values]
+    notes = (*_model_notes(book.study, dataset, methods), *_seed_notes(book, fair, dataset, methods))
+    return Block(dataset, book.title(dataset), tuple(_ranked(rows, metrics)), notes)
 
 
 def _seed_notes(book: ScoreBook, fair: ScoreBook, dataset: str, methods: list[Method]) -> tuple[str, ...]:
@@ -169,11 +184,9 @@ def _row(
 
 def _cell(book: ScoreBook, dataset: str, method: Method, metric: Metric, published: Published | None) -> Cell:
     value = book.value(dataset, method, metric.name)
-    if value is None:
-        reason = book.scores(dataset, method).reason(metric.name)
-        return Cell(metric, published=published, reason=reason)
     found = book.interval(dataset, method, metric.name)
-    assert found is not None
+    if value is None or found is None:
+        return Cell(metric, published=published, reason=book.scores(dataset, method).reason(metric.name))
     return Cell(metric, value, found.low, found.high, published=published)
 
 
@@ -187,29 +200,21 @@ def _published_row(row: PublishedRow, metrics: tuple[Metric, ...]) -> Row:
 
 
 def _ranked(rows: list[Row], metrics: tuple[Metric, ...]) -> list[Row]:
-    """Mark the best and second value of every metric, as shown: values equal after rounding share their rank.
-
-    Metrics without a direction are not ranked, and a value without a rival is no best.
-    """
-    ranks: list[dict[float, int]] = []
-    for column, metric in enumerate(metrics):
-        shown = [_shown(row.cells[column]) for row in rows]
-        distinct = sorted({v for v in shown if v is not None}, reverse=metric.direction == "higher")
-        rivals = metric.direction != "none" and sum(v is not None for v in shown) > 1
-        ranks.append({value: place for place, value in enumerate(distinct[:2], 1)} if rivals else {})
+    """The rows with the best and the second value of every metric marked."""
+    ranks = [_ranks(metric, [row.cells[i].text for row in rows]) for i, metric in enumerate(metrics)]
     return [
-        replace(
-            row,
-            cells=tuple(replace(c, rank=ranks[i].get(_shown_or_nan(c), 0)) for i, c in enumerate(row.cells)),
-        )
+        replace(row, cells=tuple(replace(c, rank=r.get(c.text, 0)) for c, r in zip(row.cells, ranks, strict=True)))
         for row in rows
     ]
 
 
-def _shown(cell: Cell) -> float | None:
-    return float(cell.text) if cell.text else None
+def _ranks(metric: Metric, texts: list[str]) -> dict[str, int]:
+    """Rank 1 or 2 by the value as shown, so that values equal after rounding share their rank.
 
-
-def _shown_or_nan(cell: Cell) -> float:
-    shown = _shown(cell)
-    return math.nan if shown is None else shown
+    Metrics without a direction are not ranked, and neither is the only value of a column.
+    """
+    values = [text for text in texts if text]
+    if metric.direction == "none" or len(values) < 2:
+        return {}
+    best = sorted(set(values), key=float, reverse=metric.direction == "higher")
+    return {text: rank for rank, text in enumerate(best[:2], 1)}
