@@ -26,7 +26,6 @@ class Published:
 class PublishedRow:
     """One method of the paper's table on one dataset; numbers that were not found are left out."""
 
-    name: str
     label: str
     values: dict[str, Published]
 
@@ -44,7 +43,7 @@ def published_rows(paths: Paths) -> dict[str, dict[str, PublishedRow]]:
     if study.spec.model != content["model"]:
         return {}
     return {
-        name: {key: _row(key, row, content) for key, row in entry["rows"].items()}
+        name: {key: _row(row, content) for key, row in entry["rows"].items()}
         for name, entry in content["datasets"].items()
         if _same_clips(study, name, entry["sequences"])
     }
@@ -57,11 +56,11 @@ def _same_clips(study: ResolvedStudy, dataset: str, sequences: list[str] | None)
     return spec.sequences is None or (sequences is not None and set(spec.sequences) == set(sequences))
 
 
-def _row(name: str, row: dict[str, Any], content: dict[str, Any]) -> PublishedRow:
+def _row(row: dict[str, Any], content: dict[str, Any]) -> PublishedRow:
     hand = "second hand: " if content["second_hand"] else ""
     values = {
         metric: Published(float(cell["value"]), hand + "; ".join(content["sources"][key] for key in cell["sources"]))
         for metric, cell in row.items()
         if metric != "label" and cell is not None
     }
-    return PublishedRow(name, row["label"], values)
+    return PublishedRow(row["label"], values)

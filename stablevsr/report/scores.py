@@ -33,7 +33,6 @@ IN_FOCUS_BELOW = 34.0
 class Scores:
     """What one method scored on one dataset: one row a frame and seed, or the reason why there is nothing."""
 
-    path: Path
     table: pd.DataFrame | None
     problem: str = ""
     skipped: dict[str, str] = field(default_factory=dict)  #: why the evaluation left a metric out, by metric
@@ -99,21 +98,21 @@ class ScoreBook:
     def _read(self, dataset: str, method: Method) -> Scores:
         path = self.paths.table(dataset, method.name)
         if dataset not in method.datasets:
-            return Scores(path, None, f"{method.label} is not run on this dataset")
+            return Scores(None, f"{method.label} is not run on this dataset")
         if not path.exists():
-            return Scores(path, None, f"there are no scores yet ({path} is missing)")
+            return Scores(None, f"there are no scores yet ({path} is missing)")
         try:
             table = read_scores(path)
         except UserError as error:
-            return Scores(path, None, str(error))
+            return Scores(None, str(error))
         if table.empty:
-            return Scores(path, None, f"{path} holds no frame")
+            return Scores(None, f"{path} holds no frame")
         if "seed" not in table.columns:
             table["seed"] = 0
         if self.seeds is not None and method.kind == "stablevsr":
             table = table[table["seed"].isin(self.seeds)]
         skipped = read_json(Path(f"{path}.json")).get("skipped")
-        return Scores(path, table, skipped=skipped if isinstance(skipped, dict) else {})
+        return Scores(table, skipped=skipped if isinstance(skipped, dict) else {})
 
     def with_common_seeds(self, dataset: str, methods: Iterable[Method]) -> ScoreBook:
         """The scores of the seeds that all these methods have, so that no row is compared on seeds others lack.

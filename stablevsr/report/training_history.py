@@ -69,12 +69,16 @@ class History:
         """Steps that were run."""
         return 0 if self.table is None or self.table.empty else int(self.table["step"].max())
 
+    def validation(self, level: str) -> pd.Series:
+        """The validated values at a noise level, indexed by step; empty where it was not validated."""
+        column = f"val_{self.kind.measure}_{level}"
+        if self.table is None or column not in self.table:
+            return pd.Series(dtype=float)
+        return self.table.set_index("step")[column].dropna()
+
     def last_validation(self) -> dict[str, float]:
         """The last validated values by noise level, of the levels that were validated."""
-        if self.table is None:
-            return {}
-        columns = {level: f"val_{self.kind.measure}_{level}" for level in LEVELS}
-        series = {level: self.table[c].dropna() for level, c in columns.items() if c in self.table}
+        series = {level: self.validation(level) for level in LEVELS}
         return {level: float(values.iloc[-1]) for level, values in series.items() if not values.empty}
 
     @property

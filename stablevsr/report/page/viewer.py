@@ -23,20 +23,9 @@ BUDGET = 7_500_000  #: bytes of all strips together; base64 adds a third
 MAX_CLIPS = 4  #: of a dataset
 VALIDATION_WIDTH = 640  #: pixels
 INPUT, TRUTH = "LR input", "Ground truth"
-
-
-@dataclass(frozen=True)
-class Quality:
-    """How strips are made: JPEG quality, largest width in pixels, most frames of a clip (evenly chosen)."""
-
-    jpeg: int
-    width: int
-    frames: int
-
-
-LADDER = (
-    Quality(92, 640, 32), Quality(86, 640, 32), Quality(86, 480, 24), Quality(80, 480, 16), Quality(75, 400, 12),
-    Quality(70, 320, 8), Quality(60, 240, 6),
+#: From best to worst: JPEG quality, largest width in pixels, most frames of a clip (evenly chosen).
+QUALITIES = (
+    (92, 640, 32), (86, 640, 32), (86, 480, 24), (80, 480, 16), (75, 400, 12), (70, 320, 8), (60, 240, 6),
 )  # fmt: skip
 
 
@@ -63,8 +52,8 @@ def viewers(book: ScoreBook) -> list[Viewer]:
         for clip in find_clips(book.paths, dataset, MAX_CLIPS)
         if TRUTH in (versions := _versions(book, clip)) and len(versions) > 1
     ]
-    for quality in LADDER:
-        made = [_viewer(book.title(clip.dataset), clip, versions, quality) for clip, versions in found]
+    for quality in QUALITIES:
+        made = [_viewer(book.title(clip.dataset), clip, versions, *quality) for clip, versions in found]
         if sum(len(uri) for viewer in made for uri in viewer.strips.values()) <= BUDGET * 4 / 3:
             break
     return made
@@ -78,13 +67,13 @@ def _versions(book: ScoreBook, clip: ClipFrames) -> dict[str, Video]:
     return {label: frames for label, frames in videos.items() if frames is not None}
 
 
-def _viewer(title: str, clip: ClipFrames, versions: dict[str, Video], quality: Quality) -> Viewer:
+def _viewer(title: str, clip: ClipFrames, versions: dict[str, Video], jpeg: int, widest: int, most: int) -> Viewer:
     truth = versions[TRUTH]
-    chosen = np.unique(np.linspace(0, len(truth) - 1, min(len(truth), quality.frames)).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(truth) - 1, min(len(truth), most)).round().astype(int))
     height, width = truth.shape[1:3]
-    factor = min(1.0, quality.width / width)
+    factor = min(1.0, widest / width)
     size = (round(width * factor), round(height * factor))
-    strips = {label: strip(frames[chosen], size, quality.jpeg) for label, frames in versions.items()}
+    strips = {label: strip(frames[chosen], size, jpeg) for label, frames in versions.items()}
     methods = [label for label in strips if label not in (INPUT, TRUTH)]
     left, right = (methods[0], methods[-1]) if len(methods) > 1 else (INPUT, (methods or [TRUTH])[0])
     stems = [clip.stems[i] for i in chosen]

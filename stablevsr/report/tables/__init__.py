@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -14,11 +14,11 @@ from stablevsr.report.tables.build import build_tables
 from stablevsr.report.tables.formats import (
     claims_csv,
     claims_markdown,
-    csv_text,
     table_csv,
     table_markdown,
     table_tex,
 )
+from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths
 
 
@@ -43,33 +43,35 @@ def render(paths: Paths) -> list[Path]:
 
 
 def clips_csv(book: ScoreBook) -> str:
-    """The value of every clip, unrounded: dataset, method, clip, whether it is in focus, metrics."""
+    """The value of every clip, unrounded: dataset, method, clip, whether it is in focus (unknown: empty), metrics."""
     metrics = book.study.spec.metrics
-    header = ["dataset", "name", "label", "clip", "in_focus", *metrics]
-    return csv_text(header, (row for dataset in book.study.spec.datasets for row in _clip_rows(book, dataset)))
-
-
-def _clip_rows(book: ScoreBook, dataset: str) -> Iterable[list[object]]:
-    focus = book.focus(dataset).clips
-    for method in book.study.methods.values():
-        table = book.scores(dataset, method).table
-        if table is None:
-            continue
-        means = [book.clip_means(dataset, method, metric) for metric in book.study.spec.metrics]
-        for clip in sorted(table["sequence"].unique()):
-            values = [repr(float(m[clip])) if clip in m.index else "" for m in means]
-            in_focus = "" if focus is None else "yes" if clip in focus else "no"
-            yield [dataset, method.name, method.label, clip, in_focus, *values]
+    parts = []
+    for dataset, method, table in _scored(book):
+        in_focus = book.focus(dataset).clips
+        part = pd.DataFrame({"clip": sorted(table["sequence"].unique())})
+        if in_focus is not None:
+            part["in_focus"] = ["yes" if clip in in_focus else "no" for clip in part["clip"]]
+        for metric in metrics:
+            part[metric] = part["clip"].map(book.clip_means(dataset, method, metric))
+        parts.append(part.assign(dataset=dataset, name=method.name, label=method.label))
+    return _csv(parts, ["dataset", "name", "label", "clip", "in_focus", *metrics])
 
 
 def frames_csv(book: ScoreBook) -> str:
     """All scores of the study: dataset, method, sequence, frame, seed, metrics; cells may be ``inf`` or empty."""
-    columns = ["dataset", "name", "sequence", "frame", "seed", *book.study.spec.metrics]
-    parts = [
-        table.assign(dataset=dataset, name=method.name)
-        for dataset in book.study.spec.datasets
-        for method in book.study.methods.values()
-        if (table := book.scores(dataset, method).table) is not None
-    ]
+    parts = [table.assign(dataset=dataset, name=method.name) for dataset, method, table in _scored(book)]
+    return _csv(parts, ["dataset", "name", "sequence", "frame", "seed", *book.study.spec.metrics])
+
+
+def _scored(book: ScoreBook) -> Iterator[tuple[str, Method, pd.DataFrame]]:
+    """Dataset, method and scores, as far as there are any."""
+    for dataset in book.study.spec.datasets:
+        for method in book.study.methods.values():
+            table = book.scores(dataset, method).table
+            if table is not None:
+                yield dataset, method, table
+
+
+def _csv(parts: list[pd.DataFrame], columns: list[str]) -> str:
     table = pd.concat(parts) if parts else pd.DataFrame()
     return table.reindex(columns=columns).to_csv(index=False, lineterminator="\n")

@@ -141,7 +141,7 @@ def _block(
     fair = book.with_common_seeds(dataset, methods)
     rows = [_row(fair, dataset, method, metrics, published.get(method.name)) for method in methods]
     run = {method.name for method in methods}
-    rows += [_published_row(row, metrics) for name, row in published.items() if name not in run and row.values]
+    rows += [_published_row(name, row, metrics) for name, row in published.items() if name not in run and row.values]
     notes = (*_model_notes(book.study, dataset, methods), *_seed_notes(book, fair, dataset, methods))
     return Block(dataset, book.title(dataset), tuple(_ranked(rows, metrics)), notes)
 
@@ -190,13 +190,13 @@ def _cell(book: ScoreBook, dataset: str, method: Method, metric: Metric, publish
     return Cell(metric, value, found.low, found.high, published=published)
 
 
-def _published_row(row: PublishedRow, metrics: tuple[Metric, ...]) -> Row:
+def _published_row(name: str, row: PublishedRow, metrics: tuple[Metric, ...]) -> Row:
     """A method that only the paper measured: shown for orientation, never ranked among the reproduced."""
     cells = tuple(
         Cell(m, published=row.values.get(m.name), reason="published only: this study does not run the method")
         for m in metrics
     )
-    return Row(f"published:{row.name}", f"{row.label} (published)", cells)
+    return Row(f"published:{name}", f"{row.label} (published)", cells)
 
 
 def _ranked(rows: list[Row], metrics: tuple[Metric, ...]) -> list[Row]:
