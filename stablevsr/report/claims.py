@@ -109,29 +109,26 @@ class ClaimResult:
 def check(book: ScoreBook) -> list[ClaimResult]:
     """Check every claim of the study and its ablations; where results are missing, the result says which."""
     study = book.study
-    results: list[ClaimResult] = []
-    for number, claim in enumerate(study.spec.claims, 1):
-        results += _check_claim(book, None, f"study {number}", claim, study.table1_datasets())
+    results = [_unchecked(book, None, *claim, study.table1_datasets()) for claim in enumerate(study.spec.claims, 1)]
     for name, ablation in study.ablations.items():
         datasets = study.ablation_datasets(name)
-        for number, claim in enumerate(ablation.claims, 1):
-            results += _check_claim(book, name, f"{name} {number}", claim, datasets)
-    return results
+        results += [_unchecked(book, name, *claim, datasets) for claim in enumerate(ablation.claims, 1)]
+    return [_checked(book, pair) for pairs in results for pair in pairs]
 
 
-def _check_claim(
-    book: ScoreBook, ablation: str | None, group: str, claim: Claim, datasets: tuple[str, ...]
+def _unchecked(
+    book: ScoreBook, ablation: str | None, number: int, claim: Claim, datasets: tuple[str, ...]
 ) -> list[ClaimResult]:
+    """The claim on every dataset against every method that it names, without a verdict."""
     better = claim_method(book.study, ablation, claim.better)
     rivals = [method for method in book.study.table1() if method.digest != better.digest]
     others = [claim_method(book.study, ablation, claim.than)] if claim.than else rivals
-    unchecked = [
-        ClaimResult(group, ablation, dataset, book.title(dataset), METRICS[claim.metric], better, than,
-                    claim.than is None, claim.source, _focus_note(book.focus(dataset)))
+    return [
+        ClaimResult(f"{ablation or 'study'} {number}", ablation, dataset, book.title(dataset), METRICS[claim.metric],
+                    better, than, claim.than is None, claim.source, _focus_note(book.focus(dataset)))
         for dataset in claim.datasets or datasets
         for than in others
     ]  # fmt: skip
-    return [_checked(book, result) for result in unchecked]
 
 
 def _checked(book: ScoreBook, claim: ClaimResult) -> ClaimResult:
@@ -181,15 +178,11 @@ def _obstacle(book: ScoreBook, claim: ClaimResult, clips: tuple[str, ...]) -> st
 
 def _difference(book: ScoreBook, claim: ClaimResult, clips: tuple[str, ...]) -> PairedDifference:
     """Better minus than on ``clips``. Raises :class:`UserError` if no frame can be paired."""
-    rows = []
-    for method in (claim.better, claim.than):
-        table = book.scores(claim.dataset, method).table
-        assert table is not None
-        rows.append(table[table["sequence"].isin(clips)])
-    a, b = rows
-    return paired_bootstrap(
-        _for_seeds(claim.better, a, b), _for_seeds(claim.than, b, a), claim.metric.name, window=WINDOW
-    )
+    a, b = (book.scores(claim.dataset, method).table for method in (claim.better, claim.than))
+    assert a is not None and b is not None
+    a, b = a[a["sequence"].isin(clips)], b[b["sequence"].isin(clips)]
+    a, b = _for_seeds(claim.better, a, b), _for_seeds(claim.than, b, a)
+    return paired_bootstrap(a, b, claim.metric.name, window=WINDOW)
 
 
 def _for_seeds(method: Method, rows: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ class Cost:
     frames: int = 0
     seconds: float = 0.0
     memory: int = 0  #: bytes, the largest shard's peak
-    stages: dict[str, float] = field(default_factory=dict)  #: seconds by stage, empty where none were recorded
+    stages: Counter[str] = field(default_factory=Counter)  #: seconds by stage, empty where none were recorded
 
     @property
     def per_frame(self) -> float:
@@ -35,8 +36,7 @@ def cost(book: ScoreBook, dataset: str, method: Method) -> Cost | None:
             total.frames += sum(int(entry.get("frames", 0)) for entry in manifest.get("sequences", {}).values())
             total.seconds += float(manifest.get("seconds") or 0.0)
             total.memory = max(total.memory, int(manifest.get("peak_memory_bytes") or 0))
-            for stage, seconds in (manifest.get("stages") or {}).items():
-                total.stages[stage] = total.stages.get(stage, 0.0) + float(seconds)
+            total.stages.update(manifest.get("stages") or {})
     return total if total.frames and total.seconds > 0 else None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from stablevsr.data.frames import write_text
 from stablevsr.report.inference_cost import manifests
-from stablevsr.report.scores import read_json
+from stablevsr.report.scores import read_json, sequences
 from stablevsr.report.training_history import History, histories
 from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths
@@ -43,7 +43,10 @@ def collect(paths: Paths) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": {package: _version(package) for package in PACKAGES},
-        "datasets": {name: _dataset(paths.dataset(name)) for name in study.spec.datasets},
+        "datasets": {
+            name: {"folder": str(paths.dataset(name)), "sequences": sequences(paths, name)}
+            for name in study.spec.datasets
+        },
         "methods": {method.name: _method(paths, method) for method in study.methods.values()},
         "trainings": {history.digest: _training(history) for history in histories(paths)},
         "cells": _cells(paths),
@@ -58,11 +61,11 @@ def git_state(folder: Path) -> dict[str, Any]:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(folder), *arguments]
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _version(package: str) -> str | None:
@@ -71,10 +74,6 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _dataset(folder: Path) -> dict[str, Any]:
-    return {"folder": str(folder), "sequences": read_json(folder / "manifest.json").get("sequences")}
 
 
 def _method(paths: Paths, method: Method) -> dict[str, Any]:

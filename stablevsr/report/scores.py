@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from stablevsr.metrics.registry import resolve
 from stablevsr.metrics.statistics import Interval, interval
 from stablevsr.metrics.tables import read_scores
 from stablevsr.runtime.errors import UserError
@@ -71,6 +72,7 @@ class ScoreBook:
 
     def __init__(self, paths: Paths, seeds: frozenset[int] | None = None) -> None:
         self.study, self.paths, self.seeds = paths.study, paths, seeds
+        self.metrics = tuple(resolve(self.study.spec.metrics))
         self._restricted: dict[frozenset[int], ScoreBook] = {}
         self._scores: dict[tuple[str, str], Scores] = {}
         self._intervals: dict[tuple[str, str, str], Interval | None] = {}
@@ -182,8 +184,7 @@ class ScoreBook:
         where = f"{method.name} on {dataset}"
         if scores.table is None:
             return [f"{where}: {scores.problem}"]
-        expected = read_json(self.paths.dataset(dataset) / "manifest.json").get("sequences") or {}
-        clips = sorted(set(expected) - set(scores.table["sequence"]))
+        clips = sorted(set(sequences(self.paths, dataset) or ()) - set(scores.table["sequence"]))
         seeds = sorted(set(method.seeds) - {int(s) for s in scores.table["seed"]})
         gaps = [f"{where}: no scores of clip {', '.join(clips)}"] if clips else []
         return gaps + ([f"{where}: no scores of seed {', '.join(map(str, seeds))}"] if seeds else [])
@@ -195,6 +196,11 @@ def distinct(methods: Iterable[Method]) -> list[Method]:
     for method in methods:
         found.setdefault(method.digest, method)
     return list(found.values())
+
+
+def sequences(paths: Paths, dataset: str) -> dict[str, Any] | None:
+    """The clips of a dataset, from its manifest; None before the dataset is made."""
+    return read_json(paths.dataset(dataset) / "manifest.json").get("sequences")
 
 
 def read_json(path: Path) -> dict[str, Any]:

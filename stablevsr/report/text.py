@@ -14,13 +14,16 @@ from stablevsr.metrics.registry import METRICS, Metric
 
 TEMPLATES = Path(__file__).parent / "templates"
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
-STRICT = {"undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-LOADER = jinja2.FileSystemLoader(TEMPLATES)
 #: For the page: text from study files is escaped.
-HTML = jinja2.Environment(loader=LOADER, autoescape=True, **STRICT)
+HTML = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(TEMPLATES),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 #: For tables in Markdown and LaTeX: the templates escape by filters of those formats.
-PLAIN = jinja2.Environment(
-    loader=LOADER,
+PLAIN = HTML.overlay(
     block_start_string="<%",
     block_end_string="%>",
     variable_start_string="<<",
@@ -28,7 +31,7 @@ PLAIN = jinja2.Environment(
     comment_start_string="<#",
     comment_end_string="#>",
     keep_trailing_newline=True,
-    **STRICT,
+    autoescape=False,
 )
 
 

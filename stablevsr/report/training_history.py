@@ -154,25 +154,17 @@ def _tcm_titles(runs: dict[str, TrainingRun]) -> dict[str, str]:
     traits = {key: _traits(run) for key, run in runs.items()}
     usual = [Counter(column).most_common(1)[0][0] for column in zip(*traits.values(), strict=True)]
     titles = {
-        key: ", ".join([_seen(runs[key]), *(t for t, common in zip(mine, usual, strict=True) if t not in ("", common))])
-        for key, mine in traits.items()
+        key: ", ".join([seen, *(t for t, common in zip(others, usual[1:], strict=True) if t not in ("", common))])
+        for key, (seen, *others) in traits.items()
     }
     shared = {title for title, number in Counter(titles.values()).items() if number > 1}
     return {key: f"{title} ({key[:6]})" if title in shared else title for key, title in titles.items()}
 
 
 def _traits(run: TrainingRun) -> list[str]:
-    """Settings that distinguish TCMs which see the same of the neighbour."""
-    grid = "" if run.guidance.source == "none" else f"{run.guidance.warp} grid"
-    return [f"from {run.base.name}", f"on {run.dataset.title}", grid, f"seed {run.settings.seed}"]
-
-
-def _seen(run: TrainingRun) -> str:
-    """What the TCM sees of the neighbour."""
-    guidance, neighbour = run.guidance, run.settings.neighbour
+    """What a TCM saw of the neighbour, then the settings that most TCMs of a study have in common."""
+    guidance, seen = run.guidance, {"past": "past frame only", "both": "past or future frame"}[run.settings.neighbour]
+    how = [f"guidance on {guidance.source}", f"compensation: {guidance.motion_compensation}", f"{guidance.warp} grid"]
     if guidance.source == "none":
-        return "blank image"
-    seen = {"past": "past frame only", "both": "past or future frame"}[neighbour]
-    extra = [] if guidance.source == "x0" else [f"guidance on {guidance.source}"]
-    extra += [] if guidance.motion_compensation == "pixel" else [f"compensation: {guidance.motion_compensation}"]
-    return ", ".join([seen, *extra])
+        seen, how = "blank image", [""] * len(how)
+    return [seen, *how, f"from {run.base.name}", f"on {run.dataset.title}", f"seed {run.settings.seed}"]

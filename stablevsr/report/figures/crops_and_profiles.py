@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from stablevsr.data.frames import Frame
-from stablevsr.report.clip_frames import Box, ClipFrames, Video, cut, detailed_box, find_clips, moving_row
+from stablevsr.report.clip_frames import ClipFrames, Video, cut, detailed_box, find_clips, moving_row
 from stablevsr.report.figures.style import VERMILLION, save
 from stablevsr.report.scores import ScoreBook, distinct
 from stablevsr.study.methods import Method
@@ -99,9 +99,11 @@ def crops(columns: list[_Column], folder: Path, name: str) -> list[Path]:
         middle = len(column.gt) // 2
         box = detailed_box(column.gt[middle], CROP)
         low = column.clip.low_resolution()
+        ratio = 1 if low is None else column.gt.shape[1] / low.shape[1]
+        top, left, height, width = (round(side / ratio) for side in box)
         shown = [column.outputs.get(label) for label in labels]
         pictures = [
-            None if low is None else _low_crop(low[middle], column.gt[middle], box),
+            None if low is None else cut(low[middle], (top, left, height, width)),
             *(None if frames is None else cut(frames[middle], box) for frames in (*shown, column.gt)),
         ]
         for axis, picture in zip(axes_row, pictures, strict=True):
@@ -110,13 +112,6 @@ def crops(columns: list[_Column], folder: Path, name: str) -> list[Path]:
     for axis, label in zip(axes[0], heads, strict=True):
         axis.set_title(_wrapped(label), fontsize=7)
     return save(figure, folder, name)
-
-
-def _low_crop(low: Frame, gt: Frame, box: Box) -> Frame:
-    """The same place in the low-resolution frame."""
-    scale = gt.shape[0] / low.shape[0]
-    top, left, height, width = (round(side / scale) for side in box)
-    return cut(low, (top, left, height, width))
 
 
 def ablation(book: ScoreBook, name: str, folder: Path) -> list[Path]:

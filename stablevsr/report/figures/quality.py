@@ -52,7 +52,7 @@ def perception_distortion(book: ScoreBook, folder: Path) -> list[Path]:
     if not panels:
         return []
     figure, [axes] = plt.subplots(1, len(panels), figsize=(3.4 * len(panels) + 0.4, 2.9), squeeze=False)
-    style, table1 = looks(book.study), {m.digest for m in book.study.table1()}
+    style, table1 = looks(book), {m.digest for m in book.study.table1()}
     for axis, (dataset, y) in zip(axes, panels, strict=True):
         fair = book.with_common_seeds(dataset, methods)
         for method in methods:
@@ -78,28 +78,25 @@ def _point(axis: Any, point: list[float | None], look: Look, method: Method, fil
     reference = method.name == REFERENCE
     axis.plot(
         *([value] for value in point),
-        look.marker,
-        color=look.colour,
-        markerfacecolor=look.colour if filled else "white",
+        **look | {"linestyle": "none"},
+        markerfacecolor=look["color"] if filled else "white",
         markersize=7 if reference else 5.5,
         markeredgewidth=1.3,
         zorder=4 if reference else 3 if filled else 2,
         label=method.label,
-        linestyle="none",
     )
 
 
 def per_frame_curves(book: ScoreBook, dataset: str, folder: Path) -> list[Path]:
     """Metrics (rows) over the frames of each clip (columns) for the methods of Table 1, averaged over seeds."""
-    methods = distinct(book.study.table1())
-    tables = [(m, table) for m in methods if (table := book.scores(dataset, m).table) is not None]
+    tables = [(m, table) for m in distinct(book.study.table1()) if (table := book.scores(dataset, m).table) is not None]
     metrics = [name for name in CURVES if any(book.scores(dataset, m).has(name) for m, _ in tables)][:MAX_CURVES]
     if not metrics:
         return []
     clips = sorted({clip for _, table in tables for clip in table["sequence"]})[:MAX_CLIPS]
     size = (1.75 * len(clips) + 0.8, 1.35 * len(metrics) + 0.3)
     figure, axes = plt.subplots(len(metrics), len(clips), figsize=size, squeeze=False, sharex="col")
-    style = looks(book.study)
+    style = looks(book)
     for row, metric in zip(axes, metrics, strict=True):
         for axis, clip in zip(row, clips, strict=True):
             for method, table in tables:
@@ -123,9 +120,7 @@ def _curve(axis: Any, rows: pd.DataFrame, metric: str, look: Look, method: Metho
     axis.plot(
         np.arange(1, len(values) + 1),
         np.where(np.isfinite(values), values, np.nan),
-        color=look.colour,
-        linestyle=look.line,
-        marker=look.marker if len(values) <= 16 else None,
+        **look | ({} if len(values) <= 16 else {"marker": ""}),
         markersize=3,
         linewidth=1.8 if method.name == REFERENCE else 1.0,
         label=method.label,

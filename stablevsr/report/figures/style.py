@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,15 @@ import matplotlib
 matplotlib.use("Agg")  # figures are written to files without a display
 import matplotlib.pyplot as plt
 
-from stablevsr.study.methods import REFERENCE, ResolvedStudy
+from stablevsr.report.scores import ScoreBook
+from stablevsr.study.methods import REFERENCE
 
 #: Okabe and Ito's palette without black (the ground truth's) and yellow (too faint on paper).
 VERMILLION, BLUE, GREEN, ORANGE, SKY, PURPLE = "#D55E00", "#0072B2", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
 GREY, BLACK = "#8A8A8A", "#000000"
 COLOURS = (BLUE, GREEN, ORANGE, PURPLE, SKY)
 SHAPES = (("o", "-"), ("s", "--"), ("^", ":"), ("v", "-."), ("P", "-"), ("<", "--"), (">", ":"), ("p", "-."))
+Look = dict[str, str]  #: a method's color, marker and linestyle, as matplotlib takes them
 SETTINGS = {
     "font.size": 8,
     "axes.titlesize": 9,
@@ -33,38 +35,27 @@ SETTINGS = {
     "figure.dpi": 100,
     "savefig.dpi": 200,
     "figure.constrained_layout.use": True,
-    "svg.hashsalt": "stablevsr",
     "text.parse_math": False,  # labels come from study files: a dollar sign in one is a dollar sign
 }
 
 
-@dataclass(frozen=True)
-class Look:
-    """Colour, marker and line of one method."""
-
-    colour: str
-    marker: str
-    line: str
+def look(colour: str, marker: str, line: str) -> Look:
+    """A look from its three parts."""
+    return {"color": colour, "marker": marker, "linestyle": line}
 
 
-def looks(study: ResolvedStudy) -> dict[str, Look]:
+def looks(book: ScoreBook) -> dict[str, Look]:
     """The look of every method by digest, so that a method keeps it under all its names.
 
-    The study's reference method is vermillion and bicubic grey; the others take colours in the order of the study file,
-    and a new marker and line each time the colours are used up.
+    The study's reference method is vermillion and bicubic grey; the others take colours in the order of Table 1 (whose
+    rows most figures show together) and then of the study file, and new markers and lines each time colours run out.
     """
-    found = {study.methods[REFERENCE].digest: Look(VERMILLION, "D", "-")}
-    # Table 1 first: most figures show its rows together, so they must differ in colour
-    for method in [*study.table1(), *study.methods.values()]:
-        if method.digest in found:
-            continue
-        if method.kind == "bicubic":
-            found[method.digest] = Look(GREY, "X", "-")
-            continue
-        place = sum(look.colour not in (VERMILLION, GREY) for look in found.values())
-        marker, line = SHAPES[place // len(COLOURS) % len(SHAPES)]
-        found[method.digest] = Look(COLOURS[place % len(COLOURS)], marker, line)
-    return found
+    free = cycle(look(colour, *shape) for shape in SHAPES for colour in COLOURS)
+    fixed = {"bicubic": look(GREY, "X", "-")}
+    reference = book.study.methods[REFERENCE].digest
+    others = (method for method in book.methods() if method.digest != reference)
+    found = {method.digest: fixed.get(method.kind) or next(free) for method in others}
+    return {**found, reference: look(VERMILLION, "D", "-")}
 
 
 def legend(figure: Any, axes: Iterable[Any]) -> None:

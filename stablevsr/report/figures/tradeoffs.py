@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from stablevsr.report.figures.quality import axis_label, finite_value
-from stablevsr.report.figures.style import GREY, SHAPES, Look, legend, looks, save
+from stablevsr.report.figures.style import GREY, SHAPES, Look, legend, look, looks, save
 from stablevsr.report.inference_cost import cost
 from stablevsr.report.scores import ScoreBook, distinct
 from stablevsr.study.methods import Method
@@ -39,7 +39,7 @@ def quality_over_seconds(book: ScoreBook, folder: Path) -> list[Path]:
     if not any(cost(book, dataset, method) for dataset in panels for method in methods):
         return []
     figure, axes = _grid(list(panels.values()))
-    style = looks(book.study)
+    style = looks(book)
     named = {method.digest: style[method.digest] for method in book.study.table1()}
     for row, (dataset, metrics) in zip(axes, panels.items(), strict=True):
         for axis, metric in zip(row, metrics, strict=False):
@@ -54,9 +54,9 @@ def quality_over_seconds(book: ScoreBook, folder: Path) -> list[Path]:
     return save(figure, folder, "quality_over_seconds")
 
 
-def _point(axis: Any, seconds: float, value: float, label: str, look: Look | None) -> None:
-    if look:
-        axis.plot(seconds, value, look.marker, color=look.colour, linestyle="none", label=label, zorder=3)
+def _point(axis: Any, seconds: float, value: float, label: str, style: Look | None) -> None:
+    if style:
+        axis.plot(seconds, value, **style | {"linestyle": "none"}, label=label, zorder=3)
     else:
         axis.plot(seconds, value, "o", color=GREY, markerfacecolor="white", markersize=4, label=VARIANTS)
 
@@ -96,7 +96,7 @@ class Line:
     """Methods that differ in nothing but their sampling steps, fewest first."""
 
     label: str
-    look: Look
+    style: Look
     methods: tuple[Method, ...]
 
 
@@ -104,8 +104,8 @@ def quality_over_steps(book: ScoreBook, folder: Path) -> list[Path]:
     """Metrics against sampling steps, and below each panel against the seconds a frame of the same runs."""
     found = lines(book)
     members = [method for line in found for method in line.methods]
-    rows = {d: _metrics(book, d, members) for d in book.study.spec.datasets if _has_line(book, d, found)}
-    rows = {dataset: metrics for dataset, metrics in rows.items() if metrics}
+    sets = [d for d in book.study.spec.datasets if _has_line(book, d, found)]
+    rows = {d: metrics for d in sets if (metrics := _metrics(book, d, members))}
     if not rows:
         return []
     figure, axes = _grid([metrics for metrics in rows.values() for _ in range(2)])
@@ -128,18 +128,17 @@ def quality_over_steps(book: ScoreBook, folder: Path) -> list[Path]:
 
 
 def _has_line(book: ScoreBook, dataset: str, found: list[Line]) -> bool:
-    scored = [[m for m in line.methods if book.scores(dataset, m).table is not None] for line in found]
-    return any(len(methods) > 1 for methods in scored)
+    """Whether at least two methods of a line have scores."""
+    return any(sum(book.scores(dataset, m).table is not None for m in line.methods) > 1 for line in found)
 
 
 def _over_steps(above: Any, below: Any, book: ScoreBook, dataset: str, metric: str, line: Line) -> None:
     points = [(m, value) for m in line.methods if (value := finite_value(book, dataset, m, metric)) is not None]
-    how = {"color": line.look.colour, "marker": line.look.marker, "linestyle": line.look.line, "label": line.label}
     if points:
-        above.plot([_steps(m) for m, _ in points], [value for _, value in points], **how)
+        above.plot([_steps(m) for m, _ in points], [value for _, value in points], **line.style, label=line.label)
     timed = [(spent.per_frame, value) for m, value in points if (spent := cost(book, dataset, m))]
     if timed:
-        below.plot(*zip(*timed, strict=True), **how)
+        below.plot(*zip(*timed, strict=True), **line.style, label=line.label)
 
 
 def lines(book: ScoreBook) -> list[Line]:
@@ -147,7 +146,7 @@ def lines(book: ScoreBook) -> list[Line]:
 
     Groups in which all take the same number of steps are left out.
     """
-    style = looks(book.study)
+    colours = looks(book)
     found = []
     for group in _groups(book.study.methods.values()):
         if len({_steps(method) for method in group}) == 1:
@@ -158,9 +157,8 @@ def lines(book: ScoreBook) -> list[Line]:
             by_solver.setdefault(method.sampling.scheduler, []).append(method)
         for place, (solver, members) in enumerate(by_solver.items()):
             label = group[0].label + (f", {SCHEDULERS[solver]}" if len(by_solver) > 1 else "")
-            colour = style[members[0].digest].colour
-            look = Look(colour, *SHAPES[place % len(SHAPES)])
-            found.append(Line(label, look, tuple(sorted(members, key=_steps))))
+            style = look(colours[members[0].digest]["color"], *SHAPES[place % len(SHAPES)])
+            found.append(Line(label, style, tuple(sorted(members, key=_steps))))
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from stablevsr.report.figures.style import COLOURS, GREY, SHAPES, VERMILLION, legend, save
+from stablevsr.report.figures.style import COLOURS, GREY, SHAPES, VERMILLION, Look, legend, look, save
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.training_history import KINDS, LEVELS, History, Kind, histories
 
@@ -30,12 +30,11 @@ def _curves(found: list[History], kind: Kind, folder: Path) -> list[Path]:
     size = (2.1 * (1 + len(levels)) + 0.6, 2.6)
     figure, [[losses, *panels]] = plt.subplots(1, 1 + len(levels), figsize=size, squeeze=False)
     for index, history in enumerate(found):
-        marker, line = SHAPES[index // len(PALETTE) % len(SHAPES)]
-        look = {"color": PALETTE[index % len(PALETTE)], "linestyle": line, "marker": marker}
-        _loss(losses, history, look)
+        style = look(PALETTE[index % len(PALETTE)], *SHAPES[index // len(PALETTE) % len(SHAPES)])
+        _loss(losses, history, style)
         for axis, level in zip(panels, levels, strict=True):
             validated = history.validation(level)
-            axis.plot(validated.index, validated, markersize=3, **look)
+            axis.plot(validated.index, validated, markersize=3, **style)
     losses.ticklabel_format(useOffset=False)
     losses.set(title="training loss", xlabel="step", ylabel="loss (smoothed)")
     for axis, level in zip(panels, levels, strict=True):
@@ -48,12 +47,12 @@ def _curves(found: list[History], kind: Kind, folder: Path) -> list[Path]:
     return save(figure, folder, kind.curves)
 
 
-def _loss(axis: Any, history: History, look: dict[str, str]) -> None:
+def _loss(axis: Any, history: History, style: Look) -> None:
     """The running mean of the loss."""
     assert history.table is not None
     smooth = history.table["loss"].rolling(max(1, len(history.table) // 20), min_periods=1).mean()
-    look = look if len(smooth) == 1 else look | {"marker": ""}
-    axis.plot(history.table["step"], smooth, label=history.title, linewidth=1.2, **look)
+    style = style if len(smooth) == 1 else style | {"marker": ""}
+    axis.plot(history.table["step"], smooth, label=history.title, linewidth=1.2, **style)
 
 
 def _same_scale(axes: list[Any], with_one: bool) -> None:

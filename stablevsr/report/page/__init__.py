@@ -7,6 +7,7 @@ frames are inside the file.
 from __future__ import annotations
 
 import json
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,6 @@ from stablevsr.report.training_history import histories
 from stablevsr.study.files import Variant
 from stablevsr.study.methods import REFERENCE
 from stablevsr.study.paths import Paths
-
-CHANGES = ("guidance", "sampling", "training", "model", "checkpoint", "frames")
-BADGES = {"holds": "✓", "does not hold": "✗", "undecided": "?", "cannot be checked": "–"}
 
 
 def render(paths: Paths) -> Path:
@@ -55,11 +53,11 @@ def html(paths: Paths) -> str:
         reference=REFERENCE,
         summary=answers.summary(results),
         counts=answers.counts(results),
-        badges=BADGES,
         clips_used=_clips_used(results),
         warnings=[sentence for history in trainings for sentence in history.warnings()],
         missing=_missing(book, clips, drawn=bool(figures)),
-        claims=_grouped(results),
+        claims=[list(group) for _, group in groupby(results, key=lambda r: (r.group, r.dataset))],
+        overall=overall,
         tables=build_tables(book),
         arrows=ARROWS,
         **NOTES,
@@ -73,14 +71,6 @@ def html(paths: Paths) -> str:
         cards=_cards(paths),
         provenance=provenance.collect(paths),
     )
-
-
-def _grouped(results: list[ClaimResult]) -> list[dict[str, Any]]:
-    """Claims as the page lists them: a claim against every other method is one entry with its comparisons inside."""
-    groups: dict[tuple[str, str], list[ClaimResult]] = {}
-    for result in results:
-        groups.setdefault((result.group, result.dataset), []).append(result)
-    return [{"results": members, "verdict": overall(members)} for members in groups.values()]
 
 
 def _clips_used(results: list[ClaimResult]) -> dict[str, tuple[tuple[str, ...], str]]:
@@ -118,8 +108,7 @@ def _ablations(book: ScoreBook, results: list[ClaimResult]) -> list[dict[str, An
 
 def _difference(variant: Variant) -> str:
     """What a variant changes, as in its file."""
-    parts = variant.model_dump(mode="json", include=set(CHANGES))
-    changed = {key: value for key, value in parts.items() if value}
+    changed = variant.model_dump(mode="json", exclude={"label"}, exclude_defaults=True)
     return json.dumps(changed, ensure_ascii=False) if changed else "nothing: the study's own settings"
 
 

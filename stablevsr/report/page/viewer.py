@@ -96,9 +96,7 @@ def validation_picture(file: Path | None) -> str:
         picture = Image.fromarray(read_frame(file))
     except UserError:
         return ""
-    if picture.width > VALIDATION_WIDTH:
-        height = round(picture.height * VALIDATION_WIDTH / picture.width)
-        picture = picture.resize((VALIDATION_WIDTH, height), Image.Resampling.LANCZOS)
+    picture.thumbnail((VALIDATION_WIDTH, picture.height), Image.Resampling.LANCZOS, reducing_gap=None)
     return _jpeg(picture, 85)
 
 

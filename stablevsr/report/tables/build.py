@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from stablevsr.metrics.registry import Metric, resolve
+from stablevsr.metrics.registry import Metric
 from stablevsr.report.published import Published, PublishedRow, published_rows
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.text import counted, format_value
@@ -118,32 +118,23 @@ class Table:
 
 def build_tables(book: ScoreBook) -> dict[str, Table]:
     """Table 1, with the paper's numbers where they are comparable, and one table for each ablation, by name."""
-    study = book.study
-    metrics = tuple(resolve(study.spec.metrics))
-    published = published_rows(book.paths)
-    methods = study.table1()
-    blocks = [_block(book, name, methods, metrics, published.get(name, {})) for name in study.table1_datasets()]
-    tables = {"table1": Table("table1", f"Table 1: {study.spec.title}", "", metrics, tuple(blocks))}
+    study, published = book.study, published_rows(book.paths)
+    blocks = [_block(book, name, study.table1(), published.get(name, {})) for name in study.table1_datasets()]
+    tables = {"table1": Table("table1", f"Table 1: {study.spec.title}", "", book.metrics, tuple(blocks))}
     for key, ablation in study.ablations.items():
         methods = list(study.ablation_methods(key).values())
-        blocks = [_block(book, name, methods, metrics, {}) for name in study.ablation_datasets(key)]
-        tables[key] = Table(key, ablation.title, ablation.question, metrics, tuple(blocks))
+        blocks = [_block(book, name, methods, {}) for name in study.ablation_datasets(key)]
+        tables[key] = Table(key, ablation.title, ablation.question, book.metrics, tuple(blocks))
     return tables
 
 
-def _block(
-    book: ScoreBook,
-    dataset: str,
-    methods: list[Method],
-    metrics: tuple[Metric, ...],
-    published: dict[str, PublishedRow],
-) -> Block:
+def _block(book: ScoreBook, dataset: str, methods: list[Method], published: dict[str, PublishedRow]) -> Block:
     fair = book.with_common_seeds(dataset, methods)
-    rows = [_row(fair, dataset, method, metrics, published.get(method.name)) for method in methods]
-    run = {method.name for method in methods}
-    rows += [_published_row(name, row, metrics) for name, row in published.items() if name not in run and row.values]
+    rows = [_row(fair, dataset, method, published.get(method.name)) for method in methods]
+    others = [name for name, row in published.items() if row.values and name not in {m.name for m in methods}]
+    rows += [_published_row(name, published[name], book.metrics) for name in others]
     notes = (*_model_notes(book.study, dataset, methods), *_seed_notes(book, fair, dataset, methods))
-    return Block(dataset, book.title(dataset), tuple(_ranked(rows, metrics)), notes)
+    return Block(dataset, book.title(dataset), tuple(_ranked(rows, book.metrics)), notes)
 
 
 def _seed_notes(book: ScoreBook, fair: ScoreBook, dataset: str, methods: list[Method]) -> tuple[str, ...]:
@@ -174,11 +165,9 @@ def _model_text(form: Method) -> str:
     return f"with the model {form.base.name}{origin}{tcm}"
 
 
-def _row(
-    book: ScoreBook, dataset: str, method: Method, metrics: tuple[Metric, ...], published: PublishedRow | None
-) -> Row:
+def _row(book: ScoreBook, dataset: str, method: Method, published: PublishedRow | None) -> Row:
     values = published.values if published else {}
-    cells = tuple(_cell(book, dataset, method, metric, values.get(metric.name)) for metric in metrics)
+    cells = tuple(_cell(book, dataset, method, metric, values.get(metric.name)) for metric in book.metrics)
     return Row(method.name, method.label, cells, *book.counts(dataset, method))
 
 
