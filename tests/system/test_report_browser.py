@@ -22,7 +22,7 @@ PSNR, TOF = 2, 3  # columns, after the method and what a frame of it took
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of the made-up study, with a label that tries to break out of it."""
-    spec = made.with_own_model()
+    spec = made.with_model_per_dataset()
     spec["methods"]["bicubic"]["label"] = HOSTILE
     paths = made.write_all(tmp_path_factory.mktemp("study"), spec, steps=made.STEPS)
     tables.render(paths)

@@ -51,7 +51,7 @@ def test_a_claim_in_a_metric_without_direction_is_refused(tmp_path: Path) -> Non
         changed(tmp_path, {"metric": "sharpness", "better": "stablevsr", "than": "bicubic"})
 
 
-def test_like_sharpness_is_said(results: list[ClaimResult]) -> None:
+def test_like_sharpness_is_a_caveat(results: list[ClaimResult]) -> None:
     assert results[0].sharpness_ratio == pytest.approx(1 / 1.02)
     assert results[0].caveat == "At like sharpness (ratio 0.98)."
 
@@ -70,7 +70,7 @@ def test_best_of_all_is_checked_against_every_other_row(results: list[ClaimResul
     assert overall(psnr) == "does not hold"
 
 
-def test_a_peer_without_noise_is_paired_with_every_seed(results: list[ClaimResult]) -> None:
+def test_a_baseline_without_noise_is_paired_with_every_seed(results: list[ClaimResult]) -> None:
     bicubic = next(r for r in results if r.metric.name == "psnr" and r.than.name == "bicubic")
     assert bicubic.difference is not None
     assert bicubic.difference.n_seeds == 2
@@ -114,7 +114,7 @@ def test_no_clip_in_focus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert found.verdict == "cannot be checked" and "no clip is in focus" in found.reason
 
 
-def test_without_bicubic_all_clips_are_used_and_it_is_said(tmp_path: Path) -> None:
+def test_without_bicubic_all_clips_are_used_with_a_note(tmp_path: Path) -> None:
     claim = {"metric": "tof_dis", "better": "stablevsr", "than": "sampling.single_frame"}
     _, [found] = changed(tmp_path, claim, methods={})
     assert found.clips == made.CLIPS
@@ -166,7 +166,7 @@ def test_the_sentences_count_every_verdict(results: list[ClaimResult]) -> None:
     assert summary([]) == "The study states no claim, so nothing was checked."
 
 
-def test_an_answer_says_what_was_found(results: list[ClaimResult]) -> None:
+def test_an_answer_states_the_findings(results: list[ClaimResult]) -> None:
     text = answer([r for r in results if r.ablation == "sampling"])
     assert text == "As stated, Bidirectional has lower tOF (DIS) than Single-frame on REDS4 (made up)."
     psnr = answer([r for r in results if r.metric.name == "psnr"])

@@ -1,4 +1,4 @@
-"""The figures: all drawn from a whole study, none invented for a part that is missing, one look for a method."""
+"""The figures: all are drawn for a complete study, none where results are missing, and a method has one look."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_all_figures_are_drawn_as_png_and_pdf_and_the_same_twice(paths: made.Pat
     assert not (paths.results / "figures" / "old.png").exists()
 
 
-def test_nothing_is_drawn_from_nothing(tmp_path: Path) -> None:
+def test_a_study_without_results_has_no_figures(tmp_path: Path) -> None:
     paths = made.make_paths(tmp_path, made.make(tmp_path))
     assert figures.render(paths) == []
 
@@ -88,7 +88,7 @@ def test_amounts_are_never_written_in_powers_of_ten(amount: float, text: str) ->
     assert format_cost(amount) == text
 
 
-def test_steps_and_solvers_are_lines_of_their_own(paths: made.Paths) -> None:
+def test_each_solver_has_its_line_over_steps(paths: made.Paths) -> None:
     found = {line.label: [m.name for m in line.methods] for line in lines(ScoreBook(paths))}
     # fewest steps first; single-frame has no relative with other steps
     assert found == {"StableVSR, DDPM": ["steps.two", "stablevsr"], "StableVSR, DDIM": ["steps.ddim"]}
@@ -134,7 +134,7 @@ def test_a_legend_keeps_within_its_figure(tmp_path: Path) -> None:
 
 
 def test_finetunings_have_curves_and_datasets_of_one_ablation_no_figures(tmp_path: Path) -> None:
-    spec = made.with_own_model()
+    spec = made.with_model_per_dataset()
     spec["datasets"]["reds4_short"] = spec["datasets"]["reds4"] | {"frames": 5, "used_by": []}
     paths = made.write_all(tmp_path, spec)
     drawn = {file.stem for file in figures.render(paths)}
@@ -142,8 +142,21 @@ def test_finetunings_have_curves_and_datasets_of_one_ablation_no_figures(tmp_pat
     assert not any("short" in name for name in drawn)
 
 
-def test_trainings_are_told_apart(tmp_path: Path) -> None:
-    paths = made.make_paths(tmp_path, made.make(tmp_path, made.with_own_model()))
+def test_a_small_decoder_has_curves_and_a_title(tmp_path: Path) -> None:
+    spec = made.SPEC | {"distillation": {"steps": 100}}
+    small = {"label": "Small decoder", "sampling": {"guidance_decoder": "small"}}
+    ablation = {"title": "Decoder", "question": "Is it enough?", "variants": {"small": small}}
+    paths = made.write_all(tmp_path, spec, cheaper=ablation)
+    decoder = histories(paths)[-1]
+    assert (decoder.kind.noun, decoder.title, decoder.users) == (
+        "small decoder", "distilled from tiny", ["cheaper.small"],
+    )  # fmt: skip
+    assert decoder.validated == "PSNR to the VAE, dB: low noise 0.9, high noise 0.9"
+    assert "distillation_curves" in {file.stem for file in figures.render(paths)}
+
+
+def test_every_training_has_a_different_title(tmp_path: Path) -> None:
+    paths = made.make_paths(tmp_path, made.make(tmp_path, made.with_model_per_dataset()))
     unet, *tcms = histories(paths)
     assert (unet.kind.noun, unet.title) == ("UNet", "vimeo_unet: tiny on Septuplets")
     titles = [tcm.title for tcm in tcms]
@@ -154,7 +167,7 @@ def test_trainings_are_told_apart(tmp_path: Path) -> None:
     assert len(set(titles)) == len(titles)
 
 
-def test_a_slice_shows_time_downwards() -> None:
+def test_a_profile_shows_time_downwards() -> None:
     video = np.zeros((4, 6, 5, 3), np.uint8)
     video[:, 2] = np.arange(4)[:, None, None] * 10
     shown = profile(video, 2)
@@ -162,7 +175,7 @@ def test_a_slice_shows_time_downwards() -> None:
     assert shown[0, 0, 0] == 0 and shown[-1, 0, 0] == 30 and shown[12, 0, 0] == 10
 
 
-def test_flow_and_warp_carry_a_frame_onto_its_successor() -> None:
+def test_a_frame_warped_along_the_flow_resembles_the_next() -> None:
     texture = np.kron(np.random.default_rng(1).integers(0, 255, (16, 20, 3)), np.ones((4, 4, 1))).astype(np.uint8)
     before, after = texture[:, :64], texture[:, 2:66]  # the content moves two pixels to the left
     flow = dis_flow(after, before)

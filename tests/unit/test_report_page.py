@@ -1,4 +1,4 @@
-"""The page, its frames and its little Markdown: whole, within its size, escaped, honest about gaps."""
+"""The page, its frames and the notes on it: one complete file of limited size, escaped, with all gaps listed."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_missing_frames_of_one_method_leave_the_others(tmp_path: Path) -> None:
         (1.0, 60, ["trained for 60 of its 100 steps", "learned nothing"]),
     ],
 )
-def test_training_that_fell_short_is_said_plainly(tmp_path: Path, ratio: float, steps: int, said: list[str]) -> None:
+def test_training_that_fell_short_is_a_warning(tmp_path: Path, ratio: float, steps: int, said: list[str]) -> None:
     paths = made.write_all(tmp_path)
     made.write_history(paths, ratio, steps)
     [history] = histories(paths)
@@ -112,7 +112,7 @@ def test_training_that_fell_short_is_said_plainly(tmp_path: Path, ratio: float, 
     assert all(part in text for part in said)
 
 
-def test_a_training_without_history_is_said(tmp_path: Path) -> None:
+def test_a_training_without_history_is_a_warning(tmp_path: Path) -> None:
     paths = made.write_all(tmp_path)
     for digest in paths.study.trainings():
         (paths.checkpoint(digest) / "history.csv").write_text("step,loss\n")
@@ -125,7 +125,7 @@ def test_a_training_without_history_is_said(tmp_path: Path) -> None:
 
 
 def test_the_last_validation_of_every_training_is_on_the_page(tmp_path: Path) -> None:
-    paths = made.write_all(tmp_path, made.with_own_model())
+    paths = made.write_all(tmp_path, made.with_model_per_dataset())
     found = histories(paths)
     assert [h.kind.noun for h in found] == ["UNet", "TCM", "TCM"]
     assert found[0].cost == "5.0 min, 1.5 GiB"
@@ -148,8 +148,8 @@ def test_validation_pictures_are_made_small_and_damaged_ones_left_out(tmp_path: 
     assert viewer.validation_picture(tmp_path / "bad.png") == ""
 
 
-def test_the_page_says_which_model_a_row_used_on_a_dataset_with_its_own(tmp_path: Path) -> None:
-    paths = made.write_all(tmp_path, made.with_own_model())
+def test_the_page_names_the_model_of_a_dataset_that_has_another(tmp_path: Path) -> None:
+    paths = made.write_all(tmp_path, made.with_model_per_dataset())
     text = page.html(paths)
     said = (
         "StableVSR: with the model vimeo_unet (made by this study: tiny, its UNet fine-tuned on Septuplets) and a TCM "
@@ -186,7 +186,7 @@ def test_measured_columns_come_first_on_the_page(paths: made.Paths) -> None:
     assert [table.metrics[i].name for i in table.measured_first()] == ["psnr", "tof_dis", "sharpness", "lpips"]
 
 
-def test_tables_on_the_page_show_what_a_frame_took(paths: made.Paths) -> None:
+def test_tables_on_the_page_show_seconds_a_frame(paths: made.Paths) -> None:
     text = page.html(paths)
     own = text[text.index('<tr class="reference">') :]
     assert '<td class="num" data-value="2.0">2.0</td>' in own[: own.index("</tr>")]

@@ -1,4 +1,4 @@
-"""The tables: the published way of averaging, ranks, reasons of gaps, published values, escaping, same bytes."""
+"""The tables: averaging, ranks, reasons for empty cells, published values, escaping, reproducible bytes."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_rounding(value: float | None, sign: bool, shown: str) -> None:
     assert format_value("psnr", value, sign) == shown
 
 
-def test_same_scores_give_same_bytes_wherever_they_lie(tmp_path: Path) -> None:
+def test_same_scores_give_the_same_bytes_in_any_folder(tmp_path: Path) -> None:
     first = made.write_all(tmp_path / "a")
     one = {f.name: f.read_bytes() for f in tables.render(first)}
     shutil.copytree(tmp_path / "a", tmp_path / "b")
@@ -193,7 +193,7 @@ def published(tmp_path: Path) -> made.Paths:
     return paths
 
 
-def test_published_values_stand_beside_reproduced_ones(published: made.Paths) -> None:
+def test_published_values_are_shown_with_reproduced_ones(published: made.Paths) -> None:
     tables.render(published)
     rows = {r["name"]: r for r in read(published.results / "tables" / "table1.csv")}
     own = rows["stablevsr"]
@@ -204,8 +204,8 @@ def test_published_values_stand_beside_reproduced_ones(published: made.Paths) ->
     assert "paper 27.97" in (published.results / "tables" / "table1.md").read_text()
 
 
-def test_every_format_names_the_model_of_a_dataset_with_its_own(tmp_path: Path) -> None:
-    paths = made.write_all(tmp_path, made.with_own_model())
+def test_every_format_names_the_model_of_a_dataset_that_has_another(tmp_path: Path) -> None:
+    paths = made.write_all(tmp_path, made.with_model_per_dataset())
     tables.render(paths)
     said = r"StableVSR: with the model vimeo_unet (made by this study: tiny, its UNet fine-tuned on Septuplets)"
     markdown, tex = ((paths.results / "tables" / f"table1.{kind}").read_text() for kind in ("md", "tex"))
@@ -237,7 +237,7 @@ def test_published_values_are_not_shown_for_another_model(paths: made.Paths) -> 
     assert "psnr_published" not in (paths.results / "tables" / "table1.csv").read_text()
 
 
-def test_rows_rest_on_the_seeds_that_all_of_them_have(tmp_path: Path) -> None:
+def test_rows_are_compared_on_the_seeds_that_all_have(tmp_path: Path) -> None:
     paths = made.write_all(tmp_path, steps=made.STEPS)
     study, book = paths.study, ScoreBook(paths)
     own, single, two = (study.methods[name] for name in ("stablevsr", "sampling.single_frame", "steps.two"))

@@ -11,13 +11,7 @@ from stablevsr.data.frames import write_text
 from stablevsr.report.claims import check
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.tables.build import build_tables
-from stablevsr.report.tables.formats import (
-    claims_csv,
-    claims_markdown,
-    table_csv,
-    table_markdown,
-    table_tex,
-)
+from stablevsr.report.tables.formats import FORMATS, claims_csv, claims_markdown
 from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths
 
@@ -32,7 +26,7 @@ def render(paths: Paths) -> list[Path]:
     book = ScoreBook(paths)
     texts: dict[str, str] = {}
     for name, table in build_tables(book).items():
-        texts |= {f"{name}.csv": table_csv(table), f"{name}.md": table_markdown(table), f"{name}.tex": table_tex(table)}
+        texts |= {f"{name}.{suffix}": write(table) for suffix, write in FORMATS.items()}
     claims = check(book)
     texts |= {"claims.csv": claims_csv(claims), "claims.md": claims_markdown(claims)}
     texts |= {"clips.csv": clips_csv(book), "frames.csv": frames_csv(book)}

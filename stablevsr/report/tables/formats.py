@@ -16,16 +16,14 @@ from stablevsr.report.claims import ClaimResult
 from stablevsr.report.tables.build import Cell, Table
 from stablevsr.report.text import PLAIN, metric_head
 
-INTERVAL_NOTE = (
-    "Means over frames, then clips, then seeds; in brackets 95 % bootstrap intervals over windows of four frames, "
-    "clips and seeds."
-)
-RANK_NOTE = "Best in bold, second underlined, among the rows with values."
-PUBLISHED_NOTE = (
-    "'paper' is the published value, second hand where results/published says so; in parentheses reproduced minus "
-    "published."
-)
-NOTES = {"interval_note": INTERVAL_NOTE, "rank_note": RANK_NOTE, "published_note": PUBLISHED_NOTE}
+#: Below tables, in every format.
+NOTES = {
+    "interval_note": "Means over frames, then clips, then seeds; in brackets 95 % bootstrap intervals over windows of "
+    "four frames, clips and seeds.",
+    "rank_note": "Best in bold, second underlined, among the rows with values.",
+    "published_note": "'paper' is the published value, second hand where results/published says so; in parentheses "
+    "reproduced minus published.",
+}
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -89,6 +87,10 @@ def table_tex(table: Table) -> str:
     """The table for a paper; it needs the package booktabs and nothing else."""
     label = re.sub("[^A-Za-z0-9]+", "-", table.name)
     return PLAIN.get_template("table.tex").render(table=table, label=label, footnotes=table.footnotes(), **NOTES)
+
+
+#: By a file's suffix, what writes a table.
+FORMATS = {"csv": table_csv, "md": table_markdown, "tex": table_tex}
 
 
 def escape_markdown(text: str) -> str:
