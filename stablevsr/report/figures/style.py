@@ -18,7 +18,7 @@ from stablevsr.study.methods import REFERENCE
 
 #: Okabe and Ito's palette without black (the ground truth's) and yellow (too faint on paper).
 VERMILLION, BLUE, GREEN, ORANGE, SKY, PURPLE = "#D55E00", "#0072B2", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
-GREY, BLACK = "#8A8A8A", "#000000"
+GREY = "#8A8A8A"
 COLOURS = (BLUE, GREEN, ORANGE, PURPLE, SKY)
 SHAPES = (("o", "-"), ("s", "--"), ("^", ":"), ("v", "-."), ("P", "-"), ("<", "--"), (">", ":"), ("p", "-."))
 Look = dict[str, str]  #: a method's color, marker and linestyle, as matplotlib takes them

@@ -74,7 +74,7 @@ def html(paths: Paths) -> str:
 
 
 def _clips_used(results: list[ClaimResult]) -> dict[str, tuple[tuple[str, ...], str]]:
-    """By dataset title, the clips that most claims use and which were left out: shown once, not in every row."""
+    """By dataset title, the clips of its first checked claim and the focus note; a row names clips only if others."""
     found: dict[str, tuple[tuple[str, ...], str]] = {}
     for result in results:
         if result.clips:
@@ -100,7 +100,7 @@ def _ablations(book: ScoreBook, results: list[ClaimResult]) -> list[dict[str, An
             "name": name,
             "spec": ablation,
             "answer": answers.answer([r for r in results if r.ablation == name]),
-            "differences": {variant.label: _difference(variant) for variant in ablation.variants.values()},
+            "differences": [(variant.label, _difference(variant)) for variant in ablation.variants.values()],
         }
         for name, ablation in book.study.ablations.items()
     ]
