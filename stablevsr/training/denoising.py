@@ -63,7 +63,7 @@ class DenoisingTask(ValidatedTask):
         return clean_estimate(self.scheduler, noisy, predicted.float(), sample["timesteps"])
 
     def hold_out(self, clips: Sequence[Clip], frames: int, crop: int, device: torch.device) -> None:
-        """Validate on windows of ``clips``, of ``frames`` frames and ``crop`` pixels (ground truth); not without clips."""
+        """Validate on windows of ``clips``, ``frames`` long and ``crop`` pixels large; no validation without clips."""
         if not clips:
             return
         windows = WindowDataset(clips, frames, crop, SEED)

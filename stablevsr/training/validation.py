@@ -42,9 +42,7 @@ class ValidatedTask(TrainingTask):
         if not self.held_out:
             return {}
         shown = self.held_out[0]
-        low = F.interpolate(
-            shown["lq"], scale_factor=4.0, mode="nearest"
-        )  # so that one sees what the network was given
+        low = F.interpolate(shown["lq"], scale_factor=4.0, mode="nearest")
         strip({"LR": low, **self.columns(shown), "ground truth": shown["gt"] * 2 - 1}, picture)
         return {f"val_{name}_{k}": v for name, levels in self.figures().items() for k, v in levels.items()}
 
