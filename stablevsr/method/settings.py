@@ -7,11 +7,13 @@ keys are refused; every field here changes numbers, labels and places live elsew
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Strategy = Literal["single_frame", "auto_regressive", "unidirectional", "bidirectional"]
+from stablevsr.method.strategies import STRATEGIES
+from stablevsr.runtime.parsing import one_of
+
 Source = Literal["x0", "xt", "none"]
 Compensation = Literal["pixel", "latent", "none"]
 Grid = Literal["published", "aligned"]
@@ -21,6 +23,8 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Decoder = Literal["vae", "small"]
 Weights = Literal["full", "fp8"]
 Schedule = Literal["constant", "warmup_cosine"]
+
+Strategy = Annotated[str, one_of(STRATEGIES)]  #: a name of :data:`stablevsr.method.strategies.STRATEGIES`
 
 LARGEST_SEED = 2**63 - 1
 SMALLEST_TILE = 32  #: LR pixels a side
@@ -46,11 +50,11 @@ class Guidance(_Settings):
     source: Source = "x0"  #: x0 = D(predicted clean latent), xt = D(noisy latent), none = a blank image
     motion_compensation: Compensation = "pixel"  #: warp after decoding, before it (latent), or not at all
     warp: Grid = "published"  #: the released code's half-pixel grid, or the aligned one
-    flow: Flow = "raft"  #: motion estimator on the bicubic x4 frames
+    flow: Flow = "raft"  #: flow estimator on the bicubic x4 frames
 
     @property
     def needs_flow(self) -> bool:
-        """Whether anything is motion-compensated: a blank or unwarped image needs no flow."""
+        """Whether anything is warped: a blank or unwarped image needs no flow."""
         return self.source != "none" and self.motion_compensation != "none"
 
 
@@ -85,7 +89,7 @@ class Optimisation(_Settings):
     warmup_steps: int = Field(500, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
-    precision: Precision = "fp32"  #: of the arithmetic and of frozen networks; what is trained stays in float32
+    precision: Precision = "fp32"  #: of the computation and of frozen networks; what is trained stays in float32
     #: Samples a GPU takes at once (rounding only); None = its whole share of the batch.
     micro_batch: int | None = Field(None, ge=1)
     gradient_checkpointing: bool = False  #: recompute activations instead of keeping them: slower, smaller

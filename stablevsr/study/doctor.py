@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from stablevsr.baselines.peers import WHEEL
+from stablevsr.baselines import BASELINES
 from stablevsr.data.downloads import registry
 from stablevsr.data.downloads.download import human
 from stablevsr.runtime.errors import UserError, install_command
@@ -119,9 +119,8 @@ def _dataset(spec: Dataset, root: Path) -> Iterator[Finding]:
 
 def _baselines(study: ResolvedStudy) -> Iterator[Finding]:
     for key, baseline in study.spec.methods.items():
-        for package in ("ncnn", WHEEL) if baseline.kind.startswith("real") else ():
-            if importlib.util.find_spec(package) is None:
-                yield Finding("missing", f"package {package} for method {key}", install_command("study"))
+        for package in BASELINES[baseline.kind].missing() if baseline.kind in BASELINES else ():
+            yield Finding("missing", f"package {package} for method {key}", install_command("study"))
 
 
 def _metrics(study: ResolvedStudy, data: Path) -> Iterator[Finding]:

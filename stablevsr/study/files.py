@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from stablevsr.baselines import BASELINES
 from stablevsr.data.layouts import Layout, Split
 from stablevsr.method.settings import LARGEST_SEED, Distillation, Finetuning, Guidance, Sampling, Training
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.parsing import one_of
 
 Seeds = Annotated[list[Annotated[int, Field(ge=0, le=LARGEST_SEED)]], Field(min_length=1)]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"  #: names become file names, wildcards and words of shell commands
@@ -47,11 +49,14 @@ class Dataset(_File):
     used_by: set[Literal["table1", "ablations"]] = {"table1", "ablations"}
 
 
+KINDS = (*BASELINES, "frames")  #: of methods that are not StableVSR
+
+
 class Baseline(_File):
     """A method that is not StableVSR: computed here, or frames from a folder (``root/sequence/frame.png``)."""
 
     label: str
-    kind: Literal["bicubic", "realesrgan-x4plus", "realesr-animevideov3", "frames"] = "frames"
+    kind: Annotated[str, one_of(KINDS)] = "frames"
     frames: Path | None = None  #: for kind frames: the folder; {dataset} is replaced by the dataset's name
 
 

@@ -14,6 +14,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from stablevsr.baselines import BASELINES
 from stablevsr.runtime.hashing import content_hash, digest, folder_hash
 
 PACKAGE = Path(__file__).parents[1]
@@ -40,7 +41,7 @@ def sampling_code(kind: str) -> str:
     if kind == "stablevsr":
         return fingerprint(job, without=(baselines,))
     alone = fingerprint(job, without=(sampler, baselines))
-    return alone if kind == "frames" else digest([alone, fingerprint("stablevsr.baselines.peers")])
+    return alone if kind == "frames" else digest([alone, fingerprint(BASELINES[kind].module)])
 
 
 def training_code(kind: str) -> str:

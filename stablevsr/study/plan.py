@@ -16,7 +16,7 @@ from stablevsr.data.downloads import registry
 from stablevsr.data.downloads.download import human
 from stablevsr.data.frames import read_frame
 from stablevsr.data.layouts import load_sequences
-from stablevsr.method.strategies import guided_steps
+from stablevsr.method.visits import guided_steps
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.downloads import all_downloads
 from stablevsr.study.files import Dataset

@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
+from stablevsr.baselines import BASELINES
 from stablevsr.data.downloads import registry
 from stablevsr.method.settings import Guidance, Optimisation, Sampling, Training
+from stablevsr.method.strategies import is_guided
 from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.registry import resolve as resolve_metrics
 from stablevsr.runtime.errors import UserError, near_miss
@@ -117,7 +119,7 @@ def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path)
 
 def _baseline(name: str, baseline: Baseline, where: Path, datasets: tuple[str, ...]) -> Method:
     if (baseline.kind == "frames") != (baseline.frames is not None):
-        kinds = ", ".join(kind for kind in get_args(Baseline.model_fields["kind"].annotation) if kind != "frames")
+        kinds = ", ".join(BASELINES)
         raise UserError(f"{where}: method {name} wants either a frames folder or one of the kinds {kinds}")
     return _digested(Method(name, baseline.label, baseline.kind, "", (0,), datasets, frames=baseline.frames))
 
@@ -183,7 +185,7 @@ class _Resolver:
     def form(self, name: str, variant: Variant, datasets: tuple[str, ...], start: _StartingPoint, at: str) -> Method:
         """A method that starts from ``start``."""
         guidance, sampling, training = self.settings(variant, start, at)
-        single = sampling.strategy == "single_frame"
+        single = not is_guided(sampling.strategy)
         base = self.base(variant.model, at) if variant.model else start.base
         retrained = variant.training or variant.model or self.retrains(variant)
         checkpoint = None if single else variant.checkpoint or (None if retrained else start.checkpoint)
@@ -219,9 +221,9 @@ class _Resolver:
         training = training.model_copy(update={"guidance": _canonical(training.guidance)})
         if sampling.guidance_decoder == "small" and guidance.source == "xt":
             raise UserError(f"{at}: the small decoder learns clean latents (x0) and cannot decode noisy ones (xt)")
-        if sampling.strategy == "single_frame":  # nothing to guide
+        if not is_guided(sampling.strategy):  # nothing to guide
             sampling = sampling.model_copy(update={"guide_every": 1, "guide_from": 0.0})
-        if sampling.strategy == "single_frame" or guidance.source == "none":  # nothing to decode
+        if not is_guided(sampling.strategy) or guidance.source == "none":  # nothing to decode
             sampling = sampling.model_copy(update={"guidance_decoder": "vae"})
         return _canonical(guidance), sampling, training
 
