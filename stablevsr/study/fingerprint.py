@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from stablevsr.baselines import BASELINES
+from stablevsr.baselines import BASELINES
 from stablevsr.runtime.hashing import content_hash, digest, folder_hash
 
 PACKAGE = Path(__file__).parents[1]
@@ -37,7 +38,7 @@ def fingerprint(*modules: str, without: tuple[str, ...] = ()) -> str:
 
 def sampling_code(kind: str) -> str:
     """Fingerprint of what makes the frames of a method of ``kind``: the sampler, or a baseline's code."""
-    job, sampler, baselines = "stablevsr.study.inference", "stablevsr.method", "stablevsr.baselines"
+    job, sampler, baselines = "stablevsr.study.inference.run", "stablevsr.method", "stablevsr.baselines"
     if kind == "stablevsr":
         return fingerprint(job, without=(baselines,))
     alone = fingerprint(job, without=(sampler, baselines))
