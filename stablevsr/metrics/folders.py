@@ -26,7 +26,7 @@ NAMED = 4  # names given in a message before it says how many more there are
 
 
 @dataclass(frozen=True)
-class Clip:
+class FramePaths:
     """One sequence: frame stems in order, the ground-truth file of each and, per method, the output file of each."""
 
     name: str
@@ -38,7 +38,7 @@ class Clip:
 
 def pair_folders(
     gt: Path, outputs: Sequence[Path], *, sequences: Sequence[str] | None = None, centre_only: bool = False
-) -> list[Clip]:
+) -> list[FramePaths]:
     """Pair the frames of ``gt`` with those of every folder in ``outputs``, by sequence name and file stem.
 
     ``sequences`` restricts all sides to these; otherwise both sides must hold the same ones. ``centre_only`` keeps the
@@ -59,7 +59,7 @@ def pair_folders(
     sizes = _inspect([file for tree in (truth, *found) for name in names for file in _wanted(tree, truth, name)])
     _require_sizes(truth, found, sizes)
     return [
-        Clip(
+        FramePaths(
             name,
             tuple(truth[name]),
             tuple(truth[name].values()),

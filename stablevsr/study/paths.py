@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from stablevsr.metrics.weights import missing
+from stablevsr.metrics.registry import METRICS, missing
 from stablevsr.study.files import Dataset
 from stablevsr.study.methods import Base, ResolvedStudy, TrainingRun, dataset_identity, digest
 
@@ -76,10 +76,12 @@ class Paths:
 
     @cached_property
     def metrics_key(self) -> str:
-        """Scores made for another list of metrics, or before the weights of some were fetched, are other files."""
+        """Scores of another list of metrics, of other versions of foreign ones, or before the weights of some were
+        fetched, are other files."""
         spec = self.study.spec
-        empty = [name for name in spec.metrics if missing(name)] if spec.weights == "skip" else []
-        return digest([sorted(spec.metrics), sorted(empty)])
+        empty = [name for name in spec.metrics if missing(METRICS[name])] if spec.weights == "skip" else []
+        foreign = METRICS.foreign(spec.metrics)
+        return digest([sorted(spec.metrics), sorted(empty), *([foreign] if foreign else [])])
 
     def scores(self, dataset: str, method: str, seed: int, shard: int) -> Path:
         """Per-frame scores of one shard."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from stablevsr.metrics.registry import Metric, resolve
+from stablevsr.metrics.metric import Metric
+from stablevsr.metrics.registry import resolve
 from stablevsr.report.published import Published, PublishedRow
 from stablevsr.report.scores import ScoreBook, format_value
 from stablevsr.study.methods import Method, ResolvedStudy
