@@ -120,6 +120,8 @@ def benchmark(names: Sequence[str], work: Work, device: str, out: Path | None) -
 
 
 def _require_possible(chosen: Sequence[Metric], work: Work) -> None:
+    if min(work.frames, work.sequences, work.methods) < 1:
+        raise UserError("there must be at least one frame, sequence and method")
     for metric in chosen:
         replaceable = set(metric.needs) <= set(RANDOM)
         reason = missing_package(metric) if replaceable else missing(metric)

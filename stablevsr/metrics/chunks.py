@@ -90,7 +90,7 @@ def _to_tensor(frames: NDArray[np.uint8], device: torch.device) -> Tensor:
 
 
 def read_chunks(sequences: Sequence[FramePaths], batch: int, device: torch.device) -> Iterator[Chunk]:
-    """All frames of all sequences in order, at most ``batch`` at a time; the next ones are decoded in the background."""
+    """All frames of all sequences in order, at most ``batch`` at a time; the next are decoded in the background."""
     spans = [span for paths in sequences for span in _spans(paths, batch)]
     with ThreadPoolExecutor(DECODERS) as pool:
 

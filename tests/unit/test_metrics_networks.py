@@ -24,9 +24,11 @@ from torchvision.models.optical_flow import raft_large
 from stablevsr.data.downloads import registry as downloads
 from stablevsr.data.downloads import weights
 from stablevsr.data.frames import write_frame
-from stablevsr.metrics.evaluate import evaluate, evaluate_methods
-from stablevsr.metrics.perceptual import DISTSDistance, LPIPSDistance, load_iqa
-from stablevsr.metrics.raft import ConsecutiveRAFT
+from stablevsr.method.flow import RAFTFlow
+from stablevsr.metrics.builtin.dists import DISTSDistance
+from stablevsr.metrics.builtin.iqa import load_iqa
+from stablevsr.metrics.builtin.lpips import LPIPSDistance
+from stablevsr.metrics.evaluate import evaluate
 from stablevsr.metrics.tables import read_scores
 
 Backbone = Callable[[], nn.Module]
@@ -124,21 +126,6 @@ def test_building_leaves_the_packages_as_they_were(hub: Path) -> None:
     assert DISTS_pt.models is torchvision.models
 
 
-@pytest.mark.parametrize("size", [(128, 136), (70, 90)])
-def test_raft_along_a_clip_equals_raft_pair_by_pair(hub: Path, size: tuple[int, int]) -> None:
-    frames = images(3, 3, size)
-    ours = ConsecutiveRAFT(weights.weight_file("raft"))
-    flow = ours(frames)
-    pad = (0, max(128, size[1]) - size[1], 0, max(128, size[0]) - size[0])
-    pad = (0, pad[1] + (-(size[1] + pad[1])) % 8, 0, pad[3] + (-(size[0] + pad[3])) % 8)
-    padded = nn.functional.pad(frames, pad, mode="replicate")
-    with torch.no_grad():
-        pairs = [ours.flow.model(padded[t : t + 1], padded[t - 1 : t])[-1] for t in (1, 2)]
-    expected = torch.cat(pairs)[..., : size[0], : size[1]]
-    torch.testing.assert_close(flow, expected, rtol=1e-4, atol=1e-4)
-    assert expected.abs().max() > 0.05
-
-
 def frames_on_disk(folder: Path, frames: Tensor) -> Path:
     for index, frame in enumerate(frames.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()):
         write_frame(folder / "clip" / f"{index:03d}.png", frame)
@@ -158,7 +145,7 @@ def scored(hub: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index, strength in enumerate((0.05, 0.1)):
         frames_on_disk(folder / f"sr{index}", (gt + strength * noise).clamp(0, 1))
     outs = {folder / f"{index}.csv": folder / f"sr{index}" for index in (0, 1)}
-    evaluate_methods(folder / "gt", outs, NETWORKS, progress=False, weights="require")
+    evaluate(folder / "gt", outs, NETWORKS, progress=False, weights="require")
     return folder
 
 
@@ -179,7 +166,7 @@ def test_tlp_is_the_change_of_lpips_between_frames(scored: Path, direct_lpips: n
 
 
 def test_tof_is_the_mean_difference_of_flow_components(scored: Path, hub: Path) -> None:
-    estimator = ConsecutiveRAFT(weights.weight_file("raft")).flow
+    estimator = RAFTFlow(weights.weight_file("raft"))
     gt, sr = loaded(scored / "gt"), loaded(scored / "sr0")
     table = read_scores(scored / "0.csv")
     for name, change in (("tof", lambda x: x), ("tof_raft_std", lambda x: 2 * x - 1)):
@@ -192,7 +179,9 @@ def test_tof_is_the_mean_difference_of_flow_components(scored: Path, hub: Path) 
 
 def test_one_method_with_a_warm_cache_scores_as_in_the_joint_run(scored: Path, tmp_path: Path) -> None:
     for out in ("cold.csv", "warm.csv"):
-        evaluate(scored / "gt", scored / "sr1", NETWORKS, tmp_path / out, progress=False, cache=tmp_path / "c", batch=2)
+        evaluate(
+            scored / "gt", {tmp_path / out: scored / "sr1"}, NETWORKS, progress=False, cache=tmp_path / "c", batch=2
+        )
         alone, joint = (read_scores(file)[NETWORKS] for file in (tmp_path / out, scored / "1.csv"))
         np.testing.assert_allclose(alone, joint, rtol=2e-3, atol=1e-6)
     kinds = {folder.name.split("-")[0] for folder in (tmp_path / "c").iterdir()}
@@ -201,7 +190,7 @@ def test_one_method_with_a_warm_cache_scores_as_in_the_joint_run(scored: Path, t
 
 
 def test_perfect_output_has_perfect_scores(scored: Path, tmp_path: Path) -> None:
-    evaluate(scored / "gt", scored / "gt", NETWORKS, tmp_path / "same.csv", progress=False)
+    evaluate(scored / "gt", {tmp_path / "same.csv": scored / "gt"}, NETWORKS, progress=False)
     table = read_scores(tmp_path / "same.csv")
     assert (table["lpips"] == 0).all()
     assert table["dists"].to_numpy() == pytest.approx(0, abs=1e-6)
@@ -236,7 +225,7 @@ def test_niqe_reads_a_local_file_and_takes_batches(tmp_path: Path) -> None:
 def test_clipiqa_runs_from_a_local_file(tmp_path: Path) -> None:
     """The whole path of CLIP-IQA, its tokeniser included, with random CLIP weights of the published shape."""
     pytest.importorskip("pyiqa")
-    from stablevsr.metrics.perceptual import _pkg_resources
+    from stablevsr.metrics.builtin.iqa import _pkg_resources
 
     with _pkg_resources():
         from pyiqa.archs.clip_model import CLIP
