@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from stablevsr.data.downloads import weights as weight_files
+from stablevsr.data.downloads.weights import digest, location
 from stablevsr.data.frames import write_text
 from stablevsr.metrics.chunks import Chunk, read_chunks
 from stablevsr.metrics.convolutions import WinogradConvolutions
@@ -154,7 +154,7 @@ def _notes(chosen: Sequence[Metric], skipped: Mapping[str, str], rows: Sequence[
         "sequences": {str(name): len(frames) for name, frames in table.groupby("sequence", sort=False)},
         "mean": {name: _json_number(value) for name, value in summarise(table, names).items()},
         "metrics": {m.name: {"convention": m.convention, "direction": m.direction, "scale": m.scale} for m in chosen},
-        "weights": {weight_files.location(name).name: weight_files.digest(name) for name in needed},
+        "weights": {location(name).name: digest(name) for name in needed},
         "versions": {package: version for package in packages if (version := _version(package))},
     }
 

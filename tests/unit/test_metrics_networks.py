@@ -21,12 +21,10 @@ from DISTS_pytorch import DISTS_pt
 from torch import Tensor, nn
 from torchvision.models.optical_flow import raft_large
 
-from stablevsr.data.downloads import registry as downloads
-from stablevsr.data.downloads import weights
+from stablevsr.data.downloads import registry, weights
 from stablevsr.data.frames import write_frame
 from stablevsr.method.flow import RAFTFlow
 from stablevsr.metrics.builtin.dists import DISTSDistance
-from stablevsr.metrics.builtin.iqa import load_iqa
 from stablevsr.metrics.builtin.lpips import LPIPSDistance
 from stablevsr.metrics.evaluate import evaluate
 from stablevsr.metrics.tables import read_scores
@@ -64,14 +62,14 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         raft = io.BytesIO()
         torch.save(raft_large(weights=None).state_dict(), raft)
         contents = {name: as_file(random_features(name)) for name in ("alexnet", "vgg16")} | {"raft": raft.getvalue()}
-        table = downloads.load()
+        table = registry.load()
         for name, content in contents.items():
             file = weights.location(name)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
             prefix = hashlib.sha256(content).hexdigest()[:8]
             table[name] = table[name].model_copy(update={"sha256_prefix": prefix})
-        patch.setattr(downloads, "_packaged", lambda: table)
+        patch.setattr(registry, "_packaged", lambda: table)
         yield folder
 
 
@@ -195,47 +193,3 @@ def test_perfect_output_has_perfect_scores(scored: Path, tmp_path: Path) -> None
     assert (table["lpips"] == 0).all()
     assert table["dists"].to_numpy() == pytest.approx(0, abs=1e-6)
     assert (table[["tlp", "tof", "tof_raft_std"]][1:] == 0).all(axis=None)
-
-
-def test_musiq_reads_a_local_file_and_takes_batches(tmp_path: Path) -> None:
-    pyiqa = pytest.importorskip("pyiqa")
-    torch.manual_seed(0)
-    direct = pyiqa.create_metric("musiq", device="cpu", pretrained=False)
-    torch.save(direct.net.state_dict(), tmp_path / "musiq.pth")
-    batch = images(5, 2, (64, 96))
-    expected = torch.cat([direct(image[None]).flatten() for image in batch])
-    scores = load_iqa("musiq", tmp_path / "musiq.pth")(batch)
-    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_niqe_reads_a_local_file_and_takes_batches(tmp_path: Path) -> None:
-    pyiqa = pytest.importorskip("pyiqa")
-    from scipy.io import savemat
-
-    random = np.random.default_rng(0)
-    root = random.standard_normal((36, 36))
-    file = tmp_path / "niqe.mat"
-    savemat(file, {"mu_prisparam": random.standard_normal((1, 36)), "cov_prisparam": root @ root.T + np.eye(36)})
-    direct = pyiqa.create_metric("niqe", device="cpu", pretrained_model_path=str(file))
-    batch = torch.rand(2, 3, 192, 288, generator=torch.Generator().manual_seed(0))
-    expected = torch.cat([direct(image[None]).flatten() for image in batch])
-    torch.testing.assert_close(load_iqa("niqe", file)(batch), expected, rtol=1e-6, atol=1e-6)
-
-
-def test_clipiqa_runs_from_a_local_file(tmp_path: Path) -> None:
-    """The whole path of CLIP-IQA, its tokeniser included, with random CLIP weights of the published shape."""
-    pytest.importorskip("pyiqa")
-    from stablevsr.metrics.builtin.iqa import _pkg_resources
-
-    with _pkg_resources():
-        from pyiqa.archs.clip_model import CLIP
-    torch.manual_seed(0)
-    network = CLIP(1024, 224, (3, 4, 6, 3), 64, None, 77, 49408, 512, 8, 12)
-    example = (torch.zeros(1, 3, 224, 224), torch.zeros(1, 77, dtype=torch.int64))
-    torch.jit.save(torch.jit.trace(network.eval(), example), tmp_path / "RN50.pt")  # the published file is TorchScript
-    metric = load_iqa("clipiqa", tmp_path / "RN50.pt")
-    batch = images(6, 2, (64, 96))
-    scores = metric(batch)
-    assert scores.shape == (2,)
-    assert scores.min() > 0 and scores.max() < 1
-    torch.testing.assert_close(metric(batch[1:]), scores[1:], rtol=1e-4, atol=1e-6)

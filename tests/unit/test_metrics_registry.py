@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stablevsr.data.downloads import registry as downloads
-from stablevsr.data.downloads import weights
+from stablevsr.data.downloads import registry, weights
 from stablevsr.data.frames import write_frame
 from stablevsr.metrics.builtin.dists import channel_weights
 from stablevsr.metrics.registry import METRICS, Metrics, missing, resolve
@@ -111,8 +110,8 @@ def test_a_file_with_the_published_hash_is_accepted(empty_hub: Path, monkeypatch
     file = weights.location("niqe")
     file.parent.mkdir(parents=True)
     file.write_bytes(b"parameters")
-    row = downloads.get("niqe").model_copy(update={"sha256": hashlib.sha256(b"parameters").hexdigest()})
-    monkeypatch.setattr(downloads, "_packaged", lambda: {"niqe": row})
+    row = registry.get("niqe").model_copy(update={"sha256": hashlib.sha256(b"parameters").hexdigest()})
+    monkeypatch.setattr(registry, "_packaged", lambda: {"niqe": row})
     assert weights.weight_file("niqe") == file
     file.write_bytes(b"parameters, but others")
     with pytest.raises(UserError, match="damaged"):
