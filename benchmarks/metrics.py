@@ -37,7 +37,6 @@ from stablevsr.metrics.folders import FramePaths, pair_folders
 from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import METRICS, missing, missing_package, resolve
 from stablevsr.metrics.scoring import Scorer, Values, build_scorers
-from stablevsr.metrics.tables import Row
 from stablevsr.metrics.tools import FindWeights, Tools
 from stablevsr.runtime.errors import UserError
 
@@ -213,8 +212,8 @@ def compare(
 
     ours, plain = _Clock(device), _Clock(device)
     timed: list[Scorer] = [_Timed(scorer, ours) for scorer in scorers]
-    scored: list[list[Row]] = [[] for _ in methods]
-    expected: list[list[Row]] = [[] for _ in methods]
+    scored: list[np.ndarray] = []
+    expected: list[np.ndarray] = []
     ours.start()
     sequences = pair_folders(gt, methods)
     ours(READING)
@@ -222,15 +221,14 @@ def compare(
         sequences, unit="sequence", disable=None
     ):  # in turns, so that other jobs of the machine slow both sides
         ours.start()
-        rows = score_frames([paths], len(methods), timed, chosen, BATCH, device, progress=False)
+        tables = score_frames([paths], len(methods), timed, chosen, BATCH, device, progress=False)
         ours(READING)
         plain.start()
         again = [plain_scores(paths, method, metrics, chosen, device, plain) for method in range(len(methods))]
         plain(READING)
-        for method in range(len(methods)):
-            scored[method] += rows[method]
-            expected[method] += again[method]
-    return _parts(chosen, plain.seconds, ours.seconds), _agreements(chosen, expected, scored)
+        scored += [table[names].to_numpy() for table in tables]
+        expected += again
+    return _parts(chosen, plain.seconds, ours.seconds), _agreements(chosen, *map(np.concatenate, (expected, scored)))
 
 
 def _beginning(paths: FramePaths) -> FramePaths:
@@ -265,13 +263,10 @@ def _parts(chosen: Sequence[Metric], plain: Mapping[str, float], ours: Mapping[s
     return [*parts, Part("all", sum(plain.values()), sum(ours.values()))]
 
 
-def _agreements(
-    chosen: Sequence[Metric], expected: Sequence[Sequence[Row]], scored: Sequence[Sequence[Row]]
-) -> list[Agreement]:
-    sides = [np.array([cells for rows in side for *_, cells in rows]) for side in (expected, scored)]
+def _agreements(chosen: Sequence[Metric], expected: np.ndarray, scored: np.ndarray) -> list[Agreement]:
+    """``expected`` and ``scored``: a row a frame and method, a column a metric."""
     found = []
-    for index, metric in enumerate(chosen):
-        a, b = (side[:, index] for side in sides)
+    for metric, a, b in zip(chosen, expected.T, scored.T, strict=True):
         defined = ~(np.isnan(a) & np.isnan(b)) & (a != b)  # equal infinities differ by nan
         with np.errstate(invalid="ignore"):
             difference = float(np.abs(a - b)[defined].max(initial=0.0))

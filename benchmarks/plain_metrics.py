@@ -25,7 +25,6 @@ from stablevsr.metrics.fidelity import luma
 from stablevsr.metrics.folders import FramePaths
 from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import METRICS
-from stablevsr.metrics.tables import Row
 from stablevsr.metrics.tools import FindWeights
 
 Timer = Callable[[str], None]  #: told the name of a metric when its value is known
@@ -140,18 +139,21 @@ def plain_scores(
     chosen: Sequence[Metric],
     device: torch.device,
     done: Timer,
-) -> list[Row]:
-    """The rows of one method on one sequence, as in CSV files; ``done`` is told each metric as it is finished."""
-    rows: list[Row] = []
+) -> np.ndarray:
+    """One method on one sequence, a row a frame and a column a metric, as in CSV files.
+
+    ``done`` is called with each metric's name when it is finished.
+    """
+    rows: list[list[float]] = []
     gt_before = sr_before = None
     with torch.inference_mode():
-        for stem, gt_file, sr_file in zip(paths.stems, paths.gt, paths.outputs[method], strict=True):
+        for gt_file, sr_file in zip(paths.gt, paths.outputs[method], strict=True):
             gt, sr = View(read_frame(gt_file), device), View(read_frame(sr_file), device)
             done("reading and checking frames")
             cells = []
             for metric in chosen:
                 cells.append(metrics[metric.name](gt, sr, gt_before, sr_before) * metric.scale)
                 done(metric.name)
-            rows.append((paths.name, stem, cells))
+            rows.append(cells)
             gt_before, sr_before = gt, sr
-    return rows
+    return np.array(rows)

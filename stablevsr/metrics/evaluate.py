@@ -15,19 +15,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
 from stablevsr.data.downloads.weights import digest, location
 from stablevsr.data.frames import write_text
-from stablevsr.metrics.chunks import Chunk, read_chunks
+from stablevsr.metrics.chunks import read_chunks
 from stablevsr.metrics.convolutions import WinogradConvolutions
 from stablevsr.metrics.folders import FramePaths, pair_folders
 from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import missing, resolve
 from stablevsr.metrics.scoring import Scorer, Values, build_scorers
-from stablevsr.metrics.tables import Row, format_scores, summarise
+from stablevsr.metrics.tables import KEYS, format_scores, summarise
 from stablevsr.metrics.tools import Tools
 from stablevsr.runtime.errors import UserError
 
@@ -78,11 +79,11 @@ def evaluate(
     for name, reason in skipped.items():
         print(f"{name} is left empty: {reason}", file=sys.stderr)
 
-    rows = score_frames(paths, len(methods), scorers, chosen, batch, tools.device, progress=progress)
-    for (out, sr), method_rows in zip(methods.items(), rows, strict=True):
-        notes = {"gt": str(gt), "sr": str(sr), "skipped": skipped} | _notes(chosen, skipped, method_rows)
+    tables = score_frames(paths, len(methods), scorers, chosen, batch, tools.device, progress=progress)
+    for (out, sr), table in zip(methods.items(), tables, strict=True):
+        notes = {"gt": str(gt), "sr": str(sr), "skipped": skipped} | _notes(chosen, skipped, table)
         write_text(Path(f"{out}.json"), json.dumps(notes, indent=2) + "\n")
-        write_text(out, format_scores([metric.name for metric in chosen], method_rows))
+        write_text(out, format_scores(table))
         means = ", ".join(
             f"{m.name} {float(value):.{m.decimals}f}" for m in chosen if (value := notes["mean"][m.name]) is not None
         )
@@ -98,30 +99,27 @@ def score_frames(
     device: torch.device,
     *,
     progress: bool = True,
-) -> list[list[Row]]:
+) -> list[pd.DataFrame]:
     """One pass over the frames for all metrics and methods: for each method a row a frame, in the order of ``paths``.
+
+    Columns are sequence, frame and the names of ``chosen``.
 
     A metric of ``chosen`` that no scorer computes is nan, and so are temporal ones on the first frame of a sequence.
     """
-    rows: list[list[Row]] = [[] for _ in range(methods)]
+    names = [metric.name for metric in chosen]
+    rows: list[list[list[Any]]] = [[] for _ in range(methods)]
     bar = tqdm(total=sum(len(p.stems) for p in paths), unit="frame", disable=None if progress else True)
     with bar, torch.inference_mode(), WinogradConvolutions():
         for chunk in read_chunks(paths, batch, device):
             values: dict[str, Values] = {}
             for scorer in scorers:
                 values |= scorer(chunk)
+            empty = np.full((methods, len(chunk)), np.nan)
             for method, method_rows in enumerate(rows):
-                method_rows += _rows(chunk, {name: found[method] for name, found in values.items()}, chosen)
+                cells = zip(*(values.get(name, empty)[method].tolist() for name in names), strict=True)
+                method_rows += [[chunk.sequence, stem, *row] for stem, row in zip(chunk.stems, cells, strict=True)]
             bar.update(len(chunk))
-    return rows
-
-
-def _rows(chunk: Chunk, values: Mapping[str, Values], chosen: Sequence[Metric]) -> list[Row]:
-    """The rows of one method; ``values`` holds a value a frame for each metric that is computed."""
-    return [
-        (chunk.sequence, stem, [float(values[m.name][frame]) if m.name in values else math.nan for m in chosen])
-        for frame, stem in enumerate(chunk.stems)
-    ]
+    return [pd.DataFrame(method_rows, columns=[*KEYS, *names]) for method_rows in rows]
 
 
 def _unusable(chosen: Sequence[Metric], weights: Literal["require", "skip"]) -> dict[str, str]:
@@ -143,10 +141,9 @@ def _require_side(sequences: Sequence[FramePaths], metrics: Sequence[Metric]) ->
             )
 
 
-def _notes(chosen: Sequence[Metric], skipped: Mapping[str, str], rows: Sequence[Row]) -> dict[str, Any]:
+def _notes(chosen: Sequence[Metric], skipped: Mapping[str, str], table: pd.DataFrame) -> dict[str, Any]:
     names = [metric.name for metric in chosen]
     used = [metric for metric in chosen if metric.name not in skipped]
-    table = pd.DataFrame([(s, f, *cells) for s, f, cells in rows], columns=["sequence", "frame", *names])
     needed = sorted({name for metric in used for name in metric.needs})
     packages = [*LIBRARIES, *sorted({metric.package for metric in used if metric.package})]
     return {

@@ -44,8 +44,6 @@ class Metric:
         needs: weight files, by their names in the registry of downloads.
         package: the distribution that computes it (its version is kept with the scores); ``extra``: the extra of this
             package that installs it.
-        unusable: says in one sentence why the metric cannot be computed here, if weights and package are not all it
-            needs.
     """
 
     name: str
@@ -63,7 +61,6 @@ class Metric:
     needs: tuple[str, ...] = ()
     package: str | None = None
     extra: str | None = None
-    unusable: Callable[[], str | None] = lambda: None
     score_frame: FrameScorer | None = None
     build: Callable[[Tools], ChunkScorer] | None = None
 

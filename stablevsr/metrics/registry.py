@@ -110,4 +110,4 @@ def missing_package(metric: Metric) -> str | None:
             importlib.metadata.version(metric.package)
         except importlib.metadata.PackageNotFoundError:
             return f"the package {metric.package} is not installed: {install_command(metric.extra)}"
-    return metric.unusable()
+    return None

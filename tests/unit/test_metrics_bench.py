@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from stablevsr.metrics.registry import METRICS
@@ -62,13 +63,13 @@ def test_the_whole_is_the_sum_of_its_parts(measured: dict) -> None:
 
 def test_a_difference_that_tables_would_show_is_reported(bench: ModuleType) -> None:
     chosen = [METRICS["psnr"], METRICS["tlp"]]
-    plain = [[("a", "0", (math.inf, math.nan)), ("a", "1", (30.0, 1.0))]]
+    plain = np.array([(math.inf, math.nan), (30.0, 1.0)])
     for ours, equal in (
         ((30.004, 1.0), [True, True]),
         ((30.006, 1.0), [False, True]),
         ((30.0, math.nan), [True, False]),
     ):
-        scored = [[("a", "0", (math.inf, math.nan)), ("a", "1", ours)]]
+        scored = np.array([(math.inf, math.nan), ours])
         assert [found.equal for found in bench._agreements(chosen, plain, scored)] == equal
     assert bench.Part("x", 6.0, 2.0).ratio == 3
     assert not bench.Agreement("x", math.nan, 1).equal

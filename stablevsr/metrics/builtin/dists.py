@@ -6,15 +6,11 @@ once for all methods, and level by level, so that only one level of features is 
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stablevsr.data.downloads.weights import file_sha256
 from stablevsr.metrics.metric import ChunkScorer, Metric, chunk_metric
-from stablevsr.runtime.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -22,28 +18,8 @@ if TYPE_CHECKING:
 
     from stablevsr.metrics.tools import Tools
 
-CHANNEL_WEIGHTS_SHA256 = "f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218"
 STABILISER = 1e-6
 PIXELS = 2**16  # VGG's first features take 256 bytes a pixel: this many pixels at a time, or one frame
-
-
-def channel_weights() -> Path | None:
-    """The channel weights (alpha, beta) of the DISTS-pytorch wheel, known by their hash, or None.
-
-    The package itself reads ``sys.prefix/weights.pt``, which is wrong for --user and --target installs and may be any
-    program's file; the wheel also puts a copy into the package folder.
-    """
-    spec = importlib.util.find_spec("DISTS_pytorch")
-    folders = [Path(p) for p in (spec.submodule_search_locations or [])] if spec else []
-    for file in [folder / "weights.pt" for folder in [*folders, Path(sys.prefix)]]:
-        if file.is_file() and file_sha256(file, file.stat().st_mtime_ns) == CHANNEL_WEIGHTS_SHA256:
-            return file
-    return None
-
-
-def _unusable() -> str | None:
-    fix = "pip install --force-reinstall DISTS-pytorch"
-    return None if channel_weights() else f"weights.pt of the package DISTS-pytorch is not found: {fix}"
 
 
 class DISTSDistance:
@@ -55,11 +31,10 @@ class DISTSDistance:
 
         from stablevsr.metrics.backbones import replaced_backbone
 
-        file = channel_weights()
-        if file is None:
-            raise UserError(str(_unusable()))
         with replaced_backbone(DISTS_pt, "models", "vgg16", vgg16):
             self.model: Any = DISTS_pt.DISTS(load_weights=False)
+        # The package itself reads sys.prefix/weights.pt, which is wrong for --user and --target installs
+        file = Path(DISTS_pt.__file__).with_name("weights.pt")
         channels = torch.load(file, map_location="cpu", weights_only=True)
         self.model.alpha.data, self.model.beta.data = channels["alpha"].data, channels["beta"].data
         self.model.eval().requires_grad_(False).to(device)
@@ -111,7 +86,7 @@ def _centred(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 @chunk_metric(Metric(
     "dists", "DISTS", "perceptual", "lower", decimals=3, margin=0.01, smallest=16, needs=("vgg16",),
-    package="DISTS-pytorch", unusable=_unusable,
+    package="DISTS-pytorch",
     convention="VGG16, RGB in [0, 1], full resolution (not resized to 256 pixels).",
     source="Ding et al., TPAMI 2020 (DISTS-pytorch package)",
 ))  # fmt: skip
