@@ -20,7 +20,7 @@ study: $(INSTALLED)
 	snakemake --cores all --resources gpu=1
 
 # A file's tests stay in one process, which makes what they share once; a process takes up to 2 GB.
-UNIT := python -m pytest tests/unit -n logical --maxprocesses 4 --dist loadfile
+UNIT := python -m pytest tests/unit tests/calibration -n logical --maxprocesses 4 --dist loadfile
 test: $(INSTALLED)
 	$(UNIT)
 	python -m pytest tests/workflow
@@ -40,7 +40,7 @@ bench-gpu: $(INSTALLED)
 	$(BENCH) --size 480x270 --frames 2 --sequences 1 --steps 2 --presets bf16 --out results/bench/480x270.json
 	$(BENCH) --size 960x540 --frames 2 --sequences 1 --steps 2 --presets bf16 --out results/bench/960x540.json
 	python benchmarks/training.py --device cuda --model random --batch 8 --steps 50 --out results/bench/training.json
-	stablevsr bench --device cuda --metrics --out results/bench/metrics.json
+	python benchmarks/metrics.py --device cuda --out results/bench/metrics.json
 
 readme: $(INSTALLED)
 	python docs/render_tables.py

@@ -10,6 +10,8 @@ verdicts of claims.csv, are written in the same way:
 
     <!-- claims mini/guidance+tcm_training reds4 -->
     <!-- end of claims -->
+
+The table of docs/metrics.md is that of the package's metrics, between <!-- metrics --> and <!-- end of metrics -->.
 """
 
 from __future__ import annotations
@@ -19,13 +21,16 @@ import re
 import sys
 from pathlib import Path
 
+from stablevsr.data.downloads.registry import get
+from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import METRICS
-from stablevsr.report.text import metric_head
+from stablevsr.report.text import ARROWS, metric_head
 
 ROOT = Path(__file__).parents[1]
-FILES = ("README.md", "docs/performance.md", "docs/deviations.md")
+FILES = ("README.md", "docs/performance.md", "docs/deviations.md", "docs/metrics.md")
 SCORES = re.compile(r"(<!-- scores (\S+)/(\S+) (\S+): ([\w ]+) -->\n).*?(<!-- end of scores -->)", re.S)
 CLAIMS = re.compile(r"(<!-- claims (\S+)/(\S+) (\S+) -->\n).*?(<!-- end of claims -->)", re.S)
+DESCRIPTIONS = re.compile(r"(<!-- metrics -->\n).*?(<!-- end of metrics -->)", re.S)
 
 
 def render(text: str, results: Path) -> str:
@@ -43,7 +48,30 @@ def render(text: str, results: Path) -> str:
             lines += _claims(results / study / "tables", ablation, dataset)
         return f"{begin}\n{_table(lines)}\n\n{end}"
 
-    return CLAIMS.sub(claims, SCORES.sub(scores, text))
+    def descriptions(found: re.Match[str]) -> str:
+        begin, end = found.groups()
+        return f"{begin}\n{_descriptions()}\n\n{end}"
+
+    return DESCRIPTIONS.sub(descriptions, CLAIMS.sub(claims, SCORES.sub(scores, text)))
+
+
+def _descriptions() -> str:
+    heads = ["name", "better", "unit", "decimals", "margin", "convention", "source", "weights and their licence"]
+    return _table([heads, ["---"] * len(heads), *(_description(metric) for metric in METRICS.values())])
+
+
+def _description(metric: Metric) -> list[str]:
+    factor = f"x{metric.scale:g}" if metric.scale != 1 else ""
+    return [
+        f"`{metric.name}`",
+        ARROWS[metric.direction] or "1 is ideal",
+        f"{metric.unit} {factor}".strip() or "1",
+        str(metric.decimals),
+        f"{metric.margin:g}" if metric.margin else "–",
+        metric.convention.replace("|", "\\|"),
+        metric.source,
+        ", ".join(f"`{name}`: {get(name).licence}" for name in metric.needs) or "none needed",
+    ]
 
 
 def _rows(file: Path, dataset: str) -> list[dict[str, str]]:

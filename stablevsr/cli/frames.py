@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stablevsr.cli.options import Commands, command, device_of, rest_idle_threads, set_threads, shard_of
+from stablevsr.cli.options import Commands, command, device_of, set_threads, shard_of
 from stablevsr.method.strategies import STRATEGIES
 from stablevsr.runtime.errors import UserError, near_miss
 
@@ -68,7 +68,6 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
 
     metrics = [name.strip() for name in arguments.metrics.split(",") if name.strip()]
     resolve(metrics)  # a misspelt name is said before the heavy imports
-    rest_idle_threads()
     from stablevsr.metrics.evaluate import evaluate
 
     if arguments.batch < 1:
@@ -80,7 +79,7 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
 
         sequences = (sequences or sorted(sequence_names(arguments.gt)))[index::count]  # as inference cuts them
     evaluate(
-        arguments.gt, arguments.sr, metrics, arguments.out, weights=arguments.weights, sequences=sequences,
+        arguments.gt, {arguments.out: arguments.sr}, metrics, weights=arguments.weights, sequences=sequences,
         cache=arguments.cache, device=device_of(arguments.device), batch=arguments.batch,
         centre_only=arguments.centre_only,
     )  # fmt: skip
@@ -107,16 +106,11 @@ def _run_fetch(arguments: argparse.Namespace) -> None:
 
 
 def add_bench(commands: Commands) -> None:
-    parser = command(commands, "bench", "time the sampler, or the evaluation (--metrics)")
-    parser.add_argument("--metrics", nargs="?", const="", metavar="NAMES",
-                        help="time the evaluation instead, against a loop of one frame and one metric at a time; "
-                        "comma-separated names (default: those that random weights can stand in for)")  # fmt: skip
-    parser.add_argument("--methods", type=int, default=5, help="with --metrics: methods scored (default: 5)")
+    parser = command(commands, "bench", "time the sampler")
     parser.add_argument("--model", default="tiny", help="hub id, folder, 'tiny', or 'random' (full size)")
-    parser.add_argument("--size", metavar="WxH", help="LR frame (default: 48x48; REDS is 320x180); with --metrics "
-                        "the scored frame (default: 256x256)")  # fmt: skip
-    parser.add_argument("--frames", type=int, help="of a sequence (default: 4; with --metrics 5)")
-    parser.add_argument("--sequences", type=int, help="how many (default: 4; with --metrics 2)")
+    parser.add_argument("--size", default="48x48", metavar="WxH", help="LR frame (default: 48x48; REDS is 320x180)")
+    parser.add_argument("--frames", type=int, default=4, help="of a sequence (default: 4)")
+    parser.add_argument("--sequences", type=int, default=4, help="how many (default: 4)")
     parser.add_argument("--steps", type=int, default=4, help="denoising steps (default: 4)")
     parser.add_argument("--presets", default="published,batched,channels-last,bf16", help="comma-separated, or all; a "
                         "wrong one lists them (default: published,batched,channels-last,bf16)")  # fmt: skip
@@ -126,18 +120,12 @@ def add_bench(commands: Commands) -> None:
 
 
 def _run_bench(arguments: argparse.Namespace) -> None:
-    width, height = _size(arguments.size or ("48x48" if arguments.metrics is None else "256x256"))
-    for name in ("frames", "sequences", "steps", "methods"):
-        given = getattr(arguments, name)
-        if given is not None and given < 1:
-            raise UserError(f"--{name} {given} is too small: at least 1")
-    if arguments.metrics is not None:
-        rest_idle_threads()
+    for name in ("frames", "sequences", "steps"):
+        if getattr(arguments, name) < 1:
+            raise UserError(f"--{name} {getattr(arguments, name)} is too small: at least 1")
+    width, height = _size(arguments.size)
     set_threads()
-    if arguments.metrics is None:
-        _bench_sampler(arguments, width, height)
-    else:
-        _bench_metrics(arguments, width, height)
+    _bench_sampler(arguments, width, height)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -155,16 +143,5 @@ def _bench_sampler(arguments: argparse.Namespace, width: int, height: int) -> No
     for name in names:
         if name not in known:
             raise UserError(f"there is no preset {name}{near_miss(name, known)}: known are {', '.join(known)}")
-    work = Work(height, width, arguments.frames or 4, arguments.sequences or 4, arguments.steps)
+    work = Work(height, width, arguments.frames, arguments.sequences, arguments.steps)
     print(bench(arguments.model, work, device_of(arguments.device), names, arguments.out))
-
-
-def _bench_metrics(arguments: argparse.Namespace, width: int, height: int) -> None:
-    from stablevsr.metrics.registry import resolve
-
-    given = [name.strip() for name in arguments.metrics.split(",") if name.strip()]
-    resolve(given or ["psnr"])  # a misspelt name is said before the heavy imports
-    from stablevsr.metrics.bench import DEFAULT, Work, bench_metrics
-
-    work = Work(width, height, arguments.frames or 5, arguments.sequences or 2, arguments.methods)
-    print(bench_metrics(given or DEFAULT, work, device_of(arguments.device), arguments.out))

@@ -59,12 +59,6 @@ def device_of(wanted: str) -> str:
     return wanted
 
 
-def rest_idle_threads() -> None:
-    """Let torch's idle threads sleep instead of spin: the metrics' convolutions run on threads of NNPACK's own, which
-    want the cores (docs/metrics.md). Acts only before torch is imported."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-
 def set_threads() -> None:
     """Use the threads that Snakemake granted (it sets OMP_NUM_THREADS), otherwise all cores; torchrun's processes share
     them."""

@@ -1,4 +1,4 @@
-"""The frames on their way into the metrics: runs of consecutive frames, decoded beside the computation.
+"""The frames on their way into the metrics: runs of consecutive frames, decoded while the metrics are at work.
 
 A chunk holds up to a batch of frames of one sequence, from the ground truth and from every method, and before them the
 one frame that temporal metrics look back to.
@@ -8,26 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stablevsr.data.frames import Frame, read_frame
-from stablevsr.metrics.folders import Clip
+from stablevsr.data.frames import read_frame
+from stablevsr.metrics.folders import FramePaths
+from stablevsr.runtime.background import prefetch
 
 DECODERS = 4
 CHUNK_PIXELS = 8 * 1280 * 720  # frames larger than 720p come in shorter chunks, so that memory stays as it is
 
+Result = TypeVar("Result")
+
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive frames of one sequence.
+    """n consecutive frames of one sequence.
 
     Arrays are uint8 (lead + n, H, W, 3); ``lead`` is 1 where the frame before the first of the n comes along, 0 at the
     start of a sequence. ``outputs`` has one array a method.
@@ -39,9 +43,16 @@ class Chunk:
     gt: NDArray[np.uint8]
     outputs: tuple[NDArray[np.uint8], ...]
     device: torch.device
+    _results: dict[Callable[[Chunk], Any], Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.stems)
+
+    def once(self, compute: Callable[[Chunk], Result]) -> Result:
+        """``compute(self)``, made by the first metric that asks and shared by the others."""
+        if compute not in self._results:
+            self._results[compute] = compute(self)
+        return self._results[compute]
 
     @cached_property
     def gt_tensor(self) -> Tensor:
@@ -52,6 +63,16 @@ class Chunk:
     def output_tensors(self) -> list[Tensor]:
         """One tensor like :attr:`gt_tensor` a method."""
         return [_to_tensor(output, self.device) for output in self.outputs]
+
+    @property
+    def gt_frames(self) -> Tensor:
+        """:attr:`gt_tensor` without the lead, (n, 3, H, W)."""
+        return self.gt_tensor[self.lead :]
+
+    @property
+    def output_frames(self) -> list[Tensor]:
+        """:attr:`output_tensors` without the lead."""
+        return [output[self.lead :] for output in self.output_tensors]
 
     @cached_property
     def pair_keys(self) -> list[str]:
@@ -68,36 +89,24 @@ def _to_tensor(frames: NDArray[np.uint8], device: torch.device) -> Tensor:
     return torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).contiguous().float().div(255)
 
 
-def read_chunks(clips: Sequence[Clip], batch: int, device: torch.device) -> Iterator[Chunk]:
-    """All frames of all clips in order, at most ``batch`` at a time; the next chunk is decoded while one is in use."""
-    spans = [span for clip in clips for span in _spans(clip, batch)]
+def read_chunks(sequences: Sequence[FramePaths], batch: int, device: torch.device) -> Iterator[Chunk]:
+    """All frames of all sequences in order, at most ``batch`` at a time; the next are decoded in the background."""
+    spans = [span for paths in sequences for span in _spans(paths, batch)]
     with ThreadPoolExecutor(DECODERS) as pool:
-        ahead = [_decode(pool, span) for span in spans[:1]]
-        before: Chunk | None = None
-        for index, span in enumerate(spans):
-            ahead += [_decode(pool, following) for following in spans[index + 1 : index + 2]]
-            before = _assemble(span, ahead.pop(0), before, device)
-            yield before
+
+        def decode(span: tuple[FramePaths, slice]) -> list[NDArray[np.uint8]]:
+            paths, part = span
+            return [np.stack(list(pool.map(read_frame, side[part]))) for side in (paths.gt, *paths.outputs)]
+
+        last: list[NDArray[np.uint8]] = []
+        for (paths, part), sides in zip(spans, prefetch(decode, spans), strict=True):
+            lead = int(part.start > 0)
+            if lead:
+                sides = [np.concatenate(both) for both in zip(last, sides, strict=True)]
+            last = [side[-1:].copy() for side in sides]
+            yield Chunk(paths.name, paths.stems[part], lead, sides[0], tuple(sides[1:]), device)
 
 
-Span = tuple[Clip, slice]
-Decoding = list[list[Future[Frame]]]  #: ground truth first, then the methods
-
-
-def _spans(clip: Clip, batch: int) -> list[Span]:
-    step = max(1, min(batch, CHUNK_PIXELS // (clip.size[0] * clip.size[1])))
-    return [(clip, slice(start, start + step)) for start in range(0, len(clip.stems), step)]
-
-
-def _decode(pool: ThreadPoolExecutor, span: Span) -> Decoding:
-    clip, part = span
-    return [[pool.submit(read_frame, file) for file in side[part]] for side in (clip.gt, *clip.outputs)]
-
-
-def _assemble(span: Span, decoding: Decoding, before: Chunk | None, device: torch.device) -> Chunk:
-    clip, part = span
-    lead = int(part.start > 0)
-    sides = [np.stack([frame.result() for frame in side]) for side in decoding]
-    if lead and before is not None:
-        sides = [np.concatenate((old[-1:], new)) for old, new in zip((before.gt, *before.outputs), sides, strict=True)]
-    return Chunk(clip.name, clip.stems[part], lead, sides[0], tuple(sides[1:]), device)
+def _spans(paths: FramePaths, batch: int) -> list[tuple[FramePaths, slice]]:
+    step = max(1, min(batch, CHUNK_PIXELS // (paths.size[0] * paths.size[1])))
+    return [(paths, slice(start, start + step)) for start in range(0, len(paths.stems), step)]

@@ -1,4 +1,4 @@
-"""Which frame is compared with which: pairs two (or more) ``DIR/sequence/frame.png`` trees and checks every file.
+"""Pairs the frames of two (or more) ``DIR/sequence/frame.png`` trees and checks every file.
 
 Folders that hold the frames of one sequence themselves (``DIR/frame.png``) are paired as well, if all are of that form.
 Everything that can be wrong with the input is found here, before any metric runs: missing or surplus sequences and
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ NAMED = 4  # names given in a message before it says how many more there are
 
 
 @dataclass(frozen=True)
-class Clip:
+class FramePaths:
     """One sequence: frame stems in order, the ground-truth file of each and, per method, the output file of each."""
 
     name: str
@@ -38,7 +38,7 @@ class Clip:
 
 def pair_folders(
     gt: Path, outputs: Sequence[Path], *, sequences: Sequence[str] | None = None, centre_only: bool = False
-) -> list[Clip]:
+) -> list[FramePaths]:
     """Pair the frames of ``gt`` with those of every folder in ``outputs``, by sequence name and file stem.
 
     ``sequences`` restricts all sides to these; otherwise both sides must hold the same ones. ``centre_only`` keeps the
@@ -54,27 +54,20 @@ def pair_folders(
     truth, *found = [{name: _frames(side[name]) for name in names} for side in sides]
     if centre_only:
         truth = {name: _centre(frames) for name, frames in truth.items()}
-    for folder, frames in zip(outputs, found, strict=True):
-        _require_frames(folder, gt, frames, truth, surplus_allowed=centre_only)
-    sizes = _inspect([file for tree in (truth, *found) for name in names for file in _wanted(tree, truth, name)])
-    _require_sizes(truth, found, sizes)
+    expected = [f"{name}/{stem}" for name in names for stem in truth[name]]
+    for folder, tree in zip(outputs, found, strict=True):
+        present = [f"{name}/{stem}" for name in names for stem in tree[name]]
+        _require_same(folder, gt, set(expected).intersection(present) if centre_only else present, expected, "frames")
+    files = {name: [tuple(tree[name][stem] for stem in truth[name]) for tree in (truth, *found)] for name in names}
+    sizes = _inspect([file for sides in files.values() for side in sides for file in side])
+    _require_sizes(files, sizes)
     return [
-        Clip(
-            name,
-            tuple(truth[name]),
-            tuple(truth[name].values()),
-            tuple(tuple(_wanted(tree, truth, name)) for tree in found),
-            sizes[next(iter(truth[name].values()))],
-        )
-        for name in names
+        FramePaths(name, tuple(truth[name]), gt_files, tuple(others), sizes[gt_files[0]])
+        for name, (gt_files, *others) in files.items()
     ]
 
 
 Tree = dict[str, dict[str, Path]]  #: sequence -> stem -> file
-
-
-def _wanted(tree: Tree, truth: Tree, name: str) -> Iterable[Path]:
-    return [tree[name][stem] for stem in truth[name]]
 
 
 def _centre(frames: dict[str, Path]) -> dict[str, Path]:
@@ -128,15 +121,7 @@ def _frames(folder: Path) -> dict[str, Path]:
     return frames
 
 
-def _require_frames(folder: Path, gt: Path, frames: Tree, truth: Tree, *, surplus_allowed: bool) -> None:
-    expected = [f"{name}/{stem}" for name in truth for stem in truth[name]]
-    present = [f"{name}/{stem}" for name in truth for stem in frames[name]]
-    if surplus_allowed:
-        present = [name for name in present if name in set(expected)]
-    _require_same(folder, gt, present, expected, "frames")
-
-
-def _require_same(folder: Path, gt: Path, present: Sequence[str], expected: Sequence[str], what: str) -> None:
+def _require_same(folder: Path, gt: Path, present: Collection[str], expected: Sequence[str], what: str) -> None:
     absent = [name for name in expected if name not in set(present)]
     surplus = [name for name in present if name not in set(expected)]
     if not absent and not surplus:
@@ -189,20 +174,18 @@ def _inspect_one(file: Path) -> Size | str:
     return size
 
 
-def _require_sizes(truth: Tree, found: Sequence[Tree], sizes: dict[Path, Size]) -> None:
+def _require_sizes(files: dict[str, list[tuple[Path, ...]]], sizes: dict[Path, Size]) -> None:
+    """``files``: of each sequence, those of the ground truth and of each method."""
     wrong = []
-    for name in truth:
-        size = sizes[next(iter(truth[name].values()))]
-        for tree in (truth, *found):
-            wrong += [(file, size) for file in _wanted(tree, truth, name) if sizes[file] != size]
+    for sides in files.values():
+        first = sizes[sides[0][0]]
+        wrong += [(file, first) for side in sides for file in side if sizes[file] != first]
     if wrong:
-        shown = [f"{file} is {_pixels(sizes[file])} instead of {_pixels(size)}" for file, size in wrong[:2]]
+        shown = [
+            f"{file} is {sizes[file][0]}x{sizes[file][1]} instead of {size[0]}x{size[1]}" for file, size in wrong[:2]
+        ]
         more = f" and {len(wrong) - 2} more" if len(wrong) > 2 else ""
         raise UserError(
             f"{len(wrong)} frames differ in size from their ground-truth sequence ({', '.join(shown)}{more}): metrics "
             "compare frames of equal size"
         )
-
-
-def _pixels(size: Size) -> str:
-    return f"{size[0]}x{size[1]}"

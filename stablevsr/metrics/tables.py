@@ -6,31 +6,19 @@ The published script averages the frames of a sequence first and then the sequen
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from stablevsr.runtime.errors import UserError
 
-NAMES = ("sequence", "frame")
-Row = tuple[str, str, Sequence[float]]  #: sequence, frame, values
+KEYS = ("sequence", "frame")
 
 
-def format_scores(metrics: Sequence[str], rows: Iterable[Row]) -> str:
+def format_scores(table: pd.DataFrame) -> str:
     """Scores as CSV text: unrounded, ``inf`` where infinite, an empty cell where undefined (nan)."""
-    lines = [",".join(("sequence", "frame", *metrics))]
-    lines += [",".join((_quoted(sequence), _quoted(frame), *map(_cell, values))) for sequence, frame, values in rows]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: float) -> str:
-    return "" if math.isnan(value) else repr(float(value))
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"' if any(c in name for c in ',"\n') else name
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 def read_scores(path: Path) -> pd.DataFrame:
@@ -40,9 +28,9 @@ def read_scores(path: Path) -> pd.DataFrame:
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        if not set(NAMES) <= set(table.columns):
+        if not set(KEYS) <= set(table.columns):
             raise UserError(f"{path} is no table of scores: its columns must begin with sequence,frame")
-        for column in [c for c in table.columns if c not in NAMES]:
+        for column in [c for c in table.columns if c not in KEYS]:
             table[column] = pd.to_numeric(table[column].where(table[column] != ""))
     except (OSError, ValueError) as error:
         raise UserError(f"the scores {path} cannot be read ({error}): evaluate the method again") from error

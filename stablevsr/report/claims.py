@@ -14,7 +14,8 @@ from typing import Literal
 
 import pandas as pd
 
-from stablevsr.metrics.registry import METRICS, Metric
+from stablevsr.metrics.metric import Metric
+from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.statistics import PairedDifference, paired_bootstrap
 from stablevsr.report.scores import IN_FOCUS_BELOW, Focus, ScoreBook
 from stablevsr.report.text import counted, format_value
@@ -24,8 +25,6 @@ from stablevsr.study.methods import Method
 from stablevsr.study.resolve import claim_method
 
 Verdict = Literal["holds", "does not hold", "undecided", "cannot be checked"]
-#: Metrics in which a blurred video scores better.
-REWARDS_BLUR = ("tof", "tof_dis", "tof_raft_std", "tlp", "warp_error")
 LIKE_SHARPNESS = 0.05  #: relative difference of sharpness up to which two methods count as equally sharp
 WINDOW = 4  #: consecutive frames resampled together
 
@@ -229,7 +228,7 @@ def _judge(metric: Metric, difference: PairedDifference) -> tuple[Verdict, str]:
 
 def _blur_caveat(metric: Metric, ratio: float | None, better: Method, than: Method) -> str:
     """What the sharpness of the two methods means for a verdict in a metric that rewards blur."""
-    if metric.name not in REWARDS_BLUR:
+    if not metric.rewards_blur:
         return ""
     if ratio is None:
         return f"{metric.label} rewards blur and sharpness was not measured: blur may explain the difference."

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import jinja2
 
-from stablevsr.metrics.registry import METRICS, Metric
+from stablevsr.metrics.metric import Metric
+from stablevsr.metrics.registry import METRICS
 
 TEMPLATES = Path(__file__).parent / "templates"
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}

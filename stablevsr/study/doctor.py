@@ -125,18 +125,17 @@ def _baselines(study: ResolvedStudy) -> Iterator[Finding]:
 
 def _metrics(study: ResolvedStudy, data: Path) -> Iterator[Finding]:
     """Packages of metrics, and the weights that a study does without (those it requires are downloads)."""
-    from stablevsr.metrics.registry import METRICS
-    from stablevsr.metrics.weights import PACKAGES
+    from stablevsr.metrics.registry import missing_package, resolve
 
     needed: dict[str, list[str]] = {}
     state: Literal["missing", "optional"] = "missing" if study.spec.weights == "require" else "optional"
-    for metric in study.spec.metrics:
-        package = PACKAGES.get(metric)
-        if package and importlib.util.find_spec(package) is None:
-            fix = install_command(METRICS[metric].extra)
-            yield Finding(state, f"package {package} for the metric {metric}", fix)
-        for name in METRICS[metric].needs if state == "optional" else ():
-            needed.setdefault(name, []).append(metric)
+    for metric in resolve(study.spec.metrics):
+        if missing_package(metric):
+            yield Finding(
+                state, f"package {metric.package} for the metric {metric.name}", install_command(metric.extra)
+            )
+        for name in metric.needs if state == "optional" else ():
+            needed.setdefault(name, []).append(metric.name)
     for name, metrics in needed.items():
         yield _download(name, data, "optional", f", for the columns {', '.join(metrics)}")
 

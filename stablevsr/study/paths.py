@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from stablevsr.metrics.weights import missing
+from stablevsr.metrics.registry import METRICS, missing
 from stablevsr.runtime.hashing import digest
 from stablevsr.study.files import Dataset
-from stablevsr.study.fingerprint import dataset_code, fingerprint
+from stablevsr.study.fingerprint import dataset_code
 from stablevsr.study.methods import Base, ResolvedStudy, TrainingRun, dataset_identity
 
 _SHARD = "{dataset}-{key}/{digest}/seed{seed}/shard{shard}of{shards}"  #: shards of another cut hold other sequences
@@ -100,10 +100,13 @@ class Paths:
 
     @cached_property
     def metrics_key(self) -> str:
-        """The key of scores: the list of metrics, those that have no weights here yet, and the code."""
+        """Scores of another list of metrics, of other versions of foreign ones, or before the weights of some were
+        fetched, are other files."""
         spec = self.study.spec
-        empty = [name for name in spec.metrics if missing(name)] if spec.weights == "skip" else []
-        return digest([sorted(spec.metrics), sorted(empty), fingerprint("stablevsr.metrics.evaluate")])
+        empty = [name for name in spec.metrics if missing(METRICS[name])] if spec.weights == "skip" else []
+        foreign = METRICS.foreign(spec.metrics)
+        return digest([sorted(spec.metrics), sorted(empty), *([foreign] if foreign else [])])
+        spec = self.study.spec
 
     def scores(self, dataset: str, method: str, seed: int, shard: int) -> Path:
         """Per-frame scores of one shard."""

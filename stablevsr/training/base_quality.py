@@ -20,7 +20,9 @@ from stablevsr.data.layouts import Sequence, load_sequences
 from stablevsr.method.components import Components, load_components
 from stablevsr.method.pipeline import StableVSRPipeline
 from stablevsr.method.sampler import to_uint8
-from stablevsr.metrics.fidelity import luma, psnr, sharpness, to_unit
+from stablevsr.metrics.builtin.psnr import decibels
+from stablevsr.metrics.builtin.sharpness import gradient_ratio
+from stablevsr.metrics.fidelity import FramePair
 
 STEPS = 10  #: as in the mini study
 
@@ -42,8 +44,9 @@ def measure(model: Path, data: Path, out: Path) -> str:
         gt, images = _images(components, clip)
         row: dict[str, object] = {"clip": clip.name}
         for name, image in images.items():
-            row[f"{name}_psnr"] = round(psnr(to_unit(gt), to_unit(image), 1.0), 2)
-            row[f"{name}_sharpness"] = round(sharpness(luma(gt), luma(image)), 3)
+            pair = FramePair(gt, image)
+            row[f"{name}_psnr"] = round(decibels(*pair.rgb, 1.0), 2)
+            row[f"{name}_sharpness"] = round(gradient_ratio(*pair.luma), 3)
         rows.append(row)
         pictures.append(np.concatenate([*images.values(), gt], axis=1))
     text = io.StringIO()

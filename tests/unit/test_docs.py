@@ -48,6 +48,12 @@ def test_claims_come_with_difference_and_verdict(results):
         render("<!-- claims mini/step reds4 -->\n<!-- end of claims -->", results)
 
 
+def test_the_table_of_metrics_is_that_of_the_package(results):
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    assert "| `psnr` | ↑ | dB | 2 | 0.2 |" in text and "| `sharpness` | 1 is ideal | 1 | 3 | – |" in text
+    assert render(text, results) == text, "run python docs/render_tables.py"
+
+
 def test_a_missing_table_is_an_error(results):
     with pytest.raises(OSError, match="sampling"):
         render("<!-- scores mini/sampling reds4: psnr -->\n<!-- end of scores -->", results)

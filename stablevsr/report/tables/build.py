@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from stablevsr.metrics.registry import Metric
+from stablevsr.metrics.metric import Metric
 from stablevsr.report.published import Published, PublishedRow, published_rows
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.text import counted, format_value

@@ -1,8 +1,7 @@
 """The metrics as a plain loop computes them: one frame, one metric, the ground truth's side again for every method.
 
-This is how the published evaluation script works, on one method after another. It is what ``stablevsr bench --metrics``
-measures the evaluation against, and an independent second way to the same numbers: LPIPS, DISTS and RAFT are called as
-their packages mean them to be, SSIM is scikit-image's.
+This is how the published evaluation script works, on one method after another. ``metrics.py`` compares the evaluation
+with it, in time and in numbers: LPIPS, DISTS and RAFT are called as their packages document it, SSIM is scikit-image's.
 """
 
 from __future__ import annotations
@@ -17,14 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stablevsr.data.frames import Frame, read_frame
-from stablevsr.method.flow import RAFT_SMALLEST, RAFT_STRIDE, DISFlow, RAFTFlow
+from stablevsr.method.flow import RAFT_SMALLEST, RAFT_STRIDE, DISFlow, RAFTFlow, occlusion_mask
+from stablevsr.metrics.builtin.dists import DISTSDistance
+from stablevsr.metrics.builtin.flow import warping_error
+from stablevsr.metrics.builtin.iqa import load_iqa
+from stablevsr.metrics.builtin.lpips import LPIPSDistance
 from stablevsr.metrics.fidelity import luma
-from stablevsr.metrics.folders import Clip
-from stablevsr.metrics.perceptual import DISTSDistance, LPIPSDistance, load_iqa
-from stablevsr.metrics.registry import METRICS, Metric
-from stablevsr.metrics.scorers import IQA, FindWeights
-from stablevsr.metrics.tables import Row
-from stablevsr.metrics.temporal import visible_pixels, warping_error
+from stablevsr.metrics.folders import FramePaths
+from stablevsr.metrics.metric import Metric
+from stablevsr.metrics.registry import METRICS
+from stablevsr.metrics.tools import FindWeights
 
 Timer = Callable[[str], None]  #: told the name of a metric when its value is known
 
@@ -38,7 +39,7 @@ class View:
 
 
 class PlainMetric(Protocol):
-    """One metric of one frame, before the registry's scale: this frame and the one before it, of both sides."""
+    """One metric of one frame, before its scale: this frame and the one before it, of both sides."""
 
     def __call__(self, gt: View, sr: View, gt_before: View | None, sr_before: View | None) -> float: ...
 
@@ -58,7 +59,7 @@ def plain_metrics(names: Sequence[str], device: torch.device, find: FindWeights)
     if "dists" in chosen:
         dists = DISTSDistance(find("vgg16"), device).model
         found["dists"] = lambda gt, sr, *_: dists(gt.tensor, sr.tensor).item()
-    for name in (name for name in IQA if name in chosen):
+    for name in (name for name in chosen if METRICS[name].package == "pyiqa"):
         found[name] = _without_reference(load_iqa(name, find(METRICS[name].needs[0]), device))
     if chosen & {"tof", "tof_raft_std"}:
         found |= _raft(RAFTFlow(find("raft"), device).model)
@@ -116,7 +117,7 @@ def _dis(estimator: DISFlow) -> dict[str, PlainMetric]:
             return math.nan
         pair = 2 * torch.cat((gt_before.tensor, gt.tensor)) - 1
         flow = estimator(pair[1:], pair[:-1])
-        visible = visible_pixels(estimator, pair, flow)
+        visible = occlusion_mask(flow, estimator(pair[:-1], pair[1:])) > 0
         return warping_error(torch.cat((sr_before.tensor, sr.tensor)), flow, visible).item()
 
     return {"tof_dis": _flow_gap(lambda t, s: estimator(2 * t - 1, 2 * s - 1)), "warp_error": warp_error}
@@ -132,24 +133,27 @@ def _flow_gap(flow: Callable[[Tensor, Tensor], Tensor]) -> PlainMetric:
 
 
 def plain_scores(
-    clip: Clip,
+    paths: FramePaths,
     method: int,
     metrics: dict[str, PlainMetric],
     chosen: Sequence[Metric],
     device: torch.device,
     done: Timer,
-) -> list[Row]:
-    """The rows of one method on one clip, in the registry's units; ``done`` is told each metric as it is finished."""
-    rows: list[Row] = []
+) -> np.ndarray:
+    """One method on one sequence, a row a frame and a column a metric, as in CSV files.
+
+    ``done`` is called with each metric's name when it is finished.
+    """
+    rows: list[list[float]] = []
     gt_before = sr_before = None
     with torch.inference_mode():
-        for stem, gt_file, sr_file in zip(clip.stems, clip.gt, clip.outputs[method], strict=True):
+        for gt_file, sr_file in zip(paths.gt, paths.outputs[method], strict=True):
             gt, sr = View(read_frame(gt_file), device), View(read_frame(sr_file), device)
-            done("reading")
+            done("reading and checking frames")
             cells = []
             for metric in chosen:
                 cells.append(metrics[metric.name](gt, sr, gt_before, sr_before) * metric.scale)
                 done(metric.name)
-            rows.append((clip.name, stem, cells))
+            rows.append(cells)
             gt_before, sr_before = gt, sr
-    return rows
+    return np.array(rows)

@@ -1,16 +1,20 @@
-"""``stablevsr bench --metrics``: how much faster the evaluation is than a plain loop, and whether it says the same.
+"""How much faster ``stablevsr evaluate`` is than a plain loop over frames and metrics, and whether both agree.
 
-Both score the same files with the same networks in one run: the plain loop (:mod:`stablevsr.metrics.plain`) method by
-method, the evaluation all methods in one pass, its check of every file included. Weights that are not here are replaced
+    python benchmarks/metrics.py [--metrics psnr,lpips] [--device cuda] [--out FILE.json]
+
+Both score the same files with the same networks in one run: the plain loop (plain_metrics.py) method by method, the
+evaluation all methods in one pass, its check of every file included. Weights that are not on this machine are replaced
 by random ones of a fixed seed, which take as long and can be compared as well.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
 import platform
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -20,37 +24,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from plain_metrics import plain_metrics, plain_scores
 from torch import nn
 from tqdm import tqdm
 
+from stablevsr.cli.options import device_of, set_threads
 from stablevsr.data.downloads import weights
 from stablevsr.data.frames import write_frame, write_text
-from stablevsr.metrics.cache import PairCache
 from stablevsr.metrics.chunks import Chunk
-from stablevsr.metrics.evaluate import score_clips
-from stablevsr.metrics.folders import Clip, pair_folders
-from stablevsr.metrics.plain import plain_metrics, plain_scores
-from stablevsr.metrics.registry import Metric, resolve
-from stablevsr.metrics.scorers import FindWeights, Scorer, Values, build_scorers
-from stablevsr.metrics.tables import Row
-from stablevsr.metrics.weights import missing, missing_package
+from stablevsr.metrics.evaluate import score_frames
+from stablevsr.metrics.folders import FramePaths, pair_folders
+from stablevsr.metrics.metric import Metric
+from stablevsr.metrics.registry import METRICS, missing, missing_package, resolve
+from stablevsr.metrics.scoring import Scorer, Values, build_scorers
+from stablevsr.metrics.tools import FindWeights, Tools
 from stablevsr.runtime.errors import UserError
 
-DEFAULT = ("psnr", "ssim", "psnr_y", "ssim_y", "lpips", "dists", "tlp", "tof", "tof_dis", "warp_error")
 RANDOM = ("alexnet", "vgg16", "raft")  #: networks that can be had with random weights
-#: Metrics that one scorer computes together, and that are timed together.
-FAMILIES = (
-    ("psnr", "ssim", "psnr_y", "ssim_y", "sharpness"),
-    ("lpips", "tlp"),
-    ("dists",),
-    ("musiq",),
-    ("clipiqa",),
-    ("niqe",),
-    ("tof_dis", "warp_error"),
-    ("tof", "tof_raft_std"),
-)
-READING = "reading"
-BATCH = 8  # what stablevsr evaluate takes unless told
+READING = "reading and checking frames"
+BATCH = 8  # the default of stablevsr evaluate
 SEED = 1
 
 
@@ -67,7 +59,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Part:
-    """One family of metrics: seconds on both sides; all the rest of the work has its own part."""
+    """Metrics that are computed together, or the reading of frames, or all: seconds on both sides."""
 
     name: str
     plain: float
@@ -75,7 +67,7 @@ class Part:
 
     @property
     def ratio(self) -> float:
-        """How many times faster the evaluation is."""
+        """How many times faster the evaluation is than the plain loop."""
         return self.plain / self.ours if self.ours > 0 else math.nan
 
 
@@ -93,8 +85,8 @@ class Agreement:
         return self.difference <= self.allowed
 
 
-def bench_metrics(names: Sequence[str], work: Work, device: str, out: Path | None) -> str:
-    """Time both sides; returns the report as text and writes ``out`` (JSON) if given.
+def benchmark(names: Sequence[str], work: Work, device: str, out: Path | None) -> str:
+    """Time both sides; returns the report as text and writes ``out`` (JSON) unless it is None.
 
     Raises :class:`UserError` for unknown metrics, metrics whose packages or weights are missing and cannot be replaced
     by random ones, and frames too small for a metric.
@@ -123,10 +115,12 @@ def bench_metrics(names: Sequence[str], work: Work, device: str, out: Path | Non
         write_text(out, json.dumps(content, indent=1) + "\n")
     made = f", random weights for {', '.join(random)}" if random else ""
     head = f"{machine}, {device}; {work.methods} methods, {work.sequences} clips of {work.frames} frames"
-    return "\n".join([f"{head} of {work.width}x{work.height}{made}", "", *_table(parts), "", *_said(agreements)])
+    return "\n".join([f"{head} of {work.width}x{work.height}{made}", "", *_table(parts), "", _verdict(agreements)])
 
 
 def _require_possible(chosen: Sequence[Metric], work: Work) -> None:
+    if min(work.frames, work.sequences, work.methods) < 1:
+        raise UserError("there must be at least one frame, sequence and method")
     for metric in chosen:
         replaceable = set(metric.needs) <= set(RANDOM)
         reason = missing_package(metric) if replaceable else missing(metric)
@@ -209,40 +203,41 @@ def compare(
 ) -> tuple[list[Part], list[Agreement]]:
     """Score ``methods`` both ways; the last part is the whole. Networks are loaded, and used once, before the clock."""
     names = [metric.name for metric in chosen]
-    scorers = build_scorers(names, PairCache(None), device, find)
+    tools = Tools(names, device, find=find)
+    scorers = build_scorers(chosen, tools)
     metrics = plain_metrics(names, device, find)
-    clips = pair_folders(gt, methods)
-    first = [_beginning(clips[0])]
-    score_clips(first, 1, scorers, chosen, 1, device, progress=False)
+    first = [_beginning(pair_folders(gt, methods)[0])]
+    score_frames(first, 1, scorers, chosen, 1, device, progress=False)
     plain_scores(first[0], 0, metrics, chosen, device, lambda name: None)
 
     ours, plain = _Clock(device), _Clock(device)
     timed: list[Scorer] = [_Timed(scorer, ours) for scorer in scorers]
-    scored: list[list[Row]] = [[] for _ in methods]
-    expected: list[list[Row]] = [[] for _ in methods]
+    scored: list[np.ndarray] = []
+    expected: list[np.ndarray] = []
     ours.start()
-    clips = pair_folders(gt, methods)
+    sequences = pair_folders(gt, methods)
     ours(READING)
-    for clip in tqdm(clips, unit="clip", disable=None):  # in turns, so that other jobs of the machine slow both sides
+    for paths in tqdm(
+        sequences, unit="sequence", disable=None
+    ):  # in turns, so that other jobs of the machine slow both sides
         ours.start()
-        rows = score_clips([clip], len(methods), timed, chosen, BATCH, device, progress=False)
+        tables = score_frames([paths], len(methods), timed, chosen, BATCH, device, progress=False)
         ours(READING)
         plain.start()
-        again = [plain_scores(clip, method, metrics, chosen, device, plain) for method in range(len(methods))]
+        again = [plain_scores(paths, method, metrics, chosen, device, plain) for method in range(len(methods))]
         plain(READING)
-        for method in range(len(methods)):
-            scored[method] += rows[method]
-            expected[method] += again[method]
-    return _parts(names, plain.seconds, ours.seconds), _agreements(chosen, expected, scored)
+        scored += [table[names].to_numpy() for table in tables]
+        expected += again
+    return _parts(chosen, plain.seconds, ours.seconds), _agreements(chosen, *map(np.concatenate, (expected, scored)))
 
 
-def _beginning(clip: Clip) -> Clip:
+def _beginning(paths: FramePaths) -> FramePaths:
     """The first two frames of the first method."""
-    return Clip(clip.name, clip.stems[:2], clip.gt[:2], (clip.outputs[0][:2],), clip.size)
+    return FramePaths(paths.name, paths.stems[:2], paths.gt[:2], (paths.outputs[0][:2],), paths.size)
 
 
 class _Timed:
-    """A scorer whose seconds are booked under its family."""
+    """A scorer whose seconds are booked under the metrics that are computed together."""
 
     def __init__(self, scorer: Scorer, clock: _Clock) -> None:
         self.scorer, self.clock = scorer, clock
@@ -250,31 +245,28 @@ class _Timed:
     def __call__(self, chunk: Chunk) -> dict[str, Values]:
         self.clock(READING)
         values = self.scorer(chunk)
-        self.clock(_family(next(iter(values))))
+        self.clock(_together(METRICS[next(iter(values))]))
         return values
 
 
-def _family(name: str) -> str:
-    return next(family for family in FAMILIES if name in family)[0]
+def _together(metric: Metric) -> str:
+    """Metrics of single frames are computed together, others with those of their file, which share a network."""
+    return "frames" if metric.score_frame else str(metric.build.__module__)
 
 
-def _parts(names: Sequence[str], plain: Mapping[str, float], ours: Mapping[str, float]) -> list[Part]:
-    parts = []
-    for family in FAMILIES:
-        members = [name for name in family if name in names]
-        if members:
-            parts.append(Part(", ".join(members), sum(plain[name] for name in members), ours[family[0]]))
-    parts.append(Part("reading and checking frames", plain[READING], ours[READING]))
+def _parts(chosen: Sequence[Metric], plain: Mapping[str, float], ours: Mapping[str, float]) -> list[Part]:
+    members: dict[str, list[str]] = defaultdict(list)
+    for metric in chosen:
+        members[_together(metric)].append(metric.name)
+    parts = [Part(", ".join(n), sum(plain[name] for name in n), ours[key]) for key, n in members.items()]
+    parts.append(Part(READING, plain[READING], ours[READING]))
     return [*parts, Part("all", sum(plain.values()), sum(ours.values()))]
 
 
-def _agreements(
-    chosen: Sequence[Metric], expected: Sequence[Sequence[Row]], scored: Sequence[Sequence[Row]]
-) -> list[Agreement]:
-    sides = [np.array([cells for rows in side for *_, cells in rows]) for side in (expected, scored)]
+def _agreements(chosen: Sequence[Metric], expected: np.ndarray, scored: np.ndarray) -> list[Agreement]:
+    """``expected`` and ``scored``: a row a frame and method, a column a metric."""
     found = []
-    for index, metric in enumerate(chosen):
-        a, b = (side[:, index] for side in sides)
+    for metric, a, b in zip(chosen, expected.T, scored.T, strict=True):
         defined = ~(np.isnan(a) & np.isnan(b)) & (a != b)  # equal infinities differ by nan
         with np.errstate(invalid="ignore"):
             difference = float(np.abs(a - b)[defined].max(initial=0.0))
@@ -289,8 +281,34 @@ def _table(parts: Sequence[Part]) -> list[str]:
     return lines
 
 
-def _said(agreements: Sequence[Agreement]) -> list[str]:
+def _verdict(agreements: Sequence[Agreement]) -> str:
     apart = [agreement.metric for agreement in agreements if not agreement.equal]
     verdict = f"NOT equal in {', '.join(apart)}" if apart else "equal in every digit that tables show"
     largest = ", ".join(f"{a.metric} {a.difference:.1e}" for a in agreements)
-    return [f"results of both sides: {verdict}; largest difference on a frame: {largest}"]
+    return f"results of both sides: {verdict}; largest difference on a frame: {largest}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0, or 1 and a sentence on stderr."""
+    replaceable = [name for name, metric in METRICS.items() if set(metric.needs) <= set(RANDOM)]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--metrics", default=",".join(replaceable), help="comma-separated (default: %(default)s)")
+    parser.add_argument("--size", type=int, nargs=2, default=(256, 256), metavar=("W", "H"), help="of a frame")
+    parser.add_argument("--frames", type=int, default=5, help="of a sequence (default: 5)")
+    parser.add_argument("--sequences", type=int, default=2, help="(default: 2)")
+    parser.add_argument("--methods", type=int, default=5, help="(default: 5)")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write the figures there")
+    chosen = parser.parse_args(arguments)
+    work = Work(*chosen.size, chosen.frames, chosen.sequences, chosen.methods)
+    set_threads()
+    try:
+        print(benchmark(chosen.metrics.split(","), work, device_of(chosen.device), chosen.out))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

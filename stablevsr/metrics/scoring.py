@@ -1,0 +1,52 @@
+"""From chosen metrics to numbers: every metric of a chunk of frames, for all methods, as an array."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stablevsr.metrics.chunks import Chunk
+from stablevsr.metrics.fidelity import FramePair
+from stablevsr.metrics.metric import ChunkScorer, Metric
+from stablevsr.metrics.tools import Tools
+
+Values = NDArray[np.float64]  #: (methods, frames) in the unit of CSV files, nan where undefined
+Scorer = Callable[[Chunk], dict[str, Values]]
+
+
+def build_scorers(chosen: Sequence[Metric], tools: Tools) -> list[Scorer]:
+    """Functions that together compute ``chosen``; networks are loaded here.
+
+    Raises :class:`stablevsr.runtime.errors.UserError` for a missing or damaged weight file.
+    """
+    on_frames = [metric for metric in chosen if metric.score_frame]
+    scorers: list[Scorer] = [partial(_score_frames, on_frames)] if on_frames else []
+    return scorers + [partial(_score_chunk, metric, metric.build(tools)) for metric in chosen if metric.build]
+
+
+def _score_frames(metrics: Sequence[Metric], chunk: Chunk) -> dict[str, Values]:
+    """On the CPU, as many frames at once as torch has threads."""
+
+    def score(frames: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> list[float]:
+        pair = FramePair(*frames)
+        return [metric.scale * metric.score_frame(pair) for metric in metrics if metric.score_frame]
+
+    frames = [pair for sr in chunk.outputs for pair in zip(chunk.gt[chunk.lead :], sr[chunk.lead :], strict=True)]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        columns = np.array(list(pool.map(score, frames))).reshape(len(chunk.outputs), len(chunk), len(metrics))
+    return {metric.name: columns[..., index] for index, metric in enumerate(metrics)}
+
+
+def _score_chunk(metric: Metric, score: ChunkScorer, chunk: Chunk) -> dict[str, Values]:
+    """Results belong to the last frames of a chunk: those of the lead are dropped, and what has none is nan."""
+    values = np.full((len(chunk.outputs), len(chunk)), np.nan)
+    if not metric.temporal or len(chunk.gt) > 1:
+        for row, result in zip(values, score(chunk), strict=True):
+            found = torch.as_tensor(result).double().cpu().numpy()[-len(row) :]
+            row[len(row) - len(found) :] = metric.scale * found
+    return {metric.name: values}
