@@ -15,7 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 from stablevsr.baselines import BASELINES
-from stablevsr.baselines import BASELINES
 from stablevsr.runtime.hashing import content_hash, digest, folder_hash
 
 PACKAGE = Path(__file__).parents[1]
