@@ -13,7 +13,7 @@ from pathlib import Path
 from stablevsr.metrics.registry import METRICS, missing
 from stablevsr.runtime.hashing import digest
 from stablevsr.study.files import Dataset
-from stablevsr.study.fingerprint import dataset_code, fingerprint
+from stablevsr.study.fingerprint import dataset_code
 from stablevsr.study.methods import Base, ResolvedStudy, TrainingRun, dataset_identity
 
 _SHARD = "{dataset}-{key}/{digest}/seed{seed}/shard{shard}of{shards}"  #: shards of another cut hold other sequences
