@@ -250,8 +250,8 @@ class _Timed:
 
 
 def _together(metric: Metric) -> str:
-    """Metrics of single frames are computed together, others with those of their file, which share a network."""
-    return "frames" if metric.score_frame else str(metric.build.__module__)
+    """Metrics of single frames are computed together, others with those of their file that need the same weights."""
+    return "frames" if metric.score_frame else " ".join([metric.build.__module__, *metric.needs])
 
 
 def _parts(chosen: Sequence[Metric], plain: Mapping[str, float], ours: Mapping[str, float]) -> list[Part]:

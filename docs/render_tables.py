@@ -27,7 +27,7 @@ from stablevsr.metrics.registry import METRICS
 from stablevsr.report.text import ARROWS, metric_head
 
 ROOT = Path(__file__).parents[1]
-FILES = ("README.md", "docs/performance.md", "docs/deviations.md", "docs/metrics.md")
+FILES = ("docs/metrics.md", "README.md", "docs/performance.md", "docs/deviations.md")
 SCORES = re.compile(r"(<!-- scores (\S+)/(\S+) (\S+): ([\w ]+) -->\n).*?(<!-- end of scores -->)", re.S)
 CLAIMS = re.compile(r"(<!-- claims (\S+)/(\S+) (\S+) -->\n).*?(<!-- end of claims -->)", re.S)
 DESCRIPTIONS = re.compile(r"(<!-- metrics -->\n).*?(<!-- end of metrics -->)", re.S)

@@ -18,7 +18,7 @@ from stablevsr.data.frames import atomic_file
 
 
 class PairCache:
-    """Tensors by (kind, pair of frames); without a folder it remembers nothing."""
+    """Tensors by (kind, pair of frames); without a folder nothing is kept."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
@@ -49,7 +49,7 @@ class PairCache:
 
 
 def _load(file: Path) -> np.ndarray | None:
-    """A file that is absent or that a full disk cut short counts as not stored."""
+    """The array of a file; None if it is absent, or incomplete because the disk was full."""
     try:
         array: np.ndarray = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError):

@@ -26,8 +26,8 @@ GROUP = "stablevsr.metrics"  #: entry points: the name of a metric, and where it
 class Metrics(Mapping[str, Metric]):
     """Metrics by name; one of another package is imported when it is asked for.
 
-    Looking up a metric raises KeyError for an unknown name and :class:`UserError` if two packages give it, or if the
-    one that does cannot be imported.
+    Looking up a metric raises KeyError for an unknown name, and :class:`UserError` if two packages have a metric of
+    that name or the one that has it cannot be imported.
     """
 
     def __init__(self) -> None:
@@ -43,9 +43,9 @@ class Metrics(Mapping[str, Metric]):
 
     def __getitem__(self, name: str) -> Metric:
         entries = self._entries.get(name, [])
-        givers = (["stablevsr"] if name in self._known else []) + [_distribution(entry) for entry in entries]
-        if len(givers) > 1:
-            raise UserError(f"the metric '{name}' comes from {' and '.join(givers)}: uninstall all but one of them")
+        owners = (["stablevsr"] if name in self._known else []) + [_distribution(entry) for entry in entries]
+        if len(owners) > 1:
+            raise UserError(f"the metric '{name}' comes from {' and '.join(owners)}: uninstall all but one of them")
         return _load(entries[0]) if entries else self._known[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -55,7 +55,7 @@ class Metrics(Mapping[str, Metric]):
         return len(list(iter(self)))
 
     def foreign(self, names: Sequence[str]) -> list[str]:
-        """Name and version of the packages that give those of ``names`` that are not of this package."""
+        """Name and version of the other packages that ``names`` come from."""
         entries = [entry for name in names for entry in self._entries.get(name, [])]
         return sorted({f"{_distribution(entry)} {entry.dist.version}" for entry in entries if entry.dist})
 
@@ -65,20 +65,20 @@ def _distribution(entry: EntryPoint) -> str:
 
 
 def _load(entry: EntryPoint) -> Metric:
-    giver = _distribution(entry)
+    owner = _distribution(entry)
     try:
         metric = entry.load()
     except Exception as error:  # another package's code may fail in any way
         raise UserError(
-            f"the metric '{entry.name}' of the package {giver} cannot be imported ({type(error).__name__}: {error}): "
+            f"the metric '{entry.name}' of the package {owner} cannot be imported ({type(error).__name__}: {error}): "
             "repair or uninstall that package"
         ) from error
     if not isinstance(metric, Metric) or metric.name != entry.name:
         raise UserError(
-            f"the package {giver} announces the metric '{entry.name}', but {entry.value} is no metric of that name: "
+            f"the package {owner} announces the metric '{entry.name}', but {entry.value} is no metric of that name: "
             "repair or uninstall that package"
         )
-    return replace(metric, package=metric.package or giver)
+    return replace(metric, package=metric.package or owner)
 
 
 METRICS = Metrics()

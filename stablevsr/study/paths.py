@@ -100,8 +100,8 @@ class Paths:
 
     @cached_property
     def metrics_key(self) -> str:
-        """Scores of another list of metrics, of other versions of foreign ones, or before the weights of some were
-        fetched, are other files."""
+        """Identifies scores by the list of metrics, those left empty for lack of weights, and the versions of other
+        packages that metrics come from."""
         spec = self.study.spec
         empty = [name for name in spec.metrics if missing(METRICS[name])] if spec.weights == "skip" else []
         foreign = METRICS.foreign(spec.metrics)

@@ -11,15 +11,12 @@ import numpy as np
 import pandas as pd
 
 from stablevsr.data.frames import natural_key
-from stablevsr.metrics.registry import METRICS
+from stablevsr.metrics.registry import METRICS, resolve
 from stablevsr.report.figures.style import Look, legend, looks, save
 from stablevsr.report.scores import ScoreBook, distinct
 from stablevsr.report.text import ARROWS
 from stablevsr.study.methods import REFERENCE, Method
 
-#: The perceptual axis is the first of these that was measured; the last is a temporal one that needs no weights.
-PERCEPTION = ("lpips", "dists", "tlp", "tof_dis")
-CURVES = ("psnr", "lpips", "tlp", "tof", "tof_dis", "warp_error")
 MAX_CURVES, MAX_CLIPS = 4, 4
 
 
@@ -31,12 +28,18 @@ def draw(book: ScoreBook, folder: Path) -> list[Path]:
     return files
 
 
+def metrics_of(book: ScoreBook, *kinds: str) -> list[str]:
+    """The study's metrics of each of these kinds, in the study's order, without those that have no better direction."""
+    found = resolve(book.study.spec.metrics)
+    return [metric.name for kind in kinds for metric in found if metric.kind == kind and metric.direction != "none"]
+
+
 def axis_label(metric: str) -> str:
-    """Label, arrow and factor of a metric, for an axis."""
+    """Label, unit, factor and arrow of a metric, for an axis."""
     found = METRICS[metric]
-    factor = f" (×{found.scale:g})" if found.scale != 1 else ""
-    unit = " (dB)" if metric.startswith("psnr") else ""
-    return f"{found.label}{unit}{factor} {ARROWS[found.direction]}".strip()
+    factor = f"×{found.scale:g}" if found.scale != 1 else ""
+    unit = " ".join(part for part in (found.unit, factor) if part)
+    return f"{found.label}{f' ({unit})' if unit else ''} {ARROWS[found.direction]}".strip()
 
 
 def finite_value(book: ScoreBook, dataset: str, method: Method, metric: str) -> float | None:
@@ -66,8 +69,8 @@ def perception_distortion(book: ScoreBook, folder: Path) -> list[Path]:
 
 
 def _perception_axis(book: ScoreBook, dataset: str, methods: list[Method]) -> str | None:
-    """The first metric of PERCEPTION that at least two methods have, besides PSNR."""
-    for metric in PERCEPTION:
+    """The first perceptual metric, else the first temporal one, that at least two methods have besides PSNR."""
+    for metric in metrics_of(book, "perceptual", "temporal"):
         both = [m for m in methods if all(book.value(dataset, m, name) is not None for name in ("psnr", metric))]
         if len(both) > 1:
             return metric
@@ -90,7 +93,11 @@ def _point(axis: Any, point: list[float | None], look: Look, method: Method, fil
 def per_frame_curves(book: ScoreBook, dataset: str, folder: Path) -> list[Path]:
     """Metrics (rows) over the frames of each clip (columns) for the methods of Table 1, averaged over seeds."""
     tables = [(m, table) for m in distinct(book.study.table1()) if (table := book.scores(dataset, m).table) is not None]
-    metrics = [name for name in CURVES if any(book.scores(dataset, m).has(name) for m, _ in tables)][:MAX_CURVES]
+    kinds = [metrics_of(book, kind) for kind in ("fidelity", "perceptual", "temporal")]
+    fidelity, perceptual, temporal = [
+        [name for name in names if any(book.scores(dataset, m).has(name) for m, _ in tables)] for names in kinds
+    ]
+    metrics = [*fidelity[:1], *perceptual[:1], *temporal][:MAX_CURVES]
     if not metrics:
         return []
     clips = sorted({clip for _, table in tables for clip in table["sequence"]})[:MAX_CLIPS]

@@ -10,14 +10,12 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from stablevsr.report.figures.quality import axis_label, finite_value
+from stablevsr.report.figures.quality import axis_label, finite_value, metrics_of
 from stablevsr.report.figures.style import GREY, SHAPES, Look, legend, look, looks, save
 from stablevsr.report.inference_cost import cost
 from stablevsr.report.scores import ScoreBook, distinct
 from stablevsr.study.methods import Method
 
-#: One panel a group, which shows the group's first measured metric.
-GROUPS = (("psnr",), ("lpips", "dists"), ("tlp", "tof", "tof_dis"))
 VARIANTS = "variants of the ablations"
 SCHEDULERS = {"ddpm": "DDPM", "ddim": "DDIM", "dpmsolver++": "DPM-Solver++", "unipc": "UniPC"}
 
@@ -28,12 +26,14 @@ def draw(book: ScoreBook, folder: Path) -> list[Path]:
 
 
 def _metrics(book: ScoreBook, dataset: str, methods: list[Method]) -> list[str]:
-    measured = [[name for name in group if any(book.scores(dataset, m).has(name) for m in methods)] for group in GROUPS]
+    """The first measured metric of each kind, a panel each."""
+    groups = [metrics_of(book, kind) for kind in ("fidelity", "perceptual", "temporal")]
+    measured = [[name for name in group if any(book.scores(dataset, m).has(name) for m in methods)] for group in groups]
     return [names[0] for names in measured if names]
 
 
 def quality_over_seconds(book: ScoreBook, folder: Path) -> list[Path]:
-    """A metric of each group against seconds a frame, a row a dataset; only the rows of Table 1 have legend entries."""
+    """A metric of each kind against seconds a frame, a row a dataset; only the rows of Table 1 have legend entries."""
     methods = book.methods()
     panels = {d: metrics for d in book.study.main_datasets() if (metrics := _metrics(book, d, methods))}
     if not any(cost(book, dataset, method) for dataset in panels for method in methods):
