@@ -224,7 +224,7 @@ def test_only_what_is_not_there_needs_room(server: Server, tmp_path: Path) -> No
     rows = yaml.safe_load(table(tmp_path).read_text())
     rows["m"]["about"] = 500_000
     (tmp_path / "table.yaml").write_text(yaml.safe_dump(rows))
-    little = "from stablevsr.data.downloads import download as obtain; obtain.shutil.disk_usage = lambda _: type('Disk', (), {'free': 450_000})"
+    little = "import shutil; shutil.disk_usage = lambda _: type('Disk', (), {'free': 450_000})"
     code, told = get(tmp_path, tmp_path / "table.yaml", server.url, little)
     assert code == 1
     assert "m needs 500 kB more" in told

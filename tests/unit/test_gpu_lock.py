@@ -22,7 +22,7 @@ def machine(tmp_path):
 
 
 def start(machine, count, shell):
-    command = [sys.executable, "-m", "stablevsr", "cards", str(count), "sh", "-c", shell]
+    command = [sys.executable, "-m", "stablevsr", "gpu-lock", str(count), "sh", "-c", shell]
     return subprocess.Popen(command, env=machine, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
