@@ -49,7 +49,7 @@ def _run_data_prepare(arguments: argparse.Namespace) -> None:
 def _run_data_training(arguments: argparse.Namespace) -> None:
     import json
 
-    from stablevsr.data.frames import write_text
+    from stablevsr.runtime.io import write_text
     from stablevsr.study.paths import Paths
     from stablevsr.study.prepare import open_dataset
     from stablevsr.study.resolve import load_study

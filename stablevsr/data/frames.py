@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.io import atomic_file
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 Frame = NDArray[np.uint8]  #: (H, W, 3), RGB
@@ -59,33 +55,6 @@ def _as_rgb8(image: Image.Image, path: Path) -> Frame:
             raise UserError(f"frame {path} has transparent pixels: flatten it onto a background first")
         return np.ascontiguousarray(rgba[..., :3])
     return np.asarray(image.convert("RGB"))
-
-
-@contextmanager
-def atomic_file(path: Path, mode: str = "wb") -> Iterator[IO[bytes]]:
-    """Write ``path`` whole or not at all: a temporary file beside it takes the bytes and is renamed at the end.
-
-    An OSError (a full disk) carries ``path``, which the operating system does not name while it writes.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, mode) as stream:
-            yield stream
-            stream.flush()
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException as error:
-        Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)
-        raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all (UTF-8)."""
-    with atomic_file(path) as stream:
-        stream.write(text.encode())
 
 
 def write_frame(path: Path, frame: Frame) -> None:

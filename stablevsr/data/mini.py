@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from stablevsr.data.degradation import degrade
-from stablevsr.data.frames import Frame, write_frame, write_text
+from stablevsr.data.frames import Frame, write_frame
 from stablevsr.runtime.errors import UserError, install_command
+from stablevsr.runtime.io import write_text
 
 #: First frame of every shot of bikes.mp4 (found as the peaks of the frame difference, looked at by eye), and its end.
 BIKES_SHOTS = (0, 30, 76, 137, 187, 242, 250)

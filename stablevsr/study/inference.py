@@ -23,9 +23,10 @@ from tqdm import tqdm
 
 from stablevsr.baselines.peers import upscaler
 from stablevsr.data.degradation import SCALE
-from stablevsr.data.frames import Frame, list_frames, read_frame, write_frame, write_text
+from stablevsr.data.frames import Frame, list_frames, read_frame, write_frame
 from stablevsr.runtime.background import BackgroundWriter, prefetch
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.io import write_text
 from stablevsr.runtime.locks import sole_writer
 from stablevsr.runtime.timing import StageTimer, peak_memory
 from stablevsr.study.methods import MODELS_OWN, Method, digest

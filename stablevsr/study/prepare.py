@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stablevsr.data.degradation import SCALE, degrade
-from stablevsr.data.frames import read_frame, write_frame, write_text
+from stablevsr.data.frames import read_frame, write_frame
 from stablevsr.data.layouts import Sequence, load_sequences, vimeo_lr_folder
 from stablevsr.runtime.errors import UserError, near_miss
+from stablevsr.runtime.io import write_text
 from stablevsr.runtime.locks import sole_writer
 
 if TYPE_CHECKING:

@@ -21,7 +21,6 @@ from accelerate import Accelerator
 from diffusers import DDPMScheduler
 from torch.utils.data import Dataset
 
-from stablevsr.data.frames import write_text
 from stablevsr.data.layouts import Sequence
 from stablevsr.method import components as models
 from stablevsr.method import tcm
@@ -29,6 +28,7 @@ from stablevsr.method.flow import FlowEstimator
 from stablevsr.method.pipeline import flow_by_name
 from stablevsr.method.settings import ROUNDING_ONLY, Guidance, Optimisation, Training
 from stablevsr.method.small_decoder import SmallDecoder
+from stablevsr.runtime.io import write_text
 from stablevsr.runtime.locks import sole_writer
 from stablevsr.study.fingerprint import fingerprint, folder_hash
 from stablevsr.study.methods import DecoderRun, FinetuningRun, TrainingRun, digest

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from stablevsr.data.frames import atomic_file
+from stablevsr.runtime.io import atomic_file
 from stablevsr.runtime.locks import sole_writer
 from stablevsr.training.samples import WindowDataset, sample_generator
 from stablevsr.training.tasks.tcm import NEXT, PAST, TCMJob

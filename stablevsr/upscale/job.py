@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stablevsr.data.frames import list_frames, write_text
+from stablevsr.data.frames import list_frames
 from stablevsr.method.settings import (
     SMALLEST_TILE,
     Flow,
@@ -34,6 +34,7 @@ from stablevsr.method.settings import (
     default_warp,
 )
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.io import write_text
 from stablevsr.runtime.locks import sole_writer
 from stablevsr.upscale import windows
 from stablevsr.upscale.clips import Clip, Kind, check_free, check_places, kind_of, open_folder

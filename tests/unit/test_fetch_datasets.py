@@ -451,7 +451,8 @@ def test_a_kill_after_the_last_frame_leaves_neither_the_zip_nor_an_unrecorded_ha
     server: Server, tmp_path: Path
 ) -> None:
     table = serve_reds(server)
-    kill = "import os; from stablevsr.data.downloads.ledger import Ledger; Ledger.record = lambda *_: os.kill(os.getpid(), 9)"
+    kill = "import os; from stablevsr.data.downloads import ledger; "
+    kill += "ledger.Ledger.record = lambda *_: os.kill(os.getpid(), 9)"
     process = run_fetch(_written(tmp_path, table), tmp_path, ["sharp"], kill)
     process.communicate(timeout=LONG)
     assert process.returncode == -9

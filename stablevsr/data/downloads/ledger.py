@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from stablevsr.data.downloads.registry import Row
-from stablevsr.data.frames import write_text
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.io import write_text
 
 NAME = "downloads.lock.json"
 BLOCK = 1 << 20
