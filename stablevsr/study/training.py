@@ -29,7 +29,7 @@ from stablevsr.method.pipeline import flow_by_name
 from stablevsr.method.settings import ROUNDING_ONLY, Guidance, Optimisation, Training
 from stablevsr.method.small_decoder import SmallDecoder
 from stablevsr.runtime.io import write_text
-from stablevsr.runtime.locks import sole_writer
+from stablevsr.runtime.locks import single_writer
 from stablevsr.study.fingerprint import fingerprint, folder_hash
 from stablevsr.study.methods import DecoderRun, FinetuningRun, TrainingRun, digest
 from stablevsr.study.paths import pool_file
@@ -134,7 +134,7 @@ def _train(
     logged = writer(board) if board and accelerator.is_main_process else None
     outcome = train(job, loop_settings(settings), states, identity, accelerator, logged)
     if accelerator.is_main_process:
-        with sole_writer(states):
+        with single_writer(states):
             for folder in copied:
                 shutil.copytree(folder, out / folder.name, dirs_exist_ok=True)
             job.save(out)

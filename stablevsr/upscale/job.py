@@ -35,7 +35,7 @@ from stablevsr.method.settings import (
 )
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.io import write_text
-from stablevsr.runtime.locks import sole_writer
+from stablevsr.runtime.locks import single_writer
 from stablevsr.upscale import windows
 from stablevsr.upscale.clips import Clip, Kind, check_free, check_places, kind_of, open_folder
 
@@ -118,7 +118,7 @@ def upscale(source: Path, out: Path, options: UpscaleOptions) -> None:
     job = _open(source, out, options)
     model, device = _find_networks(options)
     key = _key(job, model, device)
-    with _limits_said(job), sole_writer(job.work):
+    with _limits_said(job), single_writer(job.work):
         if not _was_delivered(job, key):
             check_free(job.out, job.kind)
             _make(job, job.work / key, model, device)
