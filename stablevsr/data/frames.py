@@ -1,4 +1,4 @@
-"""Frames on disk: which files belong to a sequence, reading them as 8-bit RGB, writing them whole or not at all."""
+"""Frames on disk: the files of a sequence in order, reading them as 8-bit RGB, and writing them atomically as PNG."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Frame = NDArray[np.uint8]  #: (H, W, 3), RGB
 
 
 def natural_key(path: Path) -> tuple[object, ...]:
-    """Sorts im2 before im10: runs of digits count as numbers; the whole name breaks ties."""
+    """Sort key by which im2 comes before im10: runs of digits are compared as numbers, then the whole name."""
     parts = re.split(r"(\d+)", path.stem)
     return (*((1, int(p)) if p.isdigit() else (0, p) for p in parts), path.name)
 
 
 def list_frames(folder: Path) -> list[Path]:
-    """The image files directly in ``folder``, in natural order; hidden files are passed over."""
+    """The image files directly in ``folder``, in natural order, without hidden files."""
     files = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
     return sorted(files, key=natural_key)
 
@@ -58,6 +58,6 @@ def _as_rgb8(image: Image.Image, path: Path) -> Frame:
 
 
 def write_frame(path: Path, frame: Frame) -> None:
-    """Write uint8 RGB (H, W, 3) as PNG, whole or not at all. Raises OSError if the disk is full."""
+    """Write uint8 RGB (H, W, 3) as PNG, atomically. Raises OSError if the disk is full."""
     with atomic_file(path) as stream:
         Image.fromarray(frame).save(stream, format="PNG", compress_level=3)

@@ -69,12 +69,12 @@ def model_folder(repo: str, revision: str | None = None) -> Path:
     """
     rows = [row for row in load().values() if isinstance(row.destination, Hub) and row.destination.repo == repo]
     model = next((pinned(row) for row in rows if revision in (None, row.version)), None)
-    if model is not None:
-        with disk_errors(repo, model.folder):
+    with disk_errors(repo, hub_snapshot(repo, revision or "main")):
+        if model is not None:
             fetch_model(model)
-        return model.folder
-    with _hub_errors(f"model {repo}", "connect to the network or give a local folder"):
-        folder = _snapshot(repo, revision, PATTERNS)
+            return model.folder
+        with _hub_errors(f"model {repo}", "connect to the network or give a local folder"):
+            folder = _snapshot(repo, revision, PATTERNS)
     files = [path.relative_to(folder).as_posix() for pattern in PATTERNS for path in folder.rglob(pattern)]
     _require(HubModel(repo, repo, folder.name, dict.fromkeys(files, Published())), "fetch again")
     return folder
