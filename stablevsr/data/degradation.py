@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 SCALE = 4  #: the paper's factor; the VAE's decoder has two upsampling stages
-#: Output rows and image columns of one matrix product, so few that BLAS uses the calling thread only: frames are resized
-#: in parallel threads, and products that each started more threads made that seven times slower.
+#: Output rows and image columns of one matrix product, so few that BLAS uses only the calling thread: frames are
+#: resized in parallel threads, and products that each started more threads made that seven times slower.
 ROWS, COLUMNS = 8, 512
 
 

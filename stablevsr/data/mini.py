@@ -142,7 +142,7 @@ def cut(clip: Excerpt) -> Iterator[Frame]:
 
 
 def synthetic_camera(photo: str, seed: int) -> Iterator[Frame]:
-    """A camera that drifts, turns and zooms over a photograph: PHOTO_FRAMES frames, uint8 (PHOTO_SIZE, PHOTO_SIZE, 3)."""
+    """A camera that drifts, turns and zooms over a photograph: PHOTO_FRAMES frames, squares of PHOTO_SIZE."""
     import cv2
 
     from stablevsr.data.frames import read_frame

@@ -1,8 +1,8 @@
 """GPU locks: a command gets GPUs that no other job of this user holds on this machine.
 
 Snakemake's ``gpu`` resource only counts jobs. This process locks one file per GPU, hides the other GPUs from the
-command (CUDA_VISIBLE_DEVICES) and replaces itself by the command (exec). The command and its children inherit the locks,
-which the operating system drops when the last of them ends. (The locks of the ``filelock`` library do not survive exec.)
+command (CUDA_VISIBLE_DEVICES) and replaces itself by the command (exec). The command and its children inherit the
+locks, which the operating system drops when the last of them ends. (Locks of the ``filelock`` library end at exec.)
 """
 
 from __future__ import annotations
