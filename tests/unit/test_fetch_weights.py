@@ -19,7 +19,7 @@ from urllib3 import HTTPResponse
 
 from stablevsr.data.downloads import registry
 from stablevsr.data.downloads.fetch import fetch, listing
-from stablevsr.data.downloads.http import RetryPolicy, TransferError, download, new_session
+from stablevsr.data.downloads.http import RetryPolicy, Source, TransferError, download, new_session
 from stablevsr.data.downloads.record import NAME, is_present
 from stablevsr.runtime.errors import UserError
 
@@ -376,5 +376,6 @@ def test_a_redirect_from_https_to_plain_http_is_refused(server: Server, tmp_path
     with new_session() as session:
         session.mount("https://secure.test", host)
         with pytest.raises(TransferError, match="from https to plain http"):
-            download(session, "https://secure.test/w.pth", tmp_path / "w.part", registry.Published(), FAST)
+            source = Source(session, "https://secure.test/w.pth", registry.Published(), FAST)
+            download(source, tmp_path / "w.part")
     assert not (tmp_path / "w.part").exists()

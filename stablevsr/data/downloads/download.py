@@ -144,7 +144,7 @@ def fetch_verified(download: Download, path: Path) -> str:
     for url in addresses(row):
         try:
             with download.bar(f"{row.filename} from {urlsplit(url).hostname}", row.bytes or None) as progress:
-                http.download(download.session, url, part, row, download.policy, progress)
+                http.download(http.Source(download.session, url, row, download.policy), part, progress)
             sha256, fault = check(download, part)
         except http.TransferError as error:
             reasons.append(f"{url} ({error})")

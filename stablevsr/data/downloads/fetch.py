@@ -31,7 +31,7 @@ from stablevsr.data.downloads.download import (
     part_of,
     room_for,
 )
-from stablevsr.data.downloads.http import RetryPolicy, TransferError, new_session
+from stablevsr.data.downloads.http import RetryPolicy, Source, TransferError, new_session
 from stablevsr.data.downloads.record import FRAMES, file_stamp, is_present
 from stablevsr.data.downloads.registry import Hub, Pick, Row, Table, TorchHub, Unpack, get, load
 from stablevsr.data.downloads.remote_zip import RemoteFile, announce
@@ -239,7 +239,8 @@ def _pick_remote(download: Download, row: Row) -> None:
     for url in addresses(row):
         try:
             with ExitStack() as stack:
-                remote = stack.enter_context(RemoteFile(url, download.session, download.policy, row))
+                source = Source(download.session, url, row, download.policy)
+                remote = stack.enter_context(RemoteFile(source))
                 archive = stack.enter_context(zipfile.ZipFile(remote))
                 chosen = _wanted(download, row, archive)
                 announce(remote, archive, chosen)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 import requests
@@ -75,31 +76,39 @@ def new_session() -> requests.Session:
     return session
 
 
-@contextmanager
-def opened(
-    session: requests.Session, url: str, headers: dict[str, str], published: Published, policy: RetryPolicy
-) -> Iterator[requests.Response]:
-    """A response with status 200, 206 or 416 whose body has not been read.
+@dataclass(frozen=True)
+class Source:
+    """One address of a file, with what is published about the file."""
 
-    Raises :class:`TransferError` for permanent and :class:`RetryableError` for temporary faults, also while the body is
-    read inside the ``with`` block.
-    """
-    try:
-        with session.get(url, headers=headers, stream=True, timeout=(policy.connect, policy.read)) as response:
-            _check_hops(response)
-            _check_status(response)
-            _check_identity(response, published)
-            yield response
-    except (requests.exceptions.SSLError, requests.exceptions.TooManyRedirects) as error:
-        raise TransferError(reason(error)) from error
-    except requests.exceptions.ConnectTimeout as error:
-        raise RetryableError(f"no connection within {policy.connect:g} s", unreachable=True) from error
-    except requests.exceptions.ProxyError as error:
-        raise RetryableError(f"the proxy does not answer: {reason(error)}", unreachable=True) from error
-    except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL) as error:
-        raise TransferError("it redirects to an address that is neither http nor https") from error
-    except (requests.exceptions.RequestException, HTTPError) as error:
-        raise RetryableError(reason(error), unreachable=_is_unreachable(error)) from error
+    session: requests.Session
+    url: str
+    published: Published
+    policy: RetryPolicy
+
+    @contextmanager
+    def open(self, headers: dict[str, str]) -> Iterator[requests.Response]:
+        """A response with status 200, 206 or 416 whose body has not been read.
+
+        Raises :class:`TransferError` for permanent and :class:`RetryableError` for temporary faults, also while the
+        body is read inside the ``with`` block.
+        """
+        limits = (self.policy.connect, self.policy.read)
+        try:
+            with self.session.get(self.url, headers=headers, stream=True, timeout=limits) as response:
+                _check_hops(response)
+                _check_status(response)
+                _check_identity(response, self.published)
+                yield response
+        except (requests.exceptions.SSLError, requests.exceptions.TooManyRedirects) as error:
+            raise TransferError(reason(error)) from error
+        except requests.exceptions.ConnectTimeout as error:
+            raise RetryableError(f"no connection within {self.policy.connect:g} s", unreachable=True) from error
+        except requests.exceptions.ProxyError as error:
+            raise RetryableError(f"the proxy does not answer: {reason(error)}", unreachable=True) from error
+        except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL) as error:
+            raise TransferError("it redirects to an address that is neither http nor https") from error
+        except (requests.exceptions.RequestException, HTTPError) as error:
+            raise RetryableError(reason(error), unreachable=_is_unreachable(error)) from error
 
 
 def _is_unreachable(error: BaseException) -> bool:
@@ -174,25 +183,17 @@ def strong_validator(response: requests.Response) -> str | None:
     return etag if etag.startswith('"') else response.headers.get("Last-Modified")
 
 
-def download(
-    session: requests.Session,
-    url: str,
-    part: Path,
-    published: Published,
-    policy: RetryPolicy,
-    progress: Callable[[int], object] = lambda done: None,
-) -> None:
-    """Complete ``part`` from ``url``, continuing what an earlier call left there.
+def download(source: Source, part: Path, progress: Callable[[int], object] = lambda done: None) -> None:
+    """Complete ``part``, continuing what an earlier call has left there.
 
-    ``progress`` is called with the number of bytes done. Raises :class:`TransferError` with a reason;
-    OSError (disk full) passes through and leaves the part for the next call.
+    ``progress`` is called with the number of bytes done. Raises :class:`TransferError` with a reason; OSError (disk
+    full) leaves the part for the next call.
     """
-    retry = Retry(policy)
+    retry = Retry(source.policy)
     while True:
         before = _length(part)
         try:
-            _attempt(session, url, part, published, policy, progress)
-            return
+            return _attempt(source, part, progress)
         except RetryableError as error:
             if _length(part) > before:
                 retry.progressed()
@@ -208,56 +209,50 @@ def _length(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _attempt(
-    session: requests.Session,
-    url: str,
-    part: Path,
-    published: Published,
-    policy: RetryPolicy,
-    progress: Callable[[int], object],
-) -> None:
-    have, validator = _resume_point(part, url, published)
-    if have and have == published.size:
+def _attempt(source: Source, part: Path, progress: Callable[[int], object]) -> None:
+    have, validator = _resume_point(source, part)
+    if have and have == source.published.size:
         return
     headers = {"Range": f"bytes={have}-"} if have else {}
     if have and validator:
         headers["If-Range"] = validator
-    with opened(session, url, headers, published, policy) as response:
+    with source.open(headers) as response:
         if response.status_code == 416:
             if have and total_size(response) == have:
                 return
             part.unlink(missing_ok=True)
             raise RetryableError("the part file did not fit the file on the server")
-        _receive(response, url, part, have, progress)
+        start = range_start(response)
+        if start not in (0, have):
+            raise TransferError("the server answered with another range than the one asked for")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        note = {"url": source.url, "validator": strong_validator(response)}
+        with part.open("ab" if start else "wb") as out:
+            note_path(part).write_text(json.dumps(note), encoding="utf-8")
+            _receive(response, out, start, progress)
 
 
-def _resume_point(part: Path, url: str, published: Published) -> tuple[int, str | None]:
+def _resume_point(source: Source, part: Path) -> tuple[int, str | None]:
     """The byte at which to resume and the validator to send; (0, None) if the part may be of another version."""
     try:
         note = json.loads(note_path(part).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        url, validator = note["url"], note["validator"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return 0, None
-    if note.get("url") == url and note.get("validator"):
-        return _length(part), note["validator"]
+    if url == source.url and validator:
+        return _length(part), validator
     # From another mirror, or a server without validators: only a published hash can show afterwards whether both fit.
-    return (_length(part), None) if published.sha256 else (0, None)
+    return (_length(part), None) if source.published.sha256 else (0, None)
 
 
-def _receive(response: requests.Response, url: str, part: Path, have: int, progress: Callable[[int], object]) -> None:
-    start = range_start(response)
-    if start not in (0, have):
-        raise TransferError("the server answered with another range than the one asked for")
-    total, done = total_size(response), start
-    part.parent.mkdir(parents=True, exist_ok=True)
-    with part.open("ab" if start else "wb") as out:
-        note = {"url": url, "validator": strong_validator(response)}
-        note_path(part).write_text(json.dumps(note), encoding="utf-8")
+def _receive(response: requests.Response, out: IO[bytes], done: int, progress: Callable[[int], object]) -> None:
+    total = total_size(response)
+    progress(done)
+    for block in response.iter_content(BLOCK):
+        _refuse_page(block, done)
+        out.write(block)
+        done += len(block)
         progress(done)
-        for block in response.iter_content(BLOCK):
-            _refuse_page(block, done)
-            out.write(block)
-            done += len(block)
-            progress(done)
     if total is not None and done < total:
         raise RetryableError(f"the connection ended after {done} of {total} bytes")
 

@@ -19,28 +19,26 @@ from stablevsr.data.downloads.archives import Member
 from stablevsr.data.downloads.http import (
     Retry,
     RetryableError,
-    RetryPolicy,
+    Source,
     TransferError,
-    opened,
     range_start,
     reason,
     total_size,
 )
-from stablevsr.data.downloads.registry import Published
 
 GAP = 1 << 16  #: bytes between two wanted entries that are cheaper to read and drop than to save by a second request
 BLOCK = 1 << 23  #: bytes of one request at most; a broken one is repeated
 
 
 class RemoteFile(io.RawIOBase):
-    """A read-only file at ``url``; ``size`` is its length in bytes.
+    """A read-only file at an address; ``size`` is its length in bytes.
 
     Raises :class:`TransferError` if the server has no ranges or cannot be reached, or if the file changes meanwhile.
     """
 
-    def __init__(self, url: str, session: requests.Session, policy: RetryPolicy, published: Published) -> None:
+    def __init__(self, source: Source) -> None:
         super().__init__()
-        self._url, self._session, self._policy, self._published = url, session, policy, published
+        self._source = source
         self._spans: list[tuple[int, int]] = []
         self._etag: str | None = None
         self._block, self._block_at, self._at = b"", 0, 0
@@ -95,7 +93,7 @@ class RemoteFile(io.RawIOBase):
         index = bisect_right(self._spans, (self._at, self.size)) - 1
         span_end = self._spans[index][1] if index >= 0 else 0
         end = min(span_end if span_end > self._at else self._at + want, self._at + BLOCK, self.size)
-        retry = Retry(self._policy)
+        retry = Retry(self._source.policy)
         while True:
             try:
                 self._block, self._block_at = self._request(self._at, end), self._at
@@ -105,7 +103,7 @@ class RemoteFile(io.RawIOBase):
 
     def _request(self, start: int, end: int) -> bytes:
         headers = {"Range": f"bytes={start}-{end - 1}"}
-        with opened(self._session, self._url, headers, self._published, self._policy) as response:
+        with self._source.open(headers) as response:
             if response.status_code != 206 or range_start(response) != start:
                 raise TransferError("the server does not answer range requests, so clips cannot be read out of its zip")
             self._same_file(response)
