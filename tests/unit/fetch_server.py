@@ -248,7 +248,7 @@ def row(name: str, kind: str, **fields: object) -> dict[str, dict[str, object]]:
 def run_fetch(
     table: Path, data_root: Path, names: list[str], prelude: str = "", **environment: str
 ) -> subprocess.Popen[str]:
-    """`fetch` in a process of its own, with the messages of ``progress``; exits 1 after printing a UserError."""
+    """`fetch` in a new process, with the messages of ``progress``; exits 1 after printing a UserError."""
     program = f"""
         import sys
         from pathlib import Path

@@ -1,6 +1,6 @@
 """Models from a hub: the real client against a local endpoint with the few answers that it needs.
 
-Each fetch runs in a process of its own, because the hub client reads its environment once, when it is imported.
+Each fetch runs in a new process, because the hub client reads its environment once, when it is imported.
 """
 
 from __future__ import annotations

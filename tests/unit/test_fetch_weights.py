@@ -102,7 +102,7 @@ def test_the_server_may_ask_for_a_pause_and_the_bar_tells_rate_and_time(server: 
     assert re.search(r"w\.pth from 127\.0\.0\.1: 100%.*/1\.00M \[[0-9:]+<00:00, .*B/s\]", told), told
 
 
-def test_progress_renews_the_patience(server: Server, tmp_path: Path) -> None:
+def test_progress_renews_the_retries(server: Server, tmp_path: Path) -> None:
     """A long download breaks more often than there are pauses; only failures in a row count."""
     url = server.add("/w.pth", noise(3_000_000), *[Fault(cut=300_000)] * (3 * len(FAST.pauses)))
     assert get(tmp_path, table_of(url)).stat().st_size == 3_000_000

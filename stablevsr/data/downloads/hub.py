@@ -75,9 +75,9 @@ def model_folder(repo: str, revision: str | None = None) -> Path:
             return model.folder
         with _hub_errors(f"model {repo}", "connect to the network or give a local folder"):
             folder = _snapshot(repo, revision, PATTERNS)
-    files = [path.relative_to(folder).as_posix() for pattern in PATTERNS for path in folder.rglob(pattern)]
-    _require(HubModel(repo, repo, folder.name, dict.fromkeys(files, Published())), "fetch again")
-    return folder
+        files = [path.relative_to(folder).as_posix() for pattern in PATTERNS for path in folder.rglob(pattern)]
+        _require(HubModel(repo, repo, folder.name, dict.fromkeys(files, Published())), "run the same command again")
+        return folder
 
 
 def fetch_model(model: HubModel, source: Path | None = None, progress: bool = True) -> None:
@@ -108,7 +108,7 @@ def _verify(model: HubModel) -> dict[str, str]:
     for name, published in model.files.items():
         path = model.folder / name
         if not path.is_file():
-            wrong[name] = f"the hub sent no {name} at revision {model.commit}"
+            wrong[name] = "it is missing"
         elif not model.record.is_current(name, stamp := file_stamp(path)):
             sha256 = sha256_of(path)
             fault = model.record.mismatch(name, _or_announced(published, path), path.stat().st_size, sha256)
@@ -145,15 +145,18 @@ class _Silent(tqdm):  # type: ignore[misc]  # tqdm has no types
 
 
 def _download(model: HubModel, names: Mapping[str, str], progress: bool) -> None:
+    """Compare what the hub announces of the named files with what is published, then let the client download them."""
     from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
 
     for piece in (model.folder.parents[1] / "blobs").glob("*.incomplete"):
         # of a killed download: the client gives each piece a new name and never continues it
         if time.time() - piece.stat().st_mtime > ABANDONED:
             piece.unlink(missing_ok=True)
     with _hub_errors(model.name, _by_hand(model)):
-        announced = {file.path: file for file in HfApi().get_paths_info(model.repo, list(names), revision=model.commit)}
-        for name in names:  # before gigabytes are transferred
+        found = HfApi().get_paths_info(model.repo, list(names), revision=model.commit)
+        announced = {file.path: file for file in found if isinstance(file, RepoFile)}
+        for name in names:
             if name not in announced:
                 raise UserError(f"the hub has no {name} for {model.name} at revision {model.commit}: {_by_hand(model)}")
             size, large = announced[name].size, announced[name].lfs
