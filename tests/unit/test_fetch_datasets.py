@@ -349,6 +349,24 @@ def test_an_incomplete_or_differently_sized_dataset_is_refused_again_and_again(
     assert is_present("sharp", tmp_path, table)
 
 
+def test_what_does_not_belong_into_the_folder_is_named_and_the_published_zip_is_not_downloaded_again(
+    server: Server, tmp_path: Path
+) -> None:
+    body = sharp_zip()
+    table = parse(reds_rows([server.add("/s.zip", body)], ["http://127.0.0.1:9/l.zip"], sha256=sha256(body)))
+    extra = tmp_path / "REDS/train_sharp/000/copy.png"
+    extra.parent.mkdir(parents=True)
+    extra.write_bytes(png(*SHARP, seed=1))
+    for _ in range(2):
+        told = refused(["sharp"], tmp_path, table)
+        assert "000 has 4 frames where 3 are expected" in told and "remove what does not belong" in told
+    extra.unlink()
+    get(["sharp"], tmp_path, table)
+    assert len(server.asked()) == 1
+    assert is_present("sharp", tmp_path, table)
+    assert not list(tmp_path.glob("REDS/.*.zip"))
+
+
 def test_a_truncated_zip_is_one_sentence_and_thrown_away(server: Server, tmp_path: Path) -> None:
     url = server.add("/s.zip", sharp_zip()[:-2000])  # as it is on the server: no transfer was broken
     table = parse(reds_rows([url], [url]))

@@ -166,10 +166,14 @@ def _fetch_archive(download: Download) -> None:
         if fault := _verify_frames(download, trusted=row.sha256 is not None):
             raise ArchiveError(f"does not hold what {row.name} should: {fault}")
     except DAMAGE as error:
-        if ours:
+        if not ours:
+            fix = f"download {row.filename} again"
+        elif row.sha256:  # the archive is right: what was in the folder before is not
+            fix = f"remove what does not belong into {download.path} and fetch again"
+        else:
             file.unlink()
-        again = "it was removed, fetch again" if ours else f"download {row.filename} again"
-        raise UserError(f"{file} {describe(error)}: {again}") from error
+            fix = "it was removed, fetch again"
+        raise UserError(f"{file} {describe(error)}: {fix}") from error
     download.record.add(row.filename, sha256, None)
     if ours:
         file.unlink()
