@@ -1,9 +1,9 @@
-"""``stablevsr bench``: how fast this machine samples, stage by stage, and what the faster ways change.
+"""``stablevsr bench``: how fast this machine samples, stage by stage, and what the faster presets change.
 
 Every preset samples the same frames from the same noise in one run, from LR frames in memory to PNG files.
 ``published`` does the published work in the published order: float32, one frame of one sequence after another. The
-others are compared with it: speed, and the PSNR between the two outputs. What no stage covers is the time in which the
-device idles at least.
+others are compared with it: speed, and the PSNR between the two outputs. Time outside all stages is a lower bound of
+the device's idle time.
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stablevsr.bench.flops import copy_rate, matrix_rate, network_flops
 from stablevsr.data.frames import write_frame
 from stablevsr.method import components as models
 from stablevsr.method.flow import DISFlow, FlowEstimator, RAFTFlow
 from stablevsr.method.sampler import AT_ONCE, Sampler, decode_frames, to_uint8
 from stablevsr.method.settings import Guidance, Precision, Sampling, Solver, Weights
 from stablevsr.method.small_decoder import SmallDecoder
-from stablevsr.method.strategies import guided_steps
 from stablevsr.runtime.background import BackgroundWriter
 from stablevsr.runtime.io import write_text
 from stablevsr.runtime.timing import StageTimer, peak_memory
@@ -61,15 +59,14 @@ class Preset:
 
     name: str
     precision: Precision
-    batched: bool = True  #: all sequences side by side, the UNet's first half ahead of the sweep, writing beside it
+    batched: bool = True  #: all sequences and, in the UNet's first half, frames side by side; writing in the background
     channels_last: bool | None = None  #: None = as the pipeline has it: on a CPU
     scheduler: Solver = "ddpm"
     share_of_steps: float = 1.0  #: of the steps asked for
     guide_from: float = 0.0  #: share of the steps before the TCM acts
     weights: Weights = "full"
-    small_decoder: bool = (
-        False  #: of the guidance, with random weights: as fast as a distilled one, without its picture
-    )
+    #: Of the guidance, with random weights: as fast as a distilled one; its frames mean nothing.
+    small_decoder: bool = False
 
     def sampling(self, steps: int) -> Sampling:
         """The sampling settings where ``steps`` are asked for."""
@@ -90,7 +87,7 @@ PRESETS = (
     Preset("bf16", "bf16"),
     Preset("bf16-channels-first", "bf16", channels_last=False),
     Preset("bf16-channels-last", "bf16", channels_last=True),
-    # From here on the numbers change: what that costs in quality, the ablations say.
+    # The following change the numbers; the ablations measure what that costs in quality.
     Preset("half-guided", "bf16", guide_from=0.5),
     Preset("unipc", "bf16", scheduler="unipc", share_of_steps=0.2),
     Preset("fp8-weights", "bf16", weights="fp8"),
@@ -102,26 +99,13 @@ PRESETS = (
 
 @dataclass(frozen=True)
 class Work:
-    """What is sampled: LR frames of noise, since speed does not depend on what they show."""
+    """The sequences that are sampled: LR frames of noise, since speed does not depend on what they show."""
 
     height: int
     width: int
     frames: int
     sequences: int
     steps: int
-
-    def calls(self, preset: Preset) -> dict[str, int]:
-        """How often each network sees a frame: keys as of :func:`stablevsr.bench.flops.network_flops`."""
-        sampling = preset.sampling(self.steps)
-        guided = (self.frames - 1) * len(guided_steps(sampling))
-        finished, by_vae = self.frames, 0 if preset.small_decoder else guided
-        each = {
-            "UNet": self.frames * sampling.steps,
-            "TCM": guided,
-            "VAE decoder": by_vae + finished,
-            "small decoder": guided - by_vae,
-        }
-        return {network: self.sequences * count for network, count in each.items() if count}
 
 
 @dataclass(frozen=True)
@@ -132,12 +116,10 @@ class Result:
     seconds: float
     frame_steps_a_second: float
     seconds_a_frame: float
-    tflops: float  #: arithmetic of the networks, in TFLOP/s
-    ceiling: float  #: of a large matrix product in the preset's precision, in TFLOP/s
     speedup: float  #: over the first preset of the run
     psnr: float | None  #: dB between this output and the first preset's; None for it, and where a network is random
     stages: dict[str, float]  #: seconds
-    peak_memory: int  #: bytes: of the card in this preset, or of the process so far
+    peak_memory: int  #: bytes: of the GPU in this preset, or of the process so far
 
 
 def bench(model: str, work: Work, device: str, names: list[str], out: Path | None) -> str:
@@ -151,47 +133,43 @@ def bench(model: str, work: Work, device: str, names: list[str], out: Path | Non
         result, images = _run(preset, model, work, lr, device, results[0] if results else None, first)
         results.append(result)
         first = images if first is None else first
-    where, copy = machine(device), copy_rate(torch.device(device)) / 1e9
+    where = machine(device)
     if out is not None:
         content = {
-            "machine": where, "copy_gigabytes_a_second": copy, "model": model, "work": asdict(work),
+            "machine": where, "model": model, "work": asdict(work),
             "presets": [asdict(result) for result in results],
         }  # fmt: skip
         write_text(out, json.dumps(content, indent=1) + "\n")
-    told = f"{where}; a large copy moves {copy:.0f} GB/s"
-    return "\n".join([told, f"model {model}, {asdict(work)}", "", *_table(results)])
+    return "\n".join([where, f"model {model}, {asdict(work)}", "", *_table(results)])
 
 
 def _run(
     preset: Preset, model: str, work: Work, lr: Tensor, device: str, base: Result | None, expected: Tensor | None
 ) -> tuple[Result, Tensor]:
-    components = _load(model, device, preset)
+    components = load(model, device, preset)
     on_cpu = components.device.type == "cpu"
     if on_cpu if preset.channels_last is None else preset.channels_last:
         components.channels_last()
-    sampling, calls = preset.sampling(work.steps), work.calls(preset)
-    flops = network_flops(components, work.height, work.width)
-    if preset.weights == "fp8":  # after counting: packed weights cannot be counted
+    sampling = preset.sampling(work.steps)
+    if preset.weights == "fp8":
         components.pack()
-    watch = StageTimer(components.device)
+    timer = StageTimer(components.device)
     if components.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(components.device)
     at_once = AT_ONCE if preset.batched else 1
-    sampler = Sampler(components, sampling, Guidance(flow="dis"), _estimator(model, device), at_once, stage=watch.stage)
+    sampler = Sampler(components, sampling, Guidance(flow="dis"), _estimator(model, device), at_once, stage=timer.stage)
     sampler(lr[:1, :2], [torch.Generator()])  # warm up: the first calls choose kernels
-    watch.read()
+    timer.read()
     began = time.perf_counter()
     images = _upscale(sampler, lr, preset.batched)
-    stages = watch.read()
+    stages = timer.read()
     seconds = time.perf_counter() - began
     stages[IDLE] = max(0.0, seconds - sum(stages.values()))
     result = Result(
         preset=preset.name,
         seconds=seconds,
-        frame_steps_a_second=calls["UNet"] / seconds,
+        frame_steps_a_second=work.sequences * work.frames * sampling.steps / seconds,
         seconds_a_frame=seconds / (work.sequences * work.frames),
-        tflops=sum(flops[name] * count for name, count in calls.items()) / seconds / 1e12,
-        ceiling=matrix_rate(components.device, models.DTYPES[preset.precision]) / 1e12,
         speedup=base.seconds / seconds if base else 1.0,
         psnr=None if expected is None or preset.small_decoder else _psnr(images, expected),
         stages=stages,
@@ -219,7 +197,8 @@ def _upscale(sampler: Sampler, lr: Tensor, batched: bool) -> Tensor:
     return torch.stack(images)
 
 
-def _load(model: str, device: str, preset: Preset) -> models.Components:
+def load(model: str, device: str, preset: Preset) -> models.Components:
+    """The networks that a preset samples with; weights are not packed yet."""
     if model == RANDOM:
         components = random_model(device, preset.precision)
     else:
@@ -276,9 +255,6 @@ def _table(results: list[Result]) -> list[str]:
         lines.append(
             f"{r.preset}: {r.seconds:.1f} s, {r.seconds_a_frame:.2f} s a frame, {r.frame_steps_a_second:.2f} "
             f"frame-steps/s{against}, peak memory {r.peak_memory / 2**30:.2f} GiB"
-        )
-        lines.append(
-            f"  {r.tflops:.3g} TFLOP/s, {r.tflops / r.ceiling:.0%} of a large matrix product's {r.ceiling:.3g}"
         )
         lines += [f"  {stage:<12} {s:8.2f} s {s / r.seconds:6.1%}" for stage, s in sorted(r.stages.items())]
     return lines

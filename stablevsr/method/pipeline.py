@@ -34,6 +34,7 @@ from stablevsr.method.settings import (
     default_flow,
     default_warp,
 )
+from stablevsr.method.strategies import is_guided
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.parsing import parse
 from stablevsr.runtime.timing import Stage, untimed
@@ -174,7 +175,7 @@ class StableVSRPipeline:
 
         Each sequence has its own CPU generator and comes out as it would alone, up to rounding.
         """
-        if sampling.strategy != "single_frame" and self.components.tcm is None:
+        if is_guided(sampling.strategy) and self.components.tcm is None:
             raise UserError(f"strategy {sampling.strategy} needs a TCM, and this pipeline was loaded without one")
         if any(g.device.type != "cpu" for g in generators):
             raise UserError("give a generator on the CPU: noise must not depend on the device it is used on")
@@ -186,7 +187,7 @@ class StableVSRPipeline:
     ) -> FlowEstimator:
         if callable(given):
             return given
-        if sampling.strategy == "single_frame" or frames == 1 or not guidance.needs_flow:
+        if not is_guided(sampling.strategy) or frames == 1 or not guidance.needs_flow:
             return _no_flow
         return flow_by_name(given or guidance.flow, self.device)
 
