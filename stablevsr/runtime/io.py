@@ -1,11 +1,10 @@
-"""Files: written atomically (a reader sees the old content or the new one, never half of it), and hashed."""
+"""Writing files atomically: a reader sees the old content or the new one, never half of it."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -37,14 +36,3 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, as UTF-8."""
     with atomic_file(path) as stream:
         stream.write(text.encode())
-
-
-def sha256_of(path: Path, progress: Callable[[int], object] = lambda done: None) -> str:
-    """The sha256 of a file in hexadecimal; ``progress`` is called with the number of bytes read so far."""
-    digest, done = hashlib.sha256(), 0
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-            done += len(block)
-            progress(done)
-    return digest.hexdigest()

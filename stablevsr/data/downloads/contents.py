@@ -16,7 +16,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from stablevsr.runtime.io import sha256_of, write_text
+from stablevsr.runtime.hashing import file_hash
+from stablevsr.runtime.io import write_text
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
@@ -141,7 +142,7 @@ def frames_sha256(contents: list[Contents], folder: Path) -> str:
     """One sha256 over the names and bytes of all frames."""
     digest = hashlib.sha256()
     for name, frame in _all_frames(contents, folder):
-        digest.update(f"{name} {sha256_of(Path(frame))}\n".encode())
+        digest.update(f"{name} {file_hash(Path(frame))}\n".encode())
     return digest.hexdigest()
 
 

@@ -23,7 +23,7 @@ from stablevsr.data.downloads import http
 from stablevsr.data.downloads.record import DownloadRecord
 from stablevsr.data.downloads.registry import Row, Table, local_path
 from stablevsr.runtime.errors import UserError
-from stablevsr.runtime.io import sha256_of
+from stablevsr.runtime.hashing import file_hash
 
 HUB = "https://huggingface.co"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -130,7 +130,7 @@ def check(download: Download, path: Path) -> tuple[str, str | None]:
     if row.size not in (None, size):
         return "", row.mismatch(size, "")
     with download.bar(f"checking {row.filename}", size) as progress:
-        sha256 = sha256_of(path, progress)
+        sha256 = file_hash(path, progress)
     return sha256, download.record.mismatch(row.filename, row, size, sha256)
 
 

@@ -23,7 +23,7 @@ from stablevsr.data.downloads.http import reason
 from stablevsr.data.downloads.record import NAME, DownloadRecord, cache_folder, file_stamp
 from stablevsr.data.downloads.registry import Hub, Published, Row, hub_snapshot, load
 from stablevsr.runtime.errors import UserError
-from stablevsr.runtime.io import sha256_of
+from stablevsr.runtime.hashing import file_hash
 from stablevsr.runtime.locks import exclusive
 
 PATTERNS = ("*.safetensors", "*.json", "*.txt")
@@ -110,7 +110,7 @@ def _verify(model: HubModel) -> dict[str, str]:
         if not path.is_file():
             wrong[name] = "it is missing"
         elif not model.record.is_current(name, stamp := file_stamp(path)):
-            sha256 = sha256_of(path)
+            sha256 = file_hash(path)
             fault = model.record.mismatch(name, _or_announced(published, path), path.stat().st_size, sha256)
             if fault:
                 path.resolve().unlink()  # the snapshot has links: without its target the client downloads a file again
@@ -197,7 +197,7 @@ def _copy(model: HubModel, source: Path, names: Mapping[str, str]) -> None:
         file, path = source / name, model.folder / name
         if not file.is_file():
             raise UserError(f"{source} has no {name}: put the file of {model.repo} at revision {model.commit} there")
-        fault = model.record.mismatch(name, model.files[name], file.stat().st_size, sha256_of(file))
+        fault = model.record.mismatch(name, model.files[name], file.stat().st_size, file_hash(file))
         if fault:
             raise UserError(f"{file} is not the published file ({fault}): download it again")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from stablevsr.data.downloads import registry
 from stablevsr.data.downloads.record import DownloadRecord
 from stablevsr.runtime.errors import UserError
-from stablevsr.runtime.io import sha256_of
+from stablevsr.runtime.hashing import file_hash
 
 
 def location(name: str) -> Path:
@@ -58,4 +58,4 @@ def absence(name: str) -> str:
 @functools.cache
 def file_sha256(file: Path, mtime_ns: int) -> str:
     """The sha256 of a file, computed once; ``mtime_ns`` makes a replaced file count as a new one."""
-    return sha256_of(file)
+    return file_hash(file)
