@@ -56,9 +56,9 @@ def dataset_code(make: str | None) -> str:
 
 def report_code(texts: Iterable[Path]) -> str:
     """Fingerprint of what renders a report: its code, its templates, and the files whose ``texts`` it shows."""
-    parts = [f"stablevsr.report.{part}.render" for part in ("tables", "figures", "page")]
+    parts = [f"stablevsr.report.{part}" for part in ("tables", "figures", "page", "provenance")]
     templates = sorted(f for f in (PACKAGE / "report").rglob("*.*") if f.is_file() and f.suffix not in (".py", ".pyc"))
-    return digest([fingerprint(*parts, "stablevsr.report.provenance"), content_hash([*templates, *texts])])
+    return digest([fingerprint(*parts), content_hash([*templates, *texts])])
 
 
 def import_closure(modules: tuple[str, ...], without: tuple[str, ...] = ()) -> set[str]:
