@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from stablevsr.cli.options import device_of, set_threads
 from stablevsr.data.downloads import weights
-from stablevsr.data.frames import write_frame, write_text
+from stablevsr.data.frames import write_frame
 from stablevsr.metrics.chunks import Chunk
 from stablevsr.metrics.evaluate import score_frames
 from stablevsr.metrics.folders import FramePaths, pair_folders
@@ -39,6 +39,7 @@ from stablevsr.metrics.registry import METRICS, missing, missing_package, resolv
 from stablevsr.metrics.scoring import Scorer, Values, build_scorers
 from stablevsr.metrics.tools import FindWeights, Tools
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.io import write_text
 
 RANDOM = ("alexnet", "vgg16", "raft")  #: networks that can be had with random weights
 READING = "reading and checking frames"

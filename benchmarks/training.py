@@ -20,11 +20,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stablevsr.bench.sampling import RANDOM, machine, random_model
-from stablevsr.data.frames import write_text
 from stablevsr.method import components as models
 from stablevsr.method import tcm
 from stablevsr.method.flow import DISFlow
 from stablevsr.method.settings import Guidance, Precision, Training
+from stablevsr.runtime.io import write_text
 from stablevsr.runtime.timing import peak_memory
 from stablevsr.training.loop import accelerator_for, optimizer_for, training_step
 from stablevsr.training.task import LoopSettings

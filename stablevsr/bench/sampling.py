@@ -19,13 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stablevsr.data.frames import write_frame, write_text
+from stablevsr.data.frames import write_frame
 from stablevsr.method import components as models
 from stablevsr.method.flow import DISFlow, FlowEstimator, RAFTFlow
 from stablevsr.method.sampler import AT_ONCE, Sampler, decode_frames, to_uint8
 from stablevsr.method.settings import Guidance, Precision, Sampling, Solver, Weights
 from stablevsr.method.small_decoder import SmallDecoder
 from stablevsr.runtime.background import BackgroundWriter
+from stablevsr.runtime.io import write_text
 from stablevsr.runtime.timing import StageTimer, peak_memory
 
 #: The released networks' widths; anything else is diffusers' default (checked against their parameter counts).

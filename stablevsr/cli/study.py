@@ -27,27 +27,27 @@ def add_data(commands: Commands) -> None:
 
 def _run_data_mini(arguments: argparse.Namespace) -> None:
     from stablevsr.data.mini import build
-    from stablevsr.runtime.locks import sole_writer
+    from stablevsr.runtime.locks import single_writer
 
-    with sole_writer(arguments.out):
+    with single_writer(arguments.out):
         build(arguments.out)
     print(f"{arguments.out / 'CARD.md'} describes the mini data in {arguments.out}")
 
 
 def _run_data_prepare(arguments: argparse.Namespace) -> None:
-    from stablevsr.runtime.locks import sole_writer
+    from stablevsr.runtime.locks import single_writer
     from stablevsr.study.prepare import link_dataset, open_dataset
 
     study, paths = open_study(arguments)
     spec, target = study.dataset(arguments.dataset), paths.dataset(arguments.dataset)
-    with sole_writer(target):
+    with single_writer(target):
         link_dataset(open_dataset(spec, paths.low_resolution(spec)), target)
 
 
 def _run_data_training(arguments: argparse.Namespace) -> None:
     import json
 
-    from stablevsr.data.frames import write_text
+    from stablevsr.runtime.io import write_text
     from stablevsr.study.prepare import open_dataset
 
     study, paths = open_study(arguments)

@@ -21,7 +21,6 @@ import torch
 from tqdm import tqdm
 
 from stablevsr.data.downloads.weights import digest, location
-from stablevsr.data.frames import write_text
 from stablevsr.metrics.chunks import read_chunks
 from stablevsr.metrics.convolutions import WinogradConvolutions
 from stablevsr.metrics.folders import FramePaths, pair_folders
@@ -31,6 +30,7 @@ from stablevsr.metrics.scoring import Scorer, Values, build_scorers
 from stablevsr.metrics.tables import KEYS, format_scores, summarise
 from stablevsr.metrics.tools import Tools
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.io import write_text
 
 LIBRARIES = ("stablevsr", "torch", "torchvision", "opencv-python-headless")  # whose versions are kept with all scores
 

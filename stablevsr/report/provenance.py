@@ -10,10 +10,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from stablevsr.data.frames import write_text
 from stablevsr.report.inference_cost import manifests
 from stablevsr.report.scores import read_json, sequences
 from stablevsr.report.training_history import History, histories
+from stablevsr.runtime.io import write_text
 from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,15 @@ def content_hash(files: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
-def file_hash(file: Path) -> str:
-    """sha256 of one file of any size."""
+def file_hash(file: Path, progress: Callable[[int], object] = lambda done: None) -> str:
+    """sha256 of one file of any size; ``progress`` is called with the number of bytes read so far."""
+    total, done = hashlib.sha256(), 0
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while block := stream.read(1 << 20):
+            total.update(block)
+            done += len(block)
+            progress(done)
+    return total.hexdigest()
 
 
 def folder_hash(folder: Path) -> str:

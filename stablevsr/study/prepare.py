@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stablevsr.data.degradation import SCALE, degrade
-from stablevsr.data.frames import read_frame, write_frame, write_text
+from stablevsr.data.frames import read_frame, write_frame
 from stablevsr.data.layouts import Sequence, load_sequences
 from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.runtime.hashing import content_hash
-from stablevsr.runtime.locks import sole_writer
+from stablevsr.runtime.io import write_text
+from stablevsr.runtime.locks import single_writer
 
 if TYPE_CHECKING:
     from stablevsr.study.files import Dataset
@@ -50,7 +51,7 @@ def make_low_resolution(sequences: Many[Sequence], made: Path) -> list[Sequence]
     new = [s for s, before in zip(filled, sequences, strict=True) if not before.lr]
     todo = [(gt, lr) for s in new for gt, lr in zip(s.gt, s.lr, strict=True) if not lr.exists()]
     if todo:
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool, sole_writer(made):
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool, single_writer(made):
             for _ in pool.map(_degrade_file, *zip(*todo, strict=True)):
                 pass  # raises what a frame raised, and starts no more of them
     return filled

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 
-from stablevsr.data.frames import write_text
 from stablevsr.data.layouts import Sequence
 from stablevsr.method.components import find_model
 from stablevsr.method.settings import ROUNDING_ONLY
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import digest, file_hash, folder_hash
-from stablevsr.runtime.locks import sole_writer
+from stablevsr.runtime.io import write_text
+from stablevsr.runtime.locks import single_writer
 from stablevsr.study.prepare import open_dataset
 from stablevsr.training import tasks
 from stablevsr.training.cached_samples import cache_samples
@@ -63,7 +63,7 @@ def train_run(run: TrainingRun, paths: Paths, device: str, board: Path | None = 
     logged = writer(board) if board and accelerator.is_main_process else None
     outcome = train(task, loop_settings(run), state, identity, accelerator, logged)
     if accelerator.is_main_process:
-        with sole_writer(state):
+        with single_writer(state):
             _write(run, task, outcome, paths.training(run), state, accelerator)
 
 

@@ -15,9 +15,9 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch.utils.data import DataLoader, Subset
 
-from stablevsr.data.frames import write_text
 from stablevsr.data.layouts import load_sequences
 from stablevsr.method.components import encode_empty_prompt
+from stablevsr.runtime.io import write_text
 from stablevsr.training.loop import accelerator_for, train
 from stablevsr.training.samples import WindowDataset
 from stablevsr.training.state import Row, write_history

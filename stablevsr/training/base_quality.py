@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from stablevsr.data.degradation import bicubic_upscale
-from stablevsr.data.frames import Frame, read_frame, write_frame, write_text
+from stablevsr.data.frames import Frame, read_frame, write_frame
 from stablevsr.data.layouts import Sequence, load_sequences
 from stablevsr.method.components import Components, load_components
 from stablevsr.method.pipeline import StableVSRPipeline
@@ -23,6 +23,7 @@ from stablevsr.method.sampler import to_uint8
 from stablevsr.metrics.builtin.psnr import decibels
 from stablevsr.metrics.builtin.sharpness import gradient_ratio
 from stablevsr.metrics.fidelity import FramePair
+from stablevsr.runtime.io import write_text
 
 STEPS = 10  #: as in the mini study
 

@@ -16,8 +16,8 @@ from safetensors.torch import save
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from stablevsr.data.frames import atomic_file
-from stablevsr.runtime.locks import sole_writer
+from stablevsr.runtime.io import atomic_file
+from stablevsr.runtime.locks import single_writer
 from stablevsr.training.denoising import DenoisingTask
 from stablevsr.training.samples import NEXT, PAST, sample_generator
 from stablevsr.training.task import Sample
@@ -30,7 +30,7 @@ def cache_samples(task: DenoisingTask, size: int, seed: int, file: Path) -> None
 
     A second call does nothing.
     """
-    with sole_writer(file.parent):
+    with single_writer(file.parent):
         if file.exists():
             return
         parts = [

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stablevsr.data.frames import list_frames, write_text
+from stablevsr.data.frames import list_frames
 from stablevsr.method.settings import (
     SMALLEST_TILE,
     Flow,
@@ -34,7 +34,8 @@ from stablevsr.method.settings import (
 )
 from stablevsr.method.strategies import is_guided
 from stablevsr.runtime.errors import UserError
-from stablevsr.runtime.locks import sole_writer
+from stablevsr.runtime.io import write_text
+from stablevsr.runtime.locks import single_writer
 from stablevsr.upscale import windows
 from stablevsr.upscale.clips import Clip, Kind, check_free, check_places, kind_of, open_folder
 
@@ -117,7 +118,7 @@ def upscale(source: Path, out: Path, options: UpscaleOptions) -> None:
     request = _open(source, out, options)
     model, device = _find_networks(options)
     key = _key(request, model, device)
-    with _limits_as_user_errors(request), sole_writer(request.work):
+    with _limits_as_user_errors(request), single_writer(request.work):
         if not _was_delivered(request, key):
             check_free(request.out, request.kind)
             _make(request, request.work / key, model, device)

@@ -1,4 +1,4 @@
-"""Work beside the computation: in order, one piece ahead or behind, and never failing in silence."""
+"""Prefetching and writing in the background: in order, one piece at a time, and never failing silently."""
 
 import threading
 

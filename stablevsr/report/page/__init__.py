@@ -13,7 +13,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from stablevsr.data.frames import write_text
 from stablevsr.report import provenance
 from stablevsr.report.claims import ClaimResult, check, overall
 from stablevsr.report.inference_cost import cost
@@ -26,6 +25,7 @@ from stablevsr.report.tables.build import build_tables
 from stablevsr.report.tables.formats import NOTES
 from stablevsr.report.text import ARROWS, HTML, format_cost
 from stablevsr.report.training_history import histories
+from stablevsr.runtime.io import write_text
 from stablevsr.study.files import Variant
 from stablevsr.study.methods import REFERENCE
 from stablevsr.study.paths import Paths

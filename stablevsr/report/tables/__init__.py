@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from stablevsr.data.frames import write_text
 from stablevsr.report.claims import check
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.tables.build import build_tables
 from stablevsr.report.tables.formats import FORMATS, claims_csv, claims_markdown
+from stablevsr.runtime.io import write_text
 from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths
 

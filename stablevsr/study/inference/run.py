@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
-from stablevsr.data.frames import write_text
 from stablevsr.runtime.background import BackgroundWriter, prefetch
-from stablevsr.runtime.locks import sole_writer
+from stablevsr.runtime.io import write_text
+from stablevsr.runtime.locks import single_writer
 from stablevsr.runtime.timing import StageTimer, peak_memory
 from stablevsr.study.inference.shards import Batch, Shard, read
 from stablevsr.study.inference.store import identity, is_done, read_mark, write_sequence
@@ -35,7 +35,7 @@ def infer(method: Method, shard: Shard, seed: int, out: Path, manifest: Path, ne
     batches = shard.batches(batch)
     made_from = identity(method, shard.dataset, seed, networks)
     device = _device(method, networks)
-    with sole_writer(out / f".shard{shard.index}"):
+    with single_writer(out / f".shard{shard.index}"):
         todo = [b for b in batches if not all(is_done(out / name, files, made_from) for name, files in b)]
         if todo:
             _upscale(method, shard.dataset, seed, out, networks, todo, made_from)

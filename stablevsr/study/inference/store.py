@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stablevsr.data.frames import Frame, list_frames, write_frame, write_text
+from stablevsr.data.frames import Frame, list_frames, write_frame
 from stablevsr.runtime.hashing import content_hash, digest, folder_hash
+from stablevsr.runtime.io import write_text
 from stablevsr.study.inference.upscalers import Networks
 
 if TYPE_CHECKING:
