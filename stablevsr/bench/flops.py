@@ -11,12 +11,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from stablevsr.data.degradation import SCALE
-from stablevsr.method.components import Components
+from stablevsr.method.networks import ModelParts
 
 CALLS = 10  #: of a timed operation; the fastest counts, since everything else on a machine only slows down
 
 
-def network_flops(model: Components, height: int, width: int) -> dict[str, float]:
+def network_flops(model: ModelParts, height: int, width: int) -> dict[str, float]:
     """Floating-point operations of one frame of (height, width) LR pixels in each network, a multiply-add being two.
 
     Shapes alone are worked through, nothing is computed. Keys: ``UNet``, ``TCM``, ``VAE decoder``, and

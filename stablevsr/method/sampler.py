@@ -14,9 +14,9 @@ from torch import Tensor
 
 from stablevsr.data.frames import Frame
 from stablevsr.method import tcm, unet
-from stablevsr.method.components import Components
 from stablevsr.method.flow import FlowEstimator
 from stablevsr.method.guidance import Flows, guidance_image
+from stablevsr.method.networks import ModelParts
 from stablevsr.method.scheduler import Schedule
 from stablevsr.method.settings import Guidance, Sampling, Strategy
 from stablevsr.method.strategies import sweeps, visiting_order
@@ -61,7 +61,7 @@ class Noise:
         return self._draw()[None]
 
     def _draw(self) -> Tensor:
-        return torch.randn(1, *self._shape, generator=self._generator)[0]
+        return torch.randn(1, *self._shape, generator=self._generator, device=self._generator.device)[0]
 
 
 class Sampler:
@@ -80,7 +80,7 @@ class Sampler:
 
     def __init__(
         self,
-        model: Components,
+        model: ModelParts,
         sampling: Sampling,
         guidance: Guidance,
         estimator: FlowEstimator,
@@ -226,7 +226,7 @@ def _parts(count: int, length: int) -> list[slice]:
 
 
 @torch.no_grad()
-def decode_frames(model: Components, latents: Tensor, stage: Stage = untimed) -> Iterator[Tensor]:
+def decode_frames(model: ModelParts, latents: Tensor, stage: Stage = untimed) -> Iterator[Tensor]:
     """Decode finished latents (N, 4, h, w) one by one to float32 (3, 4h, 4w) in [0, 1]."""
     for latent in latents:
         with stage("VAE decoder"):

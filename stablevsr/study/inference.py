@@ -43,7 +43,7 @@ BatchUpscaler = Callable[[Batch, list[list[Frame]]], Iterator[list[Frame]]]
 class Networks:
     """Where a method's networks come from, and the device they run on."""
 
-    model: str  #: for :func:`stablevsr.method.components.find_model`; empty for methods without networks
+    model: str  #: for :func:`stablevsr.method.model_folder.find_model`; empty for methods without networks
     device: str
     tcm: Path | None = None  #: None = the model's own
     decoder: Path | None = None  #: of the guidance; None = the VAE
@@ -211,7 +211,7 @@ def _stablevsr(
     def upscale(sequences: Batch, frames: list[list[Frame]]) -> Iterator[list[Frame]]:
         lr = torch.stack([to_tensor(sequence) for sequence in frames])
         for latents in sample([name for name, _ in sequences], lr):
-            yield [to_uint8(image) for image in decode_frames(pipe.components, latents, watch.stage)]
+            yield [to_uint8(image) for image in decode_frames(pipe.networks, latents, watch.stage)]
 
     return upscale
 
@@ -264,7 +264,7 @@ def _batches(sequences: Batch, size: int) -> list[Batch]:
 
 def _made_from(method: Method, dataset: str, seed: int, networks: Networks) -> str:
     """A digest of everything but the input frames that decides a sequence's frames: settings, weights, code."""
-    from stablevsr.method.components import find_model
+    from stablevsr.method.model_folder import find_model
     from stablevsr.study.fingerprint import fingerprint, folder_hash
 
     given = {"tcm": networks.tcm, "decoder": networks.decoder}

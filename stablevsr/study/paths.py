@@ -37,7 +37,7 @@ class Paths:
         return self.work / "datasets" / f"train-{digest(dataset_identity(spec))}.json"
 
     def model(self, base: Base) -> str:
-        """What :func:`~.components.find_model` takes: a fine-tuned model's folder, else the name itself."""
+        """What :func:`~.model_folder.find_model` takes: a fine-tuned model's folder, else the name itself."""
         return str(self.finetuned(base.finetuning.digest)) if base.finetuning else base.name
 
     def finetuned(self, finetuning: str) -> Path:

@@ -23,10 +23,18 @@ from torch.utils.data import Dataset
 
 from stablevsr.data.frames import write_text
 from stablevsr.data.layouts import Sequence
-from stablevsr.method import components as models
 from stablevsr.method import tcm
 from stablevsr.method.flow import FlowEstimator
-from stablevsr.method.pipeline import flow_by_name
+from stablevsr.method.loading import (
+    DTYPES,
+    encode_empty_prompt,
+    load_for_training,
+    load_scheduler,
+    load_text,
+    load_vae,
+)
+from stablevsr.method.model_folder import check_model, find_model
+from stablevsr.method.pipeline import flow_by_name, load_networks
 from stablevsr.method.settings import ROUNDING_ONLY, Guidance, Optimisation, Training
 from stablevsr.method.small_decoder import SmallDecoder
 from stablevsr.runtime.locks import sole_writer
@@ -54,7 +62,7 @@ def train_tcm(
 
     Args:
         run: what to train.
-        model: the base model, for :func:`stablevsr.method.components.find_model`.
+        model: the base model, for :func:`stablevsr.method.model_folder.find_model`.
         out: the TCM's folder.
         state: folder for resume states.
         pools: the frozen samples shared between trainings.
@@ -65,7 +73,7 @@ def train_tcm(
         UserError: ``state`` belongs to other settings, or the loss is not a number.
     """
     accelerator = accelerator_for(run.settings.precision, device)
-    folder = models.find_model(model)
+    folder = find_model(model)
     if run.settings.pool:
         file = make_pool(run, model, pools, str(accelerator.device))
         data: Dataset[dict[str, torch.Tensor]] = PoolDataset(file, run.settings.neighbour == "both", run.settings.seed)
@@ -89,8 +97,8 @@ def finetune(run: FinetuningRun, out: Path, state: Path, device: str, board: Pat
     the released UNet has none and the released code passes none.
     """
     accelerator = accelerator_for(run.settings.precision, device)
-    folder, settings = models.find_model(run.start), run.settings
-    models.check_model(folder, tcm=False)
+    folder, settings = find_model(run.start), run.settings
+    check_model(folder, without={"controlnet"})
     clips = open_dataset(run.dataset)
     job = _unet_job(folder, settings, clips, accelerator)
     job.held_out = validation.held_out(job, run.dataset, 1, settings.crop, accelerator.device)
@@ -104,7 +112,7 @@ def finetune(run: FinetuningRun, out: Path, state: Path, device: str, board: Pat
 def distil(run: DecoderRun, model: str, out: Path, state: Path, device: str, board: Path | None = None) -> None:
     """Distil a small decoder of the guidance from a model's VAE; arguments, files and errors as for a TCM."""
     accelerator = accelerator_for(run.settings.precision, device)
-    folder, settings = models.find_model(model), run.settings
+    folder, settings = find_model(model), run.settings
     clips = open_dataset(run.dataset)
     source = _unet_job(folder, settings, clips, accelerator)
     torch.manual_seed(settings.seed)  # the initial weights
@@ -117,10 +125,10 @@ def distil(run: DecoderRun, model: str, out: Path, state: Path, device: str, boa
 
 def _unet_job(folder: Path, settings: Optimisation, clips: list[Sequence], accelerator: Accelerator) -> UNetJob:
     return UNetJob(
-        models.load_for_training(folder / "unet").to(accelerator.device),
-        models.load_vae(folder, settings.precision),
-        DDPMScheduler.from_config(models.scheduler_config(folder)),
-        models.encode_empty_prompt(folder).to(accelerator.device),
+        load_for_training(folder / "unet").to(accelerator.device),
+        load_vae(folder, DTYPES[settings.precision]),
+        DDPMScheduler.from_config(load_scheduler(folder).config),
+        encode_empty_prompt(*load_text(folder)).to(accelerator.device),
         WindowDataset(clips, 1, settings.crop, settings.seed),
     )
 
@@ -208,17 +216,17 @@ def make_pool(run: TrainingRun, model: str, pools: Path, device: str) -> Path:
     if not file.exists():
         assert run.settings.pool is not None
         windows = WindowDataset(open_dataset(run.dataset), WINDOW, run.settings.crop, run.settings.seed)
-        job = _tcm_job(run, models.find_model(model), device, windows)
+        job = _tcm_job(run, find_model(model), device, windows)
         build_pool(job, windows, run.settings.pool, run.settings.seed, file)
     return file
 
 
 def _tcm_job(run: TrainingRun, folder: Path, device: str, data: Dataset[dict[str, torch.Tensor]]) -> TCMJob:
-    components = models.load_components(folder, device=device, with_tcm=False)
+    networks = load_networks(folder, device, with_tcm=False)
     torch.manual_seed(run.settings.seed)  # the new layers' initial weights
-    module = tcm.from_unet(components.unet, run.settings.conditioning_init).to(device)
-    components.freeze_in(run.settings.precision)  # after the copy: what is trained keeps float32
-    return TCMJob(module, components, run.settings, run.guidance, _estimator(run.guidance, device), data)
+    module = tcm.from_unet(networks.unet, run.settings.conditioning_init).to(device)
+    networks.freeze_in(run.settings.precision)  # after the copy: what is trained keeps float32
+    return TCMJob(module, networks, run.settings, run.guidance, _estimator(run.guidance, device), data)
 
 
 def _estimator(guidance: Guidance, device: str) -> FlowEstimator | None:

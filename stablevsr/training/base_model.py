@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Subset
 
 from stablevsr.data.frames import write_text
 from stablevsr.data.layouts import load_sequences
-from stablevsr.method.components import encode_empty_prompt
+from stablevsr.method.loading import encode_empty_prompt, load_text
 from stablevsr.training.loop import Job, LoopSettings, accelerator_for, train
 from stablevsr.training.samples import WindowDataset
 from stablevsr.training.state import Row, write_history
@@ -44,11 +44,13 @@ MODEL_INDEX = {
     "_class_name": "StableVSRPipeline",
     "_diffusers_version": "0.21.0.dev0",
     "controlnet": ["diffusers", "ControlNetModel"],
+    "flow": "dis",
     "scheduler": ["diffusers", "DDIMScheduler"],
     "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"],
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
+    "warp": "aligned",
 }
 
 
@@ -103,7 +105,7 @@ def _train_unet(data: Path, out: Path, state: Path, settings: LoopSettings) -> N
     vae = AutoencoderKL.from_pretrained(out / "vae", torch_dtype=torch.float32)
     scheduler = DDPMScheduler.from_config(SCHEDULER)
     unet: UNet2DConditionModel = tiny_unet(TEXT_WIDTH)
-    job = UNetJob(unet, vae, scheduler, encode_empty_prompt(out), windows)
+    job = UNetJob(unet, vae, scheduler, encode_empty_prompt(*load_text(out)), windows)
     history = _trained(job, settings, state, {"part": "unet", **settings.model_dump()})
     job.save(out)
     write_history(history, out / "unet" / "history.csv")
@@ -113,7 +115,7 @@ def _train_decoder(data: Path, out: Path, state: Path, settings: LoopSettings) -
     windows = WindowDataset(load_sequences("reds", data, "train"), frames=1, crop=96, seed=3)
     vae = AutoencoderKL.from_pretrained(out / "vae", torch_dtype=torch.float32)
     unet = UNet2DConditionModel.from_pretrained(out / "unet", torch_dtype=torch.float32)
-    job = DecoderJob(vae, unet, DDPMScheduler.from_config(SCHEDULER), encode_empty_prompt(out), windows)
+    job = DecoderJob(vae, unet, DDPMScheduler.from_config(SCHEDULER), encode_empty_prompt(*load_text(out)), windows)
     history = _trained(job, settings, state, {"part": "decoder", **settings.model_dump()})
     job.save(out)
     write_history(history, out / "vae" / "decoder_history.csv")

@@ -18,9 +18,10 @@ from tqdm import tqdm
 
 from stablevsr.bench.sampling import RANDOM, machine, random_model
 from stablevsr.data.frames import write_text
-from stablevsr.method import components as models
 from stablevsr.method import tcm
 from stablevsr.method.flow import DISFlow
+from stablevsr.method.model_folder import find_model
+from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Precision, Training
 from stablevsr.runtime.timing import peak_memory
 from stablevsr.training.loop import LoopSettings, accelerator_for, optimizer_for, training_step
@@ -85,17 +86,17 @@ def _run(preset: Preset, model: str, crop: int, batch: int, steps: int, device: 
 def _job(preset: Preset, model: str, accelerator: Accelerator) -> TCMJob:
     device = str(accelerator.device)
     if model == RANDOM:
-        components = random_model(device, "fp32")
+        networks = random_model(device, "fp32")
     else:
-        components = models.load_components(models.find_model(model), device=device, with_tcm=False)
+        networks = load_networks(find_model(model), device, with_tcm=False)
     torch.manual_seed(0)
-    module = tcm.from_unet(components.unet).to(accelerator.device)
-    components.freeze_in(preset.precision)
-    components.tcm = None
+    module = tcm.from_unet(networks.unet).to(accelerator.device)
+    networks.freeze_in(preset.precision)
+    networks.tcm = None
     if preset.checkpointing:
         module.enable_gradient_checkpointing()
-        components.unet.enable_gradient_checkpointing()
-    return TCMJob(module, components, Training(), Guidance(flow="dis"), DISFlow(), data=None)  # type: ignore[arg-type]
+        networks.unet.enable_gradient_checkpointing()
+    return TCMJob(module, networks, Training(), Guidance(flow="dis"), DISFlow(), data=None)  # type: ignore[arg-type]
 
 
 def _window(crop: int, batch: int, step: int, accelerator: Accelerator) -> dict[str, Tensor]:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from stablevsr.data.frames import read_frame, write_frame
-from stablevsr.method.components import Components
 from stablevsr.method.flow import FlowEstimator
+from stablevsr.method.networks import ModelParts
 from stablevsr.method.pipeline import to_tensor
 from stablevsr.method.sampler import Progress, decode_frames, to_uint8
 from stablevsr.method.settings import Guidance, Sampling
@@ -58,7 +58,7 @@ class ClipRun:
         return all(path.exists() for path in self.outputs)
 
     def run(
-        self, model: Components, estimator: FlowEstimator, generator: torch.Generator, reserve: int, progress: Progress
+        self, model: ModelParts, estimator: FlowEstimator, generator: torch.Generator, reserve: int, progress: Progress
     ) -> None:
         """Do what is left to do.
 
@@ -100,7 +100,7 @@ class ClipRun:
     def _is_written(self, index: int) -> bool:
         return all(self.outputs[frame].exists() for frame in self._own(index))
 
-    def _write(self, index: int, model: Components) -> None:
+    def _write(self, index: int, model: ModelParts) -> None:
         window = self.windows[index]
         for frame in self._own(index):
             if self.outputs[frame].exists():
@@ -111,6 +111,6 @@ class ClipRun:
                 image = share * image + (1 - share) * self._decode(index - 1, frame, model)
             write_frame(self.outputs[frame], to_uint8(image))
 
-    def _decode(self, index: int, frame: int, model: Components) -> Tensor:
+    def _decode(self, index: int, frame: int, model: ModelParts) -> Tensor:
         latent = self._span(index).latent(frame, self.sampling.steps, model.device)
         return next(decode_frames(model, latent))

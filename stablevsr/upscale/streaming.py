@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from stablevsr.data.frames import atomic_file
-from stablevsr.method.components import Components
 from stablevsr.method.flow import FlowEstimator
 from stablevsr.method.guidance import Flows, enlarge
+from stablevsr.method.networks import ModelParts
 from stablevsr.method.sampler import Progress, Sampler
 from stablevsr.method.settings import Guidance, Sampling, Strategy
 from stablevsr.method.strategies import sweeps, visiting_order
@@ -185,7 +185,7 @@ class StreamingSampler(Sampler):
     history from step to step that this class does not keep."""
 
     def __init__(
-        self, model: Components, sampling: Sampling, guidance: Guidance, estimator: FlowEstimator, progress: Progress
+        self, model: ModelParts, sampling: Sampling, guidance: Guidance, estimator: FlowEstimator, progress: Progress
     ) -> None:
         if sampling.scheduler != "ddpm":
             raise ValueError(f"scheduler {sampling.scheduler} keeps a history and cannot be streamed")

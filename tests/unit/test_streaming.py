@@ -42,9 +42,9 @@ def stream(model, lr, folder, strategy, progress=lambda _: None, seed=3, start=0
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_equals_the_sampler_that_holds_the_clip_in_memory(pipe_v, lr, tmp_path, strategy, every):
     settings = Sampling(strategy=strategy, steps=STEPS, guide_every=every)
-    sampler = Sampler(pipe_v.components, settings, Guidance(), vector_flow)
+    sampler = Sampler(pipe_v.networks, settings, Guidance(), vector_flow)
     whole = sampler(lr, [torch.Generator().manual_seed(3)])[0]
-    streamed = stream(pipe_v.components, lr, tmp_path, strategy, guide_every=every)
+    streamed = stream(pipe_v.networks, lr, tmp_path, strategy, guide_every=every)
     torch.testing.assert_close(streamed, whole, atol=1e-5, rtol=1e-5)
 
 
@@ -53,16 +53,16 @@ def test_stopped_at_every_frame_step_it_gives_the_same_bits(pipe_v, lr, tmp_path
     def stop(_):
         raise KeyboardInterrupt
 
-    undisturbed = stream(pipe_v.components, lr, tmp_path / "undisturbed", strategy)
+    undisturbed = stream(pipe_v.networks, lr, tmp_path / "undisturbed", strategy)
     for _ in range(FRAMES * STEPS):
         with pytest.raises(KeyboardInterrupt):
-            stream(pipe_v.components, lr, tmp_path / "stopped", strategy, stop)
-    gone_on = stream(pipe_v.components, lr, tmp_path / "stopped", strategy, stop)  # nothing is left to be stopped at
+            stream(pipe_v.networks, lr, tmp_path / "stopped", strategy, stop)
+    gone_on = stream(pipe_v.networks, lr, tmp_path / "stopped", strategy, stop)  # nothing is left to be stopped at
     assert torch.equal(gone_on, undisturbed)
 
 
 def test_a_frame_step_torn_before_its_mark_is_done_again(pipe_v, lr, tmp_path, monkeypatch):
-    undisturbed = stream(pipe_v.components, lr, tmp_path / "undisturbed", "bidirectional")
+    undisturbed = stream(pipe_v.networks, lr, tmp_path / "undisturbed", "bidirectional")
 
     def torn(self, done, seen):
         if done == 5:
@@ -72,20 +72,20 @@ def test_a_frame_step_torn_before_its_mark_is_done_again(pipe_v, lr, tmp_path, m
     mark = Span.mark
     monkeypatch.setattr(Span, "mark", torn)
     with pytest.raises(KeyboardInterrupt):
-        stream(pipe_v.components, lr, tmp_path / "torn", "bidirectional")
+        stream(pipe_v.networks, lr, tmp_path / "torn", "bidirectional")
     monkeypatch.undo()
-    assert torch.equal(stream(pipe_v.components, lr, tmp_path / "torn", "bidirectional"), undisturbed)
+    assert torch.equal(stream(pipe_v.networks, lr, tmp_path / "torn", "bidirectional"), undisturbed)
 
 
 def test_a_window_has_the_noise_of_the_whole_clip(pipe_v, lr, tmp_path):
     """Without a neighbour, the last frame alone must come out as it does among the others."""
-    whole = stream(pipe_v.components, lr, tmp_path / "whole", "single_frame")
-    alone = stream(pipe_v.components, lr, tmp_path / "alone", "single_frame", start=FRAMES - 1)
+    whole = stream(pipe_v.networks, lr, tmp_path / "whole", "single_frame")
+    alone = stream(pipe_v.networks, lr, tmp_path / "alone", "single_frame", start=FRAMES - 1)
     assert torch.equal(alone[0], whole[-1])
 
 
 def test_the_seed_decides(pipe_v, lr, tmp_path):
-    one, other = (stream(pipe_v.components, lr, tmp_path / str(s), "single_frame", seed=s) for s in (1, 2))
+    one, other = (stream(pipe_v.networks, lr, tmp_path / str(s), "single_frame", seed=s) for s in (1, 2))
     assert (one - other).abs().max() > 0.1
 
 
@@ -135,4 +135,4 @@ def test_flow_is_kept_only_while_the_disk_has_room(lr, tmp_path, monkeypatch, fr
 
 def test_solvers_with_a_history_are_refused(pipe_v):
     with pytest.raises(ValueError, match="cannot be streamed"):
-        StreamingSampler(pipe_v.components, Sampling(scheduler="unipc"), Guidance(), vector_flow, lambda _: None)
+        StreamingSampler(pipe_v.networks, Sampling(scheduler="unipc"), Guidance(), vector_flow, lambda _: None)

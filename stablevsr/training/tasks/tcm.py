@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stablevsr.method import tcm
-from stablevsr.method.components import Components
 from stablevsr.method.flow import FlowEstimator
 from stablevsr.method.guidance import blank_image, enlarge, guidance_image
+from stablevsr.method.networks import ModelParts
 from stablevsr.method.settings import Guidance, Training
 from stablevsr.training import validation
 from stablevsr.training.loop import Job, LoopSettings
@@ -34,20 +34,20 @@ PAST, CENTRE, NEXT = 0, 1, 2  #: the frames of a training window
 
 
 class TCMJob(Job):
-    """Train a TCM; ``model`` is the TCM, everything in ``components`` stays frozen."""
+    """Train a TCM; ``model`` is the TCM, everything in ``networks`` stays frozen."""
 
     def __init__(
         self,
         module: Any,
-        components: Components,
+        networks: ModelParts,
         settings: Training,
         guidance: Guidance,
         estimator: FlowEstimator | None,
         data: Dataset[dict[str, Tensor]],
     ) -> None:
         self.model, self.data = module, data
-        self.frozen, self.settings, self.guidance, self.estimator = components, settings, guidance, estimator
-        self.scheduler = DDPMScheduler.from_config(components.scheduler)
+        self.frozen, self.settings, self.guidance, self.estimator = networks, settings, guidance, estimator
+        self.scheduler = DDPMScheduler.from_config(networks.scheduler)
         self.held_out: list[dict[str, Tensor]] = []  #: frozen samples for validation, in chunks
 
     def parameter_groups(self, settings: LoopSettings) -> list[dict[str, Any]]:

@@ -1,0 +1,150 @@
+"""Loading the parts of a model folder (:mod:`.model_folder`) with the classes of diffusers and transformers.
+
+Whatever is wrong with a part becomes a :class:`UserError` of one sentence that names it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
+from torch import Tensor
+
+from stablevsr.method.model_folder import check_model, check_weights, model_index
+from stablevsr.method.small_decoder import SmallDecoder
+from stablevsr.runtime.errors import UserError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+#: The x4 upscaler's class label, the noise level of its LR input, is unused by the released code and weights.
+NO_NOISE_LEVEL = {"num_class_embeds": None}
+
+
+def load_parts(
+    folder: Path,
+    device: str | torch.device,
+    dtype: torch.dtype,
+    *,
+    with_tcm: bool = True,
+    tcm: Path | None = None,
+    guidance_decoder: Path | None = None,
+    loaded: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The parts of a pipeline by name, the networks frozen on ``device`` in ``dtype``.
+
+    Args:
+        folder: the model folder.
+        device: of the networks; the text encoder, which runs once, stays on the CPU in float32.
+        dtype: of the networks; a VAE that would overflow in float16 is loaded in float32.
+        with_tcm: whether to load the TCM.
+        tcm: another folder of the TCM than ``folder/controlnet``.
+        guidance_decoder: another folder of the small decoder than ``folder/guidance_decoder``, where one may be.
+        loaded: parts that need no loading.
+
+    Raises:
+        UserError: a part is missing, damaged, or of another class.
+    """
+    parts = dict(loaded or {})
+    if not with_tcm or (tcm is None and model_index(folder).get("controlnet") == [None, None]):
+        parts.setdefault("controlnet", None)
+    check_model(folder, without={*parts, "controlnet"} if tcm else parts)
+    for other in filter(None, (tcm, guidance_decoder)):
+        check_weights(other)
+    if "unet" not in parts:
+        parts["unet"] = load_network(UNet2DConditionModel, folder / "unet", dtype, **NO_NOISE_LEVEL).to(device)
+    if "vae" not in parts:
+        parts["vae"] = load_vae(folder, dtype).to(device)
+    if "controlnet" not in parts:
+        parts["controlnet"] = load_network(ControlNetModel, tcm or folder / "controlnet", dtype).to(device)
+    small = guidance_decoder or folder / "guidance_decoder"
+    if "guidance_decoder" not in parts and small.is_dir():
+        parts["guidance_decoder"] = load_network(SmallDecoder, small, dtype).to(device)
+    if "scheduler" not in parts:
+        parts["scheduler"] = load_scheduler(folder)
+    if not {"tokenizer", "text_encoder"} <= set(parts):
+        tokenizer, text_encoder = load_text(folder)
+        parts = {"tokenizer": tokenizer, "text_encoder": text_encoder, **parts}
+    return parts
+
+
+def load_network(kind: Any, folder: Path, dtype: torch.dtype, **config: Any) -> Any:
+    """A frozen network of class ``kind``; ``config`` replaces values of its ``config.json``."""
+    written = _class_name(folder)
+    if written not in (None, kind.__name__):
+        raise UserError(f"{folder} holds another network, {written}: {kind.__name__} is wanted there")
+    with _one_sentence(f"{folder} cannot be loaded as {kind.__name__}"):
+        model = kind.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True, **config)
+    if any(parameter.is_meta for parameter in model.parameters()):  # diffusers warns and leaves them without values
+        raise UserError(f"{folder} holds weights that are not those of the {kind.__name__} in its config.json")
+    return model.eval().requires_grad_(False)
+
+
+def load_vae(folder: Path, dtype: torch.dtype) -> Any:
+    """The frozen VAE of a model folder, in float32 where it would overflow in ``dtype``."""
+    vae = load_network(AutoencoderKL, folder / "vae", dtype)
+    keep_finite(vae)
+    return vae
+
+
+def keep_finite(vae: Any) -> None:
+    """Move a VAE that overflows in float16 (``force_upcast`` in its configuration) to float32."""
+    if vae.dtype == torch.float16 and vae.config.force_upcast:
+        torch.nn.Module.to(vae, torch.float32)
+
+
+def load_for_training(folder: Path) -> Any:
+    """A UNet in float32 that can be trained, without class labels if it had them."""
+    return load_network(UNet2DConditionModel, folder, torch.float32, **NO_NOISE_LEVEL).train().requires_grad_(True)
+
+
+def load_scheduler(folder: Path) -> Any:
+    """The scheduler of a model folder; sampling and training take its configuration, not its class."""
+    with _one_sentence(f"{folder}/scheduler cannot be loaded"):
+        return DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+
+
+def load_text(folder: Path) -> tuple[Any, Any]:
+    """(tokenizer, text encoder in float32) of a model folder."""
+    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # of weights that load in a moment; the bar of the sampling is the one to show
+    with _one_sentence(f"{folder}/tokenizer and text_encoder cannot be loaded"):
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        text_encoder = CLIPTextModel.from_pretrained(
+            folder / "text_encoder", dtype=torch.float32, use_safetensors=True, local_files_only=True
+        )
+    return tokenizer, text_encoder.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def encode_empty_prompt(tokenizer: Any, text_encoder: Any) -> Tensor:
+    """The prompt '' padded to the tokenizer's length (77) and encoded: float32 (1, 77, C)."""
+    with _one_sentence(f"the prompt cannot be encoded by {tokenizer.name_or_path} and its text encoder"):
+        length = tokenizer.model_max_length
+        tokens = tokenizer([""], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        tokens = tokens.to(text_encoder.device)
+        mask = tokens.attention_mask if getattr(text_encoder.config, "use_attention_mask", False) else None
+        return text_encoder(tokens.input_ids, attention_mask=mask)[0].float()
+
+
+@contextmanager
+def _one_sentence(what: str) -> Iterator[None]:
+    """Errors of diffusers and transformers, of many classes for a damaged folder, as ``what`` and their first line."""
+    try:
+        yield
+    except Exception as error:
+        raise UserError(f"{what}: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
+
+
+def _class_name(folder: Path) -> str | None:
+    """The class that a network's configuration names; None if it cannot be read, which loading it reports."""
+    try:
+        content = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return content.get("_class_name") if isinstance(content, dict) else None
