@@ -54,21 +54,17 @@ def load_parts(
     check_model(folder, without={*parts, "controlnet"} if tcm else parts)
     for other in filter(None, (tcm, guidance_decoder)):
         check_weights(other)
-    if "unet" not in parts:
-        parts["unet"] = load_network(UNet2DConditionModel, folder / "unet", dtype, **NO_NOISE_LEVEL).to(device)
-    if "vae" not in parts:
-        parts["vae"] = load_vae(folder, dtype).to(device)
-    if "controlnet" not in parts:
-        parts["controlnet"] = load_network(ControlNetModel, tcm or folder / "controlnet", dtype).to(device)
     small = guidance_decoder or folder / "guidance_decoder"
-    if "guidance_decoder" not in parts and small.is_dir():
-        parts["guidance_decoder"] = load_network(SmallDecoder, small, dtype).to(device)
-    if "scheduler" not in parts:
-        parts["scheduler"] = load_scheduler(folder)
-    if not {"tokenizer", "text_encoder"} <= set(parts):
-        tokenizer, text_encoder = load_text(folder)
-        parts = {"tokenizer": tokenizer, "text_encoder": text_encoder, **parts}
-    return parts
+    loaders = {
+        "unet": lambda: load_network(UNet2DConditionModel, folder / "unet", dtype, **NO_NOISE_LEVEL).to(device),
+        "vae": lambda: load_vae(folder, dtype).to(device),
+        "controlnet": lambda: load_network(ControlNetModel, tcm or folder / "controlnet", dtype).to(device),
+        "guidance_decoder": lambda: load_network(SmallDecoder, small, dtype).to(device) if small.is_dir() else None,
+        "scheduler": lambda: load_scheduler(folder),
+        "tokenizer": lambda: load_tokenizer(folder),
+        "text_encoder": lambda: load_text_encoder(folder),
+    }
+    return parts | {name: load() for name, load in loaders.items() if name not in parts}
 
 
 def load_network(kind: Any, folder: Path, dtype: torch.dtype, **config: Any) -> Any:
@@ -107,18 +103,23 @@ def load_scheduler(folder: Path) -> Any:
         return DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
 
 
-def load_text(folder: Path) -> tuple[Any, Any]:
-    """(tokenizer, text encoder in float32) of a model folder."""
-    from transformers import CLIPTextModel, CLIPTokenizer
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a model folder."""
+    from transformers import CLIPTokenizer
+
+    with _one_sentence(f"{folder}/tokenizer cannot be loaded"):
+        return CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+
+
+def load_text_encoder(folder: Path) -> Any:
+    """The text encoder of a model folder, frozen, in float32."""
+    from transformers import CLIPTextModel
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # of weights that load in a moment; the bar of the sampling is the one to show
-    with _one_sentence(f"{folder}/tokenizer and text_encoder cannot be loaded"):
-        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        text_encoder = CLIPTextModel.from_pretrained(
-            folder / "text_encoder", dtype=torch.float32, use_safetensors=True, local_files_only=True
-        )
-    return tokenizer, text_encoder.eval().requires_grad_(False)
+    logging.disable_progress_bar()  # of weights that load in a moment
+    options = {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
+    with _one_sentence(f"{folder}/text_encoder cannot be loaded"):
+        return CLIPTextModel.from_pretrained(folder / "text_encoder", **options).eval().requires_grad_(False)
 
 
 @torch.no_grad()

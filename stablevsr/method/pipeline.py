@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -82,15 +83,8 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         warp: Grid = "published",
     ) -> None:
         super().__init__()
-        self.register_modules(
-            unet=unet,
-            vae=vae,
-            text_encoder=text_encoder,
-            tokenizer=tokenizer,
-            scheduler=scheduler,
-            controlnet=controlnet,
-            guidance_decoder=guidance_decoder,
-        )
+        self.register_modules(unet=unet, vae=vae, controlnet=controlnet, guidance_decoder=guidance_decoder)
+        self.register_modules(text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler)
         self.register_to_config(flow=flow, warp=warp)
         self._prompt = encode_empty_prompt(tokenizer, text_encoder)
         self._networks = ModelParts(unet, vae, controlnet, {}, self._prompt, self.device)
@@ -134,13 +128,13 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         Raises:
             UserError: a part is missing or damaged, an argument is unknown, or the hub cannot be reached.
         """
-        for name in parts:
-            if name not in PARTS:
-                known = [*PARTS, *cls.from_pretrained.__func__.__kwdefaults__]
-                raise UserError(f"from_pretrained takes no '{name}'{near_miss(name, known)}")
-        if weights not in get_args(Weights):
-            raise UserError(f"weights {weights!r} is not one of {', '.join(get_args(Weights))}")
-        dtype = _dtype(torch_dtype, precision)
+        for name in set(parts) - set(PARTS):
+            known = [*PARTS, *signature(cls.from_pretrained).parameters]
+            raise UserError(f"from_pretrained takes no '{name}'{near_miss(name, known)}")
+        if torch_dtype is not None and (precision is not None or torch_dtype not in DTYPES.values()):
+            names = ", ".join(map(str, DTYPES.values()))
+            raise UserError(f"give either torch_dtype (one of {names}) or precision, not {torch_dtype}, {precision}")
+        how = parse(Sampling, {"precision": precision or "fp32", "weights": weights}, "from_pretrained")
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         folder = find_model(model, revision)
         asked = {name: value for name, value in (("flow", flow), ("warp", warp)) if value is not None}
@@ -148,7 +142,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         parts = load_parts(
             folder,
             chosen,
-            dtype,
+            torch_dtype or DTYPES[how.precision],
             with_tcm=with_tcm,
             tcm=Path(tcm) if tcm else None,
             guidance_decoder=Path(guidance_decoder) if guidance_decoder else None,
@@ -156,11 +150,11 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         )
         pipe = cls(**parts, flow=defaults.flow, warp=defaults.warp)
         networks = pipe.networks
+        networks.tile, networks.may_tile = None if tile == "auto" else tile, tile == "auto"
         if weights == "fp8":
             networks.pack()
         if chosen.type == "cpu":
             networks.channels_last()
-        networks.tile, networks.may_tile = None if tile == "auto" else tile, tile == "auto"
         return pipe
 
     @property
@@ -269,18 +263,6 @@ def load_networks(
     return StableVSRPipeline(**load_parts(folder, device, DTYPES[precision], with_tcm=with_tcm)).networks
 
 
-def _dtype(torch_dtype: torch.dtype | None, precision: Precision | None) -> torch.dtype:
-    """The one that was chosen, by either name."""
-    if torch_dtype is not None and precision is not None:
-        raise UserError("torch_dtype and precision mean the same: give one of them")
-    if precision is not None and precision not in DTYPES:
-        raise UserError(f"precision {precision!r} is not one of {', '.join(DTYPES)}")
-    dtype = torch_dtype or DTYPES[precision or "fp32"]
-    if dtype not in DTYPES.values():
-        raise UserError(f"torch_dtype {dtype!r} is not one of {', '.join(map(str, DTYPES.values()))}")
-    return dtype
-
-
 def _one_generator(given: torch.Generator | list[torch.Generator] | None) -> torch.Generator:
     """The generator of a sequence, freshly seeded if none is given."""
     if given is None:
@@ -318,15 +300,12 @@ def to_tensor(frames: Frames) -> Tensor:
     """LR frames (list of PIL images or uint8 (N, h, w, 3)) to float32 (N, 3, h, w) in [-1, 1], or a UserError."""
     if hasattr(frames, "convert"):
         raise UserError("a single image was given: give a list of frames")
-    for frame in frames:
-        if not isinstance(frame, np.ndarray) and not hasattr(frame, "convert"):
-            raise UserError(f"frames must be PIL images or arrays, not {type(frame).__name__}")
-    if isinstance(frames, np.ndarray):
-        arrays: list[NDArray[Any]] = list(frames)
-    else:
-        arrays = [f if isinstance(f, np.ndarray) else np.asarray(f.convert("RGB")) for f in frames]
+    arrays = [np.asarray(frame.convert("RGB")) if hasattr(frame, "convert") else frame for frame in frames]
     if not arrays:
         raise UserError("there are no frames to upscale")
+    for frame in arrays:
+        if not isinstance(frame, np.ndarray):
+            raise UserError(f"frames must be PIL images or arrays, not {type(frame).__name__}")
     sizes = {a.shape for a in arrays}
     if len(sizes) > 1:
         shown = ", ".join(sorted(f"{s[1]}x{s[0]}" for s in sizes))
