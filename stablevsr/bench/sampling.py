@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from stablevsr.bench.flops import copy_rate, matrix_rate, network_flops
-from stablevsr.data.frames import write_frame, write_text
+from stablevsr.data.frames import write_frame
 from stablevsr.method.flow import DISFlow, FlowEstimator, RAFTFlow
 from stablevsr.method.loading import DTYPES
 from stablevsr.method.model_folder import find_model
@@ -31,6 +31,7 @@ from stablevsr.method.settings import Guidance, Precision, Sampling, Solver, Wei
 from stablevsr.method.small_decoder import SmallDecoder
 from stablevsr.method.strategies import guided_steps
 from stablevsr.runtime.background import BackgroundWriter
+from stablevsr.runtime.io import write_text
 from stablevsr.runtime.timing import StageTimer, peak_memory
 
 #: The released networks' widths; anything else is diffusers' default (checked against their parameter counts).

@@ -1,4 +1,4 @@
-"""``stablevsr gpu-lock``: run a command on GPUs of its own; the rules wrap every GPU job in it."""
+"""``stablevsr gpu-lock``: run a command on GPUs that no other job uses; the rules wrap every GPU job in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stablevsr.runtime.errors import UserError
 
 def add_gpu_lock(commands: Commands) -> None:
     parser = command(
-        commands, "gpu-lock", "run a command on N GPUs that no other job on this machine holds; 0 runs it as it is"
+        commands, "gpu-lock", "run a command on N GPUs that no other job on this machine uses; 0: unchanged"
     )
     parser.add_argument("count", type=int, metavar="N")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
@@ -22,6 +22,6 @@ def _run_gpu_lock(arguments: argparse.Namespace) -> None:
 
     if arguments.count < 0 or not arguments.command:
         raise UserError(
-            "stablevsr gpu-lock wants a number of GPUs from 0 up and a command, for example: gpu-lock 1 nvidia-smi"
+            "stablevsr gpu-lock needs a number of GPUs (0 or more) and a command, for example: gpu-lock 1 nvidia-smi"
         )
     become(arguments.command, arguments.count)

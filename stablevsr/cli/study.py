@@ -27,29 +27,29 @@ def add_data(commands: Commands) -> None:
 
 def _run_data_mini(arguments: argparse.Namespace) -> None:
     from stablevsr.data.mini import build
-    from stablevsr.runtime.locks import sole_writer
+    from stablevsr.runtime.locks import single_writer
 
-    with sole_writer(arguments.out):
+    with single_writer(arguments.out):
         build(arguments.out)
     print(f"{arguments.out}: what is in it says {arguments.out / 'CARD.md'}")
 
 
 def _run_data_prepare(arguments: argparse.Namespace) -> None:
-    from stablevsr.runtime.locks import sole_writer
+    from stablevsr.runtime.locks import single_writer
     from stablevsr.study.paths import Paths
     from stablevsr.study.prepare import link_dataset, open_dataset
     from stablevsr.study.resolve import load_study
 
     study = load_study(arguments.study)
     target = Paths(study).dataset(arguments.dataset)
-    with sole_writer(target):
+    with single_writer(target):
         link_dataset(open_dataset(study.dataset(arguments.dataset)), target)
 
 
 def _run_data_training(arguments: argparse.Namespace) -> None:
     import json
 
-    from stablevsr.data.frames import write_text
+    from stablevsr.runtime.io import write_text
     from stablevsr.study.paths import Paths
     from stablevsr.study.prepare import open_dataset
     from stablevsr.study.resolve import load_study

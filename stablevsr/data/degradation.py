@@ -1,10 +1,9 @@
-"""MATLAB-compatible bicubic resizing, the degradation of the BI x4 protocol and the bicubic baseline.
+"""MATLAB-compatible bicubic resizing: the degradation of the BI x4 protocol, and the bicubic baseline.
 
-MATLAB's ``imresize`` widens the cubic kernel when it shrinks an image (antialiasing) and mirrors the border, edge pixel
-included. Neither PIL, OpenCV nor scikit-image does exactly that, and scores of super-resolution methods shift by tenths
-of a dB with the resizer, so it is written out here: one small weight matrix an axis, whose rows are zero but for a few
-neighbours, multiplied band by band.
-The outside truth for the tests is BasicSR's ``imresize`` (``tests/vectors/metrics_bunny``).
+MATLAB's ``imresize`` widens the cubic kernel when it shrinks an image (antialiasing) and mirrors the border, including
+the edge pixel. PIL, OpenCV and scikit-image differ from that, and the resizer shifts scores of super-resolution methods
+by tenths of a dB. Each axis has a weight matrix with few non-zero entries in a row, which is multiplied in bands.
+The reference for the tests is BasicSR's ``imresize`` (``tests/vectors/metrics_bunny``).
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 SCALE = 4  #: the paper's factor; the VAE's decoder has two upsampling stages
-#: Output rows and image columns of one matrix product: so few that BLAS stays on the calling thread. Frames are resized
-#: side by side in threads; products that each start threads of their own made that seven times slower.
+#: Output rows and image columns of one matrix product, so few that BLAS uses only the calling thread: frames are
+#: resized in parallel threads, and products that each started more threads made that seven times slower.
 ROWS, COLUMNS = 8, 512
 
 

@@ -1,33 +1,29 @@
-"""Frames on disk: which files belong to a sequence, reading them as 8-bit RGB, writing them whole or not at all."""
+"""Frames on disk: the files of a sequence in order, reading them as 8-bit RGB, and writing them atomically as PNG."""
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.io import atomic_file
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 Frame = NDArray[np.uint8]  #: (H, W, 3), RGB
 
 
 def natural_key(path: Path) -> tuple[object, ...]:
-    """Sorts im2 before im10: runs of digits count as numbers; the whole name breaks ties."""
+    """Sort key by which im2 comes before im10: runs of digits are compared as numbers, then the whole name."""
     parts = re.split(r"(\d+)", path.stem)
     return (*((1, int(p)) if p.isdigit() else (0, p) for p in parts), path.name)
 
 
 def list_frames(folder: Path) -> list[Path]:
-    """The image files directly in ``folder``, in natural order; hidden files are passed over."""
+    """The image files directly in ``folder``, in natural order, without hidden files."""
     files = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
     return sorted(files, key=natural_key)
 
@@ -61,34 +57,7 @@ def _as_rgb8(image: Image.Image, path: Path) -> Frame:
     return np.asarray(image.convert("RGB"))
 
 
-@contextmanager
-def atomic_file(path: Path, mode: str = "wb") -> Iterator[IO[bytes]]:
-    """Write ``path`` whole or not at all: a temporary file beside it takes the bytes and is renamed at the end.
-
-    An OSError (a full disk) carries ``path``, which the operating system does not name while it writes.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, mode) as stream:
-            yield stream
-            stream.flush()
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException as error:
-        Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)
-        raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all (UTF-8)."""
-    with atomic_file(path) as stream:
-        stream.write(text.encode())
-
-
 def write_frame(path: Path, frame: Frame) -> None:
-    """Write uint8 RGB (H, W, 3) as PNG, whole or not at all. Raises OSError if the disk is full."""
+    """Write uint8 RGB (H, W, 3) as PNG, atomically. Raises OSError if the disk is full."""
     with atomic_file(path) as stream:
         Image.fromarray(frame).save(stream, format="PNG", compress_level=3)

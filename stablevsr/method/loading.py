@@ -122,6 +122,11 @@ def load_text_encoder(folder: Path) -> Any:
         return CLIPTextModel.from_pretrained(folder / "text_encoder", **options).eval().requires_grad_(False)
 
 
+def load_prompt(folder: Path) -> Tensor:
+    """The empty prompt, encoded by a model folder's tokenizer and text encoder: float32 (1, 77, C)."""
+    return encode_empty_prompt(load_tokenizer(folder), load_text_encoder(folder))
+
+
 @torch.no_grad()
 def encode_empty_prompt(tokenizer: Any, text_encoder: Any) -> Tensor:
     """The prompt '' padded to the tokenizer's length (77) and encoded: float32 (1, 77, C)."""

@@ -33,37 +33,12 @@ def find_model(model: str | Path, revision: str | None = None) -> Path:
         return path
     if not registry.is_hub_id(str(model)):
         raise UserError(f"there is no model folder {model}{near_miss(str(model), ['tiny'])}")
-    return _from_hub(str(model), revision)
+    from stablevsr.data.downloads.hub import model_folder
 
-
-def _from_hub(repository: str, revision: str | None) -> Path:
-    """A hub repository's folder in the cache; those of the registry at their pinned revision, checked file by file."""
-    for name, row in registry.load().items():
-        if revision is None and isinstance(row.lands, registry.Hub) and row.lands.repo == repository:
-            return _registered(name)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    patterns = ["*.safetensors", "*.json", "*.txt"]
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, etag_timeout=10))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise UserError(
-            f"model {repository} is not in the local cache and cannot be fetched ({type(error).__name__}): connect to "
-            "the network, give a local folder, or take the embedded model, `tiny`"
-        ) from error
-
-
-def _registered(name: str) -> Path:
-    from stablevsr.data.downloads.fetch import fetch
-
-    data = Path("data")
-    try:
-        if not registry.is_present(name, data):
-            fetch([name], data)
+        return model_folder(str(model), revision)
     except UserError as error:
         raise UserError(f"{error}; or take the embedded model, `tiny`") from error
-    return registry.local_path(name, data)
 
 
 def check_model(folder: Path, without: Collection[str] = ()) -> None:

@@ -24,7 +24,7 @@ from torch import nn
 from tqdm import tqdm
 
 from stablevsr.data.downloads import weights
-from stablevsr.data.frames import write_frame, write_text
+from stablevsr.data.frames import write_frame
 from stablevsr.metrics.cache import PairCache
 from stablevsr.metrics.chunks import Chunk
 from stablevsr.metrics.evaluate import score_clips
@@ -35,6 +35,7 @@ from stablevsr.metrics.scorers import FindWeights, Scorer, Values, build_scorers
 from stablevsr.metrics.tables import Row
 from stablevsr.metrics.weights import missing, missing_package
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.io import write_text
 
 DEFAULT = ("psnr", "ssim", "psnr_y", "ssim_y", "lpips", "dists", "tlp", "tof", "tof_dis", "warp_error")
 RANDOM = ("alexnet", "vgg16", "raft")  #: networks that can be had with random weights

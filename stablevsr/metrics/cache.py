@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stablevsr.data.frames import atomic_file
+from stablevsr.runtime.io import atomic_file
 
 
 class PairCache:

@@ -21,7 +21,6 @@ import torch
 from tqdm import tqdm
 
 from stablevsr.data.downloads import weights as weight_files
-from stablevsr.data.frames import write_text
 from stablevsr.metrics.cache import PairCache
 from stablevsr.metrics.chunks import Chunk, read_chunks
 from stablevsr.metrics.convolutions import WinogradConvolutions
@@ -31,6 +30,7 @@ from stablevsr.metrics.scorers import Scorer, Values, build_scorers
 from stablevsr.metrics.tables import Row, format_scores, summarise
 from stablevsr.metrics.weights import missing
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.io import write_text
 
 PACKAGES = ("stablevsr", "torch", "torchvision", "opencv-python-headless", "lpips", "DISTS-pytorch", "pyiqa")
 

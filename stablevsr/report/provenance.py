@@ -10,8 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from stablevsr.data.frames import write_text
 from stablevsr.report.scores import read_json
+from stablevsr.runtime.io import write_text
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
 

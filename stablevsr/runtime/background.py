@@ -1,6 +1,6 @@
-"""Reading and writing beside the computation: one thread each, one piece of work ahead or behind, never more.
+"""Reading ahead and writing in a background thread while the caller computes, at most one piece of work at a time.
 
-A piece that fails fails in the caller, at the next call; no work is lost without a word.
+An exception in the thread is raised in the caller at its next call.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ Result = TypeVar("Result")
 
 
 def prefetch(work: Callable[[T], Result], pieces: Iterable[T]) -> Iterator[Result]:
-    """``work`` of each piece in order; while the caller uses one result, the next is made."""
+    """Yield ``work(piece)`` for each piece in order; the next result is computed while the caller uses one."""
     with ThreadPoolExecutor(1) as thread:
-        coming: Future[Result] | None = None
+        current: Future[Result] | None = None
         for piece in pieces:
             following = thread.submit(work, piece)
-            if coming is not None:
-                yield coming.result()
-            coming = following
-        if coming is not None:
-            yield coming.result()
+            if current is not None:
+                yield current.result()
+            current = following
+        if current is not None:
+            yield current.result()
 
 
 class BackgroundWriter:
-    """Does work in the background; a second piece waits for the first, so that little is ever kept for it."""
+    """Runs work in a background thread; a new piece waits for the one before, so that memory stays bounded."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1)
-        self._going: Future[Any] | None = None
+        self._running: Future[Any] | None = None
 
     def __enter__(self) -> BackgroundWriter:
         return self
@@ -47,12 +47,12 @@ class BackgroundWriter:
             self._thread.shutdown()
 
     def do(self, work: Callable[..., object], *arguments: Any) -> None:
-        """Begin ``work(*arguments)`` when the piece before is done. Raises what that piece raised."""
+        """Start ``work(*arguments)`` once the piece before is done. Raises what that piece raised."""
         self.wait()
-        self._going = self._thread.submit(work, *arguments)
+        self._running = self._thread.submit(work, *arguments)
 
     def wait(self) -> None:
-        """Until nothing is going on. Raises what the last piece raised."""
-        going, self._going = self._going, None
-        if going is not None:
-            going.result()
+        """Wait until the last piece is done. Raises what it raised."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.result()

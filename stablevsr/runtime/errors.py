@@ -1,8 +1,7 @@
-"""The one exception that users are meant to read.
+"""The exception for errors that a user can fix.
 
-Everything that a user can cause and mend (a wrong folder, a broken frame, a missing weight, a misspelt key) is raised
-as :class:`UserError`, whose message is a plain sentence: what is wrong, where, and the fix. The command line prints it
-without a traceback and exits with 1.
+A wrong folder, a damaged frame, missing weights or a misspelt key is raised as :class:`UserError`, whose message is one
+sentence: what is wrong, where, and the fix. The command line prints it without a traceback and exits with 1.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user can mend; the message says what is wrong, where, and how."""
+    """An error that the user can fix; the message says what is wrong, where, and how to fix it."""
 
     def __init__(self, message: str) -> None:
-        # Torch's data loader raises a worker's error anew, with the worker's whole traceback as its message; the last
-        # line of that is the sentence.
+        # Torch's data loader re-raises a worker's error with the worker's whole traceback as its message; the last line
+        # of that is the sentence.
         from_worker = message.startswith("Caught UserError in ")
         super().__init__(message.rpartition("UserError: ")[2].rstrip() if from_worker else message)
 

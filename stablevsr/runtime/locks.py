@@ -1,42 +1,44 @@
-"""One writer at a time: an flock on a folder, so that a job and the orphan of a killed run never write together."""
+"""File locks between processes (by ``filelock``): a job and the orphan of a killed run never write the same folder.
+
+The operating system drops a lock when its process ends, also under ``kill -9``. The lock file stays: removing it would
+let a third process lock a new file of the same name.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 
 @contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` (made if needed) for this process; wait, and say for whom, while another process holds it.
+def exclusive(file: Path, activity: str) -> Iterator[None]:
+    """Hold the lock ``file`` for this process, after waiting for the process that holds it.
 
-    The lock dies with its process, also under kill -9. The holder's process id is written into the lock file only to
-    be shown to whoever waits.
+    The holder's process id is written into the file, and is shown with ``activity`` ("writing FOLDER") to those who
+    wait.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            holder = handle.read().strip() or "?"
-            print(f"waiting for process {holder}, which is still writing {folder}", file=sys.stderr, flush=True)
-            while not _try_lock(handle.fileno()):
-                time.sleep(0.5)
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
-        yield
-
-
-def _try_lock(descriptor: int) -> bool:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file, poll_interval=0.5)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        lock.acquire(timeout=0)
+    except Timeout:
+        holder = file.read_text(encoding="utf-8").strip() or "?"
+        print(f"waiting for process {holder}, which is still {activity}", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        file.write_text(str(os.getpid()), encoding="utf-8")
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def single_writer(folder: Path) -> Iterator[None]:
+    """Be the only process that writes ``folder`` (which is made if needed)."""
+    with exclusive(folder / ".lock", f"writing {folder}"):
+        yield

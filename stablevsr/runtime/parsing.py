@@ -1,4 +1,4 @@
-"""Values checked by pydantic models, whose faults are said in one sentence: the key, what is wrong, the near miss."""
+"""Validation of settings by pydantic models, with errors as one sentence: the key, what is wrong, the closest name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def parse(model: type[Model], content: Any, where: Path | str) -> Model:
-    """Validate ``content`` as ``model``; the fault becomes one sentence with the key and the near miss."""
+    """Validate ``content`` as ``model``. Raises :class:`UserError` with one sentence that begins with ``where``."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -21,9 +21,9 @@ def parse(model: type[Model], content: Any, where: Path | str) -> Model:
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """One fault of a validation as one sentence: key, what is wrong, the near miss.
+    """One error of a validation as one sentence: the key, what is wrong, the closest known name.
 
-    An unknown key goes before all others: a misspelt one is also missing under its right name.
+    An unknown key comes before other errors: a misspelt key is also missing under its right name.
     """
     fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in fault["loc"])

@@ -18,6 +18,7 @@ from typing import Literal
 from stablevsr.baselines.peers import WHEEL
 from stablevsr.data.downloads import registry
 from stablevsr.data.downloads.download import human
+from stablevsr.data.downloads.record import is_present
 from stablevsr.runtime.errors import UserError, install_command
 from stablevsr.study.downloads import all_downloads
 from stablevsr.study.external import absent
@@ -90,14 +91,14 @@ def _findings(study: ResolvedStudy, root: Path, data: Path) -> Iterator[Finding]
     yield from _peers(study)
     yield from (Finding("missing", fault) for fault in absent(study, root))
     yield from _metrics(study, data)
-    yield from _disk([registry.get(name) for name in downloads if not registry.is_present(name, data)], data)
+    yield from _disk([registry.get(name) for name in downloads if not is_present(name, data)], data)
     yield from _card(study)
 
 
 def _download(name: str, data: Path, otherwise: Literal["missing", "optional"] = "missing", note: str = "") -> Finding:
     row = registry.get(name)
     what = f"{row.kind} {name}, {human(row.bytes)}{note}"
-    if registry.is_present(name, data):
+    if is_present(name, data):
         return Finding("there", what)
     by_hand = f"stablevsr fetch {name}"
     return Finding(otherwise, what, by_hand if otherwise == "optional" else f"the workflow fetches it, or {by_hand}")

@@ -11,7 +11,9 @@ from stablevsr.study.methods import Base, ResolvedStudy
 def model_download(model: str) -> list[str]:
     """The name of a hub model; none for the embedded model and for folders."""
     return [
-        name for name, row in registry.load().items() if isinstance(row.lands, registry.Hub) and row.lands.repo == model
+        name
+        for name, row in registry.load().items()
+        if isinstance(row.destination, registry.Hub) and row.destination.repo == model
     ]
 
 

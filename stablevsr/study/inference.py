@@ -23,10 +23,11 @@ from tqdm import tqdm
 
 from stablevsr.baselines.peers import upscaler
 from stablevsr.data.degradation import SCALE
-from stablevsr.data.frames import Frame, list_frames, read_frame, write_frame, write_text
+from stablevsr.data.frames import Frame, list_frames, read_frame, write_frame
 from stablevsr.runtime.background import BackgroundWriter, prefetch
 from stablevsr.runtime.errors import UserError
-from stablevsr.runtime.locks import sole_writer
+from stablevsr.runtime.io import write_text
+from stablevsr.runtime.locks import single_writer
 from stablevsr.runtime.timing import StageTimer, peak_memory
 from stablevsr.study.methods import MODELS_OWN, Method, digest
 from stablevsr.study.prepare import content_hash
@@ -80,7 +81,7 @@ def infer(method: Method, shard: Shard, seed: int, out: Path, manifest: Path, ne
     began = time.monotonic()
     batches = _batches(shard.sequences(), batch)
     made_from = _made_from(method, shard.dataset, seed, networks)
-    with sole_writer(out / f".shard{shard.index}"):
+    with single_writer(out / f".shard{shard.index}"):
         todo = [b for b in batches if not all(_is_done(out / name, files, made_from) for name, files in b)]
         if todo:
             _upscale(method, shard, seed, out, networks, todo, made_from)

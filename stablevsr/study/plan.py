@@ -14,6 +14,7 @@ from pathlib import Path
 
 from stablevsr.data.downloads import registry
 from stablevsr.data.downloads.download import human
+from stablevsr.data.downloads.record import is_present
 from stablevsr.data.frames import read_frame
 from stablevsr.data.layouts import load_sequences
 from stablevsr.method.settings import Distillation, Finetuning, Training
@@ -54,7 +55,7 @@ class Extent:
 def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
     """The whole plan as text. ``tflops`` is what the card reaches in this work, not what its data sheet says."""
     rows = [registry.get(name) for name in all_downloads(study)]
-    missing = [row for row in rows if not registry.is_present(row.name, data)]
+    missing = [row for row in rows if not is_present(row.name, data)]
     lines = [f"study {study.name}: {study.spec.title}", "", *_downloads(rows, missing), "", *_jobs(study, paths), ""]
     extents = {name: _extent(spec) for name, spec in study.spec.datasets.items()}
     known = {name: extent for name, extent in extents.items() if extent}
@@ -137,11 +138,11 @@ def _extent(spec: Dataset) -> Extent | None:
 
 
 def _published(spec: Dataset) -> Extent | None:
-    """The largest layout (the ground truth) among a set's downloads."""
-    layouts = [layout for name in spec.fetch for layout in registry.get(name).layout]
-    if not layouts:
+    """The largest contents (the ground truth) among a set's downloads."""
+    contents = [part for name in spec.fetch for part in registry.get(name).contents]
+    if not contents:
         return None
-    largest = max(layouts, key=lambda layout: layout.width)
+    largest = max(contents, key=lambda part: part.width)
     count = len(largest.named()) or largest.lists["sep_testlist.txt"]
     return Extent(count, largest.frames, largest.height // 4, largest.width // 4)
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stablevsr.data.degradation import SCALE, degrade
-from stablevsr.data.frames import read_frame, write_frame, write_text
+from stablevsr.data.frames import read_frame, write_frame
 from stablevsr.data.layouts import Sequence, load_sequences, vimeo_lr_folder
 from stablevsr.runtime.errors import UserError, near_miss
-from stablevsr.runtime.locks import sole_writer
+from stablevsr.runtime.io import write_text
+from stablevsr.runtime.locks import single_writer
 
 if TYPE_CHECKING:
     from stablevsr.study.files import Dataset
@@ -52,7 +53,7 @@ def make_low_resolution(sequences: Many[Sequence], root: Path) -> list[Sequence]
     pairs = [pair for sequence in cached.values() for pair in zip(sequence.gt, sequence.lr, strict=True)]
     todo = [(gt, lr) for gt, lr in pairs if not lr.exists()]
     if todo:  # else nothing is written, not even a lock: the folder may be shared and read-only
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool, sole_writer(vimeo_lr_folder(root)):
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool, single_writer(vimeo_lr_folder(root)):
             for _ in pool.map(_degrade_file, *zip(*todo, strict=True)):
                 pass  # raises what a frame raised, and starts no more of them
     return [cached.get(sequence.name, sequence) for sequence in sequences]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from stablevsr.data.frames import write_text
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.io import write_text
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
 

@@ -21,23 +21,22 @@ from accelerate import Accelerator
 from diffusers import DDPMScheduler
 from torch.utils.data import Dataset
 
-from stablevsr.data.frames import write_text
 from stablevsr.data.layouts import Sequence
 from stablevsr.method import tcm
 from stablevsr.method.flow import FlowEstimator
 from stablevsr.method.loading import (
     DTYPES,
-    encode_empty_prompt,
     load_for_training,
+    load_prompt,
     load_scheduler,
-    load_text,
     load_vae,
 )
 from stablevsr.method.model_folder import check_model, find_model
 from stablevsr.method.pipeline import flow_by_name, load_networks
 from stablevsr.method.settings import ROUNDING_ONLY, Guidance, Optimisation, Training
 from stablevsr.method.small_decoder import SmallDecoder
-from stablevsr.runtime.locks import sole_writer
+from stablevsr.runtime.io import write_text
+from stablevsr.runtime.locks import single_writer
 from stablevsr.study.fingerprint import fingerprint, folder_hash
 from stablevsr.study.methods import DecoderRun, FinetuningRun, TrainingRun, digest
 from stablevsr.study.paths import pool_file
@@ -128,7 +127,7 @@ def _unet_job(folder: Path, settings: Optimisation, clips: list[Sequence], accel
         load_for_training(folder / "unet").to(accelerator.device),
         load_vae(folder, DTYPES[settings.precision]),
         DDPMScheduler.from_config(load_scheduler(folder).config),
-        encode_empty_prompt(*load_text(folder)).to(accelerator.device),
+        load_prompt(folder).to(accelerator.device),
         WindowDataset(clips, 1, settings.crop, settings.seed),
     )
 
@@ -142,7 +141,7 @@ def _train(
     logged = writer(board) if board and accelerator.is_main_process else None
     outcome = train(job, loop_settings(settings), states, identity, accelerator, logged)
     if accelerator.is_main_process:
-        with sole_writer(states):
+        with single_writer(states):
             for folder in copied:
                 shutil.copytree(folder, out / folder.name, dirs_exist_ok=True)
             job.save(out)

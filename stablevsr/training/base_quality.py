@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from stablevsr.data.degradation import bicubic_upscale
-from stablevsr.data.frames import Frame, read_frame, write_frame, write_text
+from stablevsr.data.frames import Frame, read_frame, write_frame
 from stablevsr.data.layouts import Sequence, load_sequences
 from stablevsr.method.pipeline import StableVSRPipeline
 from stablevsr.method.sampler import to_uint8
 from stablevsr.metrics.fidelity import luma, psnr, sharpness, to_unit
+from stablevsr.runtime.io import write_text
 
 STEPS = 10  #: as in the mini study
 

@@ -17,12 +17,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stablevsr.bench.sampling import RANDOM, machine, random_model
-from stablevsr.data.frames import write_text
 from stablevsr.method import tcm
 from stablevsr.method.flow import DISFlow
 from stablevsr.method.model_folder import find_model
 from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Precision, Training
+from stablevsr.runtime.io import write_text
 from stablevsr.runtime.timing import peak_memory
 from stablevsr.training.loop import LoopSettings, accelerator_for, optimizer_for, training_step
 from stablevsr.training.tasks.tcm import TCMJob

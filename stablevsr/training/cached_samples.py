@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from stablevsr.data.frames import atomic_file
-from stablevsr.runtime.locks import sole_writer
+from stablevsr.runtime.io import atomic_file
+from stablevsr.runtime.locks import single_writer
 from stablevsr.training.samples import WindowDataset, sample_generator
 from stablevsr.training.tasks.tcm import NEXT, PAST, TCMJob
 
@@ -27,7 +27,7 @@ BATCH = 16
 
 def build_pool(job: TCMJob, windows: WindowDataset, size: int, seed: int, file: Path) -> None:
     """Freeze ``size`` windows into ``file`` (safetensors, guidance images as float16); a second call does nothing."""
-    with sole_writer(file.parent):
+    with single_writer(file.parent):
         if file.exists():
             return
         parts = [

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from stablevsr.runtime.errors import UserError
-from stablevsr.runtime.locks import sole_writer
+from stablevsr.runtime.locks import single_writer
 from stablevsr.runtime.timing import peak_memory
 from stablevsr.training.samples import StepSampler, sample_generator, to_device
 from stablevsr.training.state import Average, Row, check_identity, restore, save
@@ -113,7 +113,7 @@ def train(
     """
     accelerator = accelerator or accelerator_for(settings.precision, "cpu")
     if accelerator.is_main_process:
-        with sole_writer(state):
+        with single_writer(state):
             return _run(job, settings, state, identity, accelerator, logged)
     return _run(job, settings, state, identity, accelerator, None)
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from stablevsr.data.frames import atomic_file, write_text
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.io import atomic_file, write_text
 
 Row = dict[str, float]  #: one logged step of a history
 

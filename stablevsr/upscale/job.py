@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stablevsr.data.frames import list_frames, write_text
+from stablevsr.data.frames import list_frames
 from stablevsr.method.model_folder import check_model, check_weights, default_guidance, find_model
 from stablevsr.method.settings import (
     SMALLEST_TILE,
@@ -33,7 +33,8 @@ from stablevsr.method.settings import (
     Strategy,
 )
 from stablevsr.runtime.errors import UserError
-from stablevsr.runtime.locks import sole_writer
+from stablevsr.runtime.io import write_text
+from stablevsr.runtime.locks import single_writer
 from stablevsr.upscale import windows
 from stablevsr.upscale.clips import Clip, Kind, check_free, check_places, kind_of, open_folder
 
@@ -113,7 +114,7 @@ def upscale(source: Path, out: Path, options: UpscaleOptions) -> None:
     job = _open(source, out, options)
     model, device = _find_networks(options)
     key = _key(job, model, device)
-    with _limits_said(job), sole_writer(job.work):
+    with _limits_said(job), single_writer(job.work):
         if not _was_delivered(job, key):
             check_free(job.out, job.kind)
             _make(job, job.work / key, model, device)

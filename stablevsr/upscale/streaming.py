@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stablevsr.data.frames import atomic_file
 from stablevsr.method.flow import FlowEstimator
 from stablevsr.method.guidance import Flows, enlarge
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.sampler import Progress, Sampler
 from stablevsr.method.settings import Guidance, Sampling, Strategy
 from stablevsr.method.strategies import sweeps, visiting_order
+from stablevsr.runtime.io import atomic_file
 
 LR = Callable[[int], Tensor]  #: frame number -> (1, 3, h, w) in [-1, 1] on the sampler's device
 

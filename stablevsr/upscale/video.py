@@ -19,8 +19,9 @@ import av
 import numpy as np
 
 from stablevsr.data.degradation import SCALE
-from stablevsr.data.frames import Frame, read_frame, write_frame, write_text
+from stablevsr.data.frames import Frame, read_frame, write_frame
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.io import write_text
 from stablevsr.upscale.clips import check_size
 
 QUALITY = {"crf": "14", "preset": "slow"}  #: close to invisible loss

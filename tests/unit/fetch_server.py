@@ -22,14 +22,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from stablevsr.data.downloads.http import Patience
+from stablevsr.data.downloads.http import RetryPolicy
 
-FAST = Patience(pauses=(0.01, 0.02, 0.03), connect=60.0, read=60.0)  # a loaded machine must not look like a bad network
+FAST = RetryPolicy(pauses=(0.01, 0.02, 0.03), connect=60.0, read=60.0)  # long limits: the machine may be busy
 LONG = 120.0  #: seconds after which a test that waits for another process has failed
 
 
@@ -64,6 +65,7 @@ class Server:
         self.json: dict[str, object] = {}
         self.log: list[tuple[str, str, str]] = []
         self.sent = 0
+        self.token = ""  #: what every request must carry, if anything
         self._http = _Quiet(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
@@ -104,9 +106,22 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             self.answer(body=True)
 
+        def do_POST(self) -> None:
+            """The hub's paths-info: of the listed files, those that were asked for."""
+            asked = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())["paths"]
+            listed = server.json.get(self.path, [])
+            assert isinstance(listed, list)
+            server.log.append((self.command, self.path, ""))
+            if server.token and self.headers.get("Authorization") != f"Bearer {server.token}":
+                return self.reply(401, b"who are you?", {"Content-Type": "text/plain"})
+            found = [entry for entry in listed if entry["path"] in asked]
+            return self.reply(200, json.dumps(found).encode(), {"Content-Type": "application/json"})
+
         def answer(self, body: bool) -> None:
             path = self.path.partition("?")[0]
             server.log.append((self.command, path, self.headers.get("Range", "")))
+            if server.token and self.headers.get("Authorization") != f"Bearer {server.token}":
+                return self.reply(401, b"who are you?", {"Content-Type": "text/plain"})
             if path in server.json:
                 return self.reply(200, json.dumps(server.json[path]).encode(), {"Content-Type": "application/json"})
             served = server.files.get(path)
@@ -145,7 +160,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             for key, value in {"Content-Length": str(len(data)), **headers}.items():
                 self.send_header(key, value)
             self.end_headers()
-            if body and self.command == "GET":
+            if body and self.command != "HEAD":
                 self.send_body(data, fault or Fault())
 
         def send_body(self, data: bytes, fault: Fault) -> None:
@@ -239,13 +254,13 @@ def run_fetch(
         from pathlib import Path
         from stablevsr.data.downloads.fetch import fetch
         from stablevsr.data.downloads.registry import parse
-        from stablevsr.data.downloads.http import Patience
+        from stablevsr.data.downloads.http import RetryPolicy
         from stablevsr.runtime.errors import UserError
         {prelude}
         table = parse(Path({str(table)!r}).read_text())
-        patience = Patience(pauses=(0.01, 0.02), connect=60.0, read=60.0)
+        policy = RetryPolicy(pauses=(0.01, 0.02), connect=60.0, read=60.0)
         try:
-            fetch({names!r}, Path({str(data_root)!r}), table=table, patience=patience)
+            fetch({names!r}, Path({str(data_root)!r}), table=table, policy=policy)
         except UserError as error:
             sys.exit(f"UserError: {{error}}")
     """

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from stablevsr.data.frames import write_frame, write_text
+from stablevsr.data.frames import write_frame
+from stablevsr.runtime.io import write_text
 from stablevsr.runtime.parsing import parse
 from stablevsr.study.files import Ablation, Study
 from stablevsr.study.methods import Method, ResolvedStudy

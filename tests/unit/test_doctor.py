@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from stablevsr.data.downloads import registry
+from stablevsr.data.downloads.record import DownloadRecord, file_stamp
 from stablevsr.study import doctor
 
 REPOSITORY = Path(__file__).parents[2]
@@ -15,6 +16,7 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for folder in ("workflow", "ablations"):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder)
     return tmp_path
@@ -50,6 +52,9 @@ def test_what_is_there_is_said_with_its_size_and_not_counted(root):
     path = registry.local_path("raft", root / "data")
     path.parent.mkdir(parents=True)
     path.touch()
+    assert section(root, "paper") == before  # a file that was not verified proves nothing
+    row = registry.get("raft")
+    DownloadRecord.of(row, root / "data").add(row.filename, "0" * 64, file_stamp(path))
     after = section(root, "paper")
     assert "there     weights raft, 21.1 MB\n" in after
     assert after.count("missing   ") == before.count("missing   ") - 1

@@ -30,7 +30,7 @@ from fetch_server import (
 
 from stablevsr.data.downloads import registry
 from stablevsr.data.downloads.fetch import fetch
-from stablevsr.data.downloads.ledger import Ledger
+from stablevsr.data.downloads.record import DownloadRecord, is_present
 from stablevsr.data.layouts import load_sequences
 from stablevsr.runtime.errors import UserError
 
@@ -53,12 +53,12 @@ def reds_rows(sharp: list[str], low: list[str], **fields: object) -> dict[str, d
     places = {"into": "REDS", "outer": "train"}
     low_root = "train_sharp_bicubic/X4"
     return {
-        **row("sharp", "dataset", urls=sharp, layout=[layout("train_sharp", SHARP, list(CLIPS))],
-              lands={"how": "unpack", "keep": ["train_sharp"], **places}, **fields),
-        **row("low", "dataset", urls=low, layout=[layout(low_root, LOW, list(CLIPS))],
-              lands={"how": "unpack", "keep": ["train_sharp_bicubic"], **places}),
-        **row("reds4", "dataset", lands={"how": "pick", "sources": ["sharp", "low"], **places},
-              layout=[layout("train_sharp", SHARP, REDS4), layout(low_root, LOW, REDS4)]),
+        **row("sharp", "dataset", urls=sharp, contents=[layout("train_sharp", SHARP, list(CLIPS))],
+              destination={"how": "unpack", "keep": ["train_sharp"], **places}, **fields),
+        **row("low", "dataset", urls=low, contents=[layout(low_root, LOW, list(CLIPS))],
+              destination={"how": "unpack", "keep": ["train_sharp_bicubic"], **places}),
+        **row("reds4", "dataset", destination={"how": "pick", "sources": ["sharp", "low"], **places},
+              contents=[layout("train_sharp", SHARP, REDS4), layout(low_root, LOW, REDS4)]),
     }  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def serve_reds(server: Server, *faults: Fault, outer: str = "train/", **options:
 
 
 def get(names: list[str], data: Path, table: dict[str, registry.Row], source: Path | None = None) -> None:
-    fetch(names, data, table=table, source=source, progress=False, patience=FAST)
+    fetch(names, data, table=table, source=source, progress=False, policy=FAST)
 
 
 def refused(names: list[str], data: Path, table: dict[str, registry.Row], source: Path | None = None) -> str:
@@ -154,14 +154,14 @@ def test_entries_with_data_descriptors_compression_and_comment_are_read_over_ran
             archive.writestr(name, data)
     table = parse(reds_rows([server.add("/s.zip", pipe.getvalue())], [server.add("/l.zip", low_zip())]))
     get(["reds4"], tmp_path, table)
-    assert registry.is_present("reds4", tmp_path, table)
+    assert is_present("reds4", tmp_path, table)
 
 
 def test_a_broken_range_is_taken_up_at_the_same_byte(server: Server, tmp_path: Path) -> None:
     faults = [Fault()] * 3 + [Fault(cut=3000), Fault(status=500), Fault(cut=2000)]
     table = serve_reds(server, *faults)
     get(["reds4"], tmp_path, table)
-    assert registry.is_present("reds4", tmp_path, table)
+    assert is_present("reds4", tmp_path, table)
     assert not server.files["/train_sharp.zip"].faults
 
 
@@ -171,7 +171,7 @@ def test_clips_that_are_there_are_not_read_again(server: Server, tmp_path: Path)
     (tmp_path / "REDS/train_sharp/015/00000001.png").unlink()
     sent = server.sent
     get(["reds4"], tmp_path, table)
-    assert registry.is_present("reds4", tmp_path, table)
+    assert is_present("reds4", tmp_path, table)
     directory = len(sharp_zip()) + len(low_zip()) - sum(
         len(data) for root, size in (("train_sharp", SHARP), ("train_sharp_bicubic/X4", LOW))
         for data in reds_entries(root, *size).values()
@@ -189,7 +189,7 @@ def test_a_mirror_without_ranges_is_passed_over_for_clips(server: Server, tmp_pa
     whole = server.add("/whole.zip", sharp_zip(), ranges=False)
     rows = reds_rows([whole, server.add("/s.zip", sharp_zip())], [server.add("/l.zip", low_zip())])
     get(["reds4"], tmp_path, parse(rows))
-    assert registry.is_present("reds4", tmp_path, parse(rows))
+    assert is_present("reds4", tmp_path, parse(rows))
     told = refused(["reds4"], tmp_path / "other", parse(reds_rows([whole], [whole])))
     assert "range requests" in told
     assert "--from DIR" in told
@@ -217,7 +217,11 @@ def test_other_frames_than_first_recorded_are_refused(server: Server, tmp_path: 
     changed = reds_entries("train_sharp", *SHARP)
     changed["train/train_sharp/000/00000000.png"] = png(*SHARP, seed=9999)
     rows = reds_rows([server.add("/s.zip", zip_of(changed))], [server.add("/l.zip", low_zip())])
-    assert "differ from those first fetched" in refused(["reds4"], tmp_path, parse(rows))
+    for _ in range(2):
+        assert "differ from those first fetched" in refused(["reds4"], tmp_path, parse(rows))
+        assert not is_present("reds4", tmp_path, parse(rows))
+    get(["reds4"], tmp_path, serve_reds(server))  # the first ones again
+    assert is_present("reds4", tmp_path, parse(rows))
 
 
 def test_clips_out_of_zips_got_by_hand(server: Server, tmp_path: Path) -> None:
@@ -228,7 +232,7 @@ def test_clips_out_of_zips_got_by_hand(server: Server, tmp_path: Path) -> None:
     assert "has no train_sharp_bicubic.zip" in told
     (tmp_path / "usb/train_sharp_bicubic.zip").write_bytes(low_zip())
     get(["reds4"], tmp_path / "data", table, tmp_path / "usb")
-    assert registry.is_present("reds4", tmp_path / "data", table)
+    assert is_present("reds4", tmp_path / "data", table)
     assert server.log == []
 
 
@@ -237,10 +241,11 @@ def vimeo_rows(url: str, test_url: str) -> dict[str, dict[str, object]]:
     shape = {"root": "sequences", "frames": 7, "width": 16, "height": 8}
     whole, part = ["sequences", *both], ["sequences", "sep_testlist.txt"]
     return {
-        **row("vimeo90k", "dataset", urls=[url], lands={"how": "unpack", "into": "vimeo90k", "keep": whole},
-              layout=[{**shape, "lists": both}]),
-        **row("vimeo90k_test", "dataset", urls=[test_url], lands={"how": "unpack", "into": "vimeo90k", "keep": part},
-              layout=[{**shape, "lists": {"sep_testlist.txt": 2}}]),
+        **row("vimeo90k", "dataset", urls=[url], destination={"how": "unpack", "into": "vimeo90k", "keep": whole},
+              contents=[{**shape, "lists": both}]),
+        **row("vimeo90k_test", "dataset", urls=[test_url],
+              destination={"how": "unpack", "into": "vimeo90k", "keep": part},
+              contents=[{**shape, "lists": {"sep_testlist.txt": 2}}]),
     }  # fmt: skip
 
 
@@ -252,10 +257,16 @@ def small_reds(server: Server) -> dict[str, registry.Row]:
     rows = {}
     for name in REGROUPED:
         one = registry.get(name)
-        root = one.layout[0].root
+        root = one.contents[0].root
         size = LOW if "bicubic" in name else SHARP
         url = server.add(f"/{name}.zip", zip_of(reds_entries(root, *size, outer=f"{root.partition('_')[0]}/")))
-        rows |= row(name, "dataset", urls=[url], lands=one.lands.model_dump(), layout=[layout(root, size, [*CLIPS])])
+        rows |= row(
+            name,
+            "dataset",
+            urls=[url],
+            destination=one.destination.model_dump(),
+            contents=[layout(root, size, [*CLIPS])],
+        )
     return parse(rows)
 
 
@@ -289,7 +300,9 @@ def test_vimeo_lands_as_distributed(server: Server, tmp_path: Path) -> None:
     assert "sequences/00001/0266/im1.png" in names
     assert {n for n in names if not n.startswith("sequences/")} == set(lists)
     assert len(names) == 6 * 7 + 2
-    assert registry.is_present("vimeo90k_test", tmp_path, table)
+    asked = len(server.log)
+    get(["vimeo90k_test"], tmp_path, table)
+    assert len(server.log) == asked, "the test set is a part of it"
 
 
 @pytest.mark.parametrize("lists", [{}, {"sep_testlist.txt": TEST}])
@@ -300,23 +313,40 @@ def test_the_vimeo_test_set_alone_has_its_list_even_if_the_zip_lacks_it(
     table = parse(vimeo_rows(url, url))
     get(["vimeo90k_test"], tmp_path, table)
     assert (tmp_path / "vimeo90k/sep_testlist.txt").read_text().split() == TEST
-    assert registry.is_present("vimeo90k_test", tmp_path, table)
-    assert not registry.is_present("vimeo90k", tmp_path, table)
+    assert is_present("vimeo90k_test", tmp_path, table)
+    assert not is_present("vimeo90k", tmp_path, table)
 
 
-def test_an_incomplete_or_differently_sized_dataset_is_named(server: Server, tmp_path: Path) -> None:
-    entries = reds_entries("train_sharp", *SHARP)
-    del entries["train/train_sharp/014/00000002.png"]
-    table = parse(reds_rows([server.add("/a/s.zip", zip_of(entries))], ["http://127.0.0.1:9/l.zip"]))
-    told = refused(["sharp"], tmp_path / "a", table)
-    assert "014 has 2 frames where 3 are expected" in told
-    entries = reds_entries("train_sharp", *LOW)
-    table = parse(reds_rows([server.add("/b/s.zip", zip_of(entries))], ["http://127.0.0.1:9/l.zip"]))
-    assert "8x4 pixels where 32x16 are expected" in refused(["sharp"], tmp_path / "b", table)
-    entries = reds_entries("train_sharp", *SHARP)
-    entries["train/train_sharp/015/00000002.png"] = b"no picture, with a right checksum"
-    table = parse(reds_rows([server.add("/c/s.zip", zip_of(entries))], ["http://127.0.0.1:9/l.zip"]))
-    assert "015/00000002.png is not a PNG image" in refused(["sharp"], tmp_path / "c", table)
+def _sharp_with(frame: str, data: bytes | None) -> bytes:
+    """A REDS zip with one frame replaced or left out."""
+    entries = reds_entries("train_sharp", *SHARP) | {f"train/train_sharp/{frame}": data}
+    return zip_of({name: content for name, content in entries.items() if content is not None})
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (_sharp_with("014/00000002.png", None), "014 has 2 frames where 3 are expected"),
+        (_sharp_with("015/00000002.png", png(*LOW, seed=1)), "8x4 pixels where 32x16 are expected"),
+        (_sharp_with("015/00000002.png", b"with a right checksum"), "015/00000002.png is not a PNG image"),
+        (zip_of({}), "is missing"),
+    ],
+)
+def test_an_incomplete_or_differently_sized_dataset_is_refused_again_and_again(
+    server: Server, tmp_path: Path, body: bytes, told: str
+) -> None:
+    table = parse(reds_rows([server.add("/s.zip", body)], ["http://127.0.0.1:9/l.zip"]))
+    for asked in (1, 2):
+        message = refused(["sharp"], tmp_path, table)
+        assert told in message and "it was removed, fetch again" in message
+        assert len(server.asked()) == asked, "the refused archive was not kept"
+        assert not is_present("sharp", tmp_path, table)
+    (tmp_path / "usb").mkdir()
+    (tmp_path / "usb/s.zip").write_bytes(body)
+    assert "download s.zip again" in refused(["sharp"], tmp_path, table, tmp_path / "usb")
+    server.add("/s.zip", sharp_zip())
+    get(["sharp"], tmp_path, table)
+    assert is_present("sharp", tmp_path, table)
 
 
 def test_a_truncated_zip_is_one_sentence_and_thrown_away(server: Server, tmp_path: Path) -> None:
@@ -327,7 +357,7 @@ def test_a_truncated_zip_is_one_sentence_and_thrown_away(server: Server, tmp_pat
     assert files(tmp_path) == []
     server.add("/s.zip", sharp_zip())  # mended by the publisher: the damaged one's hash was not recorded
     get(["sharp"], tmp_path, table)
-    assert registry.is_present("sharp", tmp_path, table)
+    assert is_present("sharp", tmp_path, table)
 
 
 def test_a_truncated_zip_got_by_hand_is_named_and_left_alone(tmp_path: Path) -> None:
@@ -361,16 +391,36 @@ def _hostile(name: str, mode: int = stat.S_IFREG | 0o644, flags: int = 0) -> byt
         (_hostile("readme_link", stat.S_IFLNK | 0o777), "link"),  # unwanted, and still a reason not to trust the rest
         (_hostile("train/train_sharp/000/pipe.png", stat.S_IFIFO | 0o644), "device"),
         (_hostile("train/train_sharp/000/secret.png", flags=0x1), "encrypted"),
-        (_hostile("other/train_sharp/000/00000000.png"), "both land at"),
+        (_hostile("other/train_sharp/000/00000000.png"), "both be written to"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["sharp", "reds4"])
 def test_a_hostile_archive_is_refused_before_anything_is_written(
     server: Server, tmp_path: Path, archive: bytes, told: str, name: str
 ) -> None:
-    rows = reds_rows([server.add("/s.zip", archive)], [server.add("/l.zip", low_zip())])
-    assert told in refused([name], tmp_path / "data", parse(rows))
-    assert [file for file in files(tmp_path) if file.endswith(".png")] == []
+    table = parse(reds_rows([server.add("/s.zip", archive)], [server.add("/l.zip", low_zip())]))
+    for _ in range(2):
+        assert told in refused([name], tmp_path / "data", table)
+        assert files(tmp_path) == [], "neither frames nor the refused archive"
+    server.add("/s.zip", sharp_zip())
+    get([name], tmp_path / "data", table)
+    assert is_present(name, tmp_path / "data", table)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damage_in_compressed_entries_is_refused_again_and_again_and_nothing_is_kept(
+    server: Server, tmp_path: Path, method: int
+) -> None:
+    body = bytearray(zip_of(reds_entries("train_sharp", *SHARP), method))
+    for place in range(600, 1000):
+        body[place] ^= 0x5A
+    table = parse(reds_rows([server.add("/s.zip", bytes(body))], ["http://127.0.0.1:9/l.zip"]))
+    for _ in range(2):
+        told = refused(["sharp"], tmp_path, table)
+        assert "damaged" in told and "it was removed, fetch again" in told
+        assert [name for name in files(tmp_path) if not name.endswith(".png")] == []
+    server.add("/s.zip", zip_of(reds_entries("train_sharp", *SHARP), method))
+    get(["sharp"], tmp_path, table)
 
 
 def test_a_zip_put_into_the_data_folder_and_named_with_from_is_not_removed(tmp_path: Path) -> None:
@@ -378,7 +428,7 @@ def test_a_zip_put_into_the_data_folder_and_named_with_from_is_not_removed(tmp_p
     (tmp_path / "REDS/s.zip").write_bytes(sharp_zip())
     table = parse(reds_rows(["http://127.0.0.1:9/s.zip"], ["http://127.0.0.1:9/l.zip"]))
     get(["sharp"], tmp_path, table, tmp_path / "REDS")
-    assert registry.is_present("sharp", tmp_path, table)
+    assert is_present("sharp", tmp_path, table)
     assert (tmp_path / "REDS/s.zip").exists()
 
 
@@ -410,13 +460,13 @@ def test_clips_killed_in_the_middle_are_completed(server: Server, tmp_path: Path
     gate = threading.Event()
     table = serve_reds(server, *[Fault()] * 4, Fault(cut=3500, gate=gate))
     process = run_fetch(_written(tmp_path, table), tmp_path, ["reds4"])
-    wait_until(lambda: list(tmp_path.glob("REDS/train_sharp/*/.*.part")), "a frame that is being written")
+    wait_until(lambda: len(server.log) >= 5, "the request of a clip")
     process.kill()
     process.communicate(timeout=LONG)
     gate.set()
-    assert not registry.is_present("reds4", tmp_path, table)
+    assert not is_present("reds4", tmp_path, table)
     get(["reds4"], tmp_path, table)
-    assert registry.is_present("reds4", tmp_path, table)
+    assert is_present("reds4", tmp_path, table)
     assert [name for name in files(tmp_path) if name.endswith(".part")] == []
 
 
@@ -443,7 +493,7 @@ archives._write = counted
     asked = len(server.log)
     get(["sharp"], tmp_path, table)
     assert len(server.log) == asked, "the zip was there already"
-    assert registry.is_present("sharp", tmp_path, table)
+    assert is_present("sharp", tmp_path, table)
     assert [name for name in files(tmp_path) if name.endswith((".part", ".zip"))] == []
 
 
@@ -451,15 +501,18 @@ def test_a_kill_after_the_last_frame_leaves_neither_the_zip_nor_an_unrecorded_ha
     server: Server, tmp_path: Path
 ) -> None:
     table = serve_reds(server)
-    kill = "from stablevsr.data.downloads import ledger; import os; ledger.Ledger.record = lambda *_: os.kill(os.getpid(), 9)"
+    kill = "import os; from stablevsr.data.downloads.record import DownloadRecord; "
+    kill += "DownloadRecord.add = lambda *_: os.kill(os.getpid(), 9)"
     process = run_fetch(_written(tmp_path, table), tmp_path, ["sharp"], kill)
     process.communicate(timeout=LONG)
     assert process.returncode == -9
-    assert registry.is_present("sharp", tmp_path, table)
+    assert not is_present("sharp", tmp_path, table)
     asked = len(server.log)
     get(["sharp"], tmp_path, table)
     assert len(server.log) == asked
-    assert Ledger(tmp_path).recorded(table["sharp"], "train_sharp.zip") == sha256(server.files["/train_sharp.zip"].body)
+    assert DownloadRecord.of(table["sharp"], tmp_path).sha256("train_sharp.zip") == sha256(
+        server.files["/train_sharp.zip"].body
+    )
     assert [name for name in files(tmp_path) if not name.endswith((".png", ".yaml"))] == []
 
 
@@ -487,7 +540,7 @@ def test_a_disk_that_fills_up_while_unpacking(server: Server, tmp_path: Path) ->
     assert [name for name in files(tmp_path) if name.endswith(".part")] == []
     asked = len(server.log)
     get(["sharp"], tmp_path, table)
-    assert registry.is_present("sharp", tmp_path, table)
+    assert is_present("sharp", tmp_path, table)
     assert len(server.log) == asked, "the zip was there already"
 
 

@@ -19,12 +19,12 @@ from urllib3 import HTTPResponse
 
 from stablevsr.data.downloads import registry
 from stablevsr.data.downloads.fetch import fetch, listing
-from stablevsr.data.downloads.http import Expected, Patience, TransferError, download, new_session
-from stablevsr.data.downloads.ledger import NAME, Ledger
+from stablevsr.data.downloads.http import RetryPolicy, TransferError, download, new_session
+from stablevsr.data.downloads.record import NAME, is_present
 from stablevsr.runtime.errors import UserError
 
 BODY = noise(1_000_000)
-HUB_LANDS = {"how": "torch_hub", "folder": "checkpoints"}
+TORCH_HUB = {"how": "torch_hub", "folder": "checkpoints"}
 
 
 @pytest.fixture
@@ -36,15 +36,16 @@ def server() -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "torch"
 
 
 def table_of(*urls: str, **fields: object) -> dict[str, registry.Row]:
-    return registry.parse(yaml.safe_dump(row("w", "weights", urls=list(urls), lands=HUB_LANDS, **fields)))
+    return registry.parse(yaml.safe_dump(row("w", "weights", urls=list(urls), destination=TORCH_HUB, **fields)))
 
 
 def get(tmp_path: Path, table: dict[str, registry.Row], **options: object) -> Path:
-    fetch(["w"], tmp_path / "data", table=table, progress=False, patience=FAST, **options)  # type: ignore[arg-type]
+    fetch(["w"], tmp_path / "data", table=table, progress=False, policy=FAST, **options)  # type: ignore[arg-type]
     return registry.local_path("w", tmp_path / "data", table)
 
 
@@ -189,9 +190,9 @@ def test_redirects_are_followed_but_not_out_of_the_web(server: Server, tmp_path:
 def test_without_network_one_sentence_names_file_address_and_what_to_do(tmp_path: Path) -> None:
     with running() as dead:
         url = dead.url + "/w.pth"
-    at_once = Patience(pauses=(-1.0,))  # no pause can be that short: taking one is an error
+    at_once = RetryPolicy(pauses=(-1.0,))  # no pause can be that short: taking one is an error
     with pytest.raises(UserError) as caught:
-        fetch(["w"], tmp_path / "data", table=table_of(url), progress=False, patience=at_once)
+        fetch(["w"], tmp_path / "data", table=table_of(url), progress=False, policy=at_once)
     for part in ("w.pth", url, "refused", "`stablevsr fetch w --from DIR`"):
         assert part in str(caught.value)
 
@@ -200,8 +201,8 @@ def test_a_server_that_says_nothing_is_given_up(server: Server, tmp_path: Path) 
     gate = threading.Event()
     url = server.add("/w.pth", BODY, *[Fault(cut=0, gate=gate)] * 2)
     with pytest.raises(UserError, match="timed out"):
-        patience = Patience(pauses=(0.01,), connect=1.0, read=0.3)
-        fetch(["w"], tmp_path, table=table_of(url), progress=False, patience=patience)
+        policy = RetryPolicy(pauses=(0.01,), connect=1.0, read=0.3)
+        fetch(["w"], tmp_path, table=table_of(url), progress=False, policy=policy)
     gate.set()
 
 
@@ -222,7 +223,7 @@ def test_files_got_by_hand_are_checked_and_used_without_network(tmp_path: Path) 
 def test_an_unpublished_hash_is_recorded_and_a_later_difference_refused(server: Server, tmp_path: Path) -> None:
     table = table_of(server.add("/w.pth", BODY))
     path = get(tmp_path, table)
-    lock = tmp_path / "data" / NAME
+    lock = tmp_path / "cache/stablevsr" / NAME
     assert json.loads(lock.read_text())["w"]["files"]["w.pth"]["sha256"] == sha256(BODY)
     path.unlink()
     server.add("/w.pth", noise(len(BODY), seed=1))
@@ -243,14 +244,16 @@ def test_a_file_that_another_program_put_there_is_checked_once(server: Server, t
         get(tmp_path, table)
     path.write_bytes(BODY)
     get(tmp_path, table)
-    assert Ledger(tmp_path / "data").unchanged(table["w"], "w.pth", path)
+    assert is_present("w", tmp_path / "data", table)
     assert server.log == []
 
 
 def test_a_damaged_record_is_named(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / NAME).write_text("{")
-    assert NAME in refused(tmp_path, table_of(server.add("/w.pth", BODY)))
+    record = tmp_path / "cache/stablevsr" / NAME
+    record.parent.mkdir(parents=True)
+    for damaged in ("{", "[]", '{"w": {}}', "\0\0"):
+        record.write_text(damaged)
+        assert f"{record} is damaged" in refused(tmp_path, table_of(server.add("/w.pth", BODY)))
 
 
 def test_an_unwritable_place_is_named(server: Server, tmp_path: Path, torch_home: Path) -> None:
@@ -345,10 +348,10 @@ def test_two_processes_download_once(server: Server, tmp_path: Path) -> None:
     assert second.stderr is not None
     line = second.stderr.readline()
     gate.set()
-    assert "another stablevsr fetch is busy" in line
+    assert line == f"waiting for process {first.pid}, which is still fetching w\n"
     told = [process.communicate(timeout=LONG)[1] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], told
-    assert "already at" in told[1]
+    assert "already in" in told[1]
     assert len(server.asked()) == 2  # the broken transfer and its rest, both by the first process
     assert (tmp_path / "torch/hub/checkpoints/w.pth").read_bytes() == BODY
 
@@ -373,5 +376,5 @@ def test_a_redirect_from_https_to_plain_http_is_refused(server: Server, tmp_path
     with new_session() as session:
         session.mount("https://secure.test", host)
         with pytest.raises(TransferError, match="from https to plain http"):
-            download(session, "https://secure.test/w.pth", tmp_path / "w.part", Expected(), FAST)
+            download(session, "https://secure.test/w.pth", tmp_path / "w.part", registry.Published(), FAST)
     assert not (tmp_path / "w.part").exists()

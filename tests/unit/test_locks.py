@@ -9,14 +9,14 @@ import threading
 
 import pytest
 
-from stablevsr.runtime.locks import sole_writer
+from stablevsr.runtime.locks import single_writer
 
 HOLD = textwrap.dedent(
     """
     import sys, time
     from pathlib import Path
-    from stablevsr.runtime.locks import sole_writer
-    with sole_writer(Path(sys.argv[1])):
+    from stablevsr.runtime.locks import single_writer
+    with single_writer(Path(sys.argv[1])):
         print("held", flush=True)
         time.sleep(60)
     """
@@ -35,7 +35,7 @@ def test_the_lock_of_a_killed_writer_is_free_and_whoever_waited_for_it_was_named
     entered = threading.Event()
 
     def wait():
-        with sole_writer(tmp_path / "state"):
+        with single_writer(tmp_path / "state"):
             entered.set()
 
     second = threading.Thread(target=wait)
@@ -49,7 +49,7 @@ def test_the_lock_of_a_killed_writer_is_free_and_whoever_waited_for_it_was_named
 
 
 def test_an_error_gives_the_folder_back(tmp_path):
-    with pytest.raises(ZeroDivisionError), sole_writer(tmp_path):
+    with pytest.raises(ZeroDivisionError), single_writer(tmp_path):
         raise ZeroDivisionError
-    with sole_writer(tmp_path):
+    with single_writer(tmp_path):
         pass

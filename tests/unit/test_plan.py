@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from stablevsr.data.downloads import registry
 from stablevsr.study.paths import Paths
 from stablevsr.study.plan import _frame_work, plan
 from stablevsr.study.resolve import load_study
@@ -59,5 +58,5 @@ def test_a_zip_takes_its_size_twice_until_it_is_there(paper, tmp_path, monkeypat
         return float(line(text, "disk: ")[2].replace(",", ""))
 
     before = needed(plan(*paper, tmp_path, 50))
-    monkeypatch.setattr(registry, "is_present", lambda name, data: name == "vimeo90k")
+    monkeypatch.setattr("stablevsr.study.plan.is_present", lambda name, data: name == "vimeo90k")
     assert before - needed(plan(*paper, tmp_path, 50)) == pytest.approx(2 * 82.0, abs=1.5)

@@ -11,13 +11,17 @@ import yaml
 from fetch_server import png, row
 
 from stablevsr.data.downloads import registry
+from stablevsr.data.downloads.fetch import fetch
+from stablevsr.data.downloads.record import is_present
 from stablevsr.runtime.errors import UserError
 
 NAMES = (
     "reds_train_sharp reds_train_sharp_bicubic reds_val_sharp reds_val_sharp_bicubic reds4 vimeo90k vimeo90k_test "
     "stablevsr sd_x4_upscaler raft alexnet vgg16 musiq clip_rn50 niqe"
 )
-WEIGHTS = row("w", "weights", urls=["https://example.org/w.pth"], lands={"how": "torch_hub", "folder": "checkpoints"})
+WEIGHTS = row(
+    "w", "weights", urls=["https://example.org/w.pth"], destination={"how": "torch_hub", "folder": "checkpoints"}
+)
 
 
 def parse(**changes: object) -> dict[str, registry.Row]:
@@ -30,7 +34,7 @@ def test_the_packaged_table_has_every_promised_row() -> None:
 
 def test_every_download_is_bound_to_a_hash_or_gets_one_recorded_and_every_model_to_a_commit() -> None:
     for one in registry.load().values():
-        if isinstance(one.lands, registry.Hub):
+        if isinstance(one.destination, registry.Hub):
             assert len(one.version) == 40, one.name
         if one.sha256_prefix:
             assert f"-{one.sha256_prefix}.pth" in one.filename, one.name
@@ -43,7 +47,7 @@ def test_the_published_hashes_of_facts_are_in_the_table() -> None:
     assert rows["reds_train_sharp_bicubic"].sha256 is not None
     assert rows["reds_train_sharp_bicubic"].sha256.startswith("ff20eac3")
     assert rows["clip_rn50"].sha256 in rows["clip_rn50"].urls[0]
-    model = rows["stablevsr"].lands
+    model = rows["stablevsr"].destination
     assert isinstance(model, registry.Hub)
     assert model.files["vae/diffusion_pytorch_model.safetensors"].size == 221326500
 
@@ -56,12 +60,12 @@ def test_the_published_hashes_of_facts_are_in_the_table() -> None:
         ({"sha256_prefix": "NOTHEX"}, "sha256_prefix"),
         ({"urls": ["ftp://example.org/w.pth"]}, "no http or https address"),
         ({"urls": []}, "address"),
-        ({"lands": {"how": "torch_hub", "folder": "../up"}}, "stays inside"),
-        ({"lands": {"how": "somewhere"}}, "lands"),
-        ({"lands": {"how": "unpack", "into": "X", "keep": ["a"]}}, "layout"),
-        ({"lands": {"how": "hub", "repo": "a/b", "files": {"m.bin": {}}}}, "m.bin"),
-        ({"lands": {"how": "hub", "repo": "a/b", "files": {"m.json": {}}}}, "commit"),
-        ({"lands": {"how": "pick", "into": "X", "sources": ["no"]}, "layout": [
+        ({"destination": {"how": "torch_hub", "folder": "../up"}}, "stays inside"),
+        ({"destination": {"how": "somewhere"}}, "destination"),
+        ({"destination": {"how": "unpack", "into": "X", "keep": ["a"]}}, "contents"),
+        ({"destination": {"how": "hub", "repo": "a/b", "files": {"m.bin": {}}}}, "m.bin"),
+        ({"destination": {"how": "hub", "repo": "a/b", "files": {"m.json": {}}}}, "commit"),
+        ({"destination": {"how": "pick", "into": "X", "sources": ["no"]}, "contents": [
             {"root": "r", "sequences": ["0"], "frames": 1, "width": 1, "height": 1}]}, "'no'"),
     ],
 )  # fmt: skip
@@ -78,8 +82,8 @@ def test_an_unknown_name_suggests_the_near_miss() -> None:
 
 def test_importing_the_registry_and_asking_for_weights_imports_neither_torch_nor_the_hub_client(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from stablevsr.data.downloads import registry;"
-        "registry.is_present('raft', Path('.')); registry.is_present('reds4', Path('.'));"
+        "import sys; from pathlib import Path; from stablevsr.data.downloads.record import is_present;"
+        "is_present('raft', Path('.')); is_present('reds4', Path('.'));"
         "sys.exit(' '.join({'torch', 'huggingface_hub', 'requests'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
@@ -136,19 +140,29 @@ def _reds(tmp_path: Path, frames: int = 3, folder: str = "REDS/train_sharp") -> 
 
 REDS = {
     **WEIGHTS["w"],
-    "lands": {"how": "unpack", "into": "REDS", "outer": "train", "keep": ["train_sharp"]},
-    "layout": [{"root": "train_sharp", "sequences": ["000-002"], "frames": 3, "width": 8, "height": 4}],
+    "destination": {"how": "unpack", "into": "REDS", "outer": "train", "keep": ["train_sharp"]},
+    "contents": [{"root": "train_sharp", "sequences": ["000-002"], "frames": 3, "width": 8, "height": 4}],
 }
 
 
-def test_a_dataset_is_present_only_with_every_frame(tmp_path: Path) -> None:
+def test_a_dataset_is_present_once_its_frames_were_verified_and_only_while_they_are_unchanged(tmp_path: Path) -> None:
     table = registry.parse(yaml.safe_dump({"reds": REDS}))
-    assert not registry.is_present("reds", tmp_path, table)
     _reds(tmp_path)
-    assert registry.is_present("reds", tmp_path, table)
-    (tmp_path / "REDS/train_sharp/001/00000002.png").unlink()
-    (tmp_path / "REDS/train_sharp/001/.00000002.png.part").touch()  # half a frame is none
-    assert not registry.is_present("reds", tmp_path, table)
+    assert not is_present("reds", tmp_path, table)
+    fetch(["reds"], tmp_path, table=table, progress=False)  # unpacked by hand: verified without any network
+    assert is_present("reds", tmp_path, table)
+    frame = tmp_path / "REDS/train_sharp/001/00000002.png"
+    content = frame.read_bytes()
+    frame.write_bytes(content[:-1] + b"x")
+    assert not is_present("reds", tmp_path, table)
+    with pytest.raises(UserError, match=r"has no w\.pth"):  # its size in pixels is right, but it is another frame
+        fetch(["reds"], tmp_path, table=table, progress=False, source=tmp_path)
+    frame.write_bytes(content)
+    fetch(["reds"], tmp_path, table=table, progress=False)
+    assert is_present("reds", tmp_path, table)
+    frame.unlink()
+    frame.with_name(".00000002.png.part").touch()  # half a frame is none
+    assert not is_present("reds", tmp_path, table)
 
 
 def test_the_outer_level_of_archives_unpacked_by_hand_is_found(tmp_path: Path) -> None:
@@ -156,15 +170,5 @@ def test_the_outer_level_of_archives_unpacked_by_hand_is_found(tmp_path: Path) -
     assert registry.local_path("reds", tmp_path, table) == tmp_path / "REDS"
     _reds(tmp_path, folder="REDS/train/train_sharp")
     assert registry.local_path("reds", tmp_path, table) == tmp_path / "REDS/train"
-    assert registry.is_present("reds", tmp_path, table)
-
-
-def test_weights_of_another_size_are_not_present(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    table = parse(size=10)
-    path = registry.local_path("w", tmp_path, table)
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"123")
-    assert not registry.is_present("w", tmp_path, table)
-    path.write_bytes(b"0123456789")
-    assert registry.is_present("w", tmp_path, table)
+    fetch(["reds"], tmp_path, table=table, progress=False)
+    assert is_present("reds", tmp_path, table)

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import report_study as made
 
-from stablevsr.data.frames import write_text
 from stablevsr.metrics.tables import read_scores
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.io import write_text
 from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths
 from stablevsr.study.result_tables import merge_scores

@@ -1,11 +1,12 @@
-"""One checked file, from a folder that the user names or from the first address that delivers it.
+"""Downloading one verified file: from a folder that the user names, or from the first address that delivers it.
 
-Shared by everything that ``stablevsr fetch`` gets: the job that says what is wanted, the progress bar, the question
-whether the disk has room, and the loop over mirrors that accepts a file only if its size and hash are right.
+Shared by everything that ``stablevsr fetch`` does: the :class:`Download` of a row, progress bars, the check for free
+disk space, and the loop over mirrors, which accepts a file only if its size and hash are right.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -18,43 +19,63 @@ from urllib.parse import urlsplit
 import requests
 from tqdm import tqdm
 
-from stablevsr.data.downloads.http import Expected, Patience, TransferError, download, note_path
-from stablevsr.data.downloads.ledger import Ledger, mismatch, sha256_of
+from stablevsr.data.downloads import http
+from stablevsr.data.downloads.record import DownloadRecord
 from stablevsr.data.downloads.registry import Row, Table, local_path
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.io import sha256_of
 
 HUB = "https://huggingface.co"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
-class Job:
-    """One row to fetch, with everything that the steps need to know."""
+class Download:
+    """One row to download, and what that needs: see :func:`.fetch.fetch` for the fields."""
 
     row: Row
     table: Table
     data_root: Path
     source: Path | None
     progress: bool
-    patience: Patience
+    policy: http.RetryPolicy
     session: requests.Session
-    ledger: Ledger
 
     @property
     def path(self) -> Path:
-        """Where the row's thing lands."""
+        """Where the row is stored."""
         return local_path(self.row.name, self.data_root, self.table)
 
+    @property
+    def record(self) -> DownloadRecord:
+        """What was verified of the row."""
+        return DownloadRecord.of(self.row, self.data_root)
+
     def say(self, text: str) -> None:
-        """A line for the person who waits."""
+        """Print a line, unless a quiet download was asked for."""
         if self.progress:
             print(text, file=sys.stderr)
 
+    @contextmanager
+    def bar(self, label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        """A progress bar; the callable sets how many bytes are done."""
+        with tqdm(total=total, desc=label, unit="B", unit_scale=True, delay=0.5, disable=not self.progress) as bar:
+            yield lambda done: bar.update(done - bar.n)
+
 
 @contextmanager
-def progress_bar(job: Job, label: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar with rate and time left; the callable sets how many bytes are done."""
-    with tqdm(total=total, desc=label, unit="B", unit_scale=True, delay=0.5, disable=not job.progress) as bar:
-        yield lambda done: bar.update(done - bar.n)
+def disk_errors(name: str, path: Path) -> Iterator[None]:
+    """Turn errors of the operating system while downloading ``name`` to ``path`` into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        if error.errno in FULL:
+            raise UserError(
+                f"no room is left on the disk of {where} (or a file size limit is set) while fetching {name}: make "
+                "room and run the same command again, it continues where it stopped"
+            ) from error
+        raise UserError(f"{name} cannot be written at {where}: {error.strerror or error}") from error
 
 
 def need_room(folder: Path, wanted: int, purpose: str) -> None:
@@ -85,78 +106,75 @@ def addresses(row: Row) -> list[str]:
 
 
 def by_hand(name: str, files: list[str]) -> str:
-    """What to do where no address delivers; ``name`` is what the user asked for, ``files`` what it is made from."""
+    """What to do if no address delivers: ``name`` is the row that was asked for, ``files`` are what it is made from."""
     return (
         f"check the network, or put {' and '.join(files)} into a folder DIR by other means and run "
         f"`stablevsr fetch {name} --from DIR`"
     )
 
 
-def in_source(job: Job, row: Row) -> Path:
-    """The row's file in the folder that the user named. Raises :class:`UserError` if it is not there."""
-    assert job.source is not None
-    path = job.source / row.filename
+def in_source(download: Download, row: Row) -> Path:
+    """The row's file in the folder that the user named. Raises :class:`UserError` if it is missing."""
+    assert download.source is not None
+    path = download.source / row.filename
     if not path.is_file():
-        raise UserError(f"{job.source} has no {row.filename}: put the file from {row.urls[0]} there under this name")
+        raise UserError(
+            f"{download.source} has no {row.filename}: put the file from {row.urls[0]} there under this name"
+        )
     return path
 
 
-def check(job: Job, row: Row, path: Path) -> tuple[str, str | None]:
+def check(download: Download, path: Path) -> tuple[str, str | None]:
     """The sha256 of ``path`` and how the file differs from what is published or recorded (None if it does not)."""
-    size = path.stat().st_size
+    row, size = download.row, path.stat().st_size
     if row.size not in (None, size):
-        return "", f"it has {size} bytes where {row.size} are expected"
-    with progress_bar(job, f"checking {row.filename}", size) as at:
-        sha256 = sha256_of(path, at)
-    return sha256, mismatch(row, job.ledger, row.filename, size, sha256, (row.size, row.sha256, row.sha256_prefix))
+        return "", row.mismatch(size, "")
+    with download.bar(f"checking {row.filename}", size) as progress:
+        sha256 = sha256_of(path, progress)
+    return sha256, download.record.mismatch(row.filename, row, size, sha256)
 
 
-def fetch_verified(job: Job, row: Row, part: Path) -> str:
-    """Complete ``part`` from the row's addresses and return its sha256.
+def fetch_verified(download: Download, path: Path) -> str:
+    """Download the row's file to ``path`` from the first address that delivers it, and return its sha256.
 
-    A file that turns out wrong is thrown away, so that the next call starts anew. Raises :class:`UserError` with the
-    reason of every address if none delivers.
+    A wrong file is removed, so that the next call downloads it again. Raises :class:`UserError` with the reason of
+    every address if none delivers.
     """
-    reasons = []
+    row, part, reasons = download.row, part_of(path), []
     for url in addresses(row):
         try:
-            _download(job, row, url, part)
-            sha256, fault = check(job, row, part)
-        except TransferError as error:
+            with download.bar(f"{row.filename} from {urlsplit(url).hostname}", row.bytes or None) as progress:
+                http.download(download.session, url, part, row, download.policy, progress)
+            sha256, fault = check(download, part)
+        except http.TransferError as error:
             reasons.append(f"{url} ({error})")
             continue
         if fault is None:
+            install(part, path)
             return sha256
-        discard(part)
+        part.unlink()
+        http.note_path(part).unlink(missing_ok=True)
         reasons.append(f"{url} (what it sent is not the file: {fault})")
     raise UserError(
-        f"{row.filename} could not be fetched from {' nor from '.join(reasons)}: "
-        f"{by_hand(job.row.name, [row.filename])}"
+        f"{row.filename} could not be fetched from {' nor from '.join(reasons)}: {by_hand(row.name, [row.filename])}"
     )
 
 
-def _download(job: Job, row: Row, url: str, part: Path) -> None:
-    expected = Expected(row.size, row.sha256)
-    host = urlsplit(url).hostname
-    with progress_bar(job, f"{row.filename} from {host}", row.bytes or None) as set_done:
-        download(job.session, url, part, expected, job.patience, set_done)
-
-
-def discard(part: Path) -> None:
-    """Remove a part file and its note."""
-    part.unlink(missing_ok=True)
-    note_path(part).unlink(missing_ok=True)
+def part_of(path: Path) -> Path:
+    """The file that takes the bytes of ``path`` until they are verified."""
+    return path.with_name(f"{path.name}.part")
 
 
 def install(part: Path, path: Path) -> None:
-    """Rename a checked part file to its name, once its bytes are safely on the disk."""
+    """Rename a verified part file to its final name, once its bytes are on the disk."""
     with part.open("rb") as stream:
         os.fsync(stream.fileno())
     part.replace(path)
-    note_path(part).unlink(missing_ok=True)
+    http.note_path(part).unlink(missing_ok=True)
 
 
-def room_for(job: Job, row: Row, part: Path, times: int = 1) -> None:
+def room_for(download: Download, path: Path, times: int = 1) -> None:
     """Refuse to start a download that will not fit: the rest of the file, and ``times - 1`` more for its contents."""
+    part = part_of(path)
     have = part.stat().st_size if part.exists() else 0
-    need_room(part.parent, max(0, row.bytes * times - have), f"fetching {row.filename}")
+    need_room(path.parent, max(0, download.row.bytes * times - have), f"fetching {download.row.filename}")

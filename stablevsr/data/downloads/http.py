@@ -1,9 +1,9 @@
-"""HTTP transfers that survive bad networks: ranges, retries with growing pauses, and reasons a person understands.
+"""HTTP transfers over unreliable networks: resumed by range requests, retried with growing pauses.
 
-A download goes to ``NAME.part`` beside its target; a note (``NAME.part.json``) remembers the address and the server's
-validator, so that a later run continues only the very same file (``Range`` with ``If-Range``) and never glues two
-versions together. A host that cannot be reached is given up at once, for the caller to try the next mirror; a broken
-connection, a server error or a stall is retried, and the count starts anew whenever bytes have arrived.
+A download is written to ``NAME.part`` beside its target; ``NAME.part.json`` keeps the address and the server's
+validator (ETag), so that a later call resumes only the same version of the file (``Range`` with ``If-Range``). A host
+that cannot be reached is not retried, for the caller to try the next mirror; a broken connection, a server error or a
+stall is, and the retries are counted anew whenever bytes have arrived.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ import requests
 from urllib3.exceptions import HTTPError, NewConnectionError
 
 from stablevsr import __version__
+from stablevsr.data.downloads.registry import Published
 
 BLOCK = 1 << 16  #: bytes written at a time; what a broken connection delivered of a block is lost
 
 
 class TransferError(Exception):
-    """This address will not do; the message is a reason that fits into brackets."""
+    """This address cannot deliver the file; the message is a reason that fits into brackets."""
 
 
-class BrokenError(Exception):
-    """May work when tried again; ``pause`` is what the server asks for, in seconds."""
+class RetryableError(Exception):
+    """The transfer may work when it is tried again, after ``pause`` seconds if the server asks for that."""
 
     def __init__(self, message: str, pause: float = 0.0, unreachable: bool = False) -> None:
         super().__init__(message)
@@ -38,27 +39,19 @@ class BrokenError(Exception):
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to wait, in seconds: the pauses between tries, for a connection, and for the next bytes."""
+class RetryPolicy:
+    """Seconds: the pauses between tries, and the time limits for a connection and for the next bytes."""
 
     pauses: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
     connect: float = 10.0
     read: float = 30.0
 
 
-@dataclass(frozen=True)
-class Expected:
-    """What the table knows about a file before it is fetched."""
-
-    size: int | None = None
-    sha256: str | None = None
-
-
 class Retry:
-    """Counts failures in a row: pauses after each, and raises :class:`TransferError` when the pauses are used up."""
+    """Pauses after each failure; raises :class:`TransferError` once there were more in a row than the policy allows."""
 
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._policy = policy
         self._failures = 0
         self._reached = False
 
@@ -67,16 +60,16 @@ class Retry:
         self._failures = 0
         self._reached = True
 
-    def failed(self, error: BrokenError) -> None:
+    def failed(self, error: RetryableError) -> None:
         """Pause before the next try, or give up."""
         self._failures += 1
-        if self._failures > len(self._patience.pauses) or (error.unreachable and not self._reached):
+        if self._failures > len(self._policy.pauses) or (error.unreachable and not self._reached):
             raise TransferError(str(error)) from error
-        time.sleep(max(self._patience.pauses[self._failures - 1], error.pause))
+        time.sleep(max(self._policy.pauses[self._failures - 1], error.pause))
 
 
 def new_session() -> requests.Session:
-    """A session that keeps connections open and asks for plain bytes."""
+    """A session that keeps connections open and asks for uncompressed answers."""
     session = requests.Session()
     session.headers.update({"User-Agent": f"stablevsr/{__version__}", "Accept-Encoding": "identity"})
     return session
@@ -84,29 +77,29 @@ def new_session() -> requests.Session:
 
 @contextmanager
 def opened(
-    session: requests.Session, url: str, headers: dict[str, str], expected: Expected, patience: Patience
+    session: requests.Session, url: str, headers: dict[str, str], published: Published, policy: RetryPolicy
 ) -> Iterator[requests.Response]:
-    """An answer with status 200, 206 or 416 whose body has not been read.
+    """A response with status 200, 206 or 416 whose body has not been read.
 
-    Raises :class:`TransferError` for what will not change and :class:`BrokenError` for what may, also while the body is
+    Raises :class:`TransferError` for permanent and :class:`RetryableError` for temporary faults, also while the body is
     read inside the ``with`` block.
     """
     try:
-        with session.get(url, headers=headers, stream=True, timeout=(patience.connect, patience.read)) as response:
+        with session.get(url, headers=headers, stream=True, timeout=(policy.connect, policy.read)) as response:
             _check_hops(response)
             _check_status(response)
-            _check_identity(response, expected)
+            _check_identity(response, published)
             yield response
     except (requests.exceptions.SSLError, requests.exceptions.TooManyRedirects) as error:
         raise TransferError(reason(error)) from error
     except requests.exceptions.ConnectTimeout as error:
-        raise BrokenError(f"no connection within {patience.connect:g} s", unreachable=True) from error
+        raise RetryableError(f"no connection within {policy.connect:g} s", unreachable=True) from error
     except requests.exceptions.ProxyError as error:
-        raise BrokenError(f"the proxy does not answer: {reason(error)}", unreachable=True) from error
+        raise RetryableError(f"the proxy does not answer: {reason(error)}", unreachable=True) from error
     except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL) as error:
         raise TransferError("it redirects to an address that is neither http nor https") from error
     except (requests.exceptions.RequestException, HTTPError) as error:
-        raise BrokenError(reason(error), unreachable=_is_unreachable(error)) from error
+        raise RetryableError(reason(error), unreachable=_is_unreachable(error)) from error
 
 
 def _is_unreachable(error: BaseException) -> bool:
@@ -138,21 +131,21 @@ def _check_status(response: requests.Response) -> None:
     if status >= 500 or status in (408, 425, 429):
         wait = response.headers.get("Retry-After", "")
         pause = min(float(wait), 60.0) if wait.isdigit() else 0.0
-        raise BrokenError(f"the server answered {status} {response.reason}", pause)
+        raise RetryableError(f"the server answered {status} {response.reason}", pause)
     if status not in (200, 206, 416):
         raise TransferError(f"the server answered {status} {response.reason}")
     if response.headers.get("Content-Type", "").startswith("text/html") and status != 416:
         raise TransferError("the server sent a web page instead of the file")
 
 
-def _check_identity(response: requests.Response, expected: Expected) -> None:
-    """Compare what the server says of the file with the table, before gigabytes are moved."""
+def _check_identity(response: requests.Response, published: Published) -> None:
+    """Compare what the server announces with what is published, before gigabytes are transferred."""
     total = total_size(response)
-    if None not in (total, expected.size) and total != expected.size and response.status_code != 416:
-        raise TransferError(f"the server offers {total} bytes where {expected.size} are expected: not the same file")
+    if None not in (total, published.size) and total != published.size and response.status_code != 416:
+        raise TransferError(f"the server offers {total} bytes where {published.size} are expected: not the same file")
     # The hub names the content's sha256 in the first answer, before it redirects to storage.
     linked = next((hop.headers["X-Linked-ETag"] for hop in response.history if "X-Linked-ETag" in hop.headers), "")
-    if expected.sha256 and len(linked.strip('"')) == 64 and linked.strip('"') != expected.sha256:
+    if published.sha256 and len(linked.strip('"')) == 64 and linked.strip('"') != published.sha256:
         raise TransferError("the server offers a file with another sha256 than the registry's")
 
 
@@ -185,29 +178,29 @@ def download(
     session: requests.Session,
     url: str,
     part: Path,
-    expected: Expected,
-    patience: Patience,
-    at: Callable[[int], object] = lambda done: None,
+    published: Published,
+    policy: RetryPolicy,
+    progress: Callable[[int], object] = lambda done: None,
 ) -> None:
     """Complete ``part`` from ``url``, continuing what an earlier call left there.
 
-    ``at`` is called with the bytes done. Raises :class:`TransferError` with a reason;
+    ``progress`` is called with the number of bytes done. Raises :class:`TransferError` with a reason;
     OSError (disk full) passes through and leaves the part for the next call.
     """
-    retry = Retry(patience)
+    retry = Retry(policy)
     while True:
         before = _length(part)
         try:
-            _attempt(session, url, part, expected, patience, at)
+            _attempt(session, url, part, published, policy, progress)
             return
-        except BrokenError as error:
+        except RetryableError as error:
             if _length(part) > before:
                 retry.progressed()
             retry.failed(error)
 
 
 def note_path(part: Path) -> Path:
-    """The note beside a part file: which address it came from, and the server's validator."""
+    """The file beside a part file that keeps its address and the server's validator."""
     return part.with_name(f"{part.name}.json")
 
 
@@ -219,38 +212,38 @@ def _attempt(
     session: requests.Session,
     url: str,
     part: Path,
-    expected: Expected,
-    patience: Patience,
-    at: Callable[[int], object],
+    published: Published,
+    policy: RetryPolicy,
+    progress: Callable[[int], object],
 ) -> None:
-    have, validator = _resume_point(part, url, expected)
-    if have and have == expected.size:
+    have, validator = _resume_point(part, url, published)
+    if have and have == published.size:
         return
     headers = {"Range": f"bytes={have}-"} if have else {}
     if have and validator:
         headers["If-Range"] = validator
-    with opened(session, url, headers, expected, patience) as response:
+    with opened(session, url, headers, published, policy) as response:
         if response.status_code == 416:
             if have and total_size(response) == have:
                 return
             part.unlink(missing_ok=True)
-            raise BrokenError("the part file did not fit the file on the server")
-        _receive(response, url, part, have, at)
+            raise RetryableError("the part file did not fit the file on the server")
+        _receive(response, url, part, have, progress)
 
 
-def _resume_point(part: Path, url: str, expected: Expected) -> tuple[int, str | None]:
-    """From which byte to continue, and the validator to send; (0, None) if the part cannot be trusted to fit."""
+def _resume_point(part: Path, url: str, published: Published) -> tuple[int, str | None]:
+    """The byte at which to resume and the validator to send; (0, None) if the part may be of another version."""
     try:
         note = json.loads(note_path(part).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return 0, None
     if note.get("url") == url and note.get("validator"):
         return _length(part), note["validator"]
-    # Another mirror, or a server without validators: only a published hash can tell afterwards whether the pieces fit.
-    return (_length(part), None) if expected.sha256 else (0, None)
+    # From another mirror, or a server without validators: only a published hash can show afterwards whether both fit.
+    return (_length(part), None) if published.sha256 else (0, None)
 
 
-def _receive(response: requests.Response, url: str, part: Path, have: int, at: Callable[[int], object]) -> None:
+def _receive(response: requests.Response, url: str, part: Path, have: int, progress: Callable[[int], object]) -> None:
     start = range_start(response)
     if start not in (0, have):
         raise TransferError("the server answered with another range than the one asked for")
@@ -259,14 +252,14 @@ def _receive(response: requests.Response, url: str, part: Path, have: int, at: C
     with part.open("ab" if start else "wb") as out:
         note = {"url": url, "validator": strong_validator(response)}
         note_path(part).write_text(json.dumps(note), encoding="utf-8")
-        at(done)
+        progress(done)
         for block in response.iter_content(BLOCK):
             _refuse_page(block, done)
             out.write(block)
             done += len(block)
-            at(done)
+            progress(done)
     if total is not None and done < total:
-        raise BrokenError(f"the connection ended after {done} of {total} bytes")
+        raise RetryableError(f"the connection ended after {done} of {total} bytes")
 
 
 def _refuse_page(block: bytes, offset: int) -> None:

@@ -1,188 +1,202 @@
-"""Models from the hub: named files of one pinned revision, through the hub's own client and into its cache.
+"""Models from the hub: one commit of a repository, by the hub's own client and into its cache, verified file by file.
 
-Only safetensors, json and txt files are taken. The client knows addresses, tokens, mirrors (``HF_ENDPOINT``) and the
-cache (``HF_HOME``, ``HF_HUB_CACHE``); this module adds what it does not do: a quick and plain answer when there is no
-network, a check against published or recorded hashes, files got by hand, and weights that go on where a killed call
-stopped. For the last it fetches them itself into the place where the client looks before it downloads; from version
-1.18 on the client starts a file anew and leaves the old piece behind (huggingface/huggingface_hub#4196).
+Only safetensors, json and txt files are taken. The client (``huggingface_hub``) knows addresses, tokens (``HF_TOKEN``),
+mirrors (``HF_ENDPOINT``) and the cache (``HF_HOME``, ``HF_HUB_CACHE``). This module adds hashes: what the hub announces
+is compared with what is published before anything is downloaded, each file is verified after, and a file counts as
+present only if the record of downloads says that it was verified and it has not changed since.
 """
 
 from __future__ import annotations
 
-import errno
 import re
 import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from stablevsr.data.downloads.download import Job, discard, install, need_room, progress_bar
-from stablevsr.data.downloads.http import (
-    BrokenError,
-    Expected,
-    Retry,
-    TransferError,
-    download,
-    new_session,
-    opened,
-    reason,
-)
-from stablevsr.data.downloads.ledger import mismatch, sha256_of
-from stablevsr.data.downloads.registry import Hub, is_present
+from stablevsr.data.downloads.download import FULL, disk_errors, install, need_room, part_of
+from stablevsr.data.downloads.http import reason
+from stablevsr.data.downloads.record import NAME, DownloadRecord, cache_folder, file_stamp
+from stablevsr.data.downloads.registry import Hub, Published, Row, hub_snapshot, load
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.io import sha256_of
+from stablevsr.runtime.locks import exclusive
 
-PART = ".stablevsr.part"  #: no name that the client gives, so that neither takes the other's piece for its own
-
-
-def lock_file(repo: str) -> Path:
-    """The flock of one repository, in the folder where the hub client keeps its own locks."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE) / ".locks" / f"models--{repo.replace('/', '--')}" / "stablevsr.lock"
+PATTERNS = ("*.safetensors", "*.json", "*.txt")
+TIMEOUT = 10  #: seconds for the hub's first answer
+ABANDONED = 3600.0  #: seconds since the last byte, after which a piece of a killed download is removed
 
 
-def fetch_model(job: Job) -> None:
-    """Make the row's files present in the hub cache and check each. Raises :class:`UserError`."""
-    if not is_present(job.row.name, job.data_root, job.table):
-        need_room(job.path, job.row.bytes - _bytes_there(job), f"fetching {job.row.name}")
-        if job.source is not None:
-            _copy(job, job.source)
-        else:
-            _require_hub(job)
-            _download(job)
-    fresh = _check_files(job)
-    job.say(f"{job.row.name}: {'in' if fresh else 'already in'} {job.path}")
+@dataclass(frozen=True)
+class HubModel:
+    """The files of one commit of a repository; ``name`` is its row in the registry, or the repository itself."""
+
+    name: str
+    repo: str
+    commit: str
+    files: Mapping[str, Published]
+
+    @property
+    def folder(self) -> Path:
+        """The snapshot folder in the client's cache, ready for ``from_pretrained``."""
+        return hub_snapshot(self.repo, self.commit)
+
+    @property
+    def record(self) -> DownloadRecord:
+        """What was verified of the model."""
+        return DownloadRecord(cache_folder() / NAME, self.name, self.commit)
+
+    def is_verified(self) -> bool:
+        """Whether every file was verified and is unchanged."""
+        return all(self.record.is_current(name, file_stamp(self.folder / name)) for name in self.files)
 
 
-def _hub(job: Job) -> Hub:
-    assert isinstance(job.row.lands, Hub)
-    return job.row.lands
+def pinned(row: Row) -> HubModel:
+    """The model of a row of the registry."""
+    assert isinstance(row.destination, Hub)
+    return HubModel(row.name, row.destination.repo, row.version, row.destination.files)
 
 
-def _bytes_there(job: Job) -> int:
-    """Bytes of the wanted files that are complete, and of the weights that an earlier call began."""
-    whole = (path for path in (job.path / name for name in _hub(job).files) if path.is_file())
-    return sum(path.stat().st_size for path in (*whole, *_blobs(job).glob(f"*{PART}")))
+def model_folder(repo: str, revision: str | None = None) -> Path:
+    """The verified local folder of a hub repository, downloaded if needed.
+
+    ``revision``: a commit, branch or tag; None = the commit in the registry of downloads, for other repositories the
+    main branch. Raises :class:`UserError` if the hub cannot be reached or a file is not the announced one.
+    """
+    rows = [row for row in load().values() if isinstance(row.destination, Hub) and row.destination.repo == repo]
+    model = next((pinned(row) for row in rows if revision in (None, row.version)), None)
+    with disk_errors(repo, hub_snapshot(repo, revision or "main")):
+        if model is not None:
+            fetch_model(model)
+            return model.folder
+        with _hub_errors(f"model {repo}", "connect to the network or give a local folder"):
+            folder = _snapshot(repo, revision, PATTERNS)
+    files = [path.relative_to(folder).as_posix() for pattern in PATTERNS for path in folder.rglob(pattern)]
+    _require(HubModel(repo, repo, folder.name, dict.fromkeys(files, Published())), "fetch again")
+    return folder
 
 
-def _blobs(job: Job) -> Path:
-    return job.path.parents[1] / "blobs"  # the client keeps contents here, under their ETag, and links to them
+def fetch_model(model: HubModel, source: Path | None = None, progress: bool = True) -> None:
+    """Make all files of ``model`` present and verified, from the folder ``source`` if one is given.
+
+    A file in the cache that is not the right one is removed and downloaded again. Raises :class:`UserError`.
+    """
+    if model.is_verified():
+        return
+    lock = cache_folder() / f"{model.repo.replace('/', '--')}.lock"
+    with exclusive(lock, f"fetching {model.name}"):
+        wrong = _verify(model)
+        if wrong and source is not None:
+            _copy(model, source, wrong)
+        elif wrong:
+            _download(model, wrong, progress)
+        _require(model, _by_hand(model))
 
 
-def _by_hand(job: Job) -> str:
+def _require(model: HubModel, fix: str) -> None:
+    for name, fault in _verify(model).items():
+        raise UserError(f"{name} of {model.name} is refused: {fault}; {fix}")
+
+
+def _verify(model: HubModel) -> dict[str, str]:
+    """Record the files that are the right ones, remove those that are not; what is wrong, by file."""
+    wrong = {}
+    for name, published in model.files.items():
+        path = model.folder / name
+        if not path.is_file():
+            wrong[name] = f"the hub sent no {name} at revision {model.commit}"
+        elif not model.record.is_current(name, stamp := file_stamp(path)):
+            sha256 = sha256_of(path)
+            fault = model.record.mismatch(name, _or_announced(published, path), path.stat().st_size, sha256)
+            if fault:
+                path.resolve().unlink()  # the snapshot has links: without its target the client downloads a file again
+                path.unlink(missing_ok=True)
+                wrong[name] = f"{fault} (removed from the cache)"
+            else:
+                model.record.add(name, sha256, stamp)
+    return wrong
+
+
+def _or_announced(published: Published, path: Path) -> Published:
+    """What is published of a file, else the sha256 that the hub announced: the client names large files by it."""
+    announced = path.resolve().name
+    known = published.sha256 or not re.fullmatch("[0-9a-f]{64}", announced)
+    return published if known else published.model_copy(update={"sha256": announced})
+
+
+def _by_hand(model: HubModel) -> str:
     return (
-        f"check the network, or get {', '.join(list(_hub(job).files)[:2])} and the other files of "
-        f"{job.row.page}/tree/{job.row.version} by other means and run `stablevsr fetch {job.row.name} --from DIR`, "
-        "where DIR holds them in the same folders"
+        f"check the network, or get {', '.join(list(model.files)[:2])} and the other files of {model.repo} at revision "
+        f"{model.commit} by other means and run `stablevsr fetch {model.name} --from DIR`, where DIR holds them in the "
+        "same folders"
     )
 
 
-def _require_hub(job: Job) -> None:
-    """Ask for one small file first: the client itself tries a hub that cannot be reached for half a minute."""
-    from huggingface_hub import constants, hf_hub_url
-
-    if constants.HF_HUB_OFFLINE:
-        raise UserError(
-            f"{job.row.name} is not in the hub cache and HF_HUB_OFFLINE is set: unset it, or {_by_hand(job)}"
-        )
-    url = hf_hub_url(_hub(job).repo, next(iter(_hub(job).files)), revision=job.row.version)
-    retry = Retry(job.patience)
-    try:
-        while True:
-            try:
-                with opened(job.session, url, {}, Expected(), job.patience):
-                    return
-            except BrokenError as error:
-                retry.failed(error)
-    except TransferError as error:
-        raise UserError(f"{job.row.name} could not be fetched from {url} ({error}): {_by_hand(job)}") from error
-
-
 class _Silent(tqdm):  # type: ignore[misc]  # tqdm has no types
-    """A bar that never shows, for callers that asked for none."""
+    """A progress bar that is never shown, for quiet downloads."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
-        kwargs.pop("name", None)  # an argument of the hub's own bars
+        kwargs.pop("name", None)  # an argument of the client's own bars
         super().__init__(*args, **{**kwargs, "disable": True})
 
 
-def _download(job: Job) -> None:
+def _download(model: HubModel, names: Mapping[str, str], progress: bool) -> None:
+    from huggingface_hub import HfApi
+
+    for piece in (model.folder.parents[1] / "blobs").glob("*.incomplete"):
+        # of a killed download: the client gives each piece a new name and never continues it
+        if time.time() - piece.stat().st_mtime > ABANDONED:
+            piece.unlink(missing_ok=True)
+    with _hub_errors(model.name, _by_hand(model)):
+        announced = {file.path: file for file in HfApi().get_paths_info(model.repo, list(names), revision=model.commit)}
+        for name in names:  # before gigabytes are transferred
+            if name not in announced:
+                raise UserError(f"the hub has no {name} for {model.name} at revision {model.commit}: {_by_hand(model)}")
+            size, large = announced[name].size, announced[name].lfs
+            fault = model.record.mismatch(name, model.files[name], size, large.sha256) if large else None
+            if fault:
+                raise UserError(f"{name} of {model.name} on the hub is not the published file: {fault}")
+        need_room(model.folder, sum(file.size for file in announced.values()), f"fetching {model.name}")
+        _snapshot(model.repo, model.commit, list(model.files), progress)
+
+
+def _snapshot(repo: str, revision: str | None, patterns: Sequence[str], progress: bool = True) -> Path:
     from huggingface_hub import snapshot_download
 
-    hub = _hub(job)
-    bars = None if job.progress else _Silent
+    bars = None if progress else _Silent
+    return Path(
+        snapshot_download(repo, revision=revision, allow_patterns=list(patterns), etag_timeout=TIMEOUT, tqdm_class=bars)
+    )
+
+
+@contextmanager
+def _hub_errors(name: str, fix: str) -> Iterator[None]:
+    """Turn the client's errors into one sentence."""
+    from huggingface_hub import constants
+
     try:
-        for name in hub.files:
-            if name.endswith(".safetensors") and not (job.path / name).is_file():
-                _download_weights(job, name)
-        snapshot_download(hub.repo, revision=job.row.version, allow_patterns=list(hub.files), tqdm_class=bars)
-    except Exception as error:
-        # The client's HTTP library has changed twice (requests, httpx, httpx2), and with it the classes of errors.
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # the client's HTTP library, and with it the errors, differ between its versions
+        if isinstance(error, OSError) and error.errno in FULL:
             raise
-        raise UserError(
-            f"{job.row.name} could not be fetched from the hub ({reason(error)}): {_by_hand(job)}"
-        ) from error
+        said = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else reason(error)
+        raise UserError(f"{name} could not be fetched from {constants.ENDPOINT} ({said}): {fix}") from error
 
 
-def _download_weights(job: Job, name: str) -> None:
-    """Put one large file among the client's blobs, continuing what an earlier call left there."""
-    from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
-
-    url = hf_hub_url(_hub(job).repo, name, revision=job.row.version)
-    offered = get_hf_file_metadata(url)
-    if offered.etag is None or not re.fullmatch("[0-9a-f]{64}", offered.etag):
-        return  # the ETag is no sha256, so only the client knows what to do with this file
-    blob = _blobs(job) / offered.etag
-    if not blob.is_file():
-        part = blob.with_name(f"{blob.name}{PART}")
-        with new_session() as session, progress_bar(job, name, offered.size) as at:
-            if token := get_token():
-                session.headers["Authorization"] = f"Bearer {token}"  # dropped where the hub redirects to another host
-            download(session, url, part, Expected(offered.size, offered.etag), job.patience, at)
-        if _sha256(job, name, part) != offered.etag:
-            discard(part)
-            raise TransferError(f"what it sent for {name} has another sha256 than it announced")
-        install(part, blob)
-
-
-def _copy(job: Job, source: Path) -> None:
-    for name in _hub(job).files:
-        given, path = source / name, job.path / name
-        if not given.is_file():
-            raise UserError(f"{source} has no {name}: put the file from {job.row.page}/tree/{job.row.version} there")
-        _refuse_other(job, name, given, _sha256(job, name, given))
+def _copy(model: HubModel, source: Path, names: Mapping[str, str]) -> None:
+    for name in names:
+        file, path = source / name, model.folder / name
+        if not file.is_file():
+            raise UserError(f"{source} has no {name}: put the file of {model.repo} at revision {model.commit} there")
+        fault = model.record.mismatch(name, model.files[name], file.stat().st_size, sha256_of(file))
+        if fault:
+            raise UserError(f"{file} is not the published file ({fault}): download it again")
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        shutil.copyfile(given, part)
-        install(part, path)
-
-
-def _check_files(job: Job) -> bool:
-    """Check every file that was not checked before; returns whether there was one."""
-    fresh = False
-    for name in _hub(job).files:
-        path = job.path / name
-        if not path.is_file():
-            raise UserError(f"the hub sent no {name} for {job.row.name} at revision {job.row.version}: {_by_hand(job)}")
-        if job.ledger.unchanged(job.row, name, path):
-            continue
-        sha256 = _sha256(job, name, path)
-        _refuse_other(job, name, path, sha256)
-        job.ledger.record(job.row, name, path, sha256)
-        fresh = True
-    return fresh
-
-
-def _sha256(job: Job, name: str, path: Path) -> str:
-    with progress_bar(job, f"checking {name}", path.stat().st_size) as at:
-        return sha256_of(path, at)
-
-
-def _refuse_other(job: Job, name: str, path: Path, sha256: str) -> None:
-    published = _hub(job).files[name]
-    path = path.resolve()  # the client's snapshot holds links: removing a link alone would bring the same file back
-    size = path.stat().st_size
-    fault = mismatch(job.row, job.ledger, name, size, sha256, (published.size, published.sha256, None))
-    if fault:
-        raise UserError(f"{path} is not the {name} that was published ({fault}): remove it and fetch again")
+        shutil.copyfile(file, part_of(path))
+        install(part_of(path), path)

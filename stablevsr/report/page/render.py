@@ -13,7 +13,6 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from stablevsr.data.frames import write_text
 from stablevsr.metrics.registry import METRICS
 from stablevsr.report import claims, provenance
 from stablevsr.report.costs import amount_text, cost
@@ -25,6 +24,7 @@ from stablevsr.report.published import published_rows
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.tables import markup
 from stablevsr.report.tables.tabular import ARROWS, build_tables
+from stablevsr.runtime.io import write_text
 from stablevsr.study.methods import ResolvedStudy
 from stablevsr.study.paths import Paths
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from stablevsr.data.frames import write_text
 from stablevsr.report.claims import ClaimResult, check_with
 from stablevsr.report.published import published_rows
 from stablevsr.report.scores import ScoreBook
@@ -20,6 +19,7 @@ from stablevsr.report.tables.markup import (
     table_tex,
 )
 from stablevsr.report.tables.tabular import Table, build_tables
+from stablevsr.runtime.io import write_text
 from stablevsr.study.methods import ResolvedStudy
 from stablevsr.study.paths import Paths
 
