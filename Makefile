@@ -38,7 +38,7 @@ bench-gpu: $(INSTALLED)
 	$(BENCH) --size 112x64 --frames 7 --sequences 16 --steps 5 --presets all --out results/bench/vimeo.json
 	$(BENCH) --size 480x270 --frames 2 --sequences 1 --steps 2 --presets bf16 --out results/bench/480x270.json
 	$(BENCH) --size 960x540 --frames 2 --sequences 1 --steps 2 --presets bf16 --out results/bench/960x540.json
-	$(BENCH) --training --batch 8 --steps 50 --out results/bench/training.json
+	python benchmarks/training.py --device cuda --model random --batch 8 --steps 50 --out results/bench/training.json
 	stablevsr bench --device cuda --metrics --out results/bench/metrics.json
 
 readme: $(INSTALLED)

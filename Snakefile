@@ -4,16 +4,17 @@
 #   snakemake --cores all --resources gpu=1 --config study=paper    the paper's tables
 #
 # Rules are short shell commands of the `stablevsr` command line; what they compute is decided by the study
-# (workflow/studies/) and the ablations (ablations/), both checked here before any job starts.
+# (workflow/studies/) and the ablations (ablations/), both checked here before any job starts. Whatever decides a job's
+# numbers, code included, is in the path of its outputs (stablevsr/study/paths.py).
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.hashing import content_hash
 from stablevsr.study.downloads import flow_weights, metric_weights, model_download
-from stablevsr.study.external import check_given, made_by_rules
-from stablevsr.study.paths import Paths, pool_file
-from stablevsr.study.fingerprint import embedded_weights, sources
-from stablevsr.study.methods import MODELS_OWN, Base
+from stablevsr.study.external import check_external, made_by_rules
+from stablevsr.study.fingerprint import fingerprint, report_code
+from stablevsr.study.paths import Paths
 from stablevsr.study.resolve import load_study
 
 min_version("9.0")
@@ -21,21 +22,23 @@ min_version("9.0")
 if set(config) - {"study"}:
     raise WorkflowError(f"--config knows one key, study: what is {', '.join(set(config) - {'study'})}?")
 try:
-    study = load_study(config.get("study", "mini"))
-    check_given(study)
+    study = load_study(str(config.get("study", "mini")))
+    check_external(study)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 STUDY, SPEC, PATHS = study.name, study.spec, Paths(study)
 GPU = 0 if SPEC.device == "cpu" else 1
 
 
+include: "workflow/rules/common.smk"
+
+
 wildcard_constraints:
     dataset="|".join(SPEC.datasets),
+    kind="|".join(KINDS),
     key="[0-9a-f]{16}",
     digest="[0-9a-f]{16}",
-    training="[0-9a-f]{16}",
-    finetuning="[0-9a-f]{16}",
-    distillation="[0-9a-f]{16}",
+    metrics="[0-9a-f]{16}",
     seed="[0-9]+",
     shard="[0-9]+",
     shards="[0-9]+",
@@ -43,16 +46,23 @@ wildcard_constraints:
 
 localrules:
     all,
+    code,
     tables,
     metrics,
 
 
+# Scores and code are asked for by name: without Snakemake's records (a fresh clone) a file with a fixed name does not
+# show what it was made from.
 rule all:
     input:
         PATHS.results / "report.html",
+        SCORES,
+        REPORT_CODE,
+        [MINI_CODE]
+        if any(spec.make == "mini" for spec in (*SPEC.datasets.values(), *SPEC.training_datasets.values()))
+        else [],
 
 
-include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/infer.smk"
@@ -60,7 +70,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 
 
-# An ablation may bring rules of its own: ablations/NAME.smk beside ablations/NAME.yaml.
+# An ablation may bring its rules: ablations/NAME.smk beside ablations/NAME.yaml.
 for extra in sorted(Path("ablations").glob("*.smk")):
     if extra.stem in study.ablations:
 

@@ -1,23 +1,25 @@
 # The rule behind temporal_filter.yaml: the single-frame frames of a dataset, averaged over time. An ablation's rules see
 # what the Snakefile knows: `study`, STUDY, SPEC, PATHS. Frames below work/ that a variant names must come from a rule.
 SINGLE_FRAME = study.methods["temporal_filter.single_frame"]
+FILTER = "ablations/temporal_filter.py"
 
 
 rule temporal_filter:
     input:
-        frames=lambda w: [
+        lambda w: [
             PATHS.manifest(w.dataset, SINGLE_FRAME.on(w.dataset).digest, SINGLE_FRAME.seeds[0], shard)
             for shard in range(SPEC.datasets[w.dataset].shards)
         ],
-        code="ablations/temporal_filter.py",
+        code("temporal_filter", content_hash([Path(FILTER)])[:16]),
     output:
-        directory(f"work/given/{STUDY}/temporal_filter/{{dataset}}"),
+        directory(PATHS.external() / "temporal_filter" / "{dataset}"),
     log:
         f"work/logs/temporal_filter_{STUDY}_{{dataset}}.log",
     localrule: True
     params:
+        script=FILTER,
         folder=lambda w: PATHS.frames(w.dataset, SINGLE_FRAME.on(w.dataset).digest, SINGLE_FRAME.seeds[0]),
     message:
         "averaging the single-frame frames of {wildcards.dataset} over time"
     shell:
-        "python {input.code} {params.folder} {output} > {log} 2>&1"
+        "python {params.script:q} {params.folder:q} {output:q} > {log:q} 2>&1"

@@ -1,1 +1,65 @@
-"""Methods that are not StableVSR: a sequence of LR frames in, x4 frames out."""
+"""Other upscalers to compare with: a sequence of LR frames in, x4 frames out.
+
+A baseline is one module of this package. It registers a function that loads it and returns an :data:`Upscaler`; the
+name is then a ``kind`` of a study's methods. Modules import heavy packages inside that function only, so that names
+are known without them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stablevsr.runtime.errors import UserError, install_command, near_miss
+
+#: LR frames uint8 (N, h, w, 3) of one sequence -> float32 (N, 4h, 4w, 3) in [0, 1].
+Upscaler = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What is registered under a name."""
+
+    load: Callable[[], Upscaler]
+    packages: tuple[str, ...]  #: import names that it needs, of the extra ``study``
+
+    @property
+    def module(self) -> str:
+        """The module that computes it, for fingerprints."""
+        return self.load.__module__
+
+    def missing(self) -> list[str]:
+        """Its packages that are not installed."""
+        return [package for package in self.packages if importlib.util.find_spec(package) is None]
+
+
+BASELINES: dict[str, Registration] = {}
+
+
+def register(name: str, packages: tuple[str, ...] = ()) -> Callable[[Callable[[], Upscaler]], Callable[[], Upscaler]]:
+    """Make a loading function known as the baseline ``name``."""
+
+    def add(load: Callable[[], Upscaler]) -> Callable[[], Upscaler]:
+        BASELINES[name] = Registration(load, packages)
+        return load
+
+    return add
+
+
+def load(name: str) -> Upscaler:
+    """The baseline ``name``, ready to use. Raises :class:`UserError` if it is unknown or a package is missing."""
+    if name not in BASELINES:
+        raise UserError(f"there is no baseline {name}{near_miss(name, BASELINES)}: known are {', '.join(BASELINES)}")
+    if missing := BASELINES[name].missing():
+        raise UserError(f"{name} needs the package {missing[0]}: {install_command('study')}")
+    return BASELINES[name].load()
+
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

@@ -1,4 +1,4 @@
-"""How much arithmetic the networks need, and how much this device can do: what a speed is to be compared with."""
+"""FLOPs of the networks, and the rates of this device that they are compared with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from stablevsr.data.degradation import SCALE
 from stablevsr.method.networks import ModelParts
 
-CALLS = 10  #: of a timed operation; the fastest counts, since everything else on a machine only slows down
+CALLS = 10  #: of a timed operation, of which the fastest counts
 
 
 def network_flops(model: ModelParts, height: int, width: int) -> dict[str, float]:

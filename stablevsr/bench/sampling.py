@@ -1,9 +1,9 @@
-"""``stablevsr bench``: how fast this machine samples, stage by stage, and what the faster ways change.
+"""``stablevsr bench``: how fast this machine samples, stage by stage, and what the faster presets change.
 
 Every preset samples the same frames from the same noise in one run, from LR frames in memory to PNG files.
 ``published`` does the published work in the published order: float32, one frame of one sequence after another. The
-others are compared with it: speed, and the PSNR between the two outputs. What no stage covers is the time in which the
-device idles at least.
+others are compared with it: speed, and the PSNR between the two outputs. Time outside all stages is a lower bound of
+the device's idle time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from stablevsr.method.pipeline import load_networks
 from stablevsr.method.sampler import AT_ONCE, Sampler, decode_frames, to_uint8
 from stablevsr.method.settings import Guidance, Precision, Sampling, Solver, Weights
 from stablevsr.method.small_decoder import SmallDecoder
-from stablevsr.method.strategies import guided_steps
+from stablevsr.method.visits import guided_steps
 from stablevsr.runtime.background import BackgroundWriter
 from stablevsr.runtime.io import write_text
 from stablevsr.runtime.timing import StageTimer, peak_memory
@@ -64,15 +64,14 @@ class Preset:
 
     name: str
     precision: Precision
-    batched: bool = True  #: all sequences side by side, the UNet's first half ahead of the sweep, writing beside it
+    batched: bool = True  #: all sequences and, in the UNet's first half, frames side by side; writing in the background
     channels_last: bool | None = None  #: None = as the pipeline has it: on a CPU
     scheduler: Solver = "ddpm"
     share_of_steps: float = 1.0  #: of the steps asked for
     guide_from: float = 0.0  #: share of the steps before the TCM acts
     weights: Weights = "full"
-    small_decoder: bool = (
-        False  #: of the guidance, with random weights: as fast as a distilled one, without its picture
-    )
+    #: Of the guidance, with random weights: as fast as a distilled one; its frames mean nothing.
+    small_decoder: bool = False
 
     def sampling(self, steps: int) -> Sampling:
         """The sampling settings where ``steps`` are asked for."""
@@ -93,7 +92,7 @@ PRESETS = (
     Preset("bf16", "bf16"),
     Preset("bf16-channels-first", "bf16", channels_last=False),
     Preset("bf16-channels-last", "bf16", channels_last=True),
-    # From here on the numbers change: what that costs in quality, the ablations say.
+    # The following change the numbers; the ablations measure what that costs in quality.
     Preset("half-guided", "bf16", guide_from=0.5),
     Preset("unipc", "bf16", scheduler="unipc", share_of_steps=0.2),
     Preset("fp8-weights", "bf16", weights="fp8"),
@@ -105,7 +104,7 @@ PRESETS = (
 
 @dataclass(frozen=True)
 class Work:
-    """What is sampled: LR frames of noise, since speed does not depend on what they show."""
+    """The sequences that are sampled: LR frames of noise, since speed does not depend on what they show."""
 
     height: int
     width: int
@@ -135,12 +134,12 @@ class Result:
     seconds: float
     frame_steps_a_second: float
     seconds_a_frame: float
-    tflops: float  #: arithmetic of the networks, in TFLOP/s
+    tflops: float  #: FLOPs of the networks, in TFLOP/s
     ceiling: float  #: of a large matrix product in the preset's precision, in TFLOP/s
     speedup: float  #: over the first preset of the run
     psnr: float | None  #: dB between this output and the first preset's; None for it, and where a network is random
     stages: dict[str, float]  #: seconds
-    peak_memory: int  #: bytes: of the card in this preset, or of the process so far
+    peak_memory: int  #: bytes: of the GPU in this preset, or of the process so far
 
 
 def bench(model: str, work: Work, device: str, names: list[str], out: Path | None) -> str:
@@ -161,8 +160,8 @@ def bench(model: str, work: Work, device: str, names: list[str], out: Path | Non
             "presets": [asdict(result) for result in results],
         }  # fmt: skip
         write_text(out, json.dumps(content, indent=1) + "\n")
-    told = f"{where}; a large copy moves {copy:.0f} GB/s"
-    return "\n".join([told, f"model {model}, {asdict(work)}", "", *_table(results)])
+    heading = f"{where}; a large copy moves {copy:.0f} GB/s"
+    return "\n".join([heading, f"model {model}, {asdict(work)}", "", *_table(results)])
 
 
 def _run(
@@ -176,16 +175,16 @@ def _run(
     flops = network_flops(networks, work.height, work.width)
     if preset.weights == "fp8":  # after counting: packed weights cannot be counted
         networks.pack()
-    watch = StageTimer(networks.device)
+    timer = StageTimer(networks.device)
     if networks.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(networks.device)
     at_once = AT_ONCE if preset.batched else 1
-    sampler = Sampler(networks, sampling, Guidance(flow="dis"), _estimator(model, device), at_once, stage=watch.stage)
+    sampler = Sampler(networks, sampling, Guidance(flow="dis"), _estimator(model, device), at_once, stage=timer.stage)
     sampler(lr[:1, :2], [torch.Generator()])  # warm up: the first calls choose kernels
-    watch.read()
+    timer.read()
     began = time.perf_counter()
     images = _upscale(sampler, lr, preset.batched)
-    stages = watch.read()
+    stages = timer.read()
     seconds = time.perf_counter() - began
     stages[IDLE] = max(0.0, seconds - sum(stages.values()))
     result = Result(

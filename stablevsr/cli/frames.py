@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from stablevsr.cli.options import Commands, command, device_of, rest_idle_threads, set_threads, shard_of
+from stablevsr.method.strategies import STRATEGIES
 from stablevsr.runtime.errors import UserError, near_miss
 
 
@@ -16,18 +17,16 @@ def add_upscale(commands: Commands) -> None:
     parser.add_argument("--model", default="claudiom4sir/StableVSR", help="hub id, folder, or 'tiny' (embedded)")
     parser.add_argument("--tcm", type=Path, help="folder of another TCM")
     parser.add_argument("--steps", type=int, default=50, help="denoising steps (default: 50)")
-    parser.add_argument(
-        "--strategy", default="bidirectional",
-        choices=["single_frame", "auto_regressive", "unidirectional", "bidirectional"],
-    )  # fmt: skip
-    parser.add_argument("--flow", choices=["raft", "dis"], help="motion estimator (default: raft; dis for tiny)")
+    parser.add_argument("--strategy", default="bidirectional", choices=list(STRATEGIES),
+                        help="visit order and guidance (default: bidirectional)")  # fmt: skip
+    parser.add_argument("--flow", choices=["raft", "dis"], help="flow estimator (default: raft; dis for tiny)")
     parser.add_argument("--warp", choices=["published", "aligned"],
                         help="warp grid (default: published; aligned for tiny, which was trained so)")  # fmt: skip
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"], help="of the networks")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--window", type=int, default=0, help="frames sampled together; 0 = the whole clip (exact)")
     parser.add_argument("--tile", type=int, metavar="PIXELS",
-                        help="decode in tiles of so many LR pixels, for cards with little memory "
+                        help="decode in tiles of so many LR pixels, for GPUs with little memory "
                         "(default: whole frames, tiles only where memory runs out)")  # fmt: skip
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
     parser.set_defaults(run=_run_upscale)
@@ -108,24 +107,17 @@ def _run_fetch(arguments: argparse.Namespace) -> None:
 
 
 def add_bench(commands: Commands) -> None:
-    parser = command(commands, "bench", "time the sampler, the evaluation (--metrics) or training steps (--training)")
+    parser = command(commands, "bench", "time the sampler, or the evaluation (--metrics)")
     parser.add_argument("--metrics", nargs="?", const="", metavar="NAMES",
                         help="time the evaluation instead, against a loop of one frame and one metric at a time; "
                         "comma-separated names (default: those that random weights can stand in for)")  # fmt: skip
-    parser.add_argument(
-        "--training",
-        action="store_true",
-        help="time a TCM's training steps instead, by precision and with gradient checkpointing",
-    )
-    parser.add_argument("--crop", type=int, default=256, help="with --training: pixels of a crop (default: 256)")
-    parser.add_argument("--batch", type=int, default=8, help="with --training: crops of a step (default: 8)")
     parser.add_argument("--methods", type=int, default=5, help="with --metrics: methods scored (default: 5)")
     parser.add_argument("--model", default="tiny", help="hub id, folder, 'tiny', or 'random' (full size)")
     parser.add_argument("--size", metavar="WxH", help="LR frame (default: 48x48; REDS is 320x180); with --metrics "
                         "the scored frame (default: 256x256)")  # fmt: skip
     parser.add_argument("--frames", type=int, help="of a sequence (default: 4; with --metrics 5)")
     parser.add_argument("--sequences", type=int, help="how many (default: 4; with --metrics 2)")
-    parser.add_argument("--steps", type=int, default=4, help="denoising steps, or training steps (default: 4)")
+    parser.add_argument("--steps", type=int, default=4, help="denoising steps (default: 4)")
     parser.add_argument("--presets", default="published,batched,channels-last,bf16", help="comma-separated, or all; a "
                         "wrong one lists them (default: published,batched,channels-last,bf16)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
@@ -135,18 +127,14 @@ def add_bench(commands: Commands) -> None:
 
 def _run_bench(arguments: argparse.Namespace) -> None:
     width, height = _size(arguments.size or ("48x48" if arguments.metrics is None else "256x256"))
-    for name in ("frames", "sequences", "steps", "methods", "batch"):
+    for name in ("frames", "sequences", "steps", "methods"):
         given = getattr(arguments, name)
         if given is not None and given < 1:
             raise UserError(f"--{name} {given} is too small: at least 1")
-    if arguments.training and arguments.metrics is not None:
-        raise UserError("--training and --metrics are two benches: ask for one of them")
     if arguments.metrics is not None:
         rest_idle_threads()
     set_threads()
-    if arguments.training:
-        _bench_training(arguments)
-    elif arguments.metrics is None:
+    if arguments.metrics is None:
         _bench_sampler(arguments, width, height)
     else:
         _bench_metrics(arguments, width, height)
@@ -169,25 +157,6 @@ def _bench_sampler(arguments: argparse.Namespace, width: int, height: int) -> No
             raise UserError(f"there is no preset {name}{near_miss(name, known)}: known are {', '.join(known)}")
     work = Work(height, width, arguments.frames or 4, arguments.sequences or 4, arguments.steps)
     print(bench(arguments.model, work, device_of(arguments.device), names, arguments.out))
-
-
-def _bench_training(arguments: argparse.Namespace) -> None:
-    if arguments.crop < 32 or arguments.crop % 32:
-        raise UserError(
-            f"--crop {arguments.crop} is no multiple of 32: the networks halve a crop's latents three times"
-        )
-    from stablevsr.training.bench import bench_training
-
-    print(
-        bench_training(
-            arguments.model,
-            arguments.crop,
-            arguments.batch,
-            arguments.steps,
-            device_of(arguments.device),
-            arguments.out,
-        )
-    )
 
 
 def _bench_metrics(arguments: argparse.Namespace, width: int, height: int) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from stablevsr.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from stablevsr.study.methods import ResolvedStudy
+    from stablevsr.study.paths import Paths
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -21,6 +25,15 @@ def command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser
 def study_options(parser: argparse.ArgumentParser) -> None:
     """The study that a rule's command works for."""
     parser.add_argument("--study", default="mini", help="name of a file in workflow/studies (default: mini)")
+
+
+def open_study(arguments: argparse.Namespace) -> tuple[ResolvedStudy, Paths]:
+    """The study of ``--study``, and where its files are."""
+    from stablevsr.study.paths import Paths
+    from stablevsr.study.resolve import load_study
+
+    study = load_study(arguments.study)
+    return study, Paths(study)
 
 
 def shard_of(text: str) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stablevsr.cli.options import Commands, command, device_of, set_threads, shard_of, study_options
+from stablevsr.cli.options import Commands, command, device_of, open_study, set_threads, shard_of, study_options
 from stablevsr.runtime.errors import UserError
 
 
@@ -31,33 +31,29 @@ def _run_data_mini(arguments: argparse.Namespace) -> None:
 
     with single_writer(arguments.out):
         build(arguments.out)
-    print(f"{arguments.out}: what is in it says {arguments.out / 'CARD.md'}")
+    print(f"{arguments.out / 'CARD.md'} describes the mini data in {arguments.out}")
 
 
 def _run_data_prepare(arguments: argparse.Namespace) -> None:
     from stablevsr.runtime.locks import single_writer
-    from stablevsr.study.paths import Paths
     from stablevsr.study.prepare import link_dataset, open_dataset
-    from stablevsr.study.resolve import load_study
 
-    study = load_study(arguments.study)
-    target = Paths(study).dataset(arguments.dataset)
+    study, paths = open_study(arguments)
+    spec, target = study.dataset(arguments.dataset), paths.dataset(arguments.dataset)
     with single_writer(target):
-        link_dataset(open_dataset(study.dataset(arguments.dataset)), target)
+        link_dataset(open_dataset(spec, paths.low_resolution(spec)), target)
 
 
 def _run_data_training(arguments: argparse.Namespace) -> None:
     import json
 
     from stablevsr.runtime.io import write_text
-    from stablevsr.study.paths import Paths
     from stablevsr.study.prepare import open_dataset
-    from stablevsr.study.resolve import load_study
 
-    study = load_study(arguments.study)
-    spec = study.training_dataset(arguments.dataset)
-    found = {sequence.name: len(sequence.gt) for sequence in open_dataset(spec)}
-    write_text(Paths(study).training_data(spec), json.dumps(found, indent=1) + "\n")
+    study, paths = open_study(arguments)
+    spec = study.dataset(arguments.dataset, training=True)
+    found = {sequence.name: len(sequence.gt) for sequence in open_dataset(spec, paths.low_resolution(spec))}
+    write_text(paths.training_data(spec), json.dumps(found, indent=1) + "\n")
 
 
 def add_infer(commands: Commands) -> None:
@@ -72,13 +68,8 @@ def add_infer(commands: Commands) -> None:
 
 
 def _run_infer(arguments: argparse.Namespace) -> None:
-    from stablevsr.study.methods import MODELS_OWN
-    from stablevsr.study.paths import Paths
-    from stablevsr.study.resolve import load_study
-
-    study = load_study(arguments.study)
+    study, paths = open_study(arguments)
     method = study.find(arguments.method).on(arguments.dataset)
-    paths = Paths(study)
     index, count = shard_of(arguments.shard)
     shards = study.dataset(arguments.dataset).shards
     if count != shards:
@@ -86,8 +77,7 @@ def _run_infer(arguments: argparse.Namespace) -> None:
     set_threads()
     from stablevsr.study.inference import Networks, Shard, infer
 
-    given = None if method.checkpoint == MODELS_OWN else method.checkpoint
-    tcm = paths.checkpoint(method.training.digest) if method.training else given
+    external = None if method.takes_model_tcm else method.checkpoint
     infer(
         method,
         Shard(arguments.dataset, paths.dataset(arguments.dataset) / "lr", index, count),
@@ -97,8 +87,8 @@ def _run_infer(arguments: argparse.Namespace) -> None:
         Networks(
             paths.model(method.base) if method.base else "",
             device_of(study.spec.device),
-            tcm,
-            paths.decoder(method.decoder.digest) if method.decoder else None,
+            paths.training(method.training) if method.training else external,
+            paths.training(method.decoder) if method.decoder else None,
         ),
         study.spec.batch,
     )
@@ -115,11 +105,7 @@ def add_report(commands: Commands) -> None:
 
 
 def _run_report(arguments: argparse.Namespace) -> None:
-    from stablevsr.study.paths import Paths
-    from stablevsr.study.resolve import load_study
-
-    study = load_study(arguments.study)
-    paths = Paths(study)
+    study, paths = open_study(arguments)
     part = arguments.part
     if part in (None, "scores"):
         from stablevsr.study.result_tables import merge_scores
@@ -148,21 +134,19 @@ def add_plan(commands: Commands) -> None:
     parser.add_argument("study", metavar="STUDY", help="a file's stem in workflow/studies: mini, smoke, paper")
     parser.add_argument("--data", type=Path, default=Path("data"), help="where datasets lie (default: data)")
     parser.add_argument("--tflops", type=float, default=50.0,
-                        help="what your card reaches in this work, in TFLOP/s (default: 50, assumed)")  # fmt: skip
+                        help="what your GPU reaches in this work, in TFLOP/s (default: 50, assumed)")  # fmt: skip
     parser.set_defaults(run=_run_plan)
 
 
 def _run_plan(arguments: argparse.Namespace) -> None:
-    from stablevsr.study.external import check_given
-    from stablevsr.study.paths import Paths
+    from stablevsr.study.external import check_external
     from stablevsr.study.plan import plan
-    from stablevsr.study.resolve import load_study
 
-    if arguments.tflops <= 0:
-        raise UserError(f"--tflops {arguments.tflops} must be above 0")
-    study = load_study(arguments.study)
-    check_given(study)
-    print(plan(study, Paths(study), arguments.data, arguments.tflops))
+    if not 0 < arguments.tflops < float("inf"):
+        raise UserError(f"--tflops {arguments.tflops} must be a number above 0")
+    study, paths = open_study(arguments)
+    check_external(study)
+    print(plan(study, paths, arguments.data, arguments.tflops))
 
 
 def add_doctor(commands: Commands) -> None:

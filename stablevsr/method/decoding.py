@@ -46,5 +46,5 @@ def smaller(tile: int | None, latents: Tensor) -> int:
     height, width = latents.shape[-2:]
     raise UserError(
         f"the GPU has too little memory for frames of {width}x{height}, even in tiles of {tile or side} latent pixels: "
-        "use --precision bf16, a card with more memory, or --device cpu"
+        "use --precision bf16, a GPU with more memory, or --device cpu"
     )

@@ -105,7 +105,7 @@ class DISFlow:
 
 
 class RAFTFlow:
-    """RAFT-large by torchvision (Teed and Deng, ECCV 2020; weights C_T_SKHT_V2), the paper's motion estimator.
+    """RAFT-large by torchvision (Teed and Deng, ECCV 2020; weights C_T_SKHT_V2), the paper's flow estimator.
 
     Frames are padded to multiples of 8 by their edge pixels; frames larger than a tile are estimated tile by tile
     with a blended overlap, so that memory does not grow with the frame. The last of RAFT's 12 updates is the result.

@@ -17,6 +17,7 @@ from torch import Tensor
 from stablevsr.data.degradation import SCALE
 from stablevsr.method.flow import FlowEstimator, scale_flow, warp
 from stablevsr.method.settings import Guidance
+from stablevsr.method.stores import Store
 
 
 def enlarge(lr: Tensor) -> Tensor:
@@ -25,26 +26,31 @@ def enlarge(lr: Tensor) -> Tensor:
 
 
 class Flows:
-    """Optical flow between neighbouring frames of a batch of sequences, each pair estimated once and kept.
+    """Optical flow between the frames of sequences, each pair estimated once while ``store`` keeps it.
 
-    ``lr`` is (S, N, 3, h, w) in [-1, 1]; :meth:`between` gives the flow that brings frame ``source`` onto ``target``.
+    Args:
+        lr: LR frames (S, 3, h, w) in [-1, 1] of all sequences, by frame number.
+        estimator: the flow estimator.
+        store: keeps the flow; a pair that it does not keep is estimated anew.
     """
 
-    def __init__(self, lr: Tensor, estimator: FlowEstimator) -> None:
-        self._lr, self._estimator = lr, estimator
-        self._known: dict[tuple[int, int], Tensor] = {}
+    def __init__(self, lr: Callable[[int], Tensor], estimator: FlowEstimator, store: Store) -> None:
+        self._lr, self._estimator, self._store = lr, estimator, store
 
     def between(self, target: int, source: int) -> Tensor:
-        """(S, 2, 4h, 4w) in pixels of the x4 frame."""
-        key = (target, source)
-        if key not in self._known:
-            with torch.no_grad():
-                flow = self._estimator(enlarge(self._lr[:, target]), enlarge(self._lr[:, source]))
-            expected = (len(self._lr), 2, self._lr.shape[-2] * SCALE, self._lr.shape[-1] * SCALE)
-            if tuple(flow.shape) != expected:
-                raise ValueError(f"the flow estimator returned {tuple(flow.shape)} instead of {expected}")
-            self._known[key] = flow.to(self._lr.device, torch.float32)
-        return self._known[key]
+        """(S, 2, 4h, 4w) in pixels of the x4 frame: brings frame ``source`` onto ``target``."""
+        pair = f"{source:08d}-{target:08d}"
+        if pair in self._store:
+            return self._store[pair]
+        lr = self._lr(target)
+        with torch.no_grad():
+            flow = self._estimator(enlarge(lr), enlarge(self._lr(source)))
+        expected = (len(lr), 2, lr.shape[-2] * SCALE, lr.shape[-1] * SCALE)
+        if tuple(flow.shape) != expected:
+            raise ValueError(f"the flow estimator returned {tuple(flow.shape)} instead of {expected}")
+        flow = flow.to(lr.device, torch.float32)
+        self._store[pair] = flow
+        return flow
 
 
 def guidance_image(latents: Tensor, flow: Tensor, decode: Callable[[Tensor], Tensor], settings: Guidance) -> Tensor:

@@ -39,6 +39,7 @@ from stablevsr.method.settings import (
     Strategy,
     Weights,
 )
+from stablevsr.method.strategies import is_guided
 from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.runtime.parsing import parse
 from stablevsr.runtime.timing import Stage, untimed
@@ -247,9 +248,9 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         with the number of frame-steps just done.
         """
         networks = self.networks
-        if sampling.strategy != "single_frame" and networks.tcm is None:
+        if is_guided(sampling.strategy) and networks.tcm is None:
             raise UserError(f"strategy {sampling.strategy} needs a TCM, and this pipeline was loaded without one")
-        needs_flow = sampling.strategy != "single_frame" and lr.shape[1] > 1 and guidance.needs_flow
+        needs_flow = is_guided(sampling.strategy) and lr.shape[1] > 1 and guidance.needs_flow
         if not callable(flow_estimator):
             name = flow_estimator or guidance.flow
             flow_estimator = flow_by_name(name, networks.device) if needs_flow else _no_flow

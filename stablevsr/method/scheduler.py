@@ -1,8 +1,8 @@
-"""The diffusion arithmetic around the networks: schedules, predicted clean latents, one reverse step.
+"""The noise scheduler: timesteps, predicted clean latents, and one reverse step.
 
-The schedule itself comes from diffusers. Written here is what a frame-wise sampler needs and no scheduler offers: the
-predicted clean latent for whatever the model predicts, and DDPM's ancestral step with the noise handed in, because the
-noise is drawn in visiting order but used in frame order.
+The schedule itself comes from diffusers. Written here is what a frame-wise sampler needs and diffusers' schedulers do
+not offer: the predicted clean latent for every prediction type, and DDPM's ancestral step with the noise as an
+argument, because a sequence's draws have their own order.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler,
 from torch import Tensor
 
 from stablevsr.method.settings import Solver
+
+MULTISTEP = ("dpmsolver++", "unipc")  #: solvers that keep a history from step to step
 
 
 def clean_latent(kind: str, alpha_bar: Tensor, noisy: Tensor, predicted: Tensor) -> Tensor:
@@ -86,7 +88,7 @@ class Schedule:
 
 
 def _build(config: dict[str, Any], solver: Solver) -> Any:
-    """A diffusers scheduler from the model folder's configuration; its declared class is not asked (it says DDIM)."""
+    """A diffusers scheduler with the model folder's configuration; the class it declares (DDIM) is ignored."""
     if solver == "ddpm":
         return DDPMScheduler.from_config(config)
     if solver == "ddim":

@@ -6,11 +6,13 @@ keys are refused; every field here changes numbers, labels and places live elsew
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Strategy = Literal["single_frame", "auto_regressive", "unidirectional", "bidirectional"]
+from stablevsr.method.strategies import STRATEGIES
+from stablevsr.runtime.parsing import one_of
+
 Source = Literal["x0", "xt", "none"]
 Compensation = Literal["pixel", "latent", "none"]
 Grid = Literal["published", "aligned"]
@@ -19,12 +21,16 @@ Solver = Literal["ddpm", "ddim", "dpmsolver++", "unipc"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Decoder = Literal["vae", "small"]
 Weights = Literal["full", "fp8"]
+Schedule = Literal["constant", "warmup_cosine"]
 
+Strategy = Annotated[str, one_of(STRATEGIES)]  #: a name of :data:`stablevsr.method.strategies.STRATEGIES`
+
+LARGEST_SEED = 2**63 - 1
 SMALLEST_TILE = 32  #: LR pixels a side
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Guidance(_Settings):
@@ -33,11 +39,11 @@ class Guidance(_Settings):
     source: Source = "x0"  #: x0 = D(predicted clean latent), xt = D(noisy latent), none = a blank image
     motion_compensation: Compensation = "pixel"  #: warp after decoding, before it (latent), or not at all
     warp: Grid = "published"  #: the released code's half-pixel grid, or the aligned one
-    flow: Flow = "raft"  #: motion estimator on the bicubic x4 frames
+    flow: Flow = "raft"  #: flow estimator on the bicubic x4 frames
 
     @property
     def needs_flow(self) -> bool:
-        """Whether anything is motion-compensated: a blank or unwarped image needs no flow."""
+        """Whether anything is warped: a blank or unwarped image needs no flow."""
         return self.source != "none" and self.motion_compensation != "none"
 
 
@@ -67,13 +73,14 @@ class Optimisation(_Settings):
     batch: int = Field(32, ge=1)
     crop: int = Field(256, ge=16, multiple_of=4)
     optimizer: Literal["adamw", "adam"] = "adamw"
-    learning_rate: float = 5e-5
-    schedule: Literal["constant", "one_cycle"] = "constant"
-    warmup_steps: int = 500
-    max_grad_norm: float = 1.0
-    seed: int = 0
-    precision: Precision = "fp32"  #: of the arithmetic and of frozen networks; what is trained stays in float32
-    micro_batch: int | None = None  #: samples a GPU takes at once (rounding only); None = its whole share of the batch
+    learning_rate: float = Field(5e-5, gt=0)
+    schedule: Schedule = "constant"
+    warmup_steps: int = Field(500, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
+    precision: Precision = "fp32"  #: of the computation and of frozen networks; what is trained stays in float32
+    #: Samples a GPU takes at once (rounding only); None = its whole share of the batch.
+    micro_batch: int | None = Field(None, ge=1)
     gradient_checkpointing: bool = False  #: recompute activations instead of keeping them: slower, smaller
 
 
@@ -82,9 +89,10 @@ class Training(Optimisation):
 
     neighbour: Literal["past", "both"] = "both"
     guidance: Guidance | None = None
-    learning_rate_new: float | None = None  #: for the layers that are not copied from the UNet; None = the same
+    learning_rate_new: float | None = Field(None, gt=0)  #: for layers not copied from the UNet; None = the same
     conditioning_init: float = Field(0.0, ge=0)  #: std of the last conditioning convolution (published: zero)
-    pool: int | None = None  #: train on this many frozen samples, shared by all variants; None = fresh samples
+    #: Train on this many samples whose frozen part is computed once for all variants; None = fresh samples.
+    cached_samples: int | None = Field(None, ge=1)
 
 
 class Finetuning(Optimisation):
@@ -101,8 +109,8 @@ class Distillation(Optimisation):
     steps: int = Field(10_000, ge=1)
     batch: int = Field(16, ge=1)
     crop: int = Field(128, ge=16, multiple_of=4)
-    learning_rate: float = 5e-4
-    schedule: Literal["constant", "one_cycle"] = "one_cycle"
+    learning_rate: float = Field(5e-4, gt=0)
+    schedule: Schedule = "warmup_cosine"
     width: int = Field(64, ge=1)  #: channels
 
 

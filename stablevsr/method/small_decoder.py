@@ -1,7 +1,7 @@
 """A small decoder for the guidance alone, distilled from the VAE's (:mod:`stablevsr.training.tasks.decoder`).
 
-Three quarters of the method's arithmetic is the VAE's decoder, whose image the TCM then sees through two strided
-convolutions. This one costs a thirtieth of it at full size; the frames that people get are decoded by the VAE as ever.
+Three quarters of the method's FLOPs are the VAE decoder's, whose image the TCM then sees through two strided
+convolutions. This one costs a thirtieth of it at full size; the output frames are decoded by the VAE as before.
 """
 
 from __future__ import annotations

@@ -1,30 +1,82 @@
-"""In which order denoising steps and frames are visited, and at which steps they are guided (paper, section 4.3).
+"""Sampling strategies: in which order denoising steps and frames are visited, and which neighbour guides each visit.
 
-Nothing here imports torch: a study's plan counts guided steps.
+Frame-wise bidirectional sampling is the paper's (section 4.3); the others are its ablations. A strategy is one
+generator of visits, registered by name: that name is then valid in settings, studies and on the command line, and the
+same generator drives sampling in memory and from disk. Nothing here imports torch, so that a study's plan can count.
 """
 
 from __future__ import annotations
 
-from stablevsr.method.settings import Sampling, Strategy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 
-def guided_steps(sampling: Sampling) -> list[int]:
-    """The steps (from 0) at which the TCM acts; none for a strategy without a neighbour to take guidance from."""
-    if sampling.strategy == "single_frame":
-        return []
-    first, last = round(sampling.guide_from * sampling.steps, 9), sampling.steps - 1
-    return [step for step in range(sampling.steps) if step >= first and (last - step) % sampling.guide_every == 0]
+class Visit(NamedTuple):
+    """One frame-step: ``frame`` goes through denoising step ``step``."""
+
+    step: int
+    frame: int
+    #: The frame whose image guides this one; None: no TCM. It must have been visited before.
+    neighbour: int | None = None
+    #: Guided by the neighbour's finished latent instead of its latest x̂0 (or x_t).
+    finished: bool = False
 
 
-def visiting_order(strategy: Strategy, step: int, frames: int) -> list[int]:
-    """The frames of one denoising step in the order in which they are visited (and their noise is drawn)."""
-    backward = strategy == "bidirectional" and step % 2 == 1
-    return list(range(frames - 1, -1, -1)) if backward else list(range(frames))
+#: ``(frames, guided)`` to visits: ``frames`` is their number, ``guided`` says for each step whether guidance may act.
+#: Every (step, frame) is visited once, a frame's steps in ascending order.
+Strategy = Callable[[int, Sequence[bool]], Iterator[Visit]]
+STRATEGIES: dict[str, Strategy] = {}
 
 
-def sweeps(sampling: Sampling) -> dict[int, int]:
-    """For every guided step its place among them, which decides the direction in which frames are visited.
+def register(name: str) -> Callable[[Strategy], Strategy]:
+    """Make a strategy known as ``name``."""
 
-    Counted by steps, guidance at every second step would always run the same way.
-    """
-    return {step: place for place, step in enumerate(guided_steps(sampling))}
+    def add(strategy: Strategy) -> Strategy:
+        STRATEGIES[name] = strategy
+        return strategy
+
+    return add
+
+
+def sweep(step: int, frames: Iterable[int], guided: bool) -> Iterator[Visit]:
+    """One step through ``frames``, each guided by the one before; the first has no TCM."""
+    before = None
+    for frame in frames:
+        yield Visit(step, frame, before if guided else None)
+        before = frame
+
+
+@register("single_frame")
+def single_frame(frames: int, guided: Sequence[bool]) -> Iterator[Visit]:
+    """Every frame for itself, without the TCM."""
+    for step in range(len(guided)):
+        yield from sweep(step, range(frames), guided=False)
+
+
+@register("auto_regressive")
+def auto_regressive(frames: int, guided: Sequence[bool]) -> Iterator[Visit]:
+    """A frame takes all its steps before the next frame begins, which is guided by the finished one."""
+    for frame in range(frames):
+        for step, acts in enumerate(guided):
+            yield Visit(step, frame, frame - 1 if frame > 0 and acts else None, finished=True)
+
+
+@register("unidirectional")
+def unidirectional(frames: int, guided: Sequence[bool]) -> Iterator[Visit]:
+    """Each step goes through all frames, from the first to the last."""
+    for step, acts in enumerate(guided):
+        yield from sweep(step, range(frames), acts)
+
+
+@register("bidirectional")
+def bidirectional(frames: int, guided: Sequence[bool]) -> Iterator[Visit]:
+    """Each step goes through all frames; the direction turns after every guided step."""
+    backward = False
+    for step, acts in enumerate(guided):
+        yield from sweep(step, range(frames)[:: -1 if acts and backward else 1], acts)
+        backward ^= acts
+
+
+def is_guided(strategy: str) -> bool:
+    """Whether a strategy uses the TCM at all."""
+    return any(visit.neighbour is not None for visit in STRATEGIES[strategy](2, [True, True]))

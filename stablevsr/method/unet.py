@@ -1,7 +1,7 @@
 """The UNet in two halves, because only the second one waits for the neighbour frame.
 
 The TCM's residuals are added to the skip connections and to the mid block's output. What comes before does not depend
-on them: for one denoising step it can be worked out for several frames at once, ahead of the sweep from frame to frame.
+on them: for one denoising step it can be computed for several frames at once, before the visits that need it.
 The halves run the modules of diffusers' ``UNet2DConditionModel`` in the order of its ``forward``.
 """
 

@@ -6,21 +6,22 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
 from stablevsr.report.scores import read_json
 from stablevsr.report.tables.markup import counted
-from stablevsr.study.methods import FinetuningRun, ResolvedStudy, TrainingRun
+from stablevsr.study.methods import ResolvedStudy, TrainingRun
 from stablevsr.study.paths import Paths
+from stablevsr.training.tasks import KINDS
 
 LEVELS = {"low": "low noise", "mid": "middle", "high": "high noise"}
 #: By kind of training: the validated figure, what it is in words, decimal places.
 VALIDATIONS = {
-    "TCM": ("ratio", "loss with TCM / without", 3),
-    "UNet": ("loss", "loss", 3),
-    "small decoder": ("psnr", "PSNR to the VAE's decoder", 1),
+    "tcm": ("ratio", "loss with TCM / without", 3),
+    "unet": ("loss", "loss", 3),
+    "decoder": ("psnr", "PSNR to the VAE's decoder", 1),
 }
 #: Loss with the TCM over loss without it: above this at every noise level, the TCM has learned nothing.
 LEARNED_NOTHING = 0.99
@@ -31,11 +32,16 @@ class History:
     """One training: what was trained, the methods that use it, and what it left in ``folder``."""
 
     digest: str
-    kind: Literal["TCM", "UNet", "small decoder"]
+    kind: str  #: of :data:`stablevsr.training.tasks.KINDS`
     title: str  #: how people tell it from the study's other trainings
     names: list[str]
     wanted: int  #: steps by its settings
     folder: Path
+
+    @property
+    def network(self) -> str:
+        """What was trained, as people call it."""
+        return KINDS[self.kind]
 
     @cached_property
     def table(self) -> pd.DataFrame | None:
@@ -82,7 +88,7 @@ class History:
 
     def warnings(self) -> list[str]:
         """What a reader must know about this training, as sentences."""
-        who = f"The {self.kind} of {', '.join(self.names)} ({self.title})"
+        who = f"The {self.network} of {', '.join(self.names)} ({self.title})"
         if self.table is None:
             return [f"{who} has no training history, so nothing can be said about what it learned."]
         found = []
@@ -97,27 +103,18 @@ class History:
 
 def histories(study: ResolvedStudy, paths: Paths) -> list[History]:
     """All trainings of a study: UNets, then TCMs in the order in which methods name them, then small decoders."""
-    unets = [_unet(study, paths, key, run) for key, run in study.finetunings().items()]
-    titles = _titles(study.trainings())
-    tcms = [
-        History(key, "TCM", titles[key], study.trained_for(key), run.settings.steps, paths.checkpoint(key))
-        for key, run in study.trainings().items()
+    runs = study.trainings()
+    titles = _titles({key: run for key, run in runs.items() if run.kind == "tcm"})
+    names = {m.base.training.digest: m.base.name for m in study.forms() if m.base and m.base.training}
+    for key, run in runs.items():
+        if run.kind == "unet":
+            titles[key] = f"{names[key]}: {run.base.name} on {run.dataset.title}"
+        elif run.kind == "decoder":
+            titles[key] = f"distilled from {run.base.name}"
+    return [
+        History(key, run.kind, titles[key], study.trained_for(key), run.settings.steps, paths.training(run))
+        for key, run in runs.items()
     ]
-    decoders = [
-        History(key, "small decoder", f"distilled from {run.base.name}", study.distilled_for(key), run.settings.steps,
-                paths.decoder(key))
-        for key, run in study.decoders().items()
-    ]  # fmt: skip
-    return [*unets, *tcms, *decoders]
-
-
-def _unet(study: ResolvedStudy, paths: Paths, key: str, run: FinetuningRun) -> History:
-    users = [m for m in study.forms() if m.base and m.base.finetuning and m.base.finetuning.digest == key]
-    base = users[0].base
-    assert base is not None
-    title = f"{base.name}: {run.start} on {run.dataset.title}"
-    return History(key, "UNet", title, list(dict.fromkeys(m.name for m in users)), run.settings.steps,
-                   paths.finetuned(key))  # fmt: skip
 
 
 def _titles(runs: dict[str, TrainingRun]) -> dict[str, str]:
@@ -134,13 +131,15 @@ def _titles(runs: dict[str, TrainingRun]) -> dict[str, str]:
 
 def _traits(run: TrainingRun) -> list[str]:
     """Settings that tell TCMs apart beside what they saw."""
+    assert run.guidance is not None
     grid = "" if run.guidance.source == "none" else f"{run.guidance.warp} grid"
     return [f"from {run.base.name}", f"on {run.dataset.title}", grid, f"seed {run.settings.seed}"]
 
 
 def _seen(run: TrainingRun) -> str:
     """What the TCM sees of the neighbour."""
-    guidance, neighbour = run.guidance, run.settings.neighbour
+    guidance, neighbour = run.guidance, run.settings.model_dump()["neighbour"]
+    assert guidance is not None
     if guidance.source == "none":
         return "blank image"
     seen = {"past": "past frame only", "both": "past or future frame"}[neighbour]

@@ -12,7 +12,7 @@ from typing import Any
 
 from stablevsr.report.scores import read_json
 from stablevsr.runtime.io import write_text
-from stablevsr.study.methods import Method, ResolvedStudy
+from stablevsr.study.methods import Method, ResolvedStudy, TrainingRun
 from stablevsr.study.paths import Paths
 
 PACKAGES = (
@@ -42,12 +42,7 @@ def collect(study: ResolvedStudy, paths: Paths) -> dict[str, Any]:
         "versions": versions(),
         "datasets": {name: _dataset(paths, name) for name in study.spec.datasets},
         "methods": {method.name: _method(paths, method) for method in study.methods.values()},
-        "trainings": {key: _made(paths.checkpoint(key), run.settings.model_dump(mode="json"))
-                      for key, run in study.trainings().items()},
-        "finetunings": {key: _made(paths.finetuned(key), run.settings.model_dump(mode="json"), "unet")
-                        for key, run in study.finetunings().items()},
-        "decoders": {key: _made(paths.decoder(key), run.settings.model_dump(mode="json"))
-                     for key, run in study.decoders().items()},
+        "trainings": {key: _made(paths, run) for key, run in study.trainings().items()},
         "cells": _cells(study),
     }  # fmt: skip
 
@@ -89,7 +84,7 @@ def _method(paths: Paths, method: Method) -> dict[str, Any]:
         "digest": method.digest,
         "settings": method.identity(),
         "checkpoint": _checkpoint(paths, method),
-        "own": {dataset: _form(paths, form) for dataset, form in method.own.items()},
+        "by_dataset": {dataset: _form(paths, form) for dataset, form in method.by_dataset.items()},
         "scores": {dataset: _hashed(paths.table(dataset, method.name)) for dataset in method.datasets},
         "frames": {
             dataset: {
@@ -102,7 +97,7 @@ def _method(paths: Paths, method: Method) -> dict[str, Any]:
 
 
 def _form(paths: Paths, form: Method) -> dict[str, Any]:
-    """What a method is on a dataset with a model of its own."""
+    """What a method is on a dataset that has a model for itself."""
     model = paths.model(form.base) if form.base else None
     return {
         "digest": form.digest,
@@ -113,7 +108,7 @@ def _form(paths: Paths, form: Method) -> dict[str, Any]:
 
 
 def _checkpoint(paths: Paths, method: Method) -> str | None:
-    folder = paths.checkpoint(method.training.digest) if method.training else method.checkpoint
+    folder = paths.training(method.training) if method.training else method.checkpoint
     return str(folder) if folder else None
 
 
@@ -131,14 +126,17 @@ def manifests(paths: Paths, dataset: str, method: Method, seed: int) -> list[Pat
     return [file for file in files if file.exists()]
 
 
-def _made(folder: Path, settings: dict[str, Any], weights: str = ".") -> dict[str, Any]:
-    """What a training left in ``folder``, whose trained weights lie in the folder ``weights`` below it."""
+def _made(paths: Paths, run: TrainingRun) -> dict[str, Any]:
+    """What a training left in its folder, or (of a UNet) in the folder ``unet`` below it."""
+    folder = paths.training(run)
+    weights = sorted((folder / "unet" if run.kind == "unet" else folder).glob("*.safetensors"))
     return {
+        "kind": run.kind,
         "folder": str(folder),
-        "settings": settings,
+        "settings": run.settings.model_dump(mode="json"),
         "provenance": read_json(folder / "provenance.json") or None,
         "history": _hashed(folder / "history.csv"),
-        "weights": {file.name: _hashed(file)["sha256"] for file in sorted((folder / weights).glob("*.safetensors"))},
+        "weights": {file.name: _hashed(file)["sha256"] for file in weights},
     }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic_core import PydanticKnownError
 
 from stablevsr.runtime.errors import UserError, near_miss
 
@@ -18,6 +20,17 @@ def parse(model: type[Model], content: Any, where: Path | str) -> Model:
         return model.model_validate(content)
     except ValidationError as error:
         raise UserError(f"{where}: {explain(error, model)}") from error
+
+
+def one_of(known: Collection[str]) -> AfterValidator:
+    """For ``Annotated[str, one_of(REGISTRY)]``: a name that is registered, checked when it is read; else as Literal."""
+
+    def check(name: str) -> str:
+        if name not in known:
+            raise PydanticKnownError("literal_error", {"expected": ", ".join(known)})
+        return name
+
+    return AfterValidator(check)
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:

@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 
 from stablevsr.runtime.errors import UserError
-from stablevsr.study.paths import Paths, pool_file
+from stablevsr.study.paths import Paths
 from stablevsr.study.resolve import load_study
 
 STORES = (
-    *("models/*", "checkpoints/*", "decoders/*", "states/*", "pools/*", "datasets/*", "given/*"),
+    *("trainings/*/*", "states/*", "samples/*", "datasets/*", "lr/*", "external/*"),
     *("frames/*/*", "manifests/*/*", "scores/*/*/*"),
 )
 
@@ -32,31 +32,27 @@ def unreferenced(root: Path) -> list[tuple[Path, int]]:
 
 
 def cached(root: Path) -> tuple[Path, int]:
-    """The folder of results that depend on the ground truth alone, and its bytes: no study or all could want them."""
+    """The folder of results that depend on the ground truth alone, and its bytes: it belongs to no study."""
     folder = root / "work" / "cache"
     return folder, _size(folder) if folder.is_dir() else 0
 
 
 def remove(paths: list[Path]) -> None:
-    """Delete store entries."""
+    """Delete store entries; of a link only the link."""
     for path in paths:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _wanted(paths: Paths) -> set[Path]:
-    study = paths.study
-    wanted: set[Path] = set()
-    wanted |= {pool_file(run, paths.pools).parent for run in study.trainings().values()}
-    wanted.add(paths.work / "given" / study.name)
-    trained = {digest: paths.checkpoint(digest) for digest in study.trainings()}
-    trained |= {digest: paths.finetuned(digest) for digest in study.finetunings()}
-    trained |= {digest: paths.decoder(digest) for digest in study.decoders()}
-    for digest, folder in trained.items():
-        wanted.add(folder)
-        if not (folder / "provenance.json").exists():  # written last: after it nothing resumes
+    study, spec = paths.study, paths.study.spec
+    wanted = {paths.external()}
+    for digest, run in study.trainings().items():
+        wanted |= {paths.training(run), *(samples.parent for samples in [paths.samples(run)] if samples)}
+        if not (paths.training(run) / "provenance.json").exists():  # written last: after it nothing resumes
             wanted.add(paths.state(digest))
-    wanted |= {paths.training_data(spec) for spec in study.spec.training_datasets.values()}
-    for dataset in study.spec.datasets:
+    wanted |= {paths.training_data(dataset) for dataset in spec.training_datasets.values()}
+    wanted |= {paths.low_resolution(dataset) for dataset in (*spec.datasets.values(), *spec.training_datasets.values())}
+    for dataset in spec.datasets:
         wanted.add(paths.dataset(dataset))
         for digest in study.by_digest(dataset):
             wanted.add(paths.frames(dataset, digest, 0).parent)

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from stablevsr.baselines.peers import WHEEL
+from stablevsr.baselines import BASELINES
 from stablevsr.data.downloads import registry
 from stablevsr.data.downloads.download import human
 from stablevsr.data.downloads.record import is_present
@@ -88,7 +88,7 @@ def _findings(study: ResolvedStudy, root: Path, data: Path) -> Iterator[Finding]
     yield from (_download(name, data) for name in downloads)
     for spec in (*study.spec.datasets.values(), *study.spec.training_datasets.values()):
         yield from _dataset(spec, root)
-    yield from _peers(study)
+    yield from _baselines(study)
     yield from (Finding("missing", fault) for fault in absent(study, root))
     yield from _metrics(study, data)
     yield from _disk([registry.get(name) for name in downloads if not is_present(name, data)], data)
@@ -118,11 +118,10 @@ def _dataset(spec: Dataset, root: Path) -> Iterator[Finding]:
         yield Finding("there", what) if there else Finding("missing", what, f"put the {spec.layout} layout there")
 
 
-def _peers(study: ResolvedStudy) -> Iterator[Finding]:
-    for key, peer in study.spec.methods.items():
-        for package in ("ncnn", WHEEL) if peer.kind.startswith("real") else ():
-            if importlib.util.find_spec(package) is None:
-                yield Finding("missing", f"package {package} for method {key}", install_command("study"))
+def _baselines(study: ResolvedStudy) -> Iterator[Finding]:
+    for key, baseline in study.spec.methods.items():
+        for package in BASELINES[baseline.kind].missing() if baseline.kind in BASELINES else ():
+            yield Finding("missing", f"package {package} for method {key}", install_command("study"))
 
 
 def _metrics(study: ResolvedStudy, data: Path) -> Iterator[Finding]:

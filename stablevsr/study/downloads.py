@@ -5,7 +5,7 @@ from __future__ import annotations
 from stablevsr.data.downloads import registry
 from stablevsr.method.settings import Guidance
 from stablevsr.study.files import Study
-from stablevsr.study.methods import Base, ResolvedStudy
+from stablevsr.study.methods import ResolvedStudy
 
 
 def model_download(model: str) -> list[str]:
@@ -15,11 +15,6 @@ def model_download(model: str) -> list[str]:
         for name, row in registry.load().items()
         if isinstance(row.destination, registry.Hub) and row.destination.repo == model
     ]
-
-
-def base_download(base: Base) -> list[str]:
-    """What a base model must be fetched for: its own hub repository, or that of the model it is fine-tuned from."""
-    return model_download(base.finetuning.start if base.finetuning else base.name)
 
 
 def metric_weights(spec: Study) -> list[str]:
@@ -32,7 +27,7 @@ def metric_weights(spec: Study) -> list[str]:
 
 
 def flow_weights(guidance: Guidance | None) -> list[str]:
-    """The weights of the motion estimator that a guidance uses, if any."""
+    """The weights of the flow estimator that a guidance uses, if any."""
     return ["raft"] if guidance is not None and guidance.needs_flow and guidance.flow == "raft" else []
 
 
@@ -42,6 +37,6 @@ def all_downloads(study: ResolvedStudy) -> list[str]:
     names = [name for dataset in (*spec.datasets.values(), *spec.training_datasets.values()) for name in dataset.fetch]
     names += metric_weights(spec)
     for method in study.forms():
-        names += base_download(method.base) if method.base else []
+        names += model_download(method.base.origin) if method.base else []
         names += flow_weights(method.guidance)
     return list(dict.fromkeys(names))

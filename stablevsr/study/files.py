@@ -8,23 +8,25 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from stablevsr.baselines import BASELINES
 from stablevsr.data.layouts import Layout, Split
-from stablevsr.method.settings import Distillation, Finetuning, Guidance, Sampling, Training
+from stablevsr.method.settings import LARGEST_SEED, Distillation, Finetuning, Guidance, Sampling, Training
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.parsing import one_of
 
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-#: Names become file names and Snakemake wildcards.
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Seeds = Annotated[list[Annotated[int, Field(ge=0, le=LARGEST_SEED)]], Field(min_length=1)]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"  #: names become file names, wildcards and words of shell commands
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 
 
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class OwnModel(_File):
-    """For a test set on which the study's model was not made: another model, and what its TCM is trained on."""
+class DatasetModel(_File):
+    """The model of a test set that the study's was not made for, and what its TCM is trained on."""
 
-    model: str  #: a name under ``finetuned``, ``tiny``, a folder or a hub id
+    name: str  #: a name under ``finetuned``, ``tiny``, a folder or a hub id
     training: dict[str, Any] = {}  #: laid over the training of every method, e.g. ``dataset``
     checkpoint: Path | None = None  #: a TCM folder for the study's method; None = train one
 
@@ -42,16 +44,19 @@ class Dataset(_File):
     frames: int | None = Field(None, ge=1)  #: only the first frames of each sequence (clip length)
     every: int = Field(1, ge=1)  #: every k-th frame (frame rate)
     shards: int = Field(1, ge=1)
-    own: OwnModel | None = None  #: None = the study's model and TCM
-    #: Where the set appears of itself; an ablation may name it all the same.
+    model: DatasetModel | None = None  #: None = the study's model and TCM
+    #: Where the set appears without being named; an ablation may name it all the same.
     used_by: set[Literal["table1", "ablations"]] = {"table1", "ablations"}
 
 
-class Peer(_File):
+KINDS = (*BASELINES, "frames")  #: of methods that are not StableVSR
+
+
+class Baseline(_File):
     """A method that is not StableVSR: computed here, or frames from a folder (``root/sequence/frame.png``)."""
 
     label: str
-    kind: Literal["bicubic", "realesrgan-x4plus", "realesr-animevideov3", "frames"] = "frames"
+    kind: Annotated[str, one_of(KINDS)] = "frames"
     frames: Path | None = None  #: for kind frames: the folder; {dataset} is replaced by the dataset's name
 
 
@@ -85,7 +90,7 @@ class Ablation(_File):
     paper: str = ""
     studies: list[str] | None = None  #: studies that may list it (``all`` skips it elsewhere); None = any
     datasets: list[str] | None = None  #: None = those of the study that ablations use
-    variants: dict[Name, Variant]
+    variants: dict[Name, Variant] = Field(min_length=1)
     claims: list[Claim] = []
 
 
@@ -114,22 +119,22 @@ class Study(_File):
     model: str = "claudiom4sir/StableVSR"  #: hub id, folder, ``tiny``, or a name under ``finetuned``
     finetuned: dict[Name, Finetuned] = {}
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    datasets: dict[Name, Dataset]
+    datasets: dict[Name, Dataset] = Field(min_length=1)
     training_datasets: dict[Name, Dataset] = {}
     metrics: list[str]
     weights: Literal["require", "skip"] = "require"
     method: Reference = Reference()
     distillation: Distillation = Distillation()  #: of the small decoders that variants ask for
-    methods: dict[Name, Peer] = {}
+    methods: dict[Name, Baseline] = {}
     ablations: list[str] = []
-    retrain_guidance: bool = False  #: a variant's guidance also trains a TCM of its own (the paper's reading)
-    table1: list[str] = []  #: methods of Table 1 beside the study's own and its peers
+    retrain_guidance: bool = False  #: a variant's guidance also trains its TCM (the paper's reading)
+    table1: list[str] = []  #: methods of Table 1 besides the study's own and its baselines
     claims: list[Claim] = []
     seeds: Seeds = [0]
     more_seeds: dict[str, Seeds] = {}  #: method name -> seeds, for the methods that carry a claim
-    batch: int = Field(1, ge=1)  #: sequences of one shape sampled side by side
+    batch: int = Field(1, ge=1)  #: sequences of one shape sampled together
     threads: int = Field(1, ge=1)  #: of one inference or training job
-    training_processes: int = Field(1, ge=1)  #: that share every training; on a GPU, one a card
+    training_processes: int = Field(1, ge=1)  #: that share every training; each takes a GPU if there are any
 
 
 class _Loader(yaml.SafeLoader):
@@ -151,7 +156,7 @@ class _Loader(yaml.SafeLoader):
 def load_yaml(path: Path) -> Any:
     """Parse a YAML file. Raises :class:`UserError` that names the file and line."""
     try:
-        content = yaml.load(path.read_text(), _Loader)
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}") from error
     except yaml.MarkedYAMLError as error:

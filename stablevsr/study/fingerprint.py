@@ -1,4 +1,4 @@
-"""What made a result: fingerprints of the code that decides numbers, and hashes of weights.
+"""Fingerprints of the code that decides numbers: part of every digest, so that stores are keyed by what made them.
 
 The code of a job is the import closure of the module that does its work: every module of this package that it imports,
 directly or through others, at the top or inside functions. Of each the syntax is hashed, without comments and
@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+
+from stablevsr.baselines import BASELINES
+from stablevsr.runtime.hashing import content_hash, digest, folder_hash
 
 PACKAGE = Path(__file__).parents[1]
 LIBRARIES = ("torch", "diffusers")  #: whose versions decide numbers too
@@ -20,21 +24,50 @@ NO_NUMBERS = ("stablevsr.runtime", "stablevsr.data.downloads")
 
 
 @cache
-def fingerprint(*modules: str) -> str:
-    """16 hex digits over the code that ``modules`` (dotted names) run, and the versions of torch and diffusers."""
+def fingerprint(*modules: str, without: tuple[str, ...] = ()) -> str:
+    """16 hex digits over the code that ``modules`` (dotted names) run, and the versions of torch and diffusers.
+
+    ``without`` names packages that count for nothing although they are imported.
+    """
     total = hashlib.sha256(" ".join(version(library) for library in LIBRARIES).encode())
-    for name in sorted(import_closure(modules)):
+    for name in sorted(import_closure(modules, without)):
         total.update(f"{name}\n{_syntax(_file(name))}".encode())
     return total.hexdigest()[:16]
 
 
-def import_closure(modules: tuple[str, ...]) -> set[str]:
+def sampling_code(kind: str) -> str:
+    """Fingerprint of what makes the frames of a method of ``kind``: the sampler, or a baseline's code."""
+    job, sampler, baselines = "stablevsr.study.inference", "stablevsr.method", "stablevsr.baselines"
+    if kind == "stablevsr":
+        return fingerprint(job, without=(baselines,))
+    alone = fingerprint(job, without=(sampler, baselines))
+    return alone if kind == "frames" else digest([alone, fingerprint(BASELINES[kind].module)])
+
+
+def training_code(kind: str) -> str:
+    """Fingerprint of what trains a network of ``kind`` (:data:`stablevsr.training.tasks.KINDS`)."""
+    return fingerprint("stablevsr.study.training", f"stablevsr.training.tasks.{kind}")
+
+
+def dataset_code(make: str | None) -> str:
+    """Fingerprint of what prepares a data set, and of what makes it where it is made here."""
+    return fingerprint("stablevsr.study.prepare", *([f"stablevsr.data.{make}"] if make else []))
+
+
+def report_code(texts: Iterable[Path]) -> str:
+    """Fingerprint of what renders a report: its code, its templates, and the files whose ``texts`` it shows."""
+    parts = [f"stablevsr.report.{part}.render" for part in ("tables", "figures", "page")]
+    templates = sorted(f for f in (PACKAGE / "report").rglob("*.*") if f.is_file() and f.suffix not in (".py", ".pyc"))
+    return digest([fingerprint(*parts, "stablevsr.report.provenance"), content_hash([*templates, *texts])])
+
+
+def import_closure(modules: tuple[str, ...], without: tuple[str, ...] = ()) -> set[str]:
     """The modules of this package that ``modules`` import, themselves included; without :data:`NO_NUMBERS`."""
     found: set[str] = set()
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        if name not in found and not name.startswith(NO_NUMBERS):
+        if name not in found and not name.startswith((*NO_NUMBERS, *without)):
             found.add(name)
             waiting += imports(_file(name))
     return found
@@ -59,18 +92,18 @@ def _running(tree: ast.AST) -> list[ast.AST]:
     while waiting:
         node = waiting.pop()
         nodes.append(node)
-        types_only = isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
-        waiting += node.orelse if types_only else ast.iter_child_nodes(node)  # type: ignore[attr-defined]
+        if not _for_type_checkers(node):
+            waiting += ast.iter_child_nodes(node)
     return nodes
 
 
 @cache
 def _syntax(file: Path) -> str:
-    """A module's syntax tree as text, docstrings dropped; comments and layout are not in it."""
+    """A module's syntax tree as text, without docstrings and what is for type checkers; comments are not in it."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [s for s in node.body if not _is_text(s)]
+            node.body = [s for s in node.body if not _is_text(s) and not _for_type_checkers(s)]
     return ast.dump(tree)
 
 
@@ -78,6 +111,11 @@ def _is_text(statement: ast.stmt) -> bool:
     """Whether a statement is a string alone: a docstring, which does nothing."""
     value = statement.value if isinstance(statement, ast.Expr) else None
     return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+def _for_type_checkers(node: ast.AST) -> bool:
+    """Whether a node is ``if TYPE_CHECKING:``, which never runs."""
+    return isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
 
 
 def _is_module(name: str) -> bool:
@@ -89,21 +127,8 @@ def _file(name: str) -> Path:
     return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
 
 
-def embedded_weights() -> list[str]:
-    """The tiny model's base weights (its TCM is trained by the study), as inputs of a rule."""
-    return [str(PACKAGE / "assets" / "tiny" / part / "diffusion_pytorch_model.safetensors") for part in ("unet", "vae")]
-
-
-def folder_hash(folder: Path) -> str:
-    """sha256 over the configuration and weights in a diffusers folder."""
-    total = hashlib.sha256()
-    for file in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
-        if file.name in ("provenance.json",):  # says when and where, not what
-            continue
-        total.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
-    return total.hexdigest()
-
-
-def sources(*modules: str) -> list[str]:
-    """The files of the import closure, as inputs of a rule."""
-    return [str(_file(name)) for name in sorted(import_closure(modules))]
+@cache
+def embedded_weights() -> str:
+    """A hash of the tiny model's base networks; its TCM is trained by the studies."""
+    parts = ("unet", "vae", "text_encoder", "scheduler")
+    return digest([folder_hash(PACKAGE / "assets" / "tiny" / part) for part in parts])

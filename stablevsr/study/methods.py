@@ -1,34 +1,25 @@
 """A study with everything filled in: models, trainings and methods, each with the digest its files are kept under.
 
-A digest is taken over the settings that decide numbers, after those that cannot matter are dropped, so that variants
-that mean the same share frames, scores and checkpoints. Labels and names are not in it.
+A digest is taken over the settings that decide numbers, without those that cannot matter, and the code that makes them,
+so that variants that mean the same share frames, scores and checkpoints. Labels and names are not in it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stablevsr.method.settings import Distillation, Finetuning, Guidance, Sampling, Training
+from stablevsr.method.settings import ROUNDING_ONLY, Guidance, Optimisation, Sampling, Training
 from stablevsr.runtime.errors import UserError, near_miss
+from stablevsr.runtime.hashing import digest
 from stablevsr.study.files import Ablation, Dataset, Study
+from stablevsr.study.fingerprint import dataset_code, embedded_weights, training_code
+from stablevsr.training.tasks import KINDS
 
 REFERENCE = "stablevsr"  #: the name of the study's own method
-MODELS_OWN = Path("model")  #: as a checkpoint: the base model's own TCM
-
-
-@dataclass(frozen=True)
-class FinetuningRun:
-    """One base model to make: the settings of its UNet's fine-tuning, the data, what it starts from, its digest."""
-
-    settings: Finetuning
-    dataset: Dataset
-    start: str  #: hub id, folder or ``tiny``
-    digest: str
+MODEL_TCM = Path("model")  #: as a checkpoint: the TCM that comes with the base model
 
 
 @dataclass(frozen=True)
@@ -36,38 +27,63 @@ class Base:
     """The networks that a method starts from: UNet, VAE, text encoder, scheduler, and the TCM of a released model."""
 
     name: str  #: hub id, folder, ``tiny``, or a name under the study's ``finetuned``
-    finetuning: FinetuningRun | None = None
+    training: TrainingRun | None = None  #: of its UNet, where the study fine-tunes it
+
+    @property
+    def origin(self) -> str:
+        """The hub id, folder or ``tiny`` that must be there before anything is trained."""
+        return self.training.base.name if self.training else self.name
 
     @property
     def identity(self) -> str:
-        """What stands for it in digests."""
-        return self.finetuning.digest if self.finetuning else self.name
+        """What decides its numbers, for digests."""
+        if self.training:
+            return self.training.digest
+        return f"tiny {embedded_weights()}" if self.name == "tiny" else self.name
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One TCM to train: resolved settings (guidance filled in), the dataset it learns from, and its digest."""
+    """One network to train: its kind, the resolved settings, the data, the model it starts from, and its digest."""
 
-    settings: Training
+    kind: str  #: of :data:`stablevsr.training.tasks.KINDS`
+    settings: Optimisation
     dataset: Dataset
     base: Base
     digest: str
+
+    @classmethod
+    def of(cls, kind: str, settings: Optimisation, dataset: Dataset, base: Base) -> TrainingRun:
+        """A run with its digest."""
+        identity = {
+            "kind": kind,
+            "model": base.identity,
+            "settings": settings.model_dump(mode="json", exclude={"dataset", *ROUNDING_ONLY}),
+            "dataset": dataset_identity(dataset),
+            "code": training_code(kind),
+        }
+        return cls(kind, settings, dataset, base, digest(identity))
 
     @property
-    def guidance(self) -> Guidance:
-        """The guidance the TCM is trained with."""
-        assert self.settings.guidance is not None
-        return self.settings.guidance
+    def guidance(self) -> Guidance | None:
+        """The guidance that a TCM is trained with; None for other networks."""
+        return self.settings.guidance if isinstance(self.settings, Training) else None
 
-
-@dataclass(frozen=True)
-class DecoderRun:
-    """One small decoder to distil: settings, the data, the base model whose VAE it learns from, its digest."""
-
-    settings: Distillation
-    dataset: Dataset
-    base: Base
-    digest: str
+    @property
+    def samples(self) -> str | None:
+        """The key of the cached samples it learns from: trainings that differ in neighbour or optimiser share them."""
+        settings = self.settings
+        if not isinstance(settings, Training) or not settings.cached_samples:
+            return None
+        shared = {"guidance", "crop", "cached_samples", "seed", "precision"}
+        return digest(
+            {
+                "model": self.base.identity,
+                "dataset": dataset_identity(self.dataset),
+                "settings": settings.model_dump(mode="json", include=shared),
+                "code": training_code(self.kind),
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -76,30 +92,42 @@ class Method:
 
     name: str
     label: str
-    kind: str  #: stablevsr, bicubic, realesrgan-x4plus, realesr-animevideov3, frames
+    kind: str  #: stablevsr, frames, or the name of a baseline
     digest: str
     seeds: tuple[int, ...]
     datasets: tuple[str, ...]
     guidance: Guidance | None = None
     sampling: Sampling | None = None
     base: Base | None = None
-    training: TrainingRun | None = None
-    decoder: DecoderRun | None = None
+    training: TrainingRun | None = None  #: of its TCM
+    decoder: TrainingRun | None = None  #: of the small decoder of its guidance
     checkpoint: Path | None = None
     frames: Path | None = None
     ablation: str | None = None
-    own: dict[str, Method] = field(default_factory=dict, compare=False)  #: its form on datasets with their own model
+    code: str = ""  #: fingerprint of what makes its frames
+    #: The method on the data sets that have a model for themselves.
+    by_dataset: dict[str, Method] = field(default_factory=dict, compare=False)
 
     def on(self, dataset: str) -> Method:
         """The method as it runs on ``dataset``: with the model that belongs there. Name and label stay."""
-        return self.own.get(dataset, self)
+        return self.by_dataset.get(dataset, self)
 
     def frames_of(self, dataset: str) -> Path:
-        """The folder of its given frames of a dataset (``root/sequence/frame.png``)."""
+        """The folder of its external frames of a dataset (``root/sequence/frame.png``)."""
         return Path(str(self.frames).replace("{dataset}", dataset))
 
+    @property
+    def takes_model_tcm(self) -> bool:
+        """Whether its TCM is the one that comes with the base model."""
+        return self.checkpoint == MODEL_TCM
+
+    def trainings(self) -> list[TrainingRun]:
+        """Everything that is trained for it."""
+        runs = (self.base.training if self.base else None, self.training, self.decoder)
+        return [run for run in runs if run]
+
     def identity(self) -> dict[str, Any]:
-        """The settings that decide this method's numbers, as they are digested and recorded."""
+        """The settings and code that decide this method's numbers, as they are digested and recorded."""
         return {
             "kind": self.kind,
             "guidance": self.guidance.model_dump(mode="json") if self.guidance else None,
@@ -108,12 +136,13 @@ class Method:
             "decoder": self.decoder.digest if self.decoder else None,
             "checkpoint": str(self.checkpoint) if self.checkpoint else None,
             "frames": str(self.frames) if self.frames else None,
+            "code": self.code,
         }
 
 
 @dataclass(frozen=True)
 class ResolvedStudy:
-    """A study with everything filled in; ``methods`` by name, the study's own first, then peers, then ablations."""
+    """A study with everything filled in; ``methods`` by name, the study's own first, then baselines, then ablations."""
 
     name: str
     spec: Study
@@ -143,46 +172,32 @@ class ResolvedStudy:
         return list(dict.fromkeys(m.name for m in self.forms() if m.digest == digest))
 
     def trainings(self) -> dict[str, TrainingRun]:
-        """The TCMs to train, by digest."""
-        return {m.training.digest: m.training for m in self.forms() if m.training}
+        """Everything to train, by digest: UNets, then TCMs, then small decoders."""
+        runs = [run for method in self.forms() for run in method.trainings()]
+        return {run.digest: run for kind in KINDS for run in runs if run.kind == kind}
 
     def trained_for(self, training: str) -> list[str]:
         """The methods that use a training, by name."""
-        return list(dict.fromkeys(m.name for m in self.forms() if m.training and m.training.digest == training))
+        used = (m.name for m in self.forms() if any(run.digest == training for run in m.trainings()))
+        return list(dict.fromkeys(used))
 
-    def finetunings(self) -> dict[str, FinetuningRun]:
-        """The base models to make, by digest."""
-        runs = (m.base.finetuning for m in self.forms() if m.base)
-        return {run.digest: run for run in runs if run}
+    def training(self, kind: str, name: str) -> TrainingRun:
+        """A training by its digest, the name of a method that uses it, or (of a UNet) its name under ``finetuned``.
 
-    def decoders(self) -> dict[str, DecoderRun]:
-        """The small decoders to distil, by digest."""
-        return {m.decoder.digest: m.decoder for m in self.forms() if m.decoder}
-
-    def distilled_for(self, distillation: str) -> list[str]:
-        """The methods that use a small decoder, by name."""
-        return list(dict.fromkeys(m.name for m in self.forms() if m.decoder and m.decoder.digest == distillation))
-
-    def decoder(self, name: str) -> DecoderRun:
-        """A distillation by its digest or by the name of a method that uses it."""
-        if name in self.decoders():
-            return self.decoders()[name]
-        method = self.find(name)
-        if method.decoder is None:
-            raise UserError(f"method {name} of study {self.name} has no small decoder: its guidance comes from the VAE")
-        return method.decoder
-
-    def training(self, name: str) -> TrainingRun:
-        """A training by its digest or by the name of a method that uses it."""
-        if name in self.trainings():
-            return self.trainings()[name]
-        method = self.find(name)
-        if method.training is None:
-            raise UserError(f"method {name} of study {self.name} trains nothing")
-        return method.training
+        Raises :class:`UserError` where there is none.
+        """
+        known: dict[str, TrainingRun] = {}
+        for form in self.forms():
+            for run in (run for run in form.trainings() if run.kind == kind):
+                finetuned = [form.base.name] if form.base and form.base.training is run else []
+                known |= {key: known.get(key, run) for key in (run.digest, form.name, *finetuned)}
+        if name not in known:
+            hint = near_miss(name, [*known, *self.methods])
+            raise UserError(f"study {self.name} trains no {KINDS[kind]} for {name}{hint}")
+        return known[name]
 
     def table1(self) -> list[Method]:
-        """The rows of Table 1: peers, what the study adds, and the study's own method last."""
+        """The rows of Table 1: baselines, what the study adds, and the study's own method last."""
         names = [*self.spec.methods, *self.spec.table1, REFERENCE]
         return [self.methods[name] for name in names]
 
@@ -204,26 +219,13 @@ class ResolvedStudy:
         """The rows of one ablation's table, by variant key."""
         return {key: self.methods[f"{ablation}.{key}"] for key in self.ablations[ablation].variants}
 
-    def dataset(self, name: str) -> Dataset:
-        """A test set by name. Raises :class:`UserError` with the near miss."""
-        if name not in self.spec.datasets:
-            raise UserError(f"study {self.name} has no dataset {name}{near_miss(name, self.spec.datasets)}")
-        return self.spec.datasets[name]
-
-    def training_dataset(self, name: str) -> Dataset:
-        """A training set by name. Raises :class:`UserError` with the near miss."""
-        known = self.spec.training_datasets
+    def dataset(self, name: str, training: bool = False) -> Dataset:
+        """A test set or training set by name. Raises :class:`UserError` with the near miss."""
+        known, what = self.spec.datasets, "dataset"
+        if training:
+            known, what = self.spec.training_datasets, "training dataset"
         if name not in known:
-            raise UserError(f"study {self.name} has no training dataset {name}{near_miss(name, known)}")
-        return known[name]
-
-    def finetuning(self, name: str) -> FinetuningRun:
-        """A fine-tuning by its digest or by its name under ``finetuned``. Raises :class:`UserError` otherwise."""
-        if name in self.finetunings():
-            return self.finetunings()[name]
-        known = {m.base.name: m.base.finetuning for m in self.forms() if m.base and m.base.finetuning}
-        if name not in known:
-            raise UserError(f"study {self.name} fine-tunes no model {name}{near_miss(name, known)}")
+            raise UserError(f"study {self.name} has no {what} {name}{near_miss(name, known)}")
         return known[name]
 
     def find(self, name: str) -> Method:
@@ -237,12 +239,7 @@ class ResolvedStudy:
         raise UserError(f"study {self.name} has no method {name}{known}")
 
 
-def digest(content: Any) -> str:
-    """16 hex digits over a JSON value, independent of key order."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def dataset_identity(dataset: Dataset) -> dict[str, Any]:
     """What decides the frames of a dataset; its title and its number of shards do not."""
-    return dataset.model_dump(mode="json", exclude={"title", "shards", "own", "used_by"})
+    spec = dataset.model_dump(mode="json", exclude={"title", "shards", "model", "used_by"})
+    return spec | {"code": dataset_code(dataset.make)}

@@ -1,6 +1,7 @@
 """Where a study's files lie: stores keyed by digests under ``work/``, and the views of them under ``results/``.
 
 A store entry is made once, whichever study or ablation asks first; the names people read are only in ``results/``.
+Only :data:`PATTERNS` says where a store is: the rules take their paths from it (:meth:`Paths.pattern`).
 """
 
 from __future__ import annotations
@@ -10,8 +11,26 @@ from functools import cached_property
 from pathlib import Path
 
 from stablevsr.metrics.weights import missing
+from stablevsr.runtime.hashing import digest
 from stablevsr.study.files import Dataset
-from stablevsr.study.methods import Base, ResolvedStudy, TrainingRun, dataset_identity, digest
+from stablevsr.study.fingerprint import dataset_code, fingerprint
+from stablevsr.study.methods import Base, ResolvedStudy, TrainingRun, dataset_identity
+
+_SHARD = "{dataset}-{key}/{digest}/seed{seed}/shard{shard}of{shards}"  #: shards of another cut hold other sequences
+#: Paths below ``work/``; what stands in braces are wildcards of the rules.
+PATTERNS = {
+    "dataset": "datasets/{dataset}-{key}/manifest.json",
+    "training_data": "datasets/train-{key}.json",
+    "low_resolution": "lr/{key}",
+    "training": "trainings/{kind}/{digest}/",
+    "samples": "samples/{key}/samples.safetensors",
+    "state": "states/{digest}",
+    "frames": "frames/{dataset}-{key}/{digest}/seed{seed}",
+    "manifest": f"manifests/{_SHARD}.json",
+    "scores": f"scores/{{metrics}}/{_SHARD}.csv",
+    "external": "external/{study}",
+    "code": "code/{what}-{key}",
+}
 
 
 @dataclass(frozen=True)
@@ -22,85 +41,82 @@ class Paths:
     work: Path = Path("work")
     results_root: Path = Path("results")
 
+    def pattern(self, name: str) -> str:
+        """The path of a store with Snakemake's wildcards in it."""
+        return f"{self.work}/{PATTERNS[name]}"
+
+    def _fill(self, name: str, **values: object) -> Path:
+        return Path(self.pattern(name).format(**values))
+
     @property
     def results(self) -> Path:
         """``results/<study>``: tables, figures, report."""
         return self.results_root / self.study.name
 
+    def _dataset_key(self, name: str) -> str:
+        return digest(dataset_identity(self.study.dataset(name)))
+
     def dataset(self, name: str) -> Path:
         """A dataset in the plain layout (``gt/``, ``lr/`` by sequence, ``manifest.json``), made of links."""
-        spec = self.study.dataset(name)
-        return self.work / "datasets" / f"{name}-{digest(dataset_identity(spec))}"
+        return self._fill("dataset", dataset=name, key=self._dataset_key(name)).parent
 
     def training_data(self, spec: Dataset) -> Path:
         """The file that says that a training set is there."""
-        return self.work / "datasets" / f"train-{digest(dataset_identity(spec))}.json"
+        return self._fill("training_data", key=digest(dataset_identity(spec)))
+
+    def low_resolution(self, spec: Dataset) -> Path:
+        """LR frames made here of a set that comes without them (``<sequence>/<frame>.png``), by what made them."""
+        return self._fill("low_resolution", key=digest([str(spec.root), dataset_code(spec.make)]))
 
     def model(self, base: Base) -> str:
         """What :func:`~.model_folder.find_model` takes: a fine-tuned model's folder, else the name itself."""
-        return str(self.finetuned(base.finetuning.digest)) if base.finetuning else base.name
+        return str(self.training(base.training)) if base.training else base.name
 
-    def finetuned(self, finetuning: str) -> Path:
-        """A base model with a fine-tuned UNet, whole; ``provenance.json`` is written last."""
-        return self.work / "models" / finetuning
+    def training(self, run: TrainingRun) -> Path:
+        """What a training made: weights, ``settings.json``, ``history.csv``; ``provenance.json`` is written last."""
+        return self._fill("training", kind=run.kind, digest=run.digest)
 
-    @property
-    def pools(self) -> Path:
-        """Frozen training samples shared by variants."""
-        return self.work / "pools"
-
-    def checkpoint(self, training: str) -> Path:
-        """A trained TCM: ``config.json``, safetensors, ``settings.json``, ``history.csv``."""
-        return self.work / "checkpoints" / training
-
-    def decoder(self, distillation: str) -> Path:
-        """A small decoder of the guidance; files as of a TCM."""
-        return self.work / "decoders" / distillation
+    def samples(self, run: TrainingRun) -> Path | None:
+        """The cached samples that a training learns from, if any."""
+        return self._fill("samples", key=run.samples) if run.samples else None
 
     def state(self, training: str) -> Path:
         """Resume states of a training of any kind; no rule declares it, so Snakemake never deletes it."""
-        return self.work / "states" / training
+        return self._fill("state", digest=training)
 
     def frames(self, dataset: str, method: str, seed: int) -> Path:
         """Frames by sequence: ``<sequence>/<frame>.png``."""
-        return self.work / "frames" / self.dataset(dataset).name / method / f"seed{seed}"
+        return self._fill("frames", dataset=dataset, key=self._dataset_key(dataset), digest=method, seed=seed)
 
     def manifest(self, dataset: str, method: str, seed: int, shard: int) -> Path:
         """What an inference shard made: sequences, frame counts, hashes, seconds."""
-        folder = self.work / "manifests" / self.dataset(dataset).name / method / f"seed{seed}"
-        return folder / f"{self._shard(dataset, shard)}.json"
+        return self._fill("manifest", **self._shard(dataset, method, seed, shard))
 
-    def _shard(self, dataset: str, shard: int) -> str:
-        """The number of shards is in the name: shards of another cut hold other sequences."""
-        return f"shard{shard}of{self.study.spec.datasets[dataset].shards}"
+    def _shard(self, dataset: str, method: str, seed: int, shard: int) -> dict[str, object]:
+        return {
+            "dataset": dataset, "key": self._dataset_key(dataset), "digest": method, "seed": seed, "shard": shard,
+            "shards": self.study.spec.datasets[dataset].shards,
+        }  # fmt: skip
 
     @cached_property
     def metrics_key(self) -> str:
-        """Scores made for another list of metrics, or before the weights of some were fetched, are other files."""
+        """The key of scores: the list of metrics, those that have no weights here yet, and the code."""
         spec = self.study.spec
         empty = [name for name in spec.metrics if missing(name)] if spec.weights == "skip" else []
-        return digest([sorted(spec.metrics), sorted(empty)])
+        return digest([sorted(spec.metrics), sorted(empty), fingerprint("stablevsr.metrics.evaluate")])
 
     def scores(self, dataset: str, method: str, seed: int, shard: int) -> Path:
         """Per-frame scores of one shard."""
-        folder = self.work / "scores" / self.metrics_key / self.dataset(dataset).name / method / f"seed{seed}"
-        return folder / f"{self._shard(dataset, shard)}.csv"
+        return self._fill("scores", metrics=self.metrics_key, **self._shard(dataset, method, seed, shard))
+
+    def external(self) -> Path:
+        """Frames that the rules of this study's ablations make."""
+        return self._fill("external", study=self.study.name)
+
+    def code(self, what: str, key: str) -> Path:
+        """An empty file whose name holds a fingerprint: an input of rules whose outputs have fixed names."""
+        return self._fill("code", what=what, key=key)
 
     def table(self, dataset: str, method_name: str) -> Path:
         """Per-frame scores of a method under its readable name, all seeds and shards."""
         return self.results / "metrics" / dataset / f"{method_name}.csv"
-
-
-def pool_file(run: TrainingRun, pools: Path) -> Path:
-    """Where the frozen samples of a training lie; variants that differ in neighbour or optimisation share them."""
-    settings = run.settings
-    identity = {
-        "model": run.base.identity,
-        "dataset": dataset_identity(run.dataset),
-        "guidance": run.guidance.model_dump(mode="json"),
-        "crop": settings.crop,
-        "size": settings.pool,
-        "seed": settings.seed,
-        "precision": settings.precision,
-    }
-    return pools / digest(identity) / "pool.safetensors"

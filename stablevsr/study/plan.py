@@ -1,6 +1,6 @@
 """What a study will cost before anything runs: downloads, jobs, frame-steps, disk, hours of a GPU.
 
-Arithmetic: the full-size networks at 320x180 need 3.99 (UNet), 1.56 (TCM) and 15.7 TFLOP (VAE decoder) a frame-step,
+FLOPs: the full-size networks at 320x180 need 3.99 (UNet), 1.56 (TCM) and 15.7 TFLOP (VAE decoder) a frame-step,
 counted by hooks on the released widths; multiply-adds count as two. All of it grows with the frame's area but the
 decoder's one attention layer (6.8 of its 15.7), which grows with the area's square.
 """
@@ -17,13 +17,13 @@ from stablevsr.data.downloads.download import human
 from stablevsr.data.downloads.record import is_present
 from stablevsr.data.frames import read_frame
 from stablevsr.data.layouts import load_sequences
-from stablevsr.method.settings import Distillation, Finetuning, Training
-from stablevsr.method.strategies import guided_steps
+from stablevsr.method.visits import guided_steps
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.downloads import all_downloads
 from stablevsr.study.files import Dataset
-from stablevsr.study.methods import Method, ResolvedStudy
-from stablevsr.study.paths import Paths, pool_file
+from stablevsr.study.methods import Method, ResolvedStudy, TrainingRun
+from stablevsr.study.paths import Paths
+from stablevsr.training.tasks import KINDS
 
 UNET, TCM, DECODER, ATTENTION, SMALL_DECODER = 3.99, 1.56, 15.7 - 6.8, 6.8, 0.5  #: TFLOP at 320x180
 AREA = 320 * 180
@@ -53,7 +53,7 @@ class Extent:
 
 
 def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
-    """The whole plan as text. ``tflops`` is what the card reaches in this work, not what its data sheet says."""
+    """The whole plan as text. ``tflops`` is what the GPU reaches in this work, not its data sheet's figure."""
     rows = [registry.get(name) for name in all_downloads(study)]
     missing = [row for row in rows if not is_present(row.name, data)]
     lines = [f"study {study.name}: {study.spec.title}", "", *_downloads(rows, missing), "", *_jobs(study, paths), ""]
@@ -70,15 +70,7 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
     lines.append(f"disk: about {human(needed)} needed, {human(free)} free{': TOO LITTLE' if needed > free else ''}")
     if study.spec.model == "tiny":
         return "\n".join([*lines, "time: the tiny model's; no GPU is wanted"])
-    training = sum(_training_work(r.settings) for k, r in study.trainings().items() if not _trained(paths, k))
-    training += sum(
-        _finetuning_work(r.settings) for k, r in study.finetunings().items() if not _finetuned(paths, k).exists()
-    )
-    training += sum(
-        _distillation_work(r.settings)
-        for k, r in study.decoders().items()
-        if not (paths.decoder(k) / "provenance.json").exists()
-    )
+    training = sum(_training_work(run) for run in study.trainings().values() if not _trained(paths, run).exists())
     for what, amount in (("sampling", work), ("training", training)):
         lines.append(f"{what}: {amount:,.0f} TFLOP, {amount / tflops / 3600:,.1f} GPU-hours at {tflops:g} TFLOP/s")
     return "\n".join(lines)
@@ -101,14 +93,10 @@ def _jobs(study: ResolvedStudy, paths: Paths) -> list[str]:
 
     for name in study.spec.datasets:
         job("test sets", paths.dataset(name) / "manifest.json")
-    for key in study.finetunings():
-        job("fine-tunings of a UNet", _finetuned(paths, key))
-    for key in study.trainings():
-        job("trainings of a TCM", paths.checkpoint(key) / "config.json")
-    for key in study.decoders():
-        job("distillations of a decoder", paths.decoder(key) / "provenance.json")
-    for pool in {pool_file(run, paths.pools) for run in study.trainings().values() if run.settings.pool}:
-        job("pools of frozen samples", pool)
+    for run in study.trainings().values():
+        job(f"trainings of a {KINDS[run.kind]}", _trained(paths, run))
+    for samples in {paths.samples(run) for run in study.trainings().values()} - {None}:
+        job("sets of cached samples", samples)
     for name, spec in study.spec.datasets.items():
         for key in study.by_digest(name):
             for seed in study.seeds(key, name):
@@ -181,39 +169,31 @@ def _frame_work(method: Method, area: int) -> float:
     return work
 
 
-def _training_work(settings: Training) -> float:
-    """TFLOP of a TCM training: the neighbour's x̂0 and its decoding forward, then TCM and UNet forward and backward."""
-    ratio = (settings.crop // 4) ** 2 / AREA
-    frozen = UNET * ratio + DECODER * ratio + ATTENTION * ratio**2
-    return settings.steps * settings.batch * (frozen + 3 * TCM * ratio + 2 * UNET * ratio)
+def _training_work(run: TrainingRun) -> float:
+    """TFLOP of a training: what is frozen forward, what is trained forward and backward (three times as much).
+
+    A TCM's gradients also pass through the UNet. Encoding the crops is left out, about a tenth of a UNet's training.
+    """
+    ratio = (run.settings.crop // 4) ** 2 / AREA
+    decoded = DECODER * ratio + ATTENTION * ratio**2
+    a_sample = {
+        "unet": 3 * UNET * ratio,
+        "tcm": UNET * ratio + decoded + 3 * TCM * ratio + 2 * UNET * ratio,
+        "decoder": UNET * ratio + decoded + 3 * SMALL_DECODER * ratio,
+    }
+    return run.settings.steps * run.settings.batch * a_sample[run.kind]
 
 
 def _trained_bytes(study: ResolvedStudy, paths: Paths) -> float:
     """What trainings at full size leave on the disk: float32 weights, and a state of three times as much."""
     if study.spec.model == "tiny":
         return 0.0
-    modules = sum(not _trained(paths, key) for key in study.trainings())
-    models = sum(not _finetuned(paths, key).exists() for key in study.finetunings())
-    return 4 * (modules * 4 * TCM_PARAMETERS + models * (4 * UNET_PARAMETERS + COPIED_PARAMETERS))
+    size = {"unet": 4 * UNET_PARAMETERS + COPIED_PARAMETERS, "tcm": 4 * TCM_PARAMETERS, "decoder": 0.0}
+    return sum(4 * size[run.kind] for run in study.trainings().values() if not _trained(paths, run).exists())
 
 
-def _finetuning_work(settings: Finetuning) -> float:
-    """TFLOP of a UNet's fine-tuning: forward and backward of the UNet; encoding is left out (a tenth of it)."""
-    return settings.steps * settings.batch * 3 * UNET * (settings.crop // 4) ** 2 / AREA
-
-
-def _distillation_work(settings: Distillation) -> float:
-    """TFLOP of a distillation: UNet and VAE decoder forward, the small decoder forward and backward."""
-    ratio = (settings.crop // 4) ** 2 / AREA
-    return settings.steps * settings.batch * ((UNET + DECODER + 3 * SMALL_DECODER) * ratio + ATTENTION * ratio**2)
-
-
-def _finetuned(paths: Paths, finetuning: str) -> Path:
-    return paths.finetuned(finetuning) / "provenance.json"
-
-
-def _trained(paths: Paths, training: str) -> bool:
-    return (paths.checkpoint(training) / "config.json").exists()
+def _trained(paths: Paths, run: TrainingRun) -> Path:
+    return paths.training(run) / "provenance.json"
 
 
 def _existing(path: Path) -> Path:

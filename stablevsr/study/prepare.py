@@ -4,7 +4,6 @@ every sequence linked into the plain layout (``gt/sequence/frame.png``, ``lr/seq
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from stablevsr.data.degradation import SCALE, degrade
 from stablevsr.data.frames import read_frame, write_frame
-from stablevsr.data.layouts import Sequence, load_sequences, vimeo_lr_folder
+from stablevsr.data.layouts import Sequence, load_sequences
 from stablevsr.runtime.errors import UserError, near_miss
+from stablevsr.runtime.hashing import content_hash
 from stablevsr.runtime.io import write_text
 from stablevsr.runtime.locks import single_writer
 
@@ -24,50 +24,41 @@ if TYPE_CHECKING:
     from stablevsr.study.files import Dataset
 
 
-def open_dataset(spec: Dataset) -> list[Sequence]:
-    """The sequences that a study's dataset entry names, low-resolution frames made if the set lacks them.
+def open_dataset(spec: Dataset, made: Path) -> list[Sequence]:
+    """The sequences that a study's dataset entry names; LR frames that the set lacks are made below ``made``.
 
     Raises :class:`UserError` for unknown sequences, and for frames that are missing.
     """
-    root = spec.root
-    sequences = load_sequences(spec.layout, root, spec.split)
+    sequences = load_sequences(spec.layout, spec.root, spec.split)
     if spec.sequences is not None:
         known = {s.name: s for s in sequences}
         for name in spec.sequences:
             if name not in known:
-                raise UserError(f"dataset {root} has no sequence {name}{near_miss(name, known)}")
+                raise UserError(f"dataset {spec.root} has no sequence {name}{near_miss(name, known)}")
         sequences = [known[name] for name in spec.sequences]
-    sequences = make_low_resolution(sequences, root)
     stop = None if spec.frames is None else spec.frames * spec.every
     chosen = slice(None, stop, spec.every)
-    return [Sequence(s.name, s.gt[chosen], s.lr[chosen]) for s in sequences]
+    return make_low_resolution([Sequence(s.name, s.gt[chosen], s.lr[chosen]) for s in sequences], made)
 
 
-def make_low_resolution(sequences: Many[Sequence], root: Path) -> list[Sequence]:
-    """Fill in missing LR frames by MATLAB-compatible bicubic, cached in ``root/BIx4`` (the field's name).
+def make_low_resolution(sequences: Many[Sequence], made: Path) -> list[Sequence]:
+    """Fill in missing LR frames by MATLAB-compatible bicubic, as ``made/<sequence>/<frame>.png``.
 
     What an interrupted call made is kept. Raises :class:`UserError` for a frame that cannot be read or whose sides are
     no multiples of 4.
     """
-    cached = {sequence.name: _with_cached(sequence, root) for sequence in sequences if not sequence.lr}
-    pairs = [pair for sequence in cached.values() for pair in zip(sequence.gt, sequence.lr, strict=True)]
-    todo = [(gt, lr) for gt, lr in pairs if not lr.exists()]
-    if todo:  # else nothing is written, not even a lock: the folder may be shared and read-only
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool, single_writer(vimeo_lr_folder(root)):
+    filled = [s if s.lr else Sequence(s.name, s.gt, _low_resolution(s, made)) for s in sequences]
+    new = [s for s, before in zip(filled, sequences, strict=True) if not before.lr]
+    todo = [(gt, lr) for s in new for gt, lr in zip(s.gt, s.lr, strict=True) if not lr.exists()]
+    if todo:
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool, single_writer(made):
             for _ in pool.map(_degrade_file, *zip(*todo, strict=True)):
                 pass  # raises what a frame raised, and starts no more of them
-    return [cached.get(sequence.name, sequence) for sequence in sequences]
+    return filled
 
 
-def _with_cached(sequence: Sequence, root: Path) -> Sequence:
-    return Sequence(sequence.name, sequence.gt, tuple(_low_resolution_path(path, root) for path in sequence.gt))
-
-
-def _low_resolution_path(gt: Path, root: Path) -> Path:
-    for base in (root / "sequences", root / "gt"):
-        if gt.is_relative_to(base):
-            return (vimeo_lr_folder(root) / gt.relative_to(base)).with_suffix(".png")
-    raise UserError(f"cannot tell where the low-resolution copy of {gt} belongs")
+def _low_resolution(sequence: Sequence, made: Path) -> tuple[Path, ...]:
+    return tuple(made / sequence.name / f"{frame.stem}.png" for frame in sequence.gt)
 
 
 def _degrade_file(gt: Path, lr: Path) -> None:
@@ -117,11 +108,3 @@ def _fitting_size(sequence: Sequence) -> tuple[int, int]:
             f"must be exactly {SCALE} times as large"
         )
     return height, width
-
-
-def content_hash(files: Many[Path]) -> str:
-    """sha256 over the contents of ``files``, in order."""
-    total = hashlib.sha256()
-    for file in files:
-        total.update(file.read_bytes())
-    return total.hexdigest()

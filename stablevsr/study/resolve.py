@@ -5,28 +5,23 @@ Everything is checked here, before any job starts: unknown names come with the n
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from stablevsr.method.settings import ROUNDING_ONLY, Guidance, Optimisation, Sampling, Training
+from stablevsr.baselines import BASELINES
+from stablevsr.data.downloads import registry
+from stablevsr.method.settings import Guidance, Optimisation, Sampling, Training
+from stablevsr.method.strategies import is_guided
 from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.registry import resolve as resolve_metrics
 from stablevsr.runtime.errors import UserError, near_miss
+from stablevsr.runtime.hashing import digest
 from stablevsr.runtime.parsing import parse
-from stablevsr.study.files import Ablation, Dataset, Peer, Study, Variant, load_yaml
-from stablevsr.study.methods import (
-    MODELS_OWN,
-    REFERENCE,
-    Base,
-    DecoderRun,
-    FinetuningRun,
-    Method,
-    ResolvedStudy,
-    TrainingRun,
-    dataset_identity,
-    digest,
-)
+from stablevsr.study.files import NAME, Ablation, Baseline, Study, Variant, load_yaml
+from stablevsr.study.fingerprint import sampling_code
+from stablevsr.study.methods import MODEL_TCM, REFERENCE, Base, Method, ResolvedStudy, TrainingRun
 
 
 def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -49,12 +44,13 @@ def load_study(name: str, root: Path = Path()) -> ResolvedStudy:
         raise UserError(f"there is no study in {folder.absolute()}: run this in the repository's folder")
     if name not in known:
         raise UserError(f"there is no study {name} in {folder}{near_miss(name, known)}: known are {', '.join(known)}")
+    _check_file_name(name, folder)
     spec = parse(Study, load_yaml(folder / f"{name}.yaml"), folder / f"{name}.yaml")
     return resolve(name, spec, load_ablations(name, known, spec, root / "ablations"), folder / f"{name}.yaml")
 
 
 def load_ablations(study: str, studies: list[str], spec: Study, folder: Path) -> dict[str, Ablation]:
-    """The ablation files that a study lists; ``all`` stands for every file that does not keep itself for others.
+    """The ablation files that a study lists; ``all`` means every file that is not restricted to other studies.
 
     ``studies`` are the names that an ablation's own ``studies`` may hold.
     """
@@ -64,6 +60,7 @@ def load_ablations(study: str, studies: list[str], spec: Study, folder: Path) ->
     for name in known if everything else spec.ablations:
         if name not in known:
             raise UserError(f"there is no ablation {name} in {folder}{near_miss(name, known)}")
+        _check_file_name(name, folder)
         file = folder / f"{name}.yaml"
         ablation = parse(Ablation, load_yaml(file), file)
         for other in ablation.studies or ():
@@ -76,21 +73,30 @@ def load_ablations(study: str, studies: list[str], spec: Study, folder: Path) ->
     return loaded
 
 
+def _check_file_name(name: str, folder: Path) -> None:
+    """Raise :class:`UserError` for a name that could not be part of paths and shell commands."""
+    if not re.fullmatch(NAME, name):
+        raise UserError(f"{folder}/{name}.yaml: a name consists of letters, digits, - and _ only: rename the file")
+
+
 def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path) -> ResolvedStudy:
     """Resolve a parsed study; ``where`` is only named in errors."""
     try:
         resolve_metrics(spec.metrics)
+        for dataset in (*spec.datasets.values(), *spec.training_datasets.values()):
+            for download in dataset.fetch:
+                registry.get(download)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
-    homes = _homes(spec, where)
-    study = ResolvedStudy(name, spec, ablations, methods := {})
-    main = study.table1_datasets()
-    methods[REFERENCE] = _method(spec, homes, REFERENCE, Variant(label=spec.method.label), main, None, where)
     if REFERENCE in spec.methods:
         raise UserError(f"{where}: methods names {REFERENCE}, which is the study's own method: choose another name")
-    for key, peer in spec.methods.items():
+    study = ResolvedStudy(name, spec, ablations, methods := {})
+    main = study.table1_datasets()
+    resolver = _Resolver(spec, where)
+    methods[REFERENCE] = resolver.method(REFERENCE, Variant(label=spec.method.label), main)
+    for key, baseline in spec.methods.items():
         # Bicubic tells which clips are in focus, wherever a claim is checked
-        methods[key] = _peer(key, peer, where, tuple(spec.datasets) if peer.kind == "bicubic" else main)
+        methods[key] = _baseline(key, baseline, where, tuple(spec.datasets) if baseline.kind == "bicubic" else main)
     for ablation_name, ablation in ablations.items():
         file = where.parents[2] / "ablations" / f"{ablation_name}.yaml"
         _check_datasets(ablation.datasets, spec, file)
@@ -100,169 +106,142 @@ def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path)
                 frames = Path(str(variant.frames).replace("{study}", name))
                 variant = variant.model_copy(update={"frames": frames})
             full = f"{ablation_name}.{variant_name}"
-            methods[full] = _method(spec, homes, full, variant, datasets, ablation_name, file)
+            at = f"{file}, variant {variant_name}"
+            methods[full] = replace(resolver.method(full, variant, datasets, at), ablation=ablation_name)
     for key, names in (("more_seeds", list(spec.more_seeds)), ("table1", spec.table1)):
         for method_name in names:
             if method_name not in methods:
-                raise UserError(
-                    f"{where}: {key} names the unknown method {method_name}{near_miss(method_name, methods)}"
-                )
+                hint = near_miss(method_name, methods)
+                raise UserError(f"{where}: {key} names the unknown method {method_name}{hint}")
     _check_claims(study, where)
     return study
 
 
+def _baseline(name: str, baseline: Baseline, where: Path, datasets: tuple[str, ...]) -> Method:
+    if (baseline.kind == "frames") != (baseline.frames is not None):
+        kinds = ", ".join(BASELINES)
+        raise UserError(f"{where}: method {name} wants either a frames folder or one of the kinds {kinds}")
+    return _digested(Method(name, baseline.label, baseline.kind, "", (0,), datasets, frames=baseline.frames))
+
+
+def _digested(method: Method) -> Method:
+    """The method with the fingerprint of its code and its digest."""
+    method = replace(method, code=sampling_code(method.kind))
+    model = method.base.identity if method.base else ""
+    return replace(method, digest=digest({"model": model, **method.identity()}))
+
+
 @dataclass(frozen=True)
-class _Home:
-    """What a method starts from on a dataset: the study's model and TCM, or those of a dataset that has its own."""
+class _StartingPoint:
+    """What methods start from on a dataset: the study's model and TCM, or those of a dataset that has its own model."""
 
     base: Base
     training: dict[str, Any]  #: laid over the reference's
     checkpoint: Path | None
 
 
-def _homes(spec: Study, where: Path) -> dict[str, _Home]:
-    """One home for the study (key ``""``) and one for every dataset with a model of its own."""
-    homes = {"": _Home(_base(spec, spec.model, where), {}, spec.method.checkpoint)}
-    for name, dataset in spec.datasets.items():
-        if dataset.own is not None:
-            at = Path(f"{where}, dataset {name}")
-            homes[name] = _Home(_base(spec, dataset.own.model, at), dataset.own.training, dataset.own.checkpoint)
-    for home in homes.values():
-        _check_own_tcm(home.base, home.checkpoint, where)
-    return homes
+class _Resolver:
+    """Resolves the variants of one study; ``at`` is the place that errors name."""
 
+    def __init__(self, spec: Study, where: Path) -> None:
+        self.spec = spec
+        self.where = str(where)
+        self.start = _StartingPoint(self.base(spec.model, self.where), {}, spec.method.checkpoint)
+        self.starts: dict[str, _StartingPoint] = {}  #: of the data sets that have a model for themselves
+        for name, dataset in spec.datasets.items():
+            if dataset.model is not None:
+                base = self.base(dataset.model.name, f"{where}, dataset {name}")
+                self.starts[name] = _StartingPoint(base, dataset.model.training, dataset.model.checkpoint)
+        for start in (self.start, *self.starts.values()):
+            _check_model_tcm(start.base, start.checkpoint, self.where)
 
-def _check_own_tcm(base: Base, checkpoint: Path | None, where: Path | str) -> None:
-    if base.finetuning and checkpoint == MODELS_OWN:
-        raise UserError(f"{where}: the fine-tuned model {base.name} has no TCM: leave out `checkpoint: model`")
+    def base(self, model: str, at: str) -> Base:
+        """A base model by name; one under ``finetuned`` with the training of its UNet."""
+        if model not in self.spec.finetuned:
+            return Base(model)
+        entry, at = self.spec.finetuned[model], f"{at}, finetuned {model}"
+        if entry.base in self.spec.finetuned:
+            raise UserError(f"{at} starts from {entry.base}, which is fine-tuned itself")
+        return Base(model, self.run("unet", entry.training, Base(entry.base), at))
 
+    def run(self, kind: str, settings: Optimisation, base: Base, at: str) -> TrainingRun:
+        """A training on a training set of the study."""
+        known, processes = self.spec.training_datasets, self.spec.training_processes
+        if settings.dataset not in known:
+            hint = near_miss(settings.dataset, known)
+            raise UserError(f"{at}: unknown training dataset {settings.dataset}{hint}")
+        if settings.batch % processes:
+            raise UserError(f"{at}: a batch of {settings.batch} cannot be shared by {processes} training_processes")
+        return TrainingRun.of(kind, settings, known[settings.dataset], base)
 
-def _base(spec: Study, model: str, where: Path) -> Base:
-    if model not in spec.finetuned:
-        return Base(model)
-    entry = spec.finetuned[model]
-    if entry.base in spec.finetuned:
-        raise UserError(f"{where}: finetuned {model} starts from {entry.base}, which is fine-tuned itself")
-    dataset = _training_set(spec, entry.training.dataset, f"{where}, finetuned {model}")
-    _check_batch(spec, entry.training, f"{where}, finetuned {model}")
-    identity = {
-        "finetuned": entry.base,
-        "settings": entry.training.model_dump(mode="json", exclude={"dataset", *ROUNDING_ONLY}),
-        "dataset": dataset_identity(dataset),
-    }
-    return Base(model, FinetuningRun(entry.training, dataset, entry.base, digest(identity)))
+    def method(self, name: str, variant: Variant, datasets: tuple[str, ...], at: str = "") -> Method:
+        """A method of the study, with its form for each of its datasets that has a model for itself."""
+        at = at or self.where
+        if variant.frames is not None:
+            return _digested(Method(name, variant.label, "frames", "", (0,), datasets, frames=variant.frames))
+        forms = {d: self.form(name, variant, datasets, self.starts[d], at) for d in datasets if d in self.starts}
+        return replace(self.form(name, variant, datasets, self.start, at), by_dataset=forms)
 
-
-def _check_batch(spec: Study, training: Optimisation, where: str) -> None:
-    if training.batch % spec.training_processes:
-        raise UserError(
-            f"{where}: a batch of {training.batch} cannot be shared by {spec.training_processes} training_processes"
-        )
-
-
-def _training_set(spec: Study, name: str, where: str) -> Dataset:
-    if name not in spec.training_datasets:
-        raise UserError(f"{where}: unknown training dataset {name}{near_miss(name, spec.training_datasets)}")
-    return spec.training_datasets[name]
-
-
-def _method(
-    spec: Study, homes: dict[str, _Home], name: str, variant: Variant, datasets: tuple[str, ...],
-    ablation: str | None, where: Path,
-) -> Method:  # fmt: skip
-    """A method of the study, with its form for each of its datasets that has a model of its own."""
-    method = _variant(spec, homes[""], name, variant, datasets, ablation, where)
-    if method.kind != "stablevsr":
-        return method
-    own = {
-        dataset: _variant(spec, homes[dataset], name, variant, datasets, ablation, where)
-        for dataset in datasets
-        if dataset in homes
-    }
-    return replace(method, own=own)
-
-
-def _check_datasets(wanted: list[str] | None, spec: Study, where: Path) -> None:
-    for name in wanted or ():
-        if name not in spec.datasets:
-            raise UserError(f"{where}: unknown dataset {name}{near_miss(name, spec.datasets)}")
-
-
-def _seeds(spec: Study, name: str) -> tuple[int, ...]:
-    return tuple(spec.more_seeds.get(name, spec.seeds))
-
-
-def _peer(name: str, peer: Peer, where: Path, datasets: tuple[str, ...]) -> Method:
-    if (peer.kind == "frames") != (peer.frames is not None):
-        kinds = ", ".join(kind for kind in get_args(Peer.model_fields["kind"].annotation) if kind != "frames")
-        raise UserError(f"{where}: method {name} wants either a frames folder or one of the kinds {kinds}")
-    method = Method(name, peer.label, peer.kind, "", (0,), datasets, frames=peer.frames)
-    return _digested(method)
-
-
-def _variant(
-    spec: Study, home: _Home, name: str, variant: Variant, datasets: tuple[str, ...], ablation: str | None, where: Path
-) -> Method:
-    if variant.frames is not None:
+    def form(self, name: str, variant: Variant, datasets: tuple[str, ...], start: _StartingPoint, at: str) -> Method:
+        """A method that starts from ``start``."""
+        guidance, sampling, training = self.settings(variant, start, at)
+        single = not is_guided(sampling.strategy)
+        base = self.base(variant.model, at) if variant.model else start.base
+        retrained = variant.training or variant.model or self.retrains(variant)
+        checkpoint = None if single else variant.checkpoint or (None if retrained else start.checkpoint)
+        _check_model_tcm(base, checkpoint, at)
+        small = sampling.guidance_decoder == "small"
         return _digested(
-            Method(name, variant.label, "frames", "", (0,), datasets, frames=variant.frames, ablation=ablation)
+            Method(
+                name,
+                variant.label,
+                "stablevsr",
+                "",
+                tuple(self.spec.more_seeds.get(name, self.spec.seeds)),
+                datasets,
+                guidance=None if single else guidance,
+                sampling=sampling,
+                base=base,
+                training=None if single or checkpoint else self.run("tcm", training, base, at),
+                decoder=self.run("decoder", self.distillation(training, at), base, at) if small else None,
+                checkpoint=checkpoint,
+            )
         )
-    key = name.rpartition(".")[2]
-    at = f"{where}, variant {key}" if ablation else str(where)
-    reference = spec.method
-    guidance = parse(Guidance, merge(reference.guidance.model_dump(), variant.guidance), f"{at}, guidance")
-    sampling = parse(Sampling, merge(reference.sampling.model_dump(), variant.sampling), f"{at}, sampling")
-    plain = reference.training.model_dump()
-    plain["guidance"] = plain["guidance"] or reference.guidance.model_dump()
-    retrain = spec.retrain_guidance and bool(variant.guidance)
-    if retrain:
-        plain["guidance"] = guidance.model_dump()
-    training = parse(Training, merge(merge(plain, home.training), variant.training), f"{at}, training")
-    single = sampling.strategy == "single_frame"
-    if single:
-        sampling = sampling.model_copy(update={"guide_every": 1, "guide_from": 0.0})  # there is nothing to guide
-    if sampling.guidance_decoder == "small" and guidance.source == "xt":
-        raise UserError(f"{at}: the small decoder learns clean latents (x0) and cannot decode noisy ones (xt)")
-    if single or guidance.source == "none":
-        sampling = sampling.model_copy(update={"guidance_decoder": "vae"})  # there is nothing to decode
-    base = _base(spec, variant.model, Path(at)) if variant.model else home.base
-    own = None if variant.training or variant.model or retrain else home.checkpoint
-    checkpoint = None if single else variant.checkpoint or own
-    _check_own_tcm(base, checkpoint, at)
-    needs_training = not single and checkpoint is None
-    return _digested(
-        Method(
-            name,
-            variant.label,
-            "stablevsr",
-            "",
-            _seeds(spec, name),
-            datasets,
-            guidance=None if single else _canonical(guidance),
-            sampling=sampling,
-            base=base,
-            training=_training(spec, base, training, at) if needs_training else None,
-            decoder=_decoder(spec, base, training, at) if sampling.guidance_decoder == "small" else None,
-            checkpoint=checkpoint,
-            ablation=ablation,
-        )
-    )
+
+    def settings(self, variant: Variant, start: _StartingPoint, at: str) -> tuple[Guidance, Sampling, Training]:
+        """The settings of a variant laid over the reference's, without what cannot matter."""
+        reference = self.spec.method
+        guidance = parse(Guidance, merge(reference.guidance.model_dump(), variant.guidance), f"{at}, guidance")
+        sampling = parse(Sampling, merge(reference.sampling.model_dump(), variant.sampling), f"{at}, sampling")
+        plain = reference.training.model_dump()
+        trained = guidance if self.retrains(variant) else reference.training.guidance or reference.guidance
+        plain["guidance"] = trained.model_dump()
+        training = parse(Training, merge(merge(plain, start.training), variant.training), f"{at}, training")
+        assert training.guidance is not None
+        training = training.model_copy(update={"guidance": _canonical(training.guidance)})
+        if sampling.guidance_decoder == "small" and guidance.source == "xt":
+            raise UserError(f"{at}: the small decoder learns clean latents (x0) and cannot decode noisy ones (xt)")
+        if not is_guided(sampling.strategy):  # nothing to guide
+            sampling = sampling.model_copy(update={"guide_every": 1, "guide_from": 0.0})
+        if not is_guided(sampling.strategy) or guidance.source == "none":  # nothing to decode
+            sampling = sampling.model_copy(update={"guidance_decoder": "vae"})
+        return _canonical(guidance), sampling, training
+
+    def retrains(self, variant: Variant) -> bool:
+        """Whether a variant's guidance also trains a TCM."""
+        return self.spec.retrain_guidance and bool(variant.guidance)
+
+    def distillation(self, training: Training, at: str) -> Optimisation:
+        """The settings of a small decoder, which learns on the data of the TCM."""
+        ignored = {"dataset", "gradient_checkpointing"} & self.spec.distillation.model_fields_set
+        if ignored:
+            raise UserError(f"{at}: distillation takes no {ignored.pop()} (it learns on the TCM's data): leave it out")
+        return self.spec.distillation.model_copy(update={"dataset": training.dataset})
 
 
-def _decoder(spec: Study, base: Base, training: Training, where: str) -> DecoderRun:
-    """The distillation for a base model, on the data that its TCM learns from."""
-    ignored = {"dataset", "gradient_checkpointing"} & spec.distillation.model_fields_set
-    if ignored:
-        raise UserError(f"{where}: distillation takes no {ignored.pop()} (it learns on the TCM's data): leave it out")
-    dataset = _training_set(spec, training.dataset, where)
-    settings = spec.distillation.model_copy(update={"dataset": training.dataset})
-    _check_batch(spec, settings, f"{where}, distillation")
-    identity = {
-        "model": base.identity,
-        "settings": settings.model_dump(mode="json", exclude={"dataset", *ROUNDING_ONLY}),
-        "dataset": dataset_identity(dataset),
-    }
-    return DecoderRun(settings, dataset, base, digest(identity))
+def _check_model_tcm(base: Base, checkpoint: Path | None, at: str) -> None:
+    if base.training and checkpoint == MODEL_TCM:
+        raise UserError(f"{at}: the fine-tuned model {base.name} has no TCM: leave out `checkpoint: model`")
 
 
 def _canonical(guidance: Guidance) -> Guidance:
@@ -274,22 +253,10 @@ def _canonical(guidance: Guidance) -> Guidance:
     return guidance
 
 
-def _training(spec: Study, base: Base, training: Training, where: str) -> TrainingRun:
-    dataset = _training_set(spec, training.dataset, where)
-    _check_batch(spec, training, where)
-    assert training.guidance is not None
-    settings = training.model_copy(update={"guidance": _canonical(training.guidance)})
-    identity = {
-        "model": base.identity,
-        "settings": settings.model_dump(mode="json", exclude={"dataset", *ROUNDING_ONLY}),
-        "dataset": dataset_identity(dataset),
-    }
-    return TrainingRun(settings, dataset, base, digest(identity))
-
-
-def _digested(method: Method) -> Method:
-    model = method.base.identity if method.base else ""
-    return replace(method, digest=digest({"model": model, **method.identity()}))
+def _check_datasets(wanted: list[str] | None, spec: Study, where: Path) -> None:
+    for name in wanted or ():
+        if name not in spec.datasets:
+            raise UserError(f"{where}: unknown dataset {name}{near_miss(name, spec.datasets)}")
 
 
 def _check_claims(study: ResolvedStudy, where: Path) -> None:

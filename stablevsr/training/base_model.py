@@ -1,4 +1,4 @@
-"""Making the embedded tiny model from nothing: text encoder, VAE, UNet, decoder, scheduler, in the hub layout.
+"""Making the embedded tiny model from random weights: text encoder, VAE, UNet, decoder, scheduler, in the hub layout.
 
 ``stablevsr train base`` runs this; it is how ``stablevsr/assets/tiny`` was made (docs/tiny-model.md). The weights are
 kept in float16 to stay small and are loaded as float32.
@@ -18,11 +18,12 @@ from torch.utils.data import DataLoader, Subset
 from stablevsr.data.layouts import load_sequences
 from stablevsr.method.loading import load_prompt
 from stablevsr.runtime.io import write_text
-from stablevsr.training.loop import Job, LoopSettings, accelerator_for, train
+from stablevsr.training.loop import accelerator_for, train
 from stablevsr.training.samples import WindowDataset
 from stablevsr.training.state import Row, write_history
-from stablevsr.training.tasks.unet import UNetJob
-from stablevsr.training.tasks.vae import DecoderJob, VAEJob, base_settings, tiny_unet, tiny_vae
+from stablevsr.training.task import LoopSettings, TrainingTask
+from stablevsr.training.tasks.unet import UNetTask
+from stablevsr.training.tasks.vae import DecoderTask, VAETask, base_settings, tiny_unet, tiny_vae
 
 TEXT_WIDTH = 32
 VOCABULARY = {"<|startoftext|>": 0, "<|endoftext|>": 1, "a</w>": 2, "a": 3}
@@ -44,13 +45,11 @@ MODEL_INDEX = {
     "_class_name": "StableVSRPipeline",
     "_diffusers_version": "0.21.0.dev0",
     "controlnet": ["diffusers", "ControlNetModel"],
-    "flow": "dis",
     "scheduler": ["diffusers", "DDIMScheduler"],
     "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"],
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
-    "warp": "aligned",
 }
 
 
@@ -92,10 +91,10 @@ def make_text_encoder(out: Path) -> None:
 def _train_vae(data: Path, out: Path, state: Path, settings: LoopSettings) -> None:
     torch.manual_seed(0)
     windows = WindowDataset(load_sequences("reds", data, "train"), frames=1, crop=64, seed=1)
-    job = VAEJob(tiny_vae(), windows)
-    history = _trained(job, settings, state, {"part": "vae", **settings.model_dump()})
-    job.model.register_to_config(scaling_factor=1.0 / latent_std(job.model, windows))
-    job.save(out)
+    task = VAETask(tiny_vae(), windows)
+    history = _trained(task, settings, state, {"part": "vae", **settings.model_dump()})
+    task.model.register_to_config(scaling_factor=1.0 / latent_std(task.model, windows))
+    task.save(out)
     write_history(history, out / "vae" / "history.csv")
 
 
@@ -105,9 +104,9 @@ def _train_unet(data: Path, out: Path, state: Path, settings: LoopSettings) -> N
     vae = AutoencoderKL.from_pretrained(out / "vae", torch_dtype=torch.float32)
     scheduler = DDPMScheduler.from_config(SCHEDULER)
     unet: UNet2DConditionModel = tiny_unet(TEXT_WIDTH)
-    job = UNetJob(unet, vae, scheduler, load_prompt(out), windows)
-    history = _trained(job, settings, state, {"part": "unet", **settings.model_dump()})
-    job.save(out)
+    task = UNetTask(unet, vae, scheduler, load_prompt(out), windows)
+    history = _trained(task, settings, state, {"part": "unet", **settings.model_dump()})
+    task.save(out)
     write_history(history, out / "unet" / "history.csv")
 
 
@@ -115,14 +114,14 @@ def _train_decoder(data: Path, out: Path, state: Path, settings: LoopSettings) -
     windows = WindowDataset(load_sequences("reds", data, "train"), frames=1, crop=96, seed=3)
     vae = AutoencoderKL.from_pretrained(out / "vae", torch_dtype=torch.float32)
     unet = UNet2DConditionModel.from_pretrained(out / "unet", torch_dtype=torch.float32)
-    job = DecoderJob(vae, unet, DDPMScheduler.from_config(SCHEDULER), load_prompt(out), windows)
-    history = _trained(job, settings, state, {"part": "decoder", **settings.model_dump()})
-    job.save(out)
+    task = DecoderTask(vae, unet, DDPMScheduler.from_config(SCHEDULER), load_prompt(out), windows)
+    history = _trained(task, settings, state, {"part": "decoder", **settings.model_dump()})
+    task.save(out)
     write_history(history, out / "vae" / "decoder_history.csv")
 
 
-def _trained(job: Job, settings: LoopSettings, state: Path, identity: dict[str, Any]) -> list[Row]:
-    return train(job, settings, state, identity, accelerator_for(settings.precision, "cpu")).history
+def _trained(task: TrainingTask, settings: LoopSettings, state: Path, identity: dict[str, Any]) -> list[Row]:
+    return train(task, settings, state, identity, accelerator_for(settings.precision, "cpu")).history
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch.utils.data import Dataset, Sampler
 
 from stablevsr.data.degradation import SCALE
@@ -21,7 +22,8 @@ from stablevsr.data.frames import read_frame
 from stablevsr.data.layouts import Sequence as Clip
 from stablevsr.runtime.errors import UserError
 
-FRAMES_IN_MEMORY = 1500  # decoded frames a process keeps: all of a small set, a sliver of REDS
+PAST, CENTRE, NEXT = 0, 1, 2  #: the frames of a TCM's training window
+FRAMES_IN_MEMORY = 1500  #: decoded frames a process keeps: all of a small set, a small part of REDS
 
 
 class WindowDataset(Dataset[dict[str, torch.Tensor]]):
@@ -61,8 +63,6 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
 
 
 def _pixels(path: Path) -> int:
-    from PIL import Image
-
     with Image.open(path) as image:
         return image.width * image.height
 

@@ -1,4 +1,4 @@
-"""States that survive a kill: weights, optimiser, average and step, written whole, tied to what made them."""
+"""States that survive a kill: weights, optimiser, EMA and step, written whole, tied to what made them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stablevsr.runtime.io import atomic_file, write_text
 Row = dict[str, float]  #: one logged step of a history
 
 
-class Average:
+class EMA:
     """Exponential moving average of the weights, with the usual warm-up of the decay; does nothing for decay 0."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -39,7 +39,7 @@ class Average:
 
 
 def save(
-    folder: Path, step: int, model: nn.Module, optimizer: Any, average: Average, history: list[Row],
+    folder: Path, step: int, model: nn.Module, optimizer: Any, ema: EMA, history: list[Row],
     identity: dict[str, Any],
 ) -> None:  # fmt: skip
     """Write the state after ``step`` steps into ``folder``, replacing the one before."""
@@ -47,8 +47,8 @@ def save(
         "step": step,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "average": average.weights,
-        "average_count": average.count,
+        "average": ema.weights,
+        "average_count": ema.count,
         "history": history,
     }
     write_text(folder / "identity.json", json.dumps(identity, indent=1, sort_keys=True))
@@ -56,7 +56,7 @@ def save(
         torch.save(content, stream)
 
 
-def restore(folder: Path, model: nn.Module, optimizer: Any, average: Average) -> tuple[int, list[Row]]:
+def restore(folder: Path, model: nn.Module, optimizer: Any, ema: EMA) -> tuple[int, list[Row]]:
     """Load the state in ``folder`` into its three arguments; returns step and history, (0, []) if there is none."""
     if not _file(folder).exists():
         return 0, []
@@ -64,8 +64,8 @@ def restore(folder: Path, model: nn.Module, optimizer: Any, average: Average) ->
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
     device = next(model.parameters()).device
-    average.weights = {key: value.to(device) for key, value in content["average"].items()}
-    average.count = content["average_count"]
+    ema.weights = {key: value.to(device) for key, value in content["average"].items()}
+    ema.count = content["average_count"]
     return int(content["step"]), list(content["history"])
 
 
@@ -74,7 +74,7 @@ def check_identity(folder: Path, identity: dict[str, Any]) -> None:
     file = folder / "identity.json"
     if not file.exists():
         return
-    before, now = json.loads(file.read_text()), json.loads(json.dumps(identity))
+    before, now = json.loads(file.read_text(encoding="utf-8")), json.loads(json.dumps(identity))
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if changed:
         key = changed[0]

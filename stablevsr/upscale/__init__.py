@@ -1,5 +1,5 @@
-"""``stablevsr upscale``: clips, folders and videos of any length, resumable; see :mod:`stablevsr.upscale.job`."""
+"""``stablevsr upscale``: clips, folders and videos of any length, resumable; see :mod:`stablevsr.upscale.run`."""
 
-from stablevsr.upscale.job import UpscaleOptions, upscale
+from stablevsr.upscale.run import UpscaleOptions, upscale
 
 __all__ = ["UpscaleOptions", "upscale"]

@@ -1,4 +1,7 @@
-"""One clip from its LR frames to finished x4 frames on disk, window by window, resumable at any point."""
+"""One clip from its LR frames to finished x4 frames on disk, window by window, resumable at every frame-step.
+
+Memory does not grow with the clip: latents, optical flow and the noise generator's states are kept in files.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,13 @@ from torch import Tensor
 from stablevsr.data.frames import read_frame, write_frame
 from stablevsr.method.flow import FlowEstimator
 from stablevsr.method.networks import ModelParts
+from stablevsr.method.noise import Noise
 from stablevsr.method.pipeline import to_tensor
-from stablevsr.method.sampler import Progress, decode_frames, to_uint8
+from stablevsr.method.sampler import Progress, Sampler, decode_frames, latent_shape, to_uint8
 from stablevsr.method.settings import Guidance, Sampling
+from stablevsr.method.stores import FolderStore, State
+from stablevsr.method.visits import noise_order
 from stablevsr.upscale.clips import Clip
-from stablevsr.upscale.streaming import NoiseBook, Span, StreamingSampler
 from stablevsr.upscale.windows import split
 
 
@@ -25,10 +30,10 @@ class ClipRun:
 
     Args:
         clip: its LR frames.
-        work: folder for the state of sampling; gone when the clip is finished.
+        work: folder for the state of sampling; removed when the clip is finished.
         result: folder for the x4 frames, PNG with the stems of the LR frames; a frame appears when it is final.
-        sampling: strategy and steps (DDPM).
-        guidance: the warp grid (the flow estimator is given to :meth:`run`).
+        sampling: strategy and steps; the scheduler must be ``ddpm`` (see :meth:`Sampler.run`).
+        guidance: the warp grid (the flow estimator is an argument of :meth:`run`).
         window: frames sampled together at most; 0 = all.
     """
 
@@ -49,7 +54,7 @@ class ClipRun:
         """Frame-steps finished, by this run or an earlier one."""
         steps = self.sampling.steps
         return sum(
-            len(window) * steps if self._is_written(index) else self._span(index).done()
+            len(window) * steps if self._is_written(index) else self._state(index).done
             for index, window in enumerate(self.windows)
         )
 
@@ -69,40 +74,53 @@ class ClipRun:
             reserve: bytes of the disk that kept optical flow must leave free.
             progress: called with the number of frame-steps just done.
         """
-        shape = (int(model.unet.config.out_channels), self.clip.height, self.clip.width)
-        noise = NoiseBook(self.work / "noise", shape, len(self.clip.files), self.sampling.steps, self.sampling.strategy)
-        noise.record(generator)
-        sampler = StreamingSampler(model, self.sampling, self.guidance, estimator, progress)
-
-        @lru_cache(maxsize=4)
-        def lr(frame: int) -> Tensor:
-            return to_tensor([read_frame(self.clip.files[frame])]).to(model.device)
-
+        # one frame at a time: memory for more would be memory for larger frames
+        sampler = Sampler(model, self.sampling, self.guidance, estimator, at_once=1, progress=progress)
+        shape = latent_shape(model, self.clip.height, self.clip.width)
+        order = noise_order(self.sampling, len(self.clip.files))
+        noise = Noise([generator], shape, order, FolderStore(self.work / "noise"))
         for index in range(len(self.windows)):
             if self._is_written(index):
                 continue
-            if not self._span(index).is_finished():
-                sampler.run(self._span(index), lr, noise, reserve)
+            self._sample(index, sampler, noise, reserve)
             self._write(index, model)
             if index > 0:
-                shutil.rmtree(self._span(index - 1).folder, ignore_errors=True)
-        shutil.rmtree(self.work)
+                shutil.rmtree(self._folder(index - 1), ignore_errors=True)
+        shutil.rmtree(self.work, ignore_errors=True)
 
-    def _span(self, index: int) -> Span:
-        window = self.windows[index]
-        return Span(self.work / f"window{index:06d}", window.start, window.stop, self.sampling.steps)
+    def _sample(self, index: int, sampler: Sampler, noise: Noise, reserve: int) -> None:
+        """Sample a window. Its frames get the noise that they have in the whole clip."""
+        window, device = self.windows[index], sampler.model.device
+        state = self._state(index, device)
+        if state.done == len(window) * self.sampling.steps:
+            return
 
-    def _own(self, index: int) -> range:
+        @lru_cache(maxsize=4)
+        def lr(frame: int) -> Tensor:
+            return to_tensor([read_frame(self.clip.files[window.start + frame])]).to(device)
+
+        # flow is the largest thing that a clip needs on disk (256 bytes a LR pixel and frame)
+        flows = FolderStore(self._folder(index) / "flows", device, reserve)
+        sampler.run(len(window), lr, lambda step, frame: noise(step, window.start + frame), state, flows)
+        shutil.rmtree(flows.folder, ignore_errors=True)
+
+    def _folder(self, index: int) -> Path:
+        return self.work / f"window{index:06d}"
+
+    def _state(self, index: int, device: torch.device | str = "cpu") -> State:
+        return State(FolderStore(self._folder(index), device))
+
+    def _final(self, index: int) -> range:
         """The frames that are final once this window is sampled: those before the next one begins."""
         following = self.windows[index + 1 :]
         return range(self.windows[index].start, following[0].start if following else len(self.clip.files))
 
     def _is_written(self, index: int) -> bool:
-        return all(self.outputs[frame].exists() for frame in self._own(index))
+        return all(self.outputs[frame].exists() for frame in self._final(index))
 
     def _write(self, index: int, model: ModelParts) -> None:
         window = self.windows[index]
-        for frame in self._own(index):
+        for frame in self._final(index):
             if self.outputs[frame].exists():
                 continue
             image = self._decode(index, frame, model)
@@ -112,5 +130,5 @@ class ClipRun:
             write_frame(self.outputs[frame], to_uint8(image))
 
     def _decode(self, index: int, frame: int, model: ModelParts) -> Tensor:
-        latent = self._span(index).latent(frame, self.sampling.steps, model.device)
-        return next(decode_frames(model, latent))
+        state = self._state(index, model.device)
+        return next(decode_frames(model, state.latent(self.sampling.steps, frame - self.windows[index].start)))

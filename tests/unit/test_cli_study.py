@@ -29,10 +29,11 @@ def study(tmp_path, monkeypatch):
     (["infer", "--method", "bicubic", "--dataset", "reds4", "--shard", "0/3"], "into 2 shards: give --shard K/2"),
     (["infer", "--method", "bicubik", "--dataset", "reds4"], "did you mean 'bicubic'"),
     (["infer", "--method", "bicubic", "--dataset", "red4"], "has no dataset red4 (did you mean 'reds4'?)"),
-    (["train", "tcm", "--training", "bicubic"], "method bicubic of study smoke trains nothing"),
-    (["train", "pool", "--training", "sampling.single_frame"], "trains nothing"),
-    (["train", "unet", "--finetuned", "vimeo"], "study smoke fine-tunes no model vimeo"),
-    (["train", "decoder", "--decoder", "bicubic"], "has no small decoder"),
+    (["train", "tcm", "--run", "bicubic"], "study smoke trains no TCM for bicubic"),
+    (["train", "tcm", "--run", "stablevrs"], "did you mean 'stablevsr'"),
+    (["train", "samples", "--run", "sampling.single_frame"], "trains no TCM for sampling.single_frame"),
+    (["train", "unet", "--run", "vimeo"], "study smoke trains no UNet for vimeo"),
+    (["train", "decoder", "--run", "bicubic"], "trains no small decoder for bicubic"),
     (["report", "--part", "scores"], "there are no scores of stablevsr on reds4 yet"),
     (["report", "--part", "scores", "--method", "stablevrs"], "did you mean 'stablevsr'"),
     (["report", "--part", "scores", "--method", "nosuch"], "known are stablevsr, bicubic,"),
@@ -43,7 +44,7 @@ def test_what_a_study_does_not_have_is_one_sentence(study, arguments, sentence, 
     assert sentence in said and said.startswith("stablevsr: ") and said.count("\n") == 1
 
 
-def test_frames_of_a_baseline_land_where_the_study_looks_for_them(study):
+def test_frames_of_a_baseline_are_written_where_the_study_looks_for_them(study):
     paths, random = Paths(study), np.random.default_rng(0)
     low = {name: random.integers(0, 256, (8, 12, 3), dtype=np.uint8) for name in ("000", "015")}
     for name, frame in low.items():
@@ -81,11 +82,11 @@ def test_a_plan_is_shown_and_a_speed_of_nothing_refused(study, capsys):
     slow = capsys.readouterr().out
     assert "smoke" in slow
     assert main(["plan", "smoke", "--tflops", "0"]) == 1
-    assert "--tflops 0.0 must be above 0" in capsys.readouterr().err
+    assert "--tflops 0.0 must be a number above 0" in capsys.readouterr().err
 
 
 def test_clean_shows_first_and_removes_only_when_told(study, capsys):
-    stale = Paths(study).checkpoint("0" * 16)
+    stale = Paths(study).training(next(iter(study.trainings().values()))).with_name("0" * 16)
     stale.mkdir(parents=True)
     (stale / "config.json").write_bytes(bytes(3 * 2**20))
     assert main(["clean"]) == 0

@@ -112,20 +112,24 @@ def test_vimeo_gets_its_low_resolution_frames_made_and_cached(tmp_path):
     (tmp_path / "sep_testlist.txt").write_text("00001/0002\n\n")
     (tmp_path / "sep_trainlist.txt").write_text("00001/0001\n")
     spec = Dataset(title="v", layout="vimeo90k", root=tmp_path)
-    (sequence,) = open_dataset(spec)
+    (sequence,) = open_dataset(spec, tmp_path / "made")
     assert sequence.name == "00001_0002" and len(sequence.gt) == 7
     assert np.array_equal(read_frame(sequence.lr[2]), degrade(read_frame(sequence.gt[2])))
-    assert not (tmp_path / "BIx4" / "00001" / "0001").exists()
+    assert not (tmp_path / "made" / "00001_0001").exists() and not (tmp_path / "BIx4").exists()
     stamp = sequence.lr[0].stat().st_mtime_ns
-    assert open_dataset(spec)[0].lr[0].stat().st_mtime_ns == stamp
+    assert open_dataset(spec, tmp_path / "made")[0].lr[0].stat().st_mtime_ns == stamp
     sequence.lr[4].unlink()  # as a kill would leave it
-    assert read_frame(open_dataset(spec)[0].lr[4]).shape == (4, 6, 3)
+    assert read_frame(open_dataset(spec, tmp_path / "made")[0].lr[4]).shape == (4, 6, 3)
+    for i in range(1, 8):  # a complete folder of the field's name is used as it is
+        write_frame(tmp_path / "BIx4/00001/0002" / f"im{i}.png", picture(4, 6, 90 + i))
+    brought = open_dataset(spec, tmp_path / "made")[0].lr
+    assert [f.parent for f in brought] == [tmp_path / "BIx4/00001/0002"] * 7
 
 
 def test_a_set_that_has_its_low_resolution_frames_is_only_read(tmp_path):
     reds(tmp_path, REDS4)
     before = sorted(tmp_path.rglob("*"))
-    assert len(open_dataset(Dataset(title="r", layout="reds", root=tmp_path))) == 4
+    assert len(open_dataset(Dataset(title="r", layout="reds", root=tmp_path), tmp_path / "made")) == 4
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -161,17 +165,17 @@ def own_data(root, size=(16, 24), names=("walk",), suffix=".png"):
 
 def test_own_frames_get_low_resolution_ones_that_are_only_read_later(tmp_path):
     spec = own_data(tmp_path, suffix=".bmp")  # the name says so; what matters is the name of the LR frame
-    (sequence,) = open_dataset(spec)
-    assert [p.relative_to(tmp_path).as_posix() for p in sequence.lr] == ["BIx4/walk/0000.png", "BIx4/walk/0001.png"]
+    (sequence,) = open_dataset(spec, tmp_path / "made")
+    assert [p.relative_to(tmp_path).as_posix() for p in sequence.lr] == ["made/walk/0000.png", "made/walk/0001.png"]
     assert np.array_equal(read_frame(sequence.lr[1]), degrade(picture(16, 24, 1)))
-    (tmp_path / "BIx4/.lock").unlink()
-    open_dataset(spec)
-    assert not (tmp_path / "BIx4/.lock").exists()  # nothing was written: the folder may be shared and read-only
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    open_dataset(spec, tmp_path / "made")
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
 
 
 def test_own_frames_that_no_x4_frame_fits_are_named(tmp_path):
     with pytest.raises(UserError, match=r"0000\.png has 24x18 pixels.*crop the sequence to 24x16"):
-        open_dataset(own_data(tmp_path, size=(18, 24)))
+        open_dataset(own_data(tmp_path, size=(18, 24)), tmp_path / "made")
 
 
 def test_low_resolution_frames_of_another_scale_are_named(tmp_path):
@@ -179,26 +183,26 @@ def test_low_resolution_frames_of_another_scale_are_named(tmp_path):
     for number in range(2):
         write_frame(tmp_path / "lr/walk" / f"{number:04d}.png", picture(8, 12))
     with pytest.raises(UserError, match=r"has 24x16 pixels and .* 12x8: the first must be exactly 4 times"):
-        link_dataset(open_dataset(spec), tmp_path / "out")
+        link_dataset(open_dataset(spec, tmp_path / "made"), tmp_path / "out")
 
 
 def test_a_damaged_frame_stops_the_making_of_low_resolution_frames_by_its_name(tmp_path):
     spec = own_data(tmp_path, names=("a", "b", "c"))
     (tmp_path / "gt/b/0001.png").write_bytes(b"\x89PNG")
     with pytest.raises(UserError, match=r"b/0001\.png cannot be read"):
-        open_dataset(spec)
+        open_dataset(spec, tmp_path / "made")
 
 
 def test_linked_datasets_are_plain_and_shortened(tmp_path):
     reds(tmp_path / "r", list(REDS4))
     spec = Dataset(title="r", layout="reds", root=tmp_path / "r", sequences=["015"], frames=1)
-    link_dataset(open_dataset(spec), tmp_path / "out")
+    link_dataset(open_dataset(spec, tmp_path / "made"), tmp_path / "out")
     assert [p.name for p in (tmp_path / "out" / "lr").iterdir()] == ["015"]
     assert [p.name for p in (tmp_path / "out" / "gt" / "015").iterdir()] == ["00000000.png"]
     again = load_sequences("plain", tmp_path / "out", "test")
     assert np.array_equal(read_frame(again[0].gt[0]), picture(16, 24, 0))
     with pytest.raises(UserError, match="did you mean '015'"):
-        open_dataset(spec.model_copy(update={"sequences": ["0155"]}))
+        open_dataset(spec.model_copy(update={"sequences": ["0155"]}), tmp_path / "made")
 
 
 @pytest.mark.parametrize("layout,words", [("reds", "train_sharp"), ("vimeo90k", "sep_testlist"), ("plain", "gt")])

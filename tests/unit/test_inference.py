@@ -10,7 +10,9 @@ from stablevsr.data.degradation import bicubic_upscale
 from stablevsr.data.frames import list_frames, read_frame, write_frame
 from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.runtime.errors import UserError
-from stablevsr.study.inference import MARK, Networks, Shard, infer, sequence_generator
+from stablevsr.study.inference import Networks, Shard, infer
+from stablevsr.study.inference.store import MARK
+from stablevsr.study.inference.upscalers import sequence_generator
 from stablevsr.study.methods import Method
 
 MODEL = str(Path(__file__).parents[1] / "vectors" / "model_v")
@@ -106,35 +108,23 @@ def test_bicubic_is_the_matlab_one(lr, tmp_path):
     assert np.array_equal(frames(tmp_path, "a")[0], expected)
 
 
-@pytest.mark.parametrize("kind", ["realesrgan-x4plus", "realesr-animevideov3"])
-def test_real_esrgan_gives_the_picture_back_sharper(kind, tmp_path):
-    pytest.importorskip("ncnn", reason="Real-ESRGAN runs on the wheels of the extra: study")
-    from skimage.data import astronaut
-
-    from stablevsr.baselines.peers import upscaler
-    from stablevsr.data.degradation import degrade
-
-    truth = astronaut()[:128, 160:288]
-    out = upscaler(kind, threads=1)(degrade(truth))
-    assert out.shape == truth.shape
-    assert np.abs(out.astype(float) - truth).mean() < 15  # the same picture, not the garbage of a freed buffer
-
-
-def test_given_frames_are_taken_by_name_as_they_are(lr, tmp_path):
-    given = tmp_path / "given" / "set"
+def test_external_frames_are_taken_by_name_as_they_are(lr, tmp_path):
+    external = tmp_path / "external" / "set"
     for name in "abc":
         for t in range(3):  # one more than is asked for: a dataset may take the first frames only
-            write_frame(given / name / f"{t}.png", np.full((48, 64, 3), 10 * t, np.uint8))
-    how = method(kind="frames", guidance=None, sampling=None, checkpoint=None, frames=tmp_path / "given" / "{dataset}")
+            write_frame(external / name / f"{t}.png", np.full((48, 64, 3), 10 * t, np.uint8))
+    how = method(
+        kind="frames", guidance=None, sampling=None, checkpoint=None, frames=tmp_path / "external" / "{dataset}"
+    )
     run(tmp_path / "out", lr, how=how)
     assert [p.name for p in list_frames(tmp_path / "out" / "a")] == ["0.png", "1.png"]
     assert (frames(tmp_path / "out", "a")[1] == 10).all()
-    write_frame(given / "a" / "1.png", np.full((48, 64, 3), 77, np.uint8))
+    write_frame(external / "a" / "1.png", np.full((48, 64, 3), 77, np.uint8))
     run(tmp_path / "out", lr, how=how)
     assert (frames(tmp_path / "out", "a")[1] == 77).all()  # what was made from the old frames is not kept
-    (given / "b" / "1.png").unlink()
+    (external / "b" / "1.png").unlink()
     with pytest.raises(UserError, match="lacks 1 of 2 frames, the first is 1"):
         run(tmp_path / "again", lr, how=how)
-    write_frame(given / "b" / "1.png", np.zeros((47, 64, 3), np.uint8))
+    write_frame(external / "b" / "1.png", np.zeros((47, 64, 3), np.uint8))
     with pytest.raises(UserError, match=r"set/b/1\.png is 64x47, four times its LR frame is 64x48"):
         run(tmp_path / "again", lr, how=how)

@@ -78,7 +78,7 @@ def test_seconds_and_memory_come_from_the_manifests(paths: made.Paths) -> None:
     assert found.per_frame == pytest.approx(2.0)
     assert found.stages == {"UNet": pytest.approx(found.seconds / 2)}
     assert found.memory == 2 * 2**30
-    given = replace(paths.study.methods["stablevsr"], kind="frames", own={})
+    given = replace(paths.study.methods["stablevsr"], kind="frames", by_dataset={})
     assert cost(book, "reds4", given) is None  # what copying took is not the method's cost
 
 

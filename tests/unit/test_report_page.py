@@ -115,12 +115,12 @@ def test_training_that_fell_short_is_said_plainly(tmp_path: Path, ratio: float, 
 
 def test_a_training_without_history_is_said(tmp_path: Path) -> None:
     paths = made.write_all(tmp_path)
-    for digest in paths.study.trainings():
-        (paths.checkpoint(digest) / "history.csv").write_text("step,loss\n")
+    for run in paths.study.trainings().values():
+        (paths.training(run) / "history.csv").write_text("step,loss\n")
     [history] = histories(paths.study, paths)
     assert "trained for 0 of its 100 steps" in history.warnings()[0]
-    for digest in paths.study.trainings():
-        (paths.checkpoint(digest) / "history.csv").unlink()
+    for run in paths.study.trainings().values():
+        (paths.training(run) / "history.csv").unlink()
     [history] = histories(paths.study, paths)
     assert "no training history" in history.warnings()[0]
 
@@ -128,7 +128,7 @@ def test_a_training_without_history_is_said(tmp_path: Path) -> None:
 def test_the_last_validation_of_every_training_is_on_the_page(tmp_path: Path) -> None:
     paths = made.write_all(tmp_path, made.with_own_model())
     found = histories(paths.study, paths)
-    assert [h.kind for h in found] == ["UNet", "TCM", "TCM"]
+    assert [h.network for h in found] == ["UNet", "TCM", "TCM"]
     assert found[0].cost == "5.0 min, 1.5 GiB"
     assert found[0].validated == "loss: low noise 0.900, high noise 0.920"
     text = page.html(paths.study, paths)
@@ -160,7 +160,7 @@ def test_the_page_says_which_model_a_row_used_on_a_dataset_with_its_own(tmp_path
     assert text.index("Vimeo (made up)</caption>") < text.index(said)
     form = paths.study.methods["stablevsr"].on("vimeo")
     row = text[text.index("<td>stablevsr on vimeo</td>") :][:400]
-    assert form.digest in row and str(paths.finetuned(form.base.finetuning.digest)) in row
+    assert form.digest in row and str(paths.training(form.base.training)) in row
 
 
 def test_what_a_variant_changes_names_its_model() -> None:
@@ -281,7 +281,7 @@ def test_provenance_ties_cells_to_files(paths: made.Paths) -> None:
     own = content["methods"]["stablevsr"]
     assert own["scores"]["reds4"]["file"] == str(paths.table("reds4", "stablevsr"))
     assert re.fullmatch("[0-9a-f]{64}", own["scores"]["reds4"]["sha256"])
-    assert own["checkpoint"] == str(paths.checkpoint(own["settings"]["training"]))
+    assert own["checkpoint"] == str(paths.training(paths.study.methods["stablevsr"].training))
     assert len(own["frames"]["reds4"]["seed1"]["manifests"]) == 2
     assert content["versions"]["numpy"] == np.__version__
 

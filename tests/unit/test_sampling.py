@@ -8,11 +8,13 @@ import torch
 from PIL import Image
 
 from stablevsr.method.guidance import Flows, guidance_image
+from stablevsr.method.noise import INITIAL, Noise
 from stablevsr.method.pipeline import load_networks, to_tensor
-from stablevsr.method.sampler import Noise, Sampler, decode_frames
+from stablevsr.method.sampler import Sampler, decode_frames
 from stablevsr.method.scheduler import Schedule
 from stablevsr.method.settings import Guidance, Sampling
-from stablevsr.method.strategies import guided_steps, sweeps, visiting_order
+from stablevsr.method.strategies import STRATEGIES
+from stablevsr.method.visits import guided_steps, noise_order, visits
 from stablevsr.runtime.errors import UserError
 from tests.flow import vector_flow
 
@@ -69,30 +71,46 @@ def test_sequences_side_by_side_equal_each_alone(pipe_v, clip):
             torch.testing.assert_close(both[i], alone[0], atol=1e-5, rtol=1e-5)
 
 
-def test_visiting_order_turns_after_every_step():
-    assert visiting_order("bidirectional", 0, 3) == [0, 1, 2]
-    assert visiting_order("bidirectional", 1, 3) == [2, 1, 0]
-    assert visiting_order("unidirectional", 1, 3) == [0, 1, 2]
+def visited(frames, **settings):
+    """The frames of each step, in visit order."""
+    found = {}
+    for visit in visits(Sampling(**settings), frames):
+        found.setdefault(visit.step, []).append(visit.frame)
+    return list(found.values())
 
 
-def test_noise_is_drawn_in_visiting_order():
-    noise = Noise(torch.Generator().manual_seed(0), (1, 2, 2), frames=3, strategy="bidirectional")
+def test_the_direction_turns_after_every_step():
+    assert visited(3, steps=2, strategy="bidirectional") == [[0, 1, 2], [2, 1, 0]]
+    assert visited(3, steps=2, strategy="unidirectional") == [[0, 1, 2], [0, 1, 2]]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_visits_each_frame_once_a_step_and_its_neighbours_before(strategy):
+    seen = []
+    for visit in visits(Sampling(steps=5, strategy=strategy, guide_every=2), 4):
+        assert (visit.step, visit.frame) not in seen
+        assert visit.step == 0 or (visit.step - 1, visit.frame) in seen
+        if visit.neighbour is not None:
+            assert (4 if visit.finished else visit.step, visit.neighbour) in seen
+        seen.append((visit.step, visit.frame))
+    assert len(seen) == 5 * 4
+
+
+def test_noise_is_drawn_in_visit_order():
+    order = noise_order(Sampling(steps=2), 3)
+    noise = Noise([torch.Generator().manual_seed(0)], (1, 2, 2), order, {}, keep_on=torch.device("cpu"))
     plain = torch.Generator().manual_seed(0)
-    draw = lambda: torch.randn(1, 1, 2, 2, generator=plain)[0]  # noqa: E731
-    assert torch.equal(noise.initial(), torch.stack([draw() for _ in range(3)]))
-    assert torch.equal(noise.step(0), torch.stack([draw() for _ in range(3)]))
-    assert torch.equal(noise.step(1), torch.stack([draw() for _ in range(3)]).flip(0))
+    for step, frames in ((INITIAL, (0, 1, 2)), (0, (0, 1, 2)), (1, (2, 1, 0))):
+        drawn = {frame: torch.randn(1, 1, 2, 2, generator=plain) for frame in frames}
+        assert all(torch.equal(noise(step, frame), drawn[frame]) for frame in frames)
 
 
-def test_auto_regressive_and_unidirectional_use_the_same_draws():
-    kept = Noise(torch.Generator().manual_seed(5), (4, 3, 3), frames=2, strategy="auto_regressive")
-    live = Noise(torch.Generator().manual_seed(5), (4, 3, 3), frames=2, strategy="unidirectional")
-    assert torch.equal(kept.initial(), live.initial())
-    kept.record(steps=3)
-    for step in range(3):
-        drawn = live.step(step)
-        for frame in (1, 0):  # any order
-            assert torch.equal(kept.replay(step, frame)[0], drawn[frame])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_guidance_at_fewer_steps_leaves_the_noise_as_it_is(strategy):
+    some, every = (noise_order(Sampling(steps=4, strategy=strategy, guide_every=k), 3) for k in (2, 1))
+    assert some == every
+    if strategy != "bidirectional":
+        assert [list(frames) for frames in every] == [[0, 1, 2]] * 4
 
 
 def test_every_strategy_starts_from_the_same_noise(pipe_v, clip):
@@ -193,13 +211,13 @@ def test_flow_is_estimated_once_a_pair_on_the_enlarged_frames():
         calls.append(target.shape)
         return torch.zeros(len(target), 2, *target.shape[-2:])
 
-    flows = Flows(torch.zeros(2, 3, 3, 8, 9), estimator)
+    flows = Flows(lambda _: torch.zeros(2, 3, 8, 9), estimator, {})
     flows.between(1, 0), flows.between(1, 0), flows.between(0, 1)
     assert calls == [torch.Size([2, 3, 32, 36])] * 2
 
 
 def test_a_flow_of_the_wrong_shape_is_refused():
-    flows = Flows(torch.zeros(1, 2, 3, 8, 8), lambda t, s: torch.zeros(1, 2, 8, 8))
+    flows = Flows(lambda _: torch.zeros(1, 3, 8, 8), lambda t, s: torch.zeros(1, 2, 8, 8), {})
     with pytest.raises(ValueError, match="flow estimator"):
         flows.between(1, 0)
 
@@ -285,9 +303,9 @@ def test_guidance_acts_at_every_kth_step_counted_from_the_end():
 
 @pytest.mark.parametrize("every", [1, 2, 3, 4])
 def test_the_direction_turns_from_one_guided_step_to_the_next(every):
-    """Counted by steps, guidance at every second step would only ever run backwards."""
-    places = sweeps(Sampling(steps=12, guide_every=every))
-    orders = [visiting_order("bidirectional", places[step], 3) for step in sorted(places)]
+    """If every step counted, guidance at every second one would only ever run backwards."""
+    steps = guided_steps(Sampling(steps=12, guide_every=every))
+    orders = [frames for step, frames in enumerate(visited(3, steps=12, guide_every=every)) if step in steps]
     assert all(a == b[::-1] for a, b in pairwise(orders)) and orders[0] == [0, 1, 2]
 
 

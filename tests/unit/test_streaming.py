@@ -1,4 +1,4 @@
-"""Sampling from disk to disk: the sampler's own numbers, at whatever frame-step it is stopped and taken up again."""
+"""Sampling from disk to disk: the numbers of sampling in memory, wherever it is stopped and resumed."""
 
 import shutil
 from collections import namedtuple
@@ -6,14 +6,19 @@ from collections import namedtuple
 import pytest
 import torch
 
-from stablevsr.method.sampler import Noise, Sampler
+from stablevsr.method.guidance import Flows
+from stablevsr.method.noise import INITIAL, Noise
+from stablevsr.method.sampler import Sampler
 from stablevsr.method.settings import Guidance, Sampling
-from stablevsr.upscale.streaming import NoiseBook, Span, StoredFlows, StreamingSampler, visits
+from stablevsr.method.stores import FolderStore, State
+from stablevsr.method.strategies import STRATEGIES, Visit
+from stablevsr.method.visits import noise_order, visits
+from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.parsing import parse
 from tests.flow import vector_flow
 
-STRATEGIES = ["single_frame", "auto_regressive", "unidirectional", "bidirectional"]
 FRAMES, STEPS, SHAPE = 3, 3, (4, 9, 14)
-PLENTY = 0  #: bytes that must stay free: optical flow is kept
+KNOWN = tuple(STRATEGIES)
 
 
 @pytest.fixture(scope="module")
@@ -23,29 +28,55 @@ def lr():
     return frames.clamp(0, 1) * 2 - 1
 
 
-def record(folder, strategy, seed=3):
-    noise = NoiseBook(folder / "noise", SHAPE, FRAMES, STEPS, strategy)
-    noise.record(torch.Generator().manual_seed(seed))
-    return noise
+def record(folder, sampling, seed=3):
+    generator = torch.Generator().manual_seed(seed)
+    return Noise([generator], SHAPE, noise_order(sampling, FRAMES), FolderStore(folder / "noise"))
 
 
-def stream(model, lr, folder, strategy, progress=lambda _: None, seed=3, start=0, stop=FRAMES, **sampling):
-    """Finished latents (stop - start, 4, h, w), the work begun or gone on with in ``folder``."""
-    span = Span(folder / "span", start, stop, STEPS)
-    settings = Sampling(strategy=strategy, steps=STEPS, **sampling)
-    sampler = StreamingSampler(model, settings, Guidance(), vector_flow, progress)
-    sampler.run(span, lambda frame: lr[:, frame], record(folder, strategy, seed), PLENTY)
-    return torch.cat([span.latent(frame, STEPS, model.device) for frame in range(start, stop)])
+def stream(model, lr, folder, strategy, progress=None, seed=3, start=0, **settings):
+    """Finished latents of the frames from ``start`` on, begun or resumed in ``folder``."""
+    sampling = Sampling(strategy=strategy, steps=STEPS, **settings)
+    sampler = Sampler(model, sampling, Guidance(), vector_flow, at_once=1, progress=progress)
+    state, noise = State(FolderStore(folder / "state")), record(folder, sampling, seed)
+    sampler.run(
+        FRAMES - start,
+        lambda frame: lr[:, start + frame],
+        lambda step, frame: noise(step, start + frame),
+        state,
+        FolderStore(folder / "flows", reserve=0),
+    )
+    return torch.cat([state.latent(STEPS, frame) for frame in range(FRAMES - start)])
 
 
 @pytest.mark.parametrize("every", [1, 2])
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_equals_the_sampler_that_holds_the_clip_in_memory(pipe_v, lr, tmp_path, strategy, every):
-    settings = Sampling(strategy=strategy, steps=STEPS, guide_every=every)
-    sampler = Sampler(pipe_v.networks, settings, Guidance(), vector_flow)
-    whole = sampler(lr, [torch.Generator().manual_seed(3)])[0]
-    streamed = stream(pipe_v.networks, lr, tmp_path, strategy, guide_every=every)
-    torch.testing.assert_close(streamed, whole, atol=1e-5, rtol=1e-5)
+@pytest.mark.parametrize("strategy", KNOWN)
+def test_equals_the_run_that_holds_the_clip_in_memory(pipe_v, lr, tmp_path, strategy, every):
+    sampling = Sampling(strategy=strategy, steps=STEPS, guide_every=every)
+    sampler = Sampler(pipe_v.networks, sampling, Guidance(), vector_flow)
+    expected = sampler(lr, [torch.Generator().manual_seed(3)])[0]
+    torch.testing.assert_close(
+        stream(pipe_v.networks, lr, tmp_path, strategy, guide_every=every), expected, atol=2e-5, rtol=1e-5
+    )
+
+
+def test_a_registered_strategy_gives_the_same_frames_in_memory_from_disk_and_by_the_pipeline(
+    reverse, pipe_v, lr, tmp_path
+):
+    sampling = Sampling(strategy=reverse, steps=STEPS)
+    with pytest.raises(UserError, match="did you mean 'reverse'"):
+        parse(Sampling, {"strategy": "revers"}, "sampling")
+    generator = torch.Generator().manual_seed(3)
+    by_pipeline = pipe_v.sample(lr, [generator], sampling, Guidance(), vector_flow)[0]
+    from_disk = stream(pipe_v.networks, lr, tmp_path / "disk", reverse)
+    torch.testing.assert_close(from_disk, by_pipeline, atol=2e-5, rtol=1e-5)
+    # the same as the clip played backwards, with noise drawn for the frames that it visits
+    flipped, noise = lr.flip(1), record(tmp_path / "flipped", sampling)
+    state = State({})
+    Sampler(pipe_v.networks, Sampling(strategy="unidirectional", steps=STEPS), Guidance(), vector_flow).run(
+        FRAMES, lambda f: flipped[:, f], lambda step, f: noise(step, FRAMES - 1 - f), state, {}
+    )
+    forward = torch.cat([state.latent(STEPS, frame) for frame in range(FRAMES)])
+    torch.testing.assert_close(forward.flip(0), by_pipeline, atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("strategy", ["auto_regressive", "bidirectional"])
@@ -57,20 +88,24 @@ def test_stopped_at_every_frame_step_it_gives_the_same_bits(pipe_v, lr, tmp_path
     for _ in range(FRAMES * STEPS):
         with pytest.raises(KeyboardInterrupt):
             stream(pipe_v.networks, lr, tmp_path / "stopped", strategy, stop)
-    gone_on = stream(pipe_v.networks, lr, tmp_path / "stopped", strategy, stop)  # nothing is left to be stopped at
-    assert torch.equal(gone_on, undisturbed)
+    resumed = stream(pipe_v.networks, lr, tmp_path / "stopped", strategy, stop)  # nothing is left to be stopped at
+    assert torch.equal(resumed, undisturbed)
 
 
-def test_a_frame_step_torn_before_its_mark_is_done_again(pipe_v, lr, tmp_path, monkeypatch):
+@pytest.mark.parametrize("torn", range(FRAMES + 1, FRAMES + 12))
+def test_stopped_at_any_write_it_gives_the_same_bits(pipe_v, lr, tmp_path, monkeypatch, torn):
+    """Also between a frame-step's latent, its guidance and its count."""
     undisturbed = stream(pipe_v.networks, lr, tmp_path / "undisturbed", "bidirectional")
+    written, write = [], FolderStore.__setitem__
 
-    def torn(self, done, seen):
-        if done == 5:
-            raise KeyboardInterrupt
-        mark(self, done, seen)
+    def stop(self, name, value):
+        if self.folder.name == "state":
+            written.append(name)
+            if len(written) == torn:
+                raise KeyboardInterrupt
+        write(self, name, value)
 
-    mark = Span.mark
-    monkeypatch.setattr(Span, "mark", torn)
+    monkeypatch.setattr(FolderStore, "__setitem__", stop)
     with pytest.raises(KeyboardInterrupt):
         stream(pipe_v.networks, lr, tmp_path / "torn", "bidirectional")
     monkeypatch.undo()
@@ -89,32 +124,35 @@ def test_the_seed_decides(pipe_v, lr, tmp_path):
     assert (one - other).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_noise_book_repeats_the_published_order(tmp_path, strategy):
-    book = record(tmp_path, strategy)
-    plain = Noise(torch.Generator().manual_seed(3), SHAPE, FRAMES, strategy)
-    assert torch.equal(torch.cat([book.initial(f) for f in range(FRAMES)]), plain.initial())
-    drawn = [plain.step(step) for step in range(STEPS)]
-    for step in reversed(range(STEPS)):
-        for frame in range(FRAMES):
-            assert torch.equal(book.step(step, frame)[0], drawn[step][frame])
+@pytest.mark.parametrize("strategy", KNOWN)
+def test_noise_is_repeated_in_any_order_as_it_was_drawn(tmp_path, strategy):
+    sampling = Sampling(strategy=strategy, steps=STEPS)
+    order = noise_order(sampling, FRAMES)
+    drawn = Noise([torch.Generator().manual_seed(3)], SHAPE, order, {}, keep_on=torch.device("cpu"))
+    expected = {(step, frame): drawn(step, frame) for step in range(INITIAL, STEPS) for frame in range(FRAMES)}
+    for step, frame in reversed(expected):
+        assert torch.equal(record(tmp_path / "backwards", sampling)(step, frame), expected[step, frame])
+    for step, frame in expected:  # each draw by another process, with a generator that is at its start again
+        assert torch.equal(record(tmp_path / "forwards", sampling)(step, frame), expected[step, frame])
 
 
-def test_the_noise_book_is_written_once(tmp_path):
-    first = record(tmp_path, "bidirectional", seed=1).step(1, 0)
-    assert torch.equal(record(tmp_path, "bidirectional", seed=2).step(1, 0), first)
+def test_recorded_noise_is_kept(tmp_path):
+    sampling = Sampling(steps=STEPS)
+    first = record(tmp_path, sampling, seed=1)(1, 0)
+    assert torch.equal(record(tmp_path, sampling, seed=2)(1, 0), first)
 
 
 def test_visits_follow_the_strategy():
-    order = [(v.step, v.frame, v.before) for v in visits(Sampling(strategy="bidirectional", steps=2), 5, 8)]
-    assert order == [(0, 5, None), (0, 6, 5), (0, 7, 6), (1, 7, None), (1, 6, 7), (1, 5, 6)]
-    assert [(v.frame, v.step) for v in visits(Sampling(strategy="auto_regressive", steps=2), 0, 2)] == [
-        (0, 0),
-        (0, 1),
-        (1, 0),
-        (1, 1),
-    ]
-    assert all(v.before is None for v in visits(Sampling(strategy="single_frame", steps=2), 0, 3))
+    def listed(strategy, frames):
+        return list(visits(Sampling(strategy=strategy, steps=2), frames))
+
+    assert listed("bidirectional", 3) == [
+        Visit(0, 0), Visit(0, 1, 0), Visit(0, 2, 1), Visit(1, 2), Visit(1, 1, 2), Visit(1, 0, 1),
+    ]  # fmt: skip
+    assert [(v.frame, v.step, v.neighbour) for v in listed("auto_regressive", 2)] == [
+        (0, 0, None), (0, 1, None), (1, 0, 0), (1, 1, 0),
+    ]  # fmt: skip
+    assert all(v.neighbour is None for v in listed("single_frame", 3))
 
 
 @pytest.mark.parametrize("free,kept", [(10**9, True), (0, False)])
@@ -126,13 +164,14 @@ def test_flow_is_kept_only_while_the_disk_has_room(lr, tmp_path, monkeypatch, fr
         return vector_flow(target, source)
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "free")(free))
-    flows = StoredFlows(tmp_path, lambda frame: lr[:, frame], estimator, reserve=10**6)
+    flows = Flows(lambda frame: lr[:, frame], estimator, FolderStore(tmp_path, reserve=10**6))
     first, second = flows.between(1, 0), flows.between(1, 0)
     assert torch.equal(first, second)
     assert len(calls) == (1 if kept else 2)
     assert bool(list(tmp_path.iterdir())) == kept
 
 
-def test_solvers_with_a_history_are_refused(pipe_v):
-    with pytest.raises(ValueError, match="cannot be streamed"):
-        StreamingSampler(pipe_v.networks, Sampling(scheduler="unipc"), Guidance(), vector_flow, lambda _: None)
+def test_a_solver_with_a_history_is_not_resumed(pipe_v, lr, tmp_path):
+    stream(pipe_v.networks, lr, tmp_path, "single_frame", scheduler="unipc")
+    with pytest.raises(ValueError, match="cannot be resumed"):
+        stream(pipe_v.networks, lr, tmp_path, "single_frame", scheduler="unipc")

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from stablevsr.data.downloads import weights
 from stablevsr.runtime.errors import UserError
-from stablevsr.study.external import absent, check_given
-from stablevsr.study.methods import MODELS_OWN, digest
-from stablevsr.study.paths import Paths, pool_file
+from stablevsr.runtime.hashing import digest
+from stablevsr.study.external import absent, check_external
+from stablevsr.study.methods import MODEL_TCM
+from stablevsr.study.paths import Paths
 from stablevsr.study.resolve import load_study, merge
 
 REPOSITORY = Path(__file__).parents[2]
@@ -46,7 +47,7 @@ def test_the_reference_is_shared_by_every_ablation_that_contains_it():
     study = load_study("mini", REPOSITORY)
     same = {study.methods[name].digest for name in ("stablevsr", *REFERENCES)}
     assert len(same) == 1
-    assert len(study.trainings()) == 3
+    assert [run.kind for run in study.trainings().values()] == ["tcm"] * 3 + ["decoder"]
     assert study.seeds(same.pop(), "reds4") == (0, 1, 2)
 
 
@@ -56,8 +57,8 @@ def test_variants_differ_where_they_should():
     # beside the names of the reference, one of the single-frame method
     assert len(digests) == len(study.methods) - len(REFERENCES) - 1
     assert study.methods["sampling.single_frame"].training is None
-    pools = {pool_file(run, Path("p")) for run in study.trainings().values()}
-    assert len(pools) == 2  # unidirectional and bidirectional share their frozen samples
+    samples = {Paths(study).samples(run) for run in study.trainings().values() if run.kind == "tcm"}
+    assert len(samples) == 2  # unidirectional and bidirectional share their cached samples
 
 
 def test_the_paper_retrains_for_each_guidance_row():
@@ -68,12 +69,12 @@ def test_the_paper_retrains_for_each_guidance_row():
     assert len(trained) == 4
 
 
-def test_a_dataset_with_a_model_of_its_own_has_its_own_networks_under_the_same_names():
+def test_a_dataset_with_a_model_for_itself_has_other_networks_under_the_same_names():
     study = load_study("paper", REPOSITORY)
     reference = study.methods["stablevsr"]
     here, vimeo = reference.on("reds4"), reference.on("vimeo")
-    assert (here.base.name, here.checkpoint, here.training) == ("claudiom4sir/StableVSR", MODELS_OWN, None)
-    assert vimeo.base.finetuning.start == "stabilityai/stable-diffusion-x4-upscaler"
+    assert (here.base.name, here.checkpoint, here.training) == ("claudiom4sir/StableVSR", MODEL_TCM, None)
+    assert vimeo.base.origin == "stabilityai/stable-diffusion-x4-upscaler"
     assert vimeo.training.base == vimeo.base and vimeo.training.settings.dataset == "vimeo"
     assert vimeo.digest != here.digest and vimeo.name == here.name
     assert study.by_digest("vimeo")[vimeo.digest] is vimeo and vimeo.digest not in study.by_digest("reds4")
@@ -81,7 +82,7 @@ def test_a_dataset_with_a_model_of_its_own_has_its_own_networks_under_the_same_n
     assert bicubic.on("vimeo") is bicubic
     assert "vimeo" not in study.methods["sampling.single_frame"].datasets  # the ablations are on REDS4
     model = Path(Paths(study).model(vimeo.base))
-    assert model.name == vimeo.base.finetuning.digest == study.finetuning("vimeo_unet").digest
+    assert model == Paths(study).training(study.training("unet", "vimeo_unet"))
 
 
 def test_a_fine_tuning_setting_changes_its_model_and_what_stands_on_it_only(root):
@@ -94,7 +95,9 @@ def test_a_fine_tuning_setting_changes_its_model_and_what_stands_on_it_only(root
     assert before.methods["stablevsr"].on("vimeo").digest != after.methods["stablevsr"].on("vimeo").digest
     smaller = {"micro_batch": 2, "gradient_checkpointing": True}
     edit(root / "workflow/studies/paper.yaml", lambda c: c["finetuned"]["vimeo_unet"]["training"].update(smaller))
-    assert load_study("paper", root).finetuning("vimeo_unet").digest == after.finetuning("vimeo_unet").digest
+    assert (
+        load_study("paper", root).training("unet", "vimeo_unet").digest == after.training("unet", "vimeo_unet").digest
+    )
 
 
 def test_a_fine_tuned_model_has_no_tcm_to_take(root):
@@ -253,7 +256,7 @@ def bring(frames):
     ("mini", bring("work/mine/{dataset}"), [
         "the frames of method mine on reds4 are not in work/mine/reds4: put them there",
         "the frames of method mine on vimeo are not in work/mine/vimeo: put them there"]),
-    ("mini", bring("work/given/mini/{dataset}"), []),  # a rule makes those
+    ("mini", bring("work/external/mini/{dataset}"), []),  # a rule makes those
     ("mini", lambda c: c["method"].update(checkpoint="modle"), [
         "checkpoint modle of method stablevsr: it is no folder with a TCM (config.json and safetensors)"]),
     ("mini", lambda c: c.update(model="tinny"), [
@@ -267,17 +270,17 @@ def bring(frames):
         "model 'tinny' (base of vimeo_unet) is no folder, no hub id (owner/name), not tiny and not among finetuned "
         "(did you mean 'tiny'?)"]),
 ])  # fmt: skip
-def test_what_is_given_and_not_there_is_named_once(root, study, change, sentences):
-    check_given(load_study(study, root), root)
+def test_an_external_input_that_is_not_there_is_named_once(root, study, change, sentences):
+    check_external(load_study(study, root), root)
     edit(root / "workflow/studies" / f"{study}.yaml", change)
     resolved = load_study(study, root)  # results that are there can still be rendered
     assert absent(resolved, root) == sentences
     if sentences:
         with pytest.raises(UserError, match=re.escape(sentences[0])):
-            check_given(resolved, root)
+            check_external(resolved, root)
 
 
-def test_given_folders_that_are_there_are_accepted_and_a_tcm_needs_weights(root):
+def test_external_folders_that_are_there_are_accepted_and_a_tcm_needs_weights(root):
     for dataset in ("reds4", "vimeo"):
         (root / "mine" / dataset).mkdir(parents=True)
     (root / "tcm").mkdir()
@@ -295,6 +298,33 @@ def test_an_unknown_study_and_ablation_suggest_the_near_miss(root):
     edit(root / "workflow/studies/mini.yaml", lambda c: c.update(ablations=["samplin"]))
     with pytest.raises(UserError, match="did you mean 'sampling'"):
         load_study("mini", root)
+
+
+@pytest.mark.parametrize("change", [
+    {"micro_batch": -1}, {"micro_batch": 0}, {"learning_rate": 0}, {"learning_rate": -1e-4},
+    {"learning_rate_new": -1.0}, {"learning_rate": ".inf"}, {"max_grad_norm": 0}, {"max_grad_norm": -1},
+    {"warmup_steps": -1}, {"cached_samples": -3},
+    {"cached_samples": 0}, {"seed": -1}, {"seed": 2**70}, {"steps": 0}, {"batch": 0}, {"crop": 10},
+    {"conditioning_init": -0.1},
+])  # fmt: skip
+def test_a_training_setting_out_of_its_range_is_named(root, change):
+    edit(root / "workflow/studies/mini.yaml", lambda c: c["method"]["training"].update(change))
+    with pytest.raises(UserError, match=rf"mini\.yaml: 'method\.training\.{next(iter(change))}'"):
+        load_study("mini", root)
+
+
+def test_names_of_files_and_downloads_cannot_hold_shell_commands(root):
+    shutil.copy(root / "workflow/studies/mini.yaml", root / "workflow/studies/x; touch pwned.yaml")
+    with pytest.raises(UserError, match=r"touch pwned\.yaml: a name consists of letters"):
+        load_study("x; touch pwned", root)
+    edit(
+        root / "workflow/studies/mini.yaml", lambda c: c["training_datasets"]["reds"].update(fetch=["reds_trian_sharp"])
+    )
+    with pytest.raises(UserError, match=r"mini\.yaml: nothing to fetch is called.*did you mean 'reds_train_sharp'"):
+        load_study("mini", root)
+    shutil.copy(root / "ablations/sampling.yaml", root / "ablations/$(touch pwned).yaml")
+    with pytest.raises(UserError, match="a name consists of letters"):
+        load_study("mini", root)  # it lists all ablations, before its downloads are looked up
 
 
 def test_numbers_that_yaml_reads_as_text_are_numbers(root):
@@ -330,14 +360,15 @@ def test_a_small_decoder_is_distilled_once_and_only_where_it_decodes_something(r
     assert before.methods["extra.alone"].digest == before.methods["sampling.single_frame"].digest
     assert before.methods["extra.blank"].decoder is None
     assert before.methods["extra.small"].digest == before.methods["cheaper.small_decoder"].digest
-    assert len(before.decoders()) == 1
+    assert [run.kind for run in before.trainings().values()].count("decoder") == 1
     edit(root / "workflow" / "studies" / "mini.yaml", lambda study: study["distillation"].update(width=8))
     after = load_study("mini", root)
     changed = {name for name in before.methods if before.methods[name].digest != after.methods[name].digest}
     assert changed == {"extra.small", "cheaper.small_decoder", "cheaper.together"}
-    assert before.trainings().keys() == after.trainings().keys()
-    with pytest.raises(UserError, match="its guidance comes from the VAE"):
-        after.decoder("stablevsr")
+    unlike = before.trainings().keys() ^ after.trainings().keys()
+    assert {(before.trainings() | after.trainings())[key].kind for key in unlike} == {"decoder"}
+    with pytest.raises(UserError, match="study mini trains no small decoder for stablevsr"):
+        after.training("decoder", "stablevsr")
 
 
 def test_a_distillation_says_what_it_cannot_do(root):

@@ -17,15 +17,16 @@ from stablevsr.method import tcm
 from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Training
 from stablevsr.runtime.errors import UserError
-from stablevsr.training.loop import Job, LoopSettings, rate_factor, train
-from stablevsr.training.samples import StepSampler, WindowDataset, draw_normal, sample_generator
-from stablevsr.training.tasks.tcm import NEXT, PAST, TCMJob
+from stablevsr.training.loop import rate_factor, train
+from stablevsr.training.samples import NEXT, PAST, StepSampler, WindowDataset, draw_normal, sample_generator
+from stablevsr.training.task import LoopSettings, TrainingTask
+from stablevsr.training.tasks.tcm import TCMTask
 
 
-def job_for(vectors, model="model_v", guidance=None, flow=None, **settings):
+def task_for(vectors, model="model_v", guidance=None, flow=None, **settings):
     networks = load_networks(vectors / model, device="cpu")
     module = networks.tcm.requires_grad_(True)
-    return TCMJob(module, networks, Training(**settings), guidance or Guidance(), flow, data=None)
+    return TCMTask(module, networks, Training(**settings), guidance or Guidance(), flow, data=None)
 
 
 @pytest.fixture(scope="module")
@@ -35,64 +36,64 @@ def published(vectors):
     }
 
 
-def frozen(job, published, **changed):
+def frozen(task, published, **changed):
     drawn = {key: published[key] for key in ("neighbour", "timesteps", "noise", "noise_neighbour")} | changed
-    return job.freeze({"gt": published["gt"], "lq": published["lq"]}, drawn)
+    return task.freeze({"gt": published["gt"], "lq": published["lq"]}, drawn)
 
 
 def test_one_step_equals_the_published_one(vectors, published):
-    job = job_for(vectors, flow=lambda t, s: published["flow"].permute(0, 3, 1, 2))
-    sample = frozen(job, published)
+    task = task_for(vectors, flow=lambda t, s: published["flow"].permute(0, 3, 1, 2))
+    sample = frozen(task, published)
     torch.testing.assert_close(sample["latents"], published["latents"], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(sample["guidance"], published["guidance"], rtol=1e-4, atol=1e-4)
-    loss = job.guided_loss(sample)
+    loss = task.guided_loss(sample)
     loss.backward()
-    norm = torch.sqrt(sum(p.grad.double().square().sum() for p in job.model.parameters() if p.grad is not None))
+    norm = torch.sqrt(sum(p.grad.double().square().sum() for p in task.model.parameters() if p.grad is not None))
     assert loss.item() == pytest.approx(published["loss"].item(), rel=1e-4)
     assert float(norm) == pytest.approx(float(published["grad_norm"]), rel=1e-4)
 
 
 def test_epsilon_models_get_the_right_clean_latent(vectors):
     """The published script applies the v formula to every model; an epsilon model must return to its clean latent."""
-    job = job_for(vectors, "model_eps")
+    task = task_for(vectors, "model_eps")
     clean, noise = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
     t = torch.tensor([100, 700])
-    noisy = job.scheduler.add_noise(clean, noise, t)
-    job._unet = lambda *_: noise  # a perfect prediction
-    torch.testing.assert_close(job.clean(noisy, None, t), clean, atol=1e-4, rtol=1e-4)
+    noisy = task.scheduler.add_noise(clean, noise, t)
+    task._unet = lambda *_: noise  # a perfect prediction
+    torch.testing.assert_close(task.clean(noisy, None, t), clean, atol=1e-4, rtol=1e-4)
 
 
 def test_variants_change_the_guidance_image_and_nothing_else(vectors, published):
     flow = lambda t, s: published["flow"].permute(0, 3, 1, 2)  # noqa: E731
-    base = frozen(job_for(vectors, flow=flow), published)
+    base = frozen(task_for(vectors, flow=flow), published)
     for guidance in (Guidance(source="xt"), Guidance(source="none"), Guidance(motion_compensation="latent"),
                      Guidance(motion_compensation="none"), Guidance(warp="aligned")):  # fmt: skip
-        sample = frozen(job_for(vectors, guidance=guidance, flow=flow), published)
+        sample = frozen(task_for(vectors, guidance=guidance, flow=flow), published)
         assert not torch.allclose(sample["guidance"], base["guidance"], atol=1e-3)
         for key in ("latents", "noise", "timesteps", "lq"):
             assert torch.equal(sample[key], base[key])
-    assert torch.count_nonzero(frozen(job_for(vectors, guidance=Guidance(source="none")), published)["guidance"]) == 0
+    assert torch.count_nonzero(frozen(task_for(vectors, guidance=Guidance(source="none")), published)["guidance"]) == 0
 
 
 def test_unidirectional_training_sees_the_past_only(vectors):
     generators = [sample_generator(0, number) for number in range(64)]
-    past = job_for(vectors, neighbour="past").draw(4, generators)["neighbour"]
-    both = job_for(vectors).draw(4, generators)["neighbour"]
+    past = task_for(vectors, neighbour="past").draw(4, generators)["neighbour"]
+    both = task_for(vectors).draw(4, generators)["neighbour"]
     assert set(past.tolist()) == {PAST} and set(both.tolist()) == {PAST, NEXT}
 
 
 def test_learning_rates_by_group_and_frozen_parts(vectors, published):
-    job = job_for(vectors, flow=lambda t, s: published["flow"].permute(0, 3, 1, 2))
-    rates = {g["lr"] for g in job.parameter_groups(LoopSettings(learning_rate=1e-4, learning_rate_new=1e-3))}
+    task = task_for(vectors, flow=lambda t, s: published["flow"].permute(0, 3, 1, 2))
+    rates = {g["lr"] for g in task.parameter_groups(LoopSettings(learning_rate=1e-4, learning_rate_new=1e-3))}
     assert rates == {1e-4, 1e-3}
-    before = {k: v.clone() for k, v in job.frozen.unet.state_dict().items()}
-    job.guided_loss(frozen(job, published)).backward()
-    assert all(torch.equal(v, before[k]) for k, v in job.frozen.unet.state_dict().items())
-    assert all(p.grad is None for p in (*job.frozen.unet.parameters(), *job.frozen.vae.parameters()))
+    before = {k: v.clone() for k, v in task.frozen.unet.state_dict().items()}
+    task.guided_loss(frozen(task, published)).backward()
+    assert all(torch.equal(v, before[k]) for k, v in task.frozen.unet.state_dict().items())
+    assert all(p.grad is None for p in (*task.frozen.unet.parameters(), *task.frozen.vae.parameters()))
 
 
-class Line(Job):
-    """Fit y = w x + b to random points: the smallest job with data, noise and state."""
+class Line(TrainingTask):
+    """Fit y = w x + b to random points: the smallest task with data, noise and state."""
 
     def __init__(self):
         torch.manual_seed(0)
@@ -166,10 +167,13 @@ def test_accumulation_equals_the_whole_batch(tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_with_step_and_samples(tmp_path):
-    job = Line()
-    job.loss = lambda batch, generators: job.model(batch["x"]).mean() * float("nan")
+    task = Line()
+    task.loss = lambda batch, generators: task.model(batch["x"]).mean() * float("nan")
     with pytest.raises(UserError, match=r"nan at step 1 \(samples 0 to 7"):
-        train(job, settings(), tmp_path, {})
+        train(task, settings(), tmp_path, {})
+    task.loss = lambda batch, generators: task.model(batch["x"]).mean() * 0
+    with pytest.raises(UserError, match=r"the loss is 0\.0 at step 1"):
+        train(task, settings(), tmp_path / "zero", {})
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
@@ -180,20 +184,20 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
         from pathlib import Path
         from tests.unit.test_training import Line, settings
         from stablevsr.training.loop import train
-        job = Line()
-        plain = job.loss
+        task = Line()
+        plain = task.loss
         def loss(batch, generators):
             time.sleep(0.2)  # or it would be through before it is killed
             return plain(batch, generators)
-        job.loss = loss
-        train(job, settings(save_every=2, steps=30), Path(sys.argv[1]), {})
+        task.loss = loss
+        train(task, settings(save_every=2, steps=30), Path(sys.argv[1]), {})
         """
     )
 
     def finish(state):
-        job = Line()
-        train(job, settings(save_every=2, steps=30), tmp_path / state, {})
-        return job.model.state_dict()
+        task = Line()
+        train(task, settings(save_every=2, steps=30), tmp_path / state, {})
+        return task.model.state_dict()
 
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "cut")], stderr=subprocess.DEVNULL)
     whole = finish("whole")
@@ -215,7 +219,7 @@ def test_processes_share_every_global_batch_without_overlap():
 def test_learning_rate_schedules():
     constant = LoopSettings(warmup_steps=10)
     assert rate_factor(constant, 0) == pytest.approx(0.1) and rate_factor(constant, 9999) == 1
-    cycle = LoopSettings(warmup_steps=0, schedule="one_cycle", steps=100)
+    cycle = LoopSettings(warmup_steps=0, schedule="warmup_cosine", steps=100)
     assert rate_factor(cycle, 0) == 1 and rate_factor(cycle, 99) < 0.01
 
 
@@ -258,16 +262,16 @@ def test_a_damaged_frame_is_named(clips, tmp_path):
 
 def test_new_tcm_trains_from_no_change(vectors, published):
     """A fresh TCM starts with the loss of the frozen UNet and lowers it within a few steps on one batch."""
-    job = job_for(vectors, flow=lambda t, s: published["flow"].permute(0, 3, 1, 2))
+    task = task_for(vectors, flow=lambda t, s: published["flow"].permute(0, 3, 1, 2))
     torch.manual_seed(0)
-    job.model = tcm.from_unet(job.frozen.unet, conditioning_init=0.02)
-    sample = frozen(job, published)
-    start = job.guided_loss(sample)
-    torch.testing.assert_close(start, job.guided_loss(sample, with_tcm=False))
-    optimizer = torch.optim.Adam(job.model.parameters(), 2e-3)
+    task.model = tcm.from_unet(task.frozen.unet, conditioning_init=0.02)
+    sample = frozen(task, published)
+    start = task.guided_loss(sample)
+    torch.testing.assert_close(start, task.guided_loss(sample, with_tcm=False))
+    optimizer = torch.optim.Adam(task.model.parameters(), 2e-3)
     for _ in range(8):
         optimizer.zero_grad()
-        loss = job.guided_loss(sample)
+        loss = task.guided_loss(sample)
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.95 * start.item()

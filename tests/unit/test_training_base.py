@@ -6,9 +6,9 @@ from diffusers import DDPMScheduler
 from stablevsr.method.model_folder import TINY
 from stablevsr.method.pipeline import load_networks
 from stablevsr.training.base_model import SCHEDULER
-from stablevsr.training.loop import LoopSettings
 from stablevsr.training.samples import sample_generator
-from stablevsr.training.tasks.vae import DecoderJob, texture_distance
+from stablevsr.training.task import LoopSettings
+from stablevsr.training.tasks.vae import DecoderTask, texture_distance
 
 
 def test_texture_is_compared_by_strength_and_place_not_by_phase():
@@ -30,9 +30,11 @@ def test_the_decoder_stage_leaves_latents_as_they_are():
     image = batch["gt"][:, 0] * 2 - 1
     before = model.vae.encode(image).latent_dist.mode()
     decoded = model.decode(before)
-    job = DecoderJob(model.vae.requires_grad_(True), model.unet, DDPMScheduler.from_config(SCHEDULER), model.prompt, [])
-    optimizer = torch.optim.Adam(job.parameter_groups(LoopSettings())[0]["params"], 1e-3)
-    job.loss(batch, [sample_generator(1, number) for number in range(2)]).backward()
+    task = DecoderTask(
+        model.vae.requires_grad_(True), model.unet, DDPMScheduler.from_config(SCHEDULER), model.prompt, []
+    )
+    optimizer = torch.optim.Adam(task.parameter_groups(LoopSettings())[0]["params"], 1e-3)
+    task.loss(batch, [sample_generator(1, number) for number in range(2)]).backward()
     optimizer.step()
     assert torch.equal(model.vae.encode(image).latent_dist.mode(), before)
     assert not torch.allclose(model.decode(before), decoded)

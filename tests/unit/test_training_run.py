@@ -18,8 +18,9 @@ from stablevsr.data.frames import read_frame, write_frame
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.settings import Finetuning, Guidance, Training
 from stablevsr.study.files import Dataset
-from stablevsr.study.methods import Base, FinetuningRun, TrainingRun
-from stablevsr.study.training import finetune, train_tcm
+from stablevsr.study.methods import Base, TrainingRun
+from stablevsr.study.paths import Paths
+from stablevsr.study.training import train_run
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -52,14 +53,12 @@ def upscaler(tmp_path_factory, vectors):
 
 def finetuning(upscaler, reds, **changed):
     settings = Finetuning(**({"steps": 4, "batch": 4, "crop": 32, "learning_rate": 1e-3, "warmup_steps": 0} | changed))
-    return FinetuningRun(settings, reds, str(upscaler), "f" * 16)
+    return TrainingRun("unet", settings, reds, Base(str(upscaler)), "f" * 16)
 
 
 @pytest.fixture(scope="module")
 def tuned(upscaler, reds, tmp_path_factory):
-    out = tmp_path_factory.mktemp("tuned")
-    finetune(finetuning(upscaler, reds), out / "model", out / "state", "cpu")
-    return out / "model"
+    return train_here(finetuning(upscaler, reds), tmp_path_factory.mktemp("tuned"))
 
 
 def test_a_fine_tuned_model_is_whole_and_differs_in_its_unet_alone(tuned, upscaler):
@@ -80,7 +79,7 @@ def test_a_fine_tuning_records_what_made_it(tuned):
         last = list(csv.DictReader(stream))[-1]
     assert last["step"] == "4" and all(float(last[f"val_loss_{level}"]) > 0 for level in ("low", "mid", "high"))
     provenance = json.loads((tuned / "provenance.json").read_text())
-    assert provenance["finetuning"] == "f" * 16 and provenance["processes"] == 1
+    assert (provenance["kind"], provenance["training"], provenance["processes"]) == ("unet", "f" * 16, 1)
     assert provenance["seconds_per_step"] > 0 and provenance["peak_memory_bytes"] > 2**20
     assert 0 <= provenance["data_wait"] < 1
     strip = read_frame(tuned / "validation" / "step000004.png")
@@ -89,8 +88,8 @@ def test_a_fine_tuning_records_what_made_it(tuned):
 
 def test_checkpointing_and_micro_batches_train_the_same_network(upscaler, reds, tuned, tmp_path):
     run = finetuning(upscaler, reds, gradient_checkpointing=True, micro_batch=2)
-    finetune(run, tmp_path / "model", tmp_path / "state", "cpu")
-    first, second = load_file(tuned / "unet" / WEIGHTS), load_file(tmp_path / "model" / "unet" / WEIGHTS)
+    again = train_here(run, tmp_path)
+    first, second = load_file(tuned / "unet" / WEIGHTS), load_file(again / "unet" / WEIGHTS)
     for key in first:
         torch.testing.assert_close(first[key], second[key], rtol=1e-3, atol=2e-4)
 
@@ -98,30 +97,30 @@ def test_checkpointing_and_micro_batches_train_the_same_network(upscaler, reds, 
 def tcm_run(model, reds, **changed):
     settings = Training(**({"steps": 3, "batch": 4, "crop": 32, "learning_rate": 1e-3, "warmup_steps": 0,
                             "conditioning_init": 0.02, "guidance": Guidance(flow="dis")} | changed))  # fmt: skip
-    return TrainingRun(settings, reds, Base(str(model)), "t" * 16)
+    return TrainingRun("tcm", settings, reds, Base(str(model)), "t" * 16)
 
 
-def train_here(run, out):
-    train_tcm(run, run.base.name, out / "tcm", out / "state", out / "pools", "cpu")
-    return load_file(out / "tcm" / WEIGHTS)
+def train_here(run, work, board=None):
+    paths = Paths(study=None, work=work)
+    train_run(run, paths, "cpu", board)
+    return paths.training(run)
 
 
 def test_a_tcm_is_trained_on_a_fine_tuned_model_and_loads_beside_it(tuned, reds, tmp_path):
-    train_here(tcm_run(tuned, reds), tmp_path)
-    pipe = StableVSRPipeline.from_pretrained(tuned, tcm=tmp_path / "tcm", device="cpu")
+    folder = train_here(tcm_run(tuned, reds), tmp_path)
+    pipe = StableVSRPipeline.from_pretrained(tuned, tcm=folder, device="cpu")
     assert pipe(np.zeros((2, 16, 16, 3), np.uint8), 2, flow_estimator="dis").frames.shape == (2, 64, 64, 3)
-    strip = read_frame(tmp_path / "tcm" / "validation" / "step000003.png")
+    strip = read_frame(folder / "validation" / "step000003.png")
     assert strip.shape == (14 + 8 * 32, 5 * 32, 3)  # LR, guidance, x0 without and with the TCM, ground truth
     assert not np.array_equal(strip[14:, 64:96], strip[14:, 96:128])  # the TCM does something
 
 
 def test_the_history_can_be_watched_in_tensorboard(tuned, reds, tmp_path):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    run = tcm_run(tuned, reds)
-    train_tcm(run, run.base.name, tmp_path / "tcm", tmp_path / "state", tmp_path / "pools", "cpu", tmp_path / "board")
+    folder = train_here(tcm_run(tuned, reds), tmp_path, tmp_path / "board")
     board = events.EventAccumulator(str(tmp_path / "board"))
     board.Reload()
-    with (tmp_path / "tcm" / "history.csv").open() as stream:
+    with (folder / "history.csv").open() as stream:
         last = list(csv.DictReader(stream))[-1]
     for name in ("loss", "val_ratio_mid"):
         assert [(e.step, e.value) for e in board.Scalars(name)] == [(3, pytest.approx(float(last[name])))]
@@ -136,7 +135,8 @@ def test_frozen_parts_are_kept_in_low_precision_and_the_tcm_in_full(tuned, reds,
         return loss(self, latents)
 
     monkeypatch.setattr(ModelParts, "decode", decode)
-    weights = train_here(tcm_run(tuned, reds, precision="bf16", gradient_checkpointing=True), tmp_path)
+    folder = train_here(tcm_run(tuned, reds, precision="bf16", gradient_checkpointing=True), tmp_path)
+    weights = load_file(folder / WEIGHTS)
     assert seen == {"unet": torch.bfloat16, "vae": torch.bfloat16}
     assert all(value.dtype == torch.float32 and value.isfinite().all() for value in weights.values())
 
@@ -145,12 +145,11 @@ SHARED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, "tests/unit")
-from test_training_run import tcm_run
+from test_training_run import tcm_run, train_here
 from stablevsr.study.files import Dataset
-from stablevsr.study.training import train_tcm
 model, reds, out = map(Path, sys.argv[1:])
 run = tcm_run(model, Dataset(title="tiny REDS", layout="reds", root=reds, split="train"), batch=4)
-train_tcm(run, run.base.name, out / "tcm", out / "state", out / "pools", "cpu")
+train_here(run, out)
 """
 
 
@@ -161,10 +160,10 @@ def test_two_processes_train_the_same_tcm_as_one(tuned, reds, tmp_path):
                str(tuned), str(reds.root), str(tmp_path / "two")]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": "."}
     subprocess.run(command, check=True, capture_output=True, timeout=300, env=environment)
-    provenance = json.loads((tmp_path / "two" / "tcm" / "provenance.json").read_text())
-    assert provenance["processes"] == 2
-    two, one = load_file(tmp_path / "two" / "tcm" / WEIGHTS), train_here(tcm_run(tuned, reds), tmp_path / "one")
+    folders = [train_here(tcm_run(tuned, reds), tmp_path / "one"), tmp_path / "two/trainings/tcm" / ("t" * 16)]
+    assert [json.loads((f / "provenance.json").read_text())["processes"] for f in folders] == [1, 2]
+    one, two = (load_file(folder / WEIGHTS) for folder in folders)
     for key in one:
         torch.testing.assert_close(one[key], two[key], rtol=1e-3, atol=2e-4)
-    history = [list(csv.DictReader((tmp_path / n / "tcm" / "history.csv").open()))[-1] for n in ("one", "two")]
+    history = [list(csv.DictReader((folder / "history.csv").open()))[-1] for folder in folders]
     assert float(history[0]["loss"]) == pytest.approx(float(history[1]["loss"]), rel=1e-4)

@@ -65,12 +65,14 @@ def remains(folder):
 # --- what comes out ---------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_of_frames_equals_the_pipeline(tmp_path):
+@pytest.mark.parametrize("strategy", ["bidirectional", "reverse"])
+def test_a_folder_of_frames_equals_the_pipeline(tmp_path, strategy, reverse):
+    """Also by a strategy that only this test registers."""
     source = write_folder(tmp_path / "lr")
-    upscale(source, tmp_path / "sr", tiny(seed=5))
+    upscale(source, tmp_path / "sr", tiny(seed=5, strategy=strategy))
     pipe = StableVSRPipeline.from_pretrained("tiny", device="cpu")
     noise = torch.Generator().manual_seed(5)
-    expected = pipe(pictures(), num_inference_steps=STEPS, generator=noise, flow_estimator="dis", warp="aligned")
+    expected = pipe(pictures(), STEPS, strategy, generator=noise, flow_estimator="dis", warp="aligned")
     made = np.stack([read_frame(p) for p in list_frames(tmp_path / "sr")])
     assert [p.name for p in list_frames(tmp_path / "sr")] == ["im0.png", "im1.png", "im2.png"]
     assert np.abs(made - expected.frames * 255).max() <= 0.51
@@ -322,7 +324,7 @@ def test_stopped_again_and_again_it_still_gives_the_same_bytes(tmp_path, monkeyp
 def test_a_run_killed_after_delivering_is_finished_without_work(tmp_path, monkeypatch):
     source, out = write_folder(tmp_path / "lr"), tmp_path / "sr"
     with monkeypatch.context() as patched:
-        patched.setattr("stablevsr.upscale.job.shutil.rmtree", lambda *_, **__: None)
+        patched.setattr("stablevsr.upscale.run.shutil.rmtree", lambda *_, **__: None)
         upscale(source, out, tiny(strategy="single_frame"))
     made = content(out)
     assert remains(tmp_path) == [".sr.partial"]

@@ -1,4 +1,4 @@
-"""The smoke study from nothing to its page, and what may and may not run again afterwards.
+"""The smoke study from its data to its page, and what may and may not run again afterwards.
 
 It takes the mini study's path (real clips, training, inference, metrics, report) on two clips with a few steps.
 """
@@ -19,6 +19,7 @@ import yaml
 
 pytestmark = pytest.mark.workflow
 REPOSITORY = Path(__file__).parents[2]
+RENDERING = {"code": 1, "tables": 1, "figures": 1, "page": 1, "all": 1}
 PARTS = ("Snakefile", "workflow", "ablations", "profiles", "results/published")
 
 
@@ -31,14 +32,16 @@ def checkout(folder):
     return folder
 
 
-def environment():
-    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+def environment(package=None):
+    """With the programs of this Python first; ``package`` is a folder with another copy of the package."""
+    changed = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    return os.environ | changed | ({"PYTHONPATH": str(package)} if package else {})
 
 
-def snakemake(folder, *arguments, study="smoke", check=True):
+def snakemake(folder, *arguments, study="smoke", check=True, package=None):
     # a target goes first: --resources would take it for one more resource
     command = ["snakemake", *arguments, "--cores", "2", "--resources", "gpu=1", "--config", f"study={study}"]
-    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=environment(package), capture_output=True, text=True)
     if check and done.returncode:
         raise AssertionError((done.stdout + done.stderr)[-5000:])
     return done
@@ -102,9 +105,37 @@ def test_a_changed_label_renders_again_and_recomputes_nothing(finished):
     before = file.read_text()
     file.write_text(before.replace("label: Auto-regressive", "label: One after another"))
     try:
-        assert set(planned(finished)) == {"tables", "figures", "page", "all"}
+        assert planned(finished) == RENDERING
     finally:
         file.write_text(before)
+
+
+def test_changed_code_plans_what_it_decides(finished, tmp_path):
+    """Words: nothing. A line of the report: rendering. A constant of the degradation: everything."""
+    package = tmp_path / "stablevsr"
+    shutil.copytree(REPOSITORY / "stablevsr", package, ignore=shutil.ignore_patterns("__pycache__"))
+    degradation, report = package / "data/degradation.py", package / "report/tables/render.py"
+    degradation.write_text(f"# A comment.\n{degradation.read_text()}")
+    assert planned(finished, package=tmp_path) == {}
+    report.write_text(f"{report.read_text()}\nUNUSED = 1\n")
+    assert planned(finished, package=tmp_path) == RENDERING
+    degradation.write_text(f"{degradation.read_text()}\nUNUSED = 1\n")
+    jobs = planned(finished, package=tmp_path)
+    everything = {"data_mini", "data_prepare", "data_prepare_training", "cache_samples", "train", "infer_shard"}
+    assert everything | {"evaluate_shard", "metrics"} <= set(jobs)
+    assert (jobs["data_prepare"], jobs["train"], jobs["infer_shard"], jobs["evaluate_shard"]) == (2, 2, 24, 24)
+
+
+def test_finished_work_carried_into_a_fresh_clone_plans_nothing(finished, tmp_path):
+    """Without Snakemake's records, and with every tracked file newer than what was made from it."""
+    clone = checkout(tmp_path / "clone")
+    for file in clone.rglob("*"):
+        file.touch()
+    shutil.copytree(finished / "work", clone / "work", symlinks=True)
+    shutil.copytree(finished / "results", clone / "results", dirs_exist_ok=True)
+    assert "Nothing to be done" in snakemake(clone, "-n").stdout
+    shutil.rmtree(clone / "work/scores")
+    assert planned(clone)["evaluate_shard"] == 24  # a result does not hide that what it was made from is gone
 
 
 def test_a_copied_ablation_adds_only_its_own_jobs(finished):
@@ -122,20 +153,20 @@ def test_a_copied_ablation_adds_only_its_own_jobs(finished):
     try:
         jobs = planned(finished)
         # The published grid is another guidance, and in this study guidance acts at sampling only: no training.
-        assert not set(jobs) & {"train_tcm", "train_pool", "data_mini", "data_prepare"}
+        assert not set(jobs) & {"train", "cache_samples", "data_mini", "data_prepare"}
         assert jobs["infer_shard"] == jobs["evaluate_shard"] == 3  # two shards of one set, one of the other
     finally:
         study.write_text(before)
         extra.unlink()
 
 
-def test_an_ablation_with_rules_of_its_own_scores_what_they_made(finished):
+def test_an_ablation_that_brings_rules_scores_what_they_made(finished):
     study = finished / "workflow/studies/smoke.yaml"
     before = study.read_text()
     study.write_text(before.replace("ablations: [sampling]", "ablations: [sampling, temporal_filter]"))
     try:
         jobs = planned(finished)
-        assert jobs["temporal_filter"] == 2 and jobs["infer_shard"] == 3 and "train_tcm" not in jobs
+        assert jobs["temporal_filter"] == 2 and jobs["infer_shard"] == 3 and "train" not in jobs
         snakemake(finished, "results/smoke/tables/temporal_filter.md")
         scores = finished / "results/smoke/metrics/reds4"
         sharpness = {
@@ -147,7 +178,7 @@ def test_an_ablation_with_rules_of_its_own_scores_what_they_made(finished):
         study.write_text(before)
 
 
-def test_a_dataset_with_a_model_of_its_own_gets_it_made_and_used(finished):
+def test_a_dataset_with_a_model_for_itself_gets_it_made_and_used(finished):
     """A UNet is fine-tuned, a TCM trained on it by two processes, and only that dataset's frames come from them."""
     own = yaml.safe_load((finished / "workflow/studies/smoke.yaml").read_text())
     tuning = {"dataset": "reds", "steps": 4, "batch": 2, "crop": 64, "learning_rate": 1e-4, "warmup_steps": 0}
@@ -157,21 +188,24 @@ def test_a_dataset_with_a_model_of_its_own_gets_it_made_and_used(finished):
         "ablations": [], "table1": [], "claims": [], "more_seeds": {}, "training_processes": 2,
     }  # fmt: skip
     own["datasets"]["reds4"] |= {"shards": 1, "sequences": ["000"]}
-    own["datasets"]["vimeo"]["own"] = {"model": "tuned", "training": {"steps": 2, "batch": 2, "pool": None}}
+    own["datasets"]["vimeo"]["model"] = {"name": "tuned", "training": {"steps": 2, "batch": 2, "cached_samples": None}}
     (finished / "workflow/studies/own.yaml").write_text(yaml.safe_dump(own))
     jobs = planned(finished, study="own")
-    assert jobs["train_unet"] == 1 and jobs["train_tcm"] == 1  # the other TCM is the smoke study's
+    assert jobs["train"] == 2  # the UNet and its TCM; the other TCM is the smoke study's
     snakemake(finished, "results/own/tables/table1.md", study="own")
     provenance = json.loads((finished / "results/own/provenance.json").read_text())
-    form = provenance["methods"]["stablevsr"]["own"]["vimeo"]
-    assert form["model"].startswith("work/models/") and form["digest"] != provenance["methods"]["stablevsr"]["digest"]
+    form = provenance["methods"]["stablevsr"]["by_dataset"]["vimeo"]
+    assert (
+        form["model"].startswith("work/trainings/unet/")
+        and form["digest"] != provenance["methods"]["stablevsr"]["digest"]
+    )
     trained = json.loads((finished / form["checkpoint"] / "provenance.json").read_text())
     assert trained["processes"] == 2
-    made = provenance["finetunings"].popitem()[1]
-    assert made["weights"]["diffusion_pytorch_model.safetensors"] and not provenance["finetunings"]
+    (made,) = (made for made in provenance["trainings"].values() if made["kind"] == "unet")
+    assert made["weights"]["diffusion_pytorch_model.safetensors"]
 
 
-def test_an_overwritten_frame_of_a_given_method_is_scored_anew(finished, tmp_path):
+def test_an_overwritten_frame_of_an_external_method_is_scored_again(finished, tmp_path):
     for clip in sorted((finished / "work").glob("datasets/*/gt/*")):  # the truth itself: copies, no links
         dataset = clip.parents[1].name.partition("-")[0]
         shutil.copytree(clip, tmp_path / "mine" / dataset / clip.name, dirs_exist_ok=True)
@@ -205,13 +239,25 @@ def test_a_misspelt_key_stops_before_any_job(finished):
         file.write_text(before)
 
 
+def test_a_download_that_is_a_shell_command_is_a_sentence_and_does_not_run(finished):
+    study = finished / "workflow/studies/smoke.yaml"
+    content = yaml.safe_load(study.read_text())
+    content["datasets"]["reds4"] |= {"make": None, "fetch": ["x || touch pwned #"]}
+    (finished / "workflow/studies/bad.yaml").write_text(yaml.safe_dump(content))
+    done = snakemake(finished, study="bad", check=False)
+    assert done.returncode != 0 and "bad.yaml: nothing to fetch is called 'x || touch pwned #'" in done.stderr
+    assert "Traceback" not in done.stderr and not (finished / "pwned").exists()
+
+
 def test_after_kill_9_the_same_command_finishes_with_the_same_tables(first_run, tmp_path):
     folder = checkout(tmp_path / "killed")
     command = ["snakemake", "--cores", "2", "--resources", "gpu=1", "--config", "study=smoke"]
     process = subprocess.Popen(
         command, cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    while not list((folder / "work").glob("checkpoints/*/config.json")):  # in the middle of training and inference
+    while not list(
+        (folder / "work").glob("trainings/tcm/*/provenance.json")
+    ):  # in the middle of training and inference
         assert process.poll() is None, "Snakemake ended before it could be killed"
         time.sleep(0.2)
     process.send_signal(signal.SIGKILL)  # its jobs live on as orphans

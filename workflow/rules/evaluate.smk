@@ -3,21 +3,19 @@
 
 rule evaluate_shard:
     input:
-        data="work/datasets/{dataset}-{key}/manifest.json",
-        frames="work/manifests/{dataset}-{key}/{digest}/seed{seed}/shard{shard}of{shards}.json",
+        data=PATHS.pattern("dataset"),
+        frames=PATHS.pattern("manifest"),
         weights=fetched(metric_weights(SPEC)),
-        code=sources("stablevsr.metrics.evaluate"),
     output:
-        scores=f"work/scores/{PATHS.metrics_key}/{{dataset}}-{{key}}/{{digest}}/seed{{seed}}/shard{{shard}}of{{shards}}.csv",
-        notes=f"work/scores/{PATHS.metrics_key}/{{dataset}}-{{key}}/{{digest}}/seed{{seed}}/shard{{shard}}of{{shards}}.csv.json",
+        multiext(PATHS.pattern("scores"), "", ".json"),
     log:
-        "work/logs/evaluate_{dataset}-{key}_{digest}_seed{seed}_shard{shard}of{shards}.log",
+        "work/logs/evaluate_{metrics}_{dataset}-{key}_{digest}_seed{seed}_shard{shard}of{shards}.log",
     threads: SPEC.threads
     resources:
         gpu=GPU,
     params:
         gt=lambda w, input: Path(input.data).parent / "gt",
-        sr=lambda w: f"work/frames/{w.dataset}-{w.key}/{w.digest}/seed{w.seed}",
+        sr=lambda w: PATHS.pattern("frames").format(**w),
         methods=lambda w: ", ".join(study.names(w.digest)),
         metrics=",".join(SPEC.metrics),
         weights=SPEC.weights,
@@ -25,18 +23,17 @@ rule evaluate_shard:
     message:
         "scores of {params.methods} on {wildcards.dataset}, seed {wildcards.seed}, shard {wildcards.shard}"
     shell:
-        "stablevsr gpu-lock {resources.gpu} stablevsr evaluate --gt {params.gt} --sr {params.sr} --metrics {params.metrics} --weights {params.weights}"
-        " --shard {wildcards.shard}/{wildcards.shards} --cache work/cache --device {params.device}"
-        " --out {output.scores} > {log} 2>&1"
+        "stablevsr gpu-lock {resources.gpu} stablevsr evaluate --gt {params.gt:q} --sr {params.sr:q}"
+        " --metrics {params.metrics:q} --weights {params.weights:q} --shard {wildcards.shard}/{wildcards.shards}"
+        " --cache work/cache --device {params.device:q} --out {output[0]:q} > {log:q} 2>&1"
 
 
 rule metrics:
     input:
         lambda w: shards_of(w.dataset, study.find(w.method).on(w.dataset).digest),
-        code=sources("stablevsr.study.result_tables"),
+        TABLES_CODE,
     output:
-        table=f"results/{STUDY}/metrics/{{dataset}}/{{method}}.csv",
-        notes=f"results/{STUDY}/metrics/{{dataset}}/{{method}}.csv.json",
+        multiext(str(PATHS.table("{dataset}", "{method}")), "", ".json"),
     log:
         f"work/logs/metrics_{STUDY}_{{dataset}}_{{method}}.log",
     wildcard_constraints:
@@ -46,5 +43,5 @@ rule metrics:
     message:
         "table of scores: {wildcards.method} on {wildcards.dataset}"
     shell:
-        "stablevsr report --study {params.study} --part scores --dataset {wildcards.dataset} --method {wildcards.method}"
-        " > {log} 2>&1"
+        "stablevsr report --study {params.study:q} --part scores --dataset {wildcards.dataset:q}"
+        " --method {wildcards.method:q} > {log:q} 2>&1"

@@ -1,17 +1,13 @@
-# Frames of every method, in shards of sequences. One job loads the model once; a shard resumes inside itself.
+# Frames of every method, in shards of sequences. One job loads the model once; an interrupted shard resumes.
 
 
 rule infer_shard:
     input:
-        lambda w: base_files(study.find(w.digest).base) if study.find(w.digest).base else [],
-        data="work/datasets/{dataset}-{key}/manifest.json",
-        tcm=lambda w: checkpoint_of(w.digest),
-        decoder=lambda w: decoder_of(w.digest),
-        given=lambda w: given_files(w.dataset, w.digest),
-        flow=lambda w: fetched(flow_weights(study.find(w.digest).guidance)),
-        code=sources("stablevsr.study.inference"),
+        lambda w: networks_of(study.find(w.digest)),
+        data=PATHS.pattern("dataset"),
+        external=lambda w: external_files(w.dataset, study.find(w.digest)),
     output:
-        "work/manifests/{dataset}-{key}/{digest}/seed{seed}/shard{shard}of{shards}.json",
+        PATHS.pattern("manifest"),
     log:
         "work/logs/infer_{dataset}-{key}_{digest}_seed{seed}_shard{shard}of{shards}.log",
     benchmark:
@@ -25,5 +21,6 @@ rule infer_shard:
     message:
         "frames of {params.methods} on {wildcards.dataset}, seed {wildcards.seed}, shard {wildcards.shard}"
     shell:
-        "stablevsr gpu-lock {resources.gpu} stablevsr infer --study {params.study} --method {wildcards.digest} --dataset {wildcards.dataset}"
-        " --seed {wildcards.seed} --shard {wildcards.shard}/{wildcards.shards} 2>&1 | tee {log}"
+        "stablevsr gpu-lock {resources.gpu} stablevsr infer --study {params.study:q} --method {wildcards.digest:q}"
+        " --dataset {wildcards.dataset:q} --seed {wildcards.seed:q} --shard {wildcards.shard}/{wildcards.shards}"
+        " 2>&1 | tee {log:q}"

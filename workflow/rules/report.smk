@@ -1,26 +1,12 @@
 # Tables, figures and the page, from the per-frame scores and the frames; nothing is typed by hand.
 
 TABLES = [PATHS.table(dataset, m.name) for m in study.methods.values() for dataset in m.datasets]
-HISTORIES = [
-    *(PATHS.checkpoint(training) / "history.csv" for training in study.trainings()),
-    *(PATHS.finetuned(finetuning) / "history.csv" for finetuning in study.finetunings()),
-    *(PATHS.decoder(distillation) / "history.csv" for distillation in study.decoders()),
-]
-#: Labels, titles and claims are read from these when rendering; a change re-renders and recomputes nothing else.
-TEXTS = [
-    f"workflow/studies/{STUDY}.yaml",
-    *(f"ablations/{name}.yaml" for name in study.ablations),
-    "results/published/table1.yaml",
-]
 
 
 rule tables:
     input:
         TABLES,
-        texts=TEXTS,
-        code=sources(
-            "stablevsr.report.tables.render", "stablevsr.report.figures.render", "stablevsr.report.page.render"
-        ),
+        REPORT_CODE,
     output:
         [
             PATHS.results / "tables" / f"{name}.{kind}"
@@ -35,17 +21,14 @@ rule tables:
     message:
         "tables and claims of {STUDY}"
     shell:
-        "stablevsr report --study {params.study} --part tables > {log} 2>&1"
+        "stablevsr report --study {params.study:q} --part tables > {log:q} 2>&1"
 
 
 rule figures:
     input:
         TABLES,
-        HISTORIES,
-        texts=TEXTS,
-        code=sources(
-            "stablevsr.report.tables.render", "stablevsr.report.figures.render", "stablevsr.report.page.render"
-        ),
+        trained(TRAININGS.values()),
+        REPORT_CODE,
     output:
         directory(PATHS.results / "figures"),
     log:
@@ -56,14 +39,13 @@ rule figures:
     message:
         "figures of {STUDY}"
     shell:
-        "stablevsr report --study {params.study} --part figures > {log} 2>&1"
+        "stablevsr report --study {params.study:q} --part figures > {log:q} 2>&1"
 
 
 rule page:
     input:
         rules.tables.output,
         rules.figures.output,
-        Path("docs").glob("deviations.md"),  # shown on the page where it is there
     output:
         report(
             PATHS.results / "report.html",
@@ -78,4 +60,4 @@ rule page:
     message:
         "the page of {STUDY}: results/{STUDY}/report.html"
     shell:
-        "stablevsr report --study {params.study} --part page > {log} 2>&1"
+        "stablevsr report --study {params.study:q} --part page > {log:q} 2>&1"

@@ -17,11 +17,11 @@ PALETTE = (VERMILLION, *COLOURS)
 def draw(book: ScoreBook, folder: Path) -> list[Path]:
     """Curves of the TCMs (``training``), the UNets (``finetuning``) and the small decoders (``distillation``)."""
     found = [history for history in histories(book.study, book.paths) if history.table is not None]
-    tcms = [history for history in found if history.kind == "TCM"]
-    unets = [history for history in found if history.kind == "UNet"]
+    tcms = [history for history in found if history.kind == "tcm"]
+    unets = [history for history in found if history.kind == "unet"]
     files = _curves(tcms, "ratio", "loss with TCM / loss without", folder, "training_curves") if tcms else []
     files += _curves(unets, "loss", "loss", folder, "finetuning_curves") if unets else []
-    decoders = [history for history in found if history.kind == "small decoder"]
+    decoders = [history for history in found if history.kind == "decoder"]
     return files + (_curves(decoders, "psnr", "PSNR to the VAE, dB", folder, "distillation_curves") if decoders else [])
 
 

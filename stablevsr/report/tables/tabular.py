@@ -153,8 +153,8 @@ def _model_notes(study: ResolvedStudy, dataset: str, methods: list[Method]) -> t
 def _model_text(form: Method) -> str:
     """A method's base model and TCM in words."""
     assert form.base is not None
-    made = form.base.finetuning
-    origin = f" (made by this study: {made.start}, its UNet fine-tuned on {made.dataset.title})" if made else ""
+    made = form.base.training
+    origin = f" (made by this study: {made.base.name}, its UNet fine-tuned on {made.dataset.title})" if made else ""
     tcm = f" and a TCM trained on {form.training.dataset.title}" if form.training else ""
     return f"with the model {form.base.name}{origin}{tcm}"
 

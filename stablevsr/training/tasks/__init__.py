@@ -1,1 +1,22 @@
-"""What is trained: one module for each network, with its loss, its data and its validation."""
+"""What can be trained: one module for each network, with its loss, its data and its validation.
+
+A module of :data:`KINDS` has a function ``build(inputs) -> TrainingTask``; :mod:`.vae` is for the tiny base model only.
+Modules are imported by name when they are needed, so that the fingerprint of one kind does not hold the others.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stablevsr.training.task import TaskInputs, TrainingTask
+
+#: Kinds of training in a study (module names), with what people call the network.
+KINDS = {"unet": "UNet", "tcm": "TCM", "decoder": "small decoder"}
+
+
+def build(kind: str, inputs: TaskInputs) -> TrainingTask:
+    """The task of a kind of training."""
+    task: TrainingTask = import_module(f"{__name__}.{kind}").build(inputs)
+    return task

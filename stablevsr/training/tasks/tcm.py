@@ -1,11 +1,11 @@
 """Training the Temporal Conditioning Module as the released ``train.py`` does, and its ablations.
 
 One step: the centre frame and one neighbour of a window of three are encoded; both are noised at the same timestep with
-noise of their own; the frozen UNet predicts the neighbour's clean latent without the TCM; decoded and warped along the
+different noise; the frozen UNet predicts the neighbour's clean latent without the TCM; decoded and warped along the
 flow it becomes the guidance image; the TCM learns to help the frozen UNet predict the centre's target.
 
-Everything up to the guidance image is frozen (:meth:`TCMJob.freeze`, no autograd). It can be made fresh at each step,
-as published, or once into a pool of frozen samples that all variants of a small study share (:mod:`.pool`).
+Everything up to the guidance image is frozen (:meth:`TCMTask.freeze`, no autograd). It can be computed at each step, as
+published, or once for all variants of a small study (:mod:`stablevsr.training.cached_samples`).
 """
 
 from __future__ import annotations
@@ -24,16 +24,39 @@ from stablevsr.method import tcm
 from stablevsr.method.flow import FlowEstimator
 from stablevsr.method.guidance import blank_image, enlarge, guidance_image
 from stablevsr.method.networks import ModelParts
+from stablevsr.method.pipeline import flow_by_name, load_networks
 from stablevsr.method.settings import Guidance, Training
 from stablevsr.training import validation
-from stablevsr.training.loop import Job, LoopSettings
-from stablevsr.training.samples import draw_integers, draw_normal
+from stablevsr.training.cached_samples import CachedSamples
+from stablevsr.training.samples import CENTRE, NEXT, PAST, WindowDataset, draw_integers, draw_normal
 from stablevsr.training.targets import clean_estimate, training_target
+from stablevsr.training.task import DenoisingTask, LoopSettings, TaskInputs
 
-PAST, CENTRE, NEXT = 0, 1, 2  #: the frames of a training window
+WINDOW = 3  #: frames, as published
 
 
-class TCMJob(Job):
+def build(inputs: TaskInputs) -> TCMTask:
+    """A TCM copied from the UNet of the model, to be trained beside it."""
+    settings: Training = inputs.settings
+    guidance = settings.guidance or Guidance()
+    networks = load_networks(inputs.model, inputs.device, with_tcm=False)
+    torch.manual_seed(settings.seed)  # the new layers' initial weights
+    module = tcm.from_unet(networks.unet, settings.conditioning_init).to(inputs.device)
+    networks.freeze_in(settings.precision)  # after the copy: what is trained keeps float32
+    estimator = flow_by_name(guidance.flow, str(inputs.device)) if guidance.needs_flow else None
+    if inputs.samples:
+        data: Any = CachedSamples(inputs.samples, settings.neighbour == "both", settings.seed)
+    else:
+        data = WindowDataset(inputs.clips, WINDOW, settings.crop, settings.seed)
+    task = TCMTask(module, networks, settings, guidance, estimator, data)
+    task.held_out = validation.held_out(task, inputs.held_out, WINDOW, settings.crop, inputs.device)
+    if settings.gradient_checkpointing:
+        module.enable_gradient_checkpointing()
+        networks.unet.enable_gradient_checkpointing()
+    return task
+
+
+class TCMTask(DenoisingTask):
     """Train a TCM; ``model`` is the TCM, everything in ``networks`` stays frozen."""
 
     def __init__(
@@ -48,7 +71,6 @@ class TCMJob(Job):
         self.model, self.data = module, data
         self.frozen, self.settings, self.guidance, self.estimator = networks, settings, guidance, estimator
         self.scheduler = DDPMScheduler.from_config(networks.scheduler)
-        self.held_out: list[dict[str, Tensor]] = []  #: frozen samples for validation, in chunks
 
     def parameter_groups(self, settings: LoopSettings) -> list[dict[str, Any]]:
         """Copied and new layers, each with its learning rate."""
@@ -157,7 +179,19 @@ class TCMJob(Job):
     @torch.no_grad()
     def validate(self, picture: Path) -> dict[str, float]:
         """``val_loss_<level>`` and ``val_ratio_<level>`` (loss with the TCM over loss without it) for three levels."""
-        return validation.tcm_figures(self, self.held_out, picture) if self.held_out else {}
+        if not self.held_out:
+            return {}
+        for chunk in self.held_out:
+            chunk["with"] = self.errors(chunk).mean((1, 2, 3))
+            if "without" not in chunk:  # does not change while the TCM learns
+                chunk["without"] = self.errors(chunk, with_tcm=False).mean((1, 2, 3))
+        shown, timesteps = self.held_out[0], validation.joined(self.held_out, "timesteps")
+        columns = {"LR": validation.enlarged(shown), "guidance": shown["guidance"]}
+        for name, with_tcm in (("x0 without TCM", False), ("x0 with TCM", True)):
+            columns[name] = self.frozen.decode(self.estimate(shown, with_tcm))
+        validation.strip(columns | {"ground truth": validation.truth(shown)}, picture)
+        loss, alone = (validation.by_level(validation.joined(self.held_out, k), timesteps) for k in ("with", "without"))
+        return {f"val_loss_{k}": v for k, v in loss.items()} | {f"val_ratio_{k}": loss[k] / alone[k] for k in loss}
 
     def _unet(self, noisy: Tensor, lq: Tensor, timesteps: Tensor, down: Any, mid: Any) -> Tensor:
         dtype = next(self.frozen.unet.parameters()).dtype

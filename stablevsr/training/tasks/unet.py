@@ -1,4 +1,4 @@
-"""Fine-tuning the UNet as single-image SR with the empty prompt, and training the tiny model's from nothing.
+"""Fine-tuning the UNet as single-image SR with the empty prompt, and training the tiny model's from random weights.
 
 The authors did this on REDS and on Vimeo-90K before they trained any TCM; the code is lost (their issues #14, #21).
 Without it the released REDS weights cannot be rebuilt, and for Vimeo-90K there is no model at all.
@@ -15,13 +15,43 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from stablevsr.method.loading import DTYPES, load_for_training, load_prompt, load_scheduler, load_vae
+from stablevsr.method.model_folder import check_model
 from stablevsr.training import validation
-from stablevsr.training.loop import Job
-from stablevsr.training.samples import draw_integers, draw_normal
+from stablevsr.training.samples import WindowDataset, draw_integers, draw_normal
 from stablevsr.training.targets import clean_estimate, training_target
+from stablevsr.training.task import DenoisingTask, TaskInputs
 
 
-class UNetJob(Job):
+def build(inputs: TaskInputs) -> UNetTask:
+    """The UNet of a base model, whose result is a whole base model: copies of everything else but the TCM.
+
+    A UNet with class labels (the x4 upscaler's noise level) loses them: the released UNet has none and the released
+    code passes none.
+    """
+    check_model(inputs.model, without={"controlnet"})
+    task = load(inputs)
+    if inputs.settings.gradient_checkpointing:
+        task.model.enable_gradient_checkpointing()
+    task.copied = [inputs.model / part for part in ("vae", "text_encoder", "tokenizer", "scheduler")]
+    return task
+
+
+def load(inputs: TaskInputs) -> UNetTask:
+    """The task on the networks and data of ``inputs``, with its held-out samples."""
+    settings, folder = inputs.settings, inputs.model
+    task = UNetTask(
+        load_for_training(folder / "unet").to(inputs.device),
+        load_vae(folder, DTYPES[settings.precision]),
+        DDPMScheduler.from_config(load_scheduler(folder).config),
+        load_prompt(folder).to(inputs.device),
+        WindowDataset(inputs.clips, 1, settings.crop, settings.seed),
+    )
+    task.held_out = validation.held_out(task, inputs.held_out, 1, settings.crop, inputs.device)
+    return task
+
+
+class UNetTask(DenoisingTask):
     """Predict v (or epsilon) from [noisy latent, LR frame] with the empty prompt; the VAE is frozen."""
 
     def __init__(
@@ -34,7 +64,6 @@ class UNetJob(Job):
     ) -> None:
         self.model, self.data, self.scheduler, self.prompt = unet, data, scheduler, prompt
         self.vae = vae.eval().requires_grad_(False)
-        self.held_out: list[dict[str, Tensor]] = []  #: frozen samples for validation, in chunks
 
     def loss(self, batch: dict[str, Tensor], generators: Sequence[torch.Generator]) -> Tensor:
         """``batch["gt"]`` (B, 1, 3, H, W) and ``batch["lq"]`` (B, 1, 3, h, w) in [0, 1] -> scalar."""
@@ -84,7 +113,13 @@ class UNetJob(Job):
     @torch.no_grad()
     def validate(self, picture: Path) -> dict[str, float]:
         """``val_loss_<level>`` for three noise levels."""
-        return validation.unet_figures(self, self.held_out, picture) if self.held_out else {}
+        if not self.held_out:
+            return {}
+        errors = torch.cat([self.errors(chunk).mean((1, 2, 3)) for chunk in self.held_out])
+        shown, timesteps = self.held_out[0], validation.joined(self.held_out, "timesteps")
+        columns = {"LR": validation.enlarged(shown), "x0": self.decode_estimate(shown)}
+        validation.strip(columns | {"ground truth": validation.truth(shown)}, picture)
+        return {f"val_loss_{level}": value for level, value in validation.by_level(errors, timesteps).items()}
 
     def save(self, folder: Path) -> None:
         """Write ``folder/unet``."""

@@ -1,8 +1,8 @@
 """The tiny base model: an x4 latent-diffusion upscaler of the paper's classes, small enough for two CPU cores.
 
-Three jobs make it, in this order: the VAE (plain reconstruction of HR crops), the UNet (v-prediction diffusion on the
+Three tasks make it, in this order: the VAE (plain reconstruction of HR crops), the UNet (v-prediction diffusion on the
 VAE's latents, conditioned on the LR crop) and once more the decoder (so that what it makes of the UNet's estimates has
-the texture of real frames: plain reconstruction learns to leave fine texture out). The UNet's job is the one that
+the texture of real frames: plain reconstruction learns to leave fine texture out). The UNet's task is the one that
 fine-tunes the full-size UNet (:mod:`.unet`).
 """
 
@@ -18,9 +18,9 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from stablevsr.training.loop import Job, LoopSettings
 from stablevsr.training.samples import draw_integers, draw_normal
 from stablevsr.training.targets import clean_estimate
+from stablevsr.training.task import LoopSettings, TrainingTask
 
 LATENT_NOISE = 0.05  #: std of the noise the tiny decoder learns to bear; latents have a std near 1
 LATENT_PENALTY = 1e-3
@@ -63,7 +63,7 @@ def tiny_unet(text_width: int) -> UNet2DConditionModel:
     )
 
 
-class VAEJob(Job):
+class VAETask(TrainingTask):
     """Reconstruction: L1 + 2 MSE of the decoded latent mode, with a light pull of the latents to unit scale."""
 
     def __init__(self, vae: AutoencoderKL, data: Dataset[dict[str, Tensor]]) -> None:
@@ -87,7 +87,7 @@ class VAEJob(Job):
         self.model.save_pretrained(folder / "vae")
 
 
-class DecoderJob(Job):
+class DecoderTask(TrainingTask):
     """Texture: the frozen UNet's one-step estimates, decoded, with the local gradient energy of the ground truth."""
 
     def __init__(
@@ -148,7 +148,7 @@ def _local_gradient(image: Tensor) -> Tensor:
 def base_settings(part: str, steps: int, seed: int) -> LoopSettings:
     """The recipe of the embedded tiny model (``part`` is vae, unet or decoder)."""
     shared: dict[str, Any] = dict(
-        steps=steps, seed=seed, schedule="one_cycle", precision="bf16", workers=0, save_every=250, log_every=50
+        steps=steps, seed=seed, schedule="warmup_cosine", precision="bf16", workers=0, save_every=250, log_every=50
     )
     if part == "vae":
         return LoopSettings(batch=8, learning_rate=2e-3, weight_decay=1e-3, warmup_steps=200, ema=0.999, **shared)

@@ -1,4 +1,4 @@
-"""The pool of frozen samples: what a training would freeze itself, drawn alike in every run, made once."""
+"""Cached samples: what a training would compute itself, drawn alike in every run, made once."""
 
 import numpy as np
 import pytest
@@ -10,9 +10,9 @@ from stablevsr.data.frames import write_frame
 from stablevsr.data.layouts import Sequence
 from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Training
-from stablevsr.training.cached_samples import BATCH, PoolDataset, build_pool
-from stablevsr.training.samples import WindowDataset, sample_generator
-from stablevsr.training.tasks.tcm import NEXT, PAST, TCMJob
+from stablevsr.training.cached_samples import BATCH, CachedSamples, cache_samples
+from stablevsr.training.samples import NEXT, PAST, WindowDataset, sample_generator
+from stablevsr.training.tasks.tcm import TCMTask
 from tests.flow import vector_flow
 
 SIZE, SEED = BATCH + 2, 5  # a whole batch and a part of one
@@ -32,26 +32,26 @@ def windows(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def job(vectors):
+def task(vectors, windows):
     networks = load_networks(vectors / "model_v", device="cpu")
-    return TCMJob(networks.tcm, networks, Training(), Guidance(), vector_flow, data=None)
+    return TCMTask(networks.tcm, networks, Training(), Guidance(), vector_flow, windows)
 
 
 @pytest.fixture(scope="module")
-def pool(job, windows, tmp_path_factory):
-    file = tmp_path_factory.mktemp("pool") / "pool.safetensors"
-    build_pool(job, windows, SIZE, SEED, file)
+def cached(task, tmp_path_factory):
+    file = tmp_path_factory.mktemp("samples") / "samples.safetensors"
+    cache_samples(task, SIZE, SEED, file)
     return file
 
 
-def test_the_pool_holds_what_a_training_step_would_freeze_for_either_neighbour(job, windows, pool):
-    stored = load_file(pool)
+def test_the_cache_holds_what_a_training_step_would_freeze_for_either_neighbour(task, windows, cached):
+    stored = load_file(cached)
     assert len(stored["latents"]) == SIZE
     for index in (0, SIZE - 1):
         window = {key: value[None] for key, value in windows[index].items()}
-        drawn = job.draw(window["lq"].shape[-1], [sample_generator(SEED, index)])
+        drawn = task.draw(window["lq"].shape[-1], [sample_generator(SEED, index)])
         for name, neighbour in (("past", PAST), ("next", NEXT)):
-            alone = job.freeze(window, drawn | {"neighbour": torch.tensor([neighbour])})
+            alone = task.freeze(window, drawn | {"neighbour": torch.tensor([neighbour])})
             torch.testing.assert_close(
                 stored[f"guidance_{name}"][index].float(), alone["guidance"][0], atol=3e-3, rtol=1e-3
             )
@@ -60,14 +60,15 @@ def test_the_pool_holds_what_a_training_step_would_freeze_for_either_neighbour(j
     assert not torch.allclose(stored["guidance_past"], stored["guidance_next"], atol=0.05)
 
 
-def test_a_pool_that_is_there_is_not_made_again(job, pool):
-    before = pool.stat()
-    build_pool(job, None, SIZE, SEED, pool)  # without windows it could not be
-    assert pool.stat().st_mtime_ns == before.st_mtime_ns
+def test_samples_that_are_there_are_not_made_again(task, cached, monkeypatch):
+    before = cached.stat()
+    monkeypatch.setattr(task, "data", None)  # without windows they could not be
+    cache_samples(task, SIZE, SEED, cached)
+    assert cached.stat().st_mtime_ns == before.st_mtime_ns
 
 
-def neighbours(pool, both, count=200):
-    stored, samples = load_file(pool), PoolDataset(pool, both, SEED)
+def neighbours(cached, both, count=200):
+    stored, samples = load_file(cached), CachedSamples(cached, both, SEED)
     return [
         next(
             name
@@ -78,25 +79,25 @@ def neighbours(pool, both, count=200):
     ]
 
 
-def test_a_past_only_training_never_sees_the_next_frame_and_the_other_sees_both_evenly(pool):
-    assert set(neighbours(pool, both=False)) == {"past"}
-    assert 70 < neighbours(pool, both=True).count("next") < 130  # of 200: more than four standard deviations
+def test_a_past_only_training_never_sees_the_next_frame_and_the_other_sees_both_evenly(cached):
+    assert set(neighbours(cached, both=False)) == {"past"}
+    assert 70 < neighbours(cached, both=True).count("next") < 130  # of 200: more than four standard deviations
 
 
-def test_samples_come_again_by_number_and_noise_is_fresh_at_every_use(pool):
-    first, again = PoolDataset(pool, True, SEED), PoolDataset(pool, True, SEED)
+def test_samples_come_again_by_number_and_noise_is_fresh_at_every_use(cached):
+    first, again = CachedSamples(cached, True, SEED), CachedSamples(cached, True, SEED)
     assert all(torch.equal(first[7][key], again[7][key]) for key in first[7])
-    assert not torch.equal(PoolDataset(pool, True, SEED + 1)[7]["noise"], first[7]["noise"])
+    assert not torch.equal(CachedSamples(cached, True, SEED + 1)[7]["noise"], first[7]["noise"])
     used = [first[index] for index in range(200)]
-    every = {tuple(latents.flatten().tolist()) for latents in load_file(pool)["latents"]}
+    every = {tuple(latents.flatten().tolist()) for latents in load_file(cached)["latents"]}
     assert {tuple(sample["latents"].flatten().tolist()) for sample in used} == every and len(every) > SIZE // 2
     noise = torch.stack([sample["noise"] for sample in used])
     assert len({float(row.flatten()[0]) for row in noise}) == 200
     assert abs(float(noise.mean())) < 0.02 and abs(float(noise.std()) - 1) < 0.02
 
 
-def test_the_variants_of_a_pool_meet_the_same_samples_and_noise(pool):
+def test_the_variants_that_share_samples_meet_the_same_samples_and_noise(cached):
     """What differs between a past-only training and the other is the neighbour alone: pairs are pairs."""
-    past, both = PoolDataset(pool, False, SEED), PoolDataset(pool, True, SEED)
+    past, both = CachedSamples(cached, False, SEED), CachedSamples(cached, True, SEED)
     for index in range(20):
         assert all(torch.equal(past[index][key], both[index][key]) for key in ("latents", "noise", "timesteps", "lq"))

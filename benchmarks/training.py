@@ -1,4 +1,6 @@
-"""``stablevsr bench --training``: seconds and memory of a TCM's training step, by precision and what is kept.
+"""Seconds and memory of a TCM's training step, by precision and with gradient checkpointing.
+
+    python benchmarks/training.py --device cuda --model random --batch 8 --steps 50
 
 The steps are those of the training loop, on noise in place of crops (speed does not depend on what they show), with a
 TCM made from the model's UNet. Every preset starts from fresh networks.
@@ -6,6 +8,7 @@ TCM made from the model's UNet. Every preset starts from fresh networks.
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from dataclasses import asdict, dataclass
@@ -24,8 +27,9 @@ from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Precision, Training
 from stablevsr.runtime.io import write_text
 from stablevsr.runtime.timing import peak_memory
-from stablevsr.training.loop import LoopSettings, accelerator_for, optimizer_for, training_step
-from stablevsr.training.tasks.tcm import TCMJob
+from stablevsr.training.loop import accelerator_for, optimizer_for, training_step
+from stablevsr.training.task import LoopSettings
+from stablevsr.training.tasks.tcm import TCMTask
 
 WARM_UP = 2  #: steps that are not timed: the first ones choose kernels and make the optimiser's state
 
@@ -48,8 +52,25 @@ class Result:
 
     preset: str
     seconds_a_step: float
-    peak_memory: int  #: bytes: of the card in this preset, or of the process so far
+    peak_memory: int  #: bytes: of the GPU in this preset, or of the process so far
     loss: float  #: of the last step; the presets' differ by rounding
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run from the command line; see ``--help``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="tiny", help="hub id, folder, 'tiny' (default), or 'random' (full size)")
+    parser.add_argument("--crop", type=int, default=256, help="pixels of a crop, a multiple of 32 (default: 256)")
+    parser.add_argument("--batch", type=int, default=8, help="crops of a step (default: 8)")
+    parser.add_argument("--steps", type=int, default=4, help="training steps that are timed (default: 4)")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write the figures there")
+    chosen = parser.parse_args(arguments)
+    if chosen.crop < 32 or chosen.crop % 32:
+        parser.error(f"--crop {chosen.crop} is no multiple of 32: the networks halve a crop's latents three times")
+    if min(chosen.batch, chosen.steps) < 1:
+        parser.error("--batch and --steps must be at least 1")
+    print(bench_training(**vars(chosen)))
 
 
 def bench_training(model: str, crop: int, batch: int, steps: int, device: str, out: Path | None) -> str:
@@ -73,17 +94,17 @@ def _run(preset: Preset, model: str, crop: int, batch: int, steps: int, device: 
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(accelerator.device)
     settings = LoopSettings(steps=WARM_UP + steps, batch=batch, precision=preset.precision, warmup_steps=0)
-    job = _job(preset, model, accelerator)
-    optimizer = accelerator.prepare(optimizer_for(job, settings))
+    task = _task(preset, model, accelerator)
+    optimizer = accelerator.prepare(optimizer_for(task, settings))
     loss, began = 0.0, 0.0
     for step in tqdm(range(settings.steps), desc=preset.name, unit="step", mininterval=2):
         if step == WARM_UP:
             began = _now(accelerator)
-        loss = training_step(job, _window(crop, batch, step, accelerator), settings, step, accelerator, optimizer)
+        loss = training_step(task, _window(crop, batch, step, accelerator), settings, step, accelerator, optimizer)
     return Result(preset.name, (_now(accelerator) - began) / steps, peak_memory(accelerator.device), loss)
 
 
-def _job(preset: Preset, model: str, accelerator: Accelerator) -> TCMJob:
+def _task(preset: Preset, model: str, accelerator: Accelerator) -> TCMTask:
     device = str(accelerator.device)
     if model == RANDOM:
         networks = random_model(device, "fp32")
@@ -96,7 +117,7 @@ def _job(preset: Preset, model: str, accelerator: Accelerator) -> TCMJob:
     if preset.checkpointing:
         module.enable_gradient_checkpointing()
         networks.unet.enable_gradient_checkpointing()
-    return TCMJob(module, networks, Training(), Guidance(flow="dis"), DISFlow(), data=None)  # type: ignore[arg-type]
+    return TCMTask(module, networks, Training(), Guidance(flow="dis"), DISFlow(), data=None)  # type: ignore[arg-type]
 
 
 def _window(crop: int, batch: int, step: int, accelerator: Accelerator) -> dict[str, Tensor]:
@@ -109,3 +130,7 @@ def _now(accelerator: Accelerator) -> float:
     if accelerator.device.type == "cuda":
         torch.cuda.synchronize(accelerator.device)
     return time.perf_counter()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,11 +1,11 @@
 """``stablevsr upscale``: a video, a folder of frames or a folder of such folders in, the same x4 out.
 
-All state lies in ``.OUT.partial`` beside the output, in a folder named by a digest of the input, the settings, the
-model and the code: the same command goes on where it was stopped, another one never mixes with it. The output appears
-whole at the end, and the work folder goes.
+All state is kept in ``.OUT.partial`` beside the output, in a folder named by a digest of the input, the settings, the
+model and the code: the same command resumes where it was stopped, and another command never uses its state. The output
+appears complete at the end, and the work folder is removed.
 
 Noise: a single clip is sampled with ``torch.Generator().manual_seed(seed)`` and so equals ``StableVSRPipeline`` called
-with that generator; in a folder of sequences each is seeded from (seed, its name), whatever else lies there.
+with that generator; in a folder of sequences each is seeded from (seed, its name), whatever other sequences there are.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from stablevsr.method.settings import (
     Guidance,
     Precision,
     Sampling,
-    Strategy,
 )
+from stablevsr.method.strategies import is_guided
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.io import write_text
 from stablevsr.runtime.locks import single_writer
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from stablevsr.upscale.video import Timing, VideoInfo
 
 FRAMES = "frames"  #: in the work folder, the finished frames
-#: Bytes a LR pixel and frame that the rest of a job may need on disk: two latents, and x4 frames that do not compress.
-BYTES_A_PIXEL = 2 * 16 + 16 * 3
+#: Bytes a LR pixel and frame that the rest of a run may need on disk: latents, and x4 frames that do not compress.
+BYTES_A_PIXEL = 3 * 16 + 16 * 3
 MARK = "delivered"  #: in the work folder, once its result has been moved to the output
 
 
@@ -57,9 +57,9 @@ class UpscaleOptions:
     model: str = "claudiom4sir/StableVSR"  #: hub id, folder, or ``tiny``
     tcm: Path | None = None  #: folder of another TCM
     steps: int = 50
-    strategy: Strategy = "bidirectional"
-    flow: Flow | None = None  #: None: the model's default
-    warp: Grid | None = None  #: None: the model's default
+    strategy: str = "bidirectional"  #: a name of :data:`stablevsr.method.strategies.STRATEGIES`
+    flow: Flow | None = None  #: None: dis for the tiny model, raft for others
+    warp: Grid | None = None  #: None: aligned for the tiny model, which was trained so; published for others
     precision: Precision = "fp32"
     seed: int = 0
     window: int = 0  #: frames sampled together; 0 = the whole clip
@@ -88,8 +88,8 @@ class UpscaleOptions:
 
 
 @dataclass(frozen=True)
-class Job:
-    """One checked call: what is read, where the result goes, where the work lies."""
+class Request:
+    """One call whose arguments were checked: the input, the output, and the work folder."""
 
     source: Path
     out: Path
@@ -105,40 +105,40 @@ class Job:
 
 
 def upscale(source: Path, out: Path, options: UpscaleOptions) -> None:
-    """Upscale ``source`` to ``out``, x4. A second call with the same arguments goes on where the first was stopped.
+    """Upscale ``source`` to ``out``, x4. A second call with the same arguments resumes the first.
 
     Raises:
-        UserError: anything wrong with input, output, options or model folder, said before a model is loaded; a video
+        UserError: anything wrong with input, output, options or model folder (before a model is loaded); a video
             damaged further on; a full disk.
     """
-    job = _open(source, out, options)
+    request = _open(source, out, options)
     model, device = _find_networks(options)
-    key = _key(job, model, device)
-    with _limits_said(job), single_writer(job.work):
-        if not _was_delivered(job, key):
-            check_free(job.out, job.kind)
-            _make(job, job.work / key, model, device)
-            _deliver(job, key)
-    print(f"{job.out}: done", file=sys.stderr)
+    key = _key(request, model, device)
+    with _limits_as_user_errors(request), single_writer(request.work):
+        if not _was_delivered(request, key):
+            check_free(request.out, request.kind)
+            _make(request, request.work / key, model, device)
+            _deliver(request, key)
+    print(f"{request.out}: done", file=sys.stderr)
 
 
-def _open(source: Path, out: Path, options: UpscaleOptions) -> Job:
-    """Everything that can be checked by looking at input and output."""
+def _open(source: Path, out: Path, options: UpscaleOptions) -> Request:
+    """Check input and output."""
     options.check()
     kind = kind_of(source)
     check_places(source, out, kind)
-    job = Job(source, out, kind, options, [], None)
-    if not (job.work / MARK).exists():  # left where a run was killed between delivering its result and cleaning up
+    request = Request(source, out, kind, options, [], None)
+    if not (request.work / MARK).exists():  # left where a run was killed between delivering its result and cleaning up
         check_free(out, kind)
     if kind != "video":
-        return replace(job, clips=open_folder(source, kind))
+        return replace(request, clips=open_folder(source, kind))
     from stablevsr.upscale.video import probe, rehearse
 
     info = probe(source)
     rehearse(source, info, out)
     for note in info.notes:
         print(f"{source}: {note}", file=sys.stderr)
-    return replace(job, video=info)
+    return replace(request, video=info)
 
 
 def _find_networks(options: UpscaleOptions) -> tuple[Path, str]:
@@ -146,7 +146,7 @@ def _find_networks(options: UpscaleOptions) -> tuple[Path, str]:
     from stablevsr.data.downloads.weights import weight_file
 
     device = _device(options.device)
-    guided = options.strategy != "single_frame"
+    guided = is_guided(options.strategy)
     folder = find_model(options.model)
     check_model(folder, without=() if guided and options.tcm is None else {"controlnet"})
     if options.tcm is not None:
@@ -159,30 +159,30 @@ def _find_networks(options: UpscaleOptions) -> tuple[Path, str]:
 def _device(wanted: str | None) -> str:
     import torch
 
-    cards = torch.cuda.device_count()
+    devices = torch.cuda.device_count()
     try:
-        device = torch.device(wanted or ("cuda" if cards else "cpu"))
+        device = torch.device(wanted or ("cuda" if devices else "cpu"))
     except RuntimeError:
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"--device {wanted} is neither cpu nor cuda (or cuda:1, ...)")
-    if device.type == "cuda" and (device.index or 0) >= cards:
-        raise UserError(f"--device {wanted}: torch sees {cards} CUDA devices here; --device cpu takes the processor")
+    if device.type == "cuda" and (device.index or 0) >= devices:
+        raise UserError(f"--device {wanted}: torch sees {devices} CUDA devices here; --device cpu takes the processor")
     return str(device)
 
 
-def _key(job: Job, model: Path, device: str) -> str:
+def _key(request: Request, model: Path, device: str) -> str:
     """A digest of everything that decides the frames: input, settings, model, code, device."""
+    from stablevsr.runtime.hashing import content_hash
     from stablevsr.study.fingerprint import fingerprint
-    from stablevsr.study.prepare import content_hash
 
-    given: Any = [(clip.name, [f.name for f in clip.files], content_hash(list(clip.files))) for clip in job.clips]
-    if job.video is not None:
-        with job.source.open("rb") as stream:
-            given = hashlib.file_digest(stream, "sha256").hexdigest()
-    options = job.options
+    source: Any = [(clip.name, [f.name for f in clip.files], content_hash(list(clip.files))) for clip in request.clips]
+    if request.video is not None:
+        with request.source.open("rb") as stream:
+            source = hashlib.file_digest(stream, "sha256").hexdigest()
+    options = request.options
     decisive = {
-        "input": given,
+        "input": source,
         "settings": [
             options.sampling().model_dump(),
             options.guidance(model).model_dump(),
@@ -203,49 +203,49 @@ def _stamps(folder: Path) -> list[tuple[str, int, int]]:
     return [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
 
 
-def _make(job: Job, place: Path, model: Path, device: str) -> None:
-    """Do the work below ``place`` until the result lies there whole."""
-    clips = job.clips
+def _make(request: Request, place: Path, model: Path, device: str) -> None:
+    """Make the complete result in the folder ``place``."""
+    clips = request.clips
     timings: list[Timing] = []
-    if job.video is not None:
-        clips, timings = _extracted(job, job.video, place)
-    runs = [_clip_run(job, clip, place, model) for clip in clips]
+    if request.video is not None:
+        clips, timings = _extracted(request, request.video, place)
+    runs = [_clip_run(request, clip, place, model) for clip in clips]
     if not all(run.is_finished() for run in runs):
-        _sample(job, runs, model, device)
-    if job.video is not None:
+        _sample(request, runs, model, device)
+    if request.video is not None:
         from stablevsr.upscale.video import encode
 
-        print(f"{job.out}: encoding", file=sys.stderr)
-        encode(job.source, job.video, runs[0].outputs, timings, _result(job, place))
+        print(f"{request.out}: encoding", file=sys.stderr)
+        encode(request.source, request.video, runs[0].outputs, timings, _result(request, place))
 
 
-def _extracted(job: Job, info: VideoInfo, place: Path) -> tuple[list[Clip], list[Timing]]:
+def _extracted(request: Request, info: VideoInfo, place: Path) -> tuple[list[Clip], list[Timing]]:
     from stablevsr.upscale.video import extract
 
     try:
-        timings = extract(job.source, info, place / "lr")
+        timings = extract(request.source, info, place / "lr")
     except UserError:
-        shutil.rmtree(job.work)  # a damaged video leaves nothing behind
+        shutil.rmtree(request.work)  # a damaged video leaves nothing behind
         raise
     return [Clip("", tuple(list_frames(place / "lr")), info.height, info.width)], timings
 
 
-def _clip_run(job: Job, clip: Clip, place: Path, model: Path) -> ClipRun:
+def _clip_run(request: Request, clip: Clip, place: Path, model: Path) -> ClipRun:
     from stablevsr.upscale.clip_run import ClipRun
 
     frames = place / FRAMES / clip.name
-    options = job.options
+    options = request.options
     work = place / "sampling" / (clip.name or "clip")
     return ClipRun(clip, work, frames, options.sampling(), options.guidance(model), options.window)
 
 
-def _sample(job: Job, runs: list[ClipRun], model: Path, device: str) -> None:
+def _sample(request: Request, runs: list[ClipRun], model: Path, device: str) -> None:
     from tqdm import tqdm
 
     from stablevsr.method.pipeline import StableVSRPipeline, flow_by_name
 
-    options = job.options
-    guided = options.strategy != "single_frame"
+    options = request.options
+    guided = is_guided(options.strategy)
     pipe = StableVSRPipeline.from_pretrained(
         model,
         tcm=options.tcm,
@@ -257,7 +257,7 @@ def _sample(job: Job, runs: list[ClipRun], model: Path, device: str) -> None:
     estimator = flow_by_name(options.guidance(model).flow if guided else "dis", device)
     reserve = sum(len(run.outputs) * run.clip.height * run.clip.width for run in runs) * BYTES_A_PIXEL
     total, done = sum(run.total for run in runs), sum(run.done() for run in runs)
-    with tqdm(total=total, initial=done, unit="frame-step", desc=job.out.name, mininterval=1) as bar:
+    with tqdm(total=total, initial=done, unit="frame-step", desc=request.out.name, mininterval=1) as bar:
         for run in runs:
             if not run.is_finished():
                 run.run(pipe.networks, estimator, _generator(options.seed, run.clip.name), reserve, bar.update)
@@ -272,32 +272,32 @@ def _generator(seed: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _result(job: Job, place: Path) -> Path:
-    return place / (FRAMES if job.video is None else f"result{job.out.suffix.lower()}")
+def _result(request: Request, place: Path) -> Path:
+    return place / (FRAMES if request.video is None else f"result{request.out.suffix.lower()}")
 
 
-def _deliver(job: Job, key: str) -> None:
+def _deliver(request: Request, key: str) -> None:
     """Move the result to its place in one step, and clean up."""
-    result = _result(job, job.work / key)
+    result = _result(request, request.work / key)
     for stray in result.rglob(".*.part"):  # half a frame of a killed run
         stray.unlink()
-    write_text(job.work / MARK, key)
-    result.replace(job.out)  # also where an empty folder stands
-    shutil.rmtree(job.work, ignore_errors=True)
+    write_text(request.work / MARK, key)
+    result.replace(request.out)  # also where an empty folder stands
+    shutil.rmtree(request.work, ignore_errors=True)
 
 
-def _was_delivered(job: Job, key: str) -> bool:
-    """Whether a killed run had delivered this very result; in any case its remains are cleaned up."""
-    mark = job.work / MARK
-    if not mark.exists() or _result(job, job.work / mark.read_text()).exists():
+def _was_delivered(request: Request, key: str) -> bool:
+    """Whether a killed run had delivered this very result; what a delivered run left is removed in any case."""
+    mark = request.work / MARK
+    if not mark.exists() or _result(request, request.work / mark.read_text()).exists():
         return False
-    same = mark.read_text() == key and job.out.exists()
-    shutil.rmtree(job.work)
+    same = mark.read_text() == key and request.out.exists()
+    shutil.rmtree(request.work)
     return same
 
 
 @contextmanager
-def _limits_said(job: Job) -> Iterator[None]:
+def _limits_as_user_errors(request: Request) -> Iterator[None]:
     """Turns a full disk, and a graphics card that is too small, into a :class:`UserError`."""
     import torch
 
@@ -305,13 +305,13 @@ def _limits_said(job: Job) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise UserError(
-            f"the frames of {job.source} do not fit the memory of the graphics card: --precision fp16 needs half, "
+            f"the frames of {request.source} do not fit the memory of the graphics card: --precision fp16 needs half, "
             "--device cpu none"
         ) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise UserError(
-            f"{error.strerror} while {job.out} was made: free some on its disk, and the same command goes on where it "
-            f"stopped (its work is kept in {job.work})"
+            f"{error.strerror} while {request.out} was made: free some on its disk, and the same command goes on where "
+            f"it stopped (its work is kept in {request.work})"
         ) from error

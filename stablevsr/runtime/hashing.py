@@ -1,0 +1,38 @@
+"""Digests of settings and files: what keys the stores and proves that contents are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def digest(content: Any) -> str:
+    """16 hex digits over a JSON value, independent of key order."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def content_hash(files: Iterable[Path]) -> str:
+    """sha256 over the contents of ``files``, in order."""
+    total = hashlib.sha256()
+    for file in files:
+        total.update(file.read_bytes())
+    return total.hexdigest()
+
+
+def file_hash(file: Path) -> str:
+    """sha256 of one file of any size."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def folder_hash(folder: Path) -> str:
+    """sha256 over the names and contents of the configuration and weights in a diffusers folder."""
+    total = hashlib.sha256()
+    for file in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
+        if file.name != "provenance.json":  # says when and where, not what
+            total.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()

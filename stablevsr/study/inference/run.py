@@ -1,0 +1,101 @@
+"""The run over a shard: what is not done yet is read, upscaled and written, and the manifest sums it up."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from itertools import repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm import tqdm
+
+from stablevsr.runtime.background import BackgroundWriter, prefetch
+from stablevsr.runtime.io import write_text
+from stablevsr.runtime.locks import single_writer
+from stablevsr.runtime.timing import StageTimer, peak_memory
+from stablevsr.study.inference.shards import Batch, Shard, read
+from stablevsr.study.inference.store import identity, is_done, read_mark, write_sequence
+from stablevsr.study.inference.upscalers import Networks, batch_upscaler
+
+if TYPE_CHECKING:
+    from stablevsr.study.methods import Method
+
+IO = "IO"  #: the stage of waiting for frames to be read or written, which go on in the background
+
+
+def infer(method: Method, shard: Shard, seed: int, out: Path, manifest: Path, networks: Networks, batch: int) -> None:
+    """Make the frames of ``shard`` by ``method`` under ``out/<sequence>/`` and write ``manifest`` (JSON) at the end.
+
+    Sequences that an earlier run finished with the same settings, inputs and code are kept.
+    """
+    began = time.monotonic()
+    batches = shard.batches(batch)
+    made_from = identity(method, shard.dataset, seed, networks)
+    device = _device(method, networks)
+    with single_writer(out / f".shard{shard.index}"):
+        todo = [b for b in batches if not all(is_done(out / name, files, made_from) for name, files in b)]
+        if todo:
+            _upscale(method, shard.dataset, seed, out, networks, todo, made_from)
+        marks = {name: read_mark(out / name) for b in batches for name, _ in b}
+        report = {
+            "method": method.identity(),
+            "seed": seed,
+            **_summary(marks),
+            "seconds_this_run": round(time.monotonic() - began, 3),
+            "peak_memory_bytes": peak_memory(device),
+            "device": networks.device,
+            "batch": batch,
+            "threads": torch.get_num_threads(),
+        }
+        if todo and method.kind == "stablevsr":
+            print(_idle(report["seconds"], report["stages"]), file=sys.stderr)
+        write_text(manifest, json.dumps(report, indent=1, sort_keys=True) + "\n")
+
+
+def _upscale(
+    method: Method, dataset: str, seed: int, out: Path, networks: Networks, todo: list[Batch], made_from: str
+) -> None:
+    steps = method.sampling.steps if method.sampling else 1
+    total = sum(len(files) for b in todo for _, files in b) * steps
+    bar = tqdm(total=total, unit="frame-step" if steps > 1 else "frame", desc=dataset, mininterval=2)
+    with bar, BackgroundWriter() as writer:
+        timer = StageTimer(_device(method, networks))
+        upscale = batch_upscaler(method, dataset, seed, networks, bar.update, timer)
+        # external frames are taken as they are, without the LR frames
+        lr = prefetch(read, todo) if method.kind != "frames" else repeat([])
+        since = time.monotonic()
+        for sequences in todo:
+            with timer.stage(IO):
+                frames_in = next(lr)
+            for (name, files), frames in zip(sequences, upscale(sequences, frames_in), strict=True):
+                with timer.stage(IO):
+                    writer.wait()
+                seconds, since = time.monotonic() - since, time.monotonic()
+                writer.do(write_sequence, out / name, files, frames, made_from, seconds, timer.read())
+
+
+def _summary(marks: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """All sequences of a shard: their frames and hashes, and the seconds of sampling in total and by stage."""
+    stages = sorted({stage for mark in marks.values() for stage in mark["stages"]})
+    return {
+        "sequences": {name: {key: mark[key] for key in ("frames", "sha256")} for name, mark in marks.items()},
+        "seconds": round(sum(mark["seconds"] for mark in marks.values()), 3),
+        "stages": {stage: round(sum(m["stages"].get(stage, 0.0) for m in marks.values()), 3) for stage in stages},
+    }
+
+
+def _idle(seconds: float, stages: dict[str, float]) -> str:
+    """The share of time outside the sampler's stages, as a sentence.
+
+    A lower bound: within a stage a GPU may wait as well (for DIS flow, for noise drawn on the CPU).
+    """
+    busy = sum(spent for stage, spent in stages.items() if stage != IO)
+    return f"the device had nothing to do at least {max(0.0, 1 - busy / seconds):.0%} of the time"
+
+
+def _device(method: Method, networks: Networks) -> torch.device:
+    """Where a method computes: baselines run on the CPU, and CUDA is not initialised for them."""
+    return torch.device(networks.device if method.kind == "stablevsr" else "cpu")

@@ -1,0 +1,71 @@
+"""Finished sequences on disk: a folder appears only when all its frames are written, with a mark of what made them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stablevsr.data.frames import Frame, list_frames, write_frame
+from stablevsr.runtime.hashing import content_hash, digest, folder_hash
+from stablevsr.runtime.io import write_text
+from stablevsr.study.inference.upscalers import Networks
+
+if TYPE_CHECKING:
+    from stablevsr.study.methods import Method
+
+MARK = ".done.json"
+
+
+def identity(method: Method, dataset: str, seed: int, networks: Networks) -> str:
+    """A digest of everything but the LR frames that decides a sequence's frames: settings, code, weights."""
+    from stablevsr.method.model_folder import find_model
+
+    weights: dict[str, Any] = {
+        "tcm": folder_hash(networks.tcm) if networks.tcm else None,
+        "decoder": folder_hash(networks.decoder) if networks.decoder else None,
+    }
+    if method.frames is not None:
+        root = method.frames_of(dataset)
+        weights["frames"] = content_hash(sorted(path for path in root.rglob("*") if path.is_file()))
+    if method.kind == "stablevsr":
+        folder = find_model(networks.model)
+        weights |= {part: folder_hash(folder / part) for part in ("unet", "vae", "text_encoder", "scheduler")}
+        if method.takes_model_tcm:
+            weights["model_tcm"] = folder_hash(folder / "controlnet")
+    return digest({"method": method.identity(), "seed": seed, "model": networks.model, **weights})
+
+
+def is_done(folder: Path, files: list[Path], made_from: str) -> bool:
+    """Whether ``folder`` holds the frames of the LR frames ``files``, made from the same :func:`identity`."""
+    if not (folder / MARK).exists():
+        return False
+    content = read_mark(folder)
+    return bool(content["made_from"] == made_from and content["input"] == content_hash(files))
+
+
+def read_mark(folder: Path) -> dict[str, Any]:
+    """What :func:`write_sequence` wrote about a finished sequence."""
+    return dict(json.loads((folder / MARK).read_text()))
+
+
+def write_sequence(
+    folder: Path, files: list[Path], frames: list[Frame], made_from: str, seconds: float, stages: dict[str, float]
+) -> None:
+    """Write a sequence into a temporary folder and move that to ``folder``, replacing what was there."""
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    for file, frame in zip(files, frames, strict=True):
+        write_frame(part / f"{file.stem}.png", frame)
+    mark = {
+        "made_from": made_from,
+        "input": content_hash(files),
+        "frames": len(frames),
+        "sha256": content_hash(list_frames(part)),
+        "seconds": round(seconds, 3),
+        "stages": {stage: round(spent, 3) for stage, spent in stages.items()},
+    }
+    write_text(part / MARK, json.dumps(mark))
+    shutil.rmtree(folder, ignore_errors=True)
+    part.replace(folder)

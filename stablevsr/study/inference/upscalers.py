@@ -1,0 +1,139 @@
+"""What makes the frames of a batch of sequences: the sampler, a baseline, or a folder of frames made elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from stablevsr import baselines
+from stablevsr.data.degradation import SCALE
+from stablevsr.data.frames import Frame, list_frames, read_frame
+from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.timing import StageTimer
+from stablevsr.study.inference.shards import Batch
+
+if TYPE_CHECKING:
+    from stablevsr.study.methods import Method
+
+Progress = Callable[[int], Any]  #: called with the number of frame-steps (or frames) just done
+#: Upscales a batch, from its LR frames by sequence: yields, per sequence, the frames uint8 (4h, 4w, 3).
+BatchUpscaler = Callable[[Batch, list[list[Frame]]], Iterator[list[Frame]]]
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Where a method's networks come from, and the device they run on."""
+
+    model: str  #: for :func:`stablevsr.method.model_folder.find_model`; empty for methods without networks
+    device: str
+    tcm: Path | None = None  #: None = the model's own
+    decoder: Path | None = None  #: of the guidance; None = the VAE
+
+
+def batch_upscaler(
+    method: Method, dataset: str, seed: int, networks: Networks, progress: Progress, timer: StageTimer
+) -> BatchUpscaler:
+    """What makes the frames of ``method`` on ``dataset``, with its networks loaded."""
+    if method.kind == "stablevsr":
+        return _sampler(method, dataset, seed, networks, progress, timer)
+    if method.kind == "frames":
+        return _external(method, dataset, progress)
+    return _baseline(method.kind, progress)
+
+
+def sequence_generator(seed: int, dataset: str, sequence: str) -> torch.Generator:
+    """The CPU generator of one sequence, seeded from (seed, dataset, sequence): independent of shard and order."""
+    key = hashlib.sha256(f"{seed}/{dataset}/{sequence}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
+
+
+def _sampler(
+    method: Method, dataset: str, seed: int, networks: Networks, progress: Progress, timer: StageTimer
+) -> BatchUpscaler:
+    from stablevsr.method.pipeline import StableVSRPipeline, flow_by_name, to_tensor
+    from stablevsr.method.sampler import decode_frames, to_uint8
+    from stablevsr.method.settings import Guidance
+    from stablevsr.method.strategies import is_guided
+
+    assert method.sampling is not None
+    sampling, guidance = method.sampling, method.guidance or Guidance()
+    guided = is_guided(sampling.strategy)
+    pipe = StableVSRPipeline.from_pretrained(
+        networks.model,
+        tcm=networks.tcm,
+        device=networks.device,
+        precision=sampling.precision,
+        with_tcm=guided,
+        tile=sampling.tile,
+        guidance_decoder=networks.decoder,
+        weights=sampling.weights,
+    )
+    flow = flow_by_name(guidance.flow, pipe.device) if guided and guidance.needs_flow else None
+
+    def sample(names: list[str], lr: torch.Tensor) -> list[torch.Tensor]:
+        """Finished latents by sequence; half of the batch at a time where the GPU's memory is too small for it."""
+        generators = [sequence_generator(seed, dataset, name) for name in names]
+        try:
+            return list(pipe.sample(lr, generators, sampling, guidance, flow, progress, timer.stage))
+        except torch.OutOfMemoryError:
+            if len(names) == 1:
+                raise
+        torch.cuda.empty_cache()
+        half = len(names) // 2
+        print(f"the GPU's memory ran out: {half} sequences at once instead of {len(names)}", file=sys.stderr)
+        return sample(names[:half], lr[:half]) + sample(names[half:], lr[half:])
+
+    def upscale(batch: Batch, frames: list[list[Frame]]) -> Iterator[list[Frame]]:
+        lr = torch.stack([to_tensor(sequence) for sequence in frames])
+        for latents in sample([name for name, _ in batch], lr):
+            yield [to_uint8(image) for image in decode_frames(pipe.networks, latents, timer.stage)]
+
+    return upscale
+
+
+def _baseline(kind: str, progress: Progress) -> BatchUpscaler:
+    upscaler = baselines.load(kind)
+
+    def upscale(_: Batch, lr: list[list[Frame]]) -> Iterator[list[Frame]]:
+        for sequence in lr:
+            yield [np.rint(frame * 255).astype(np.uint8) for frame in upscaler(np.stack(sequence))]
+            progress(len(sequence))
+
+    return upscale
+
+
+def _external(method: Method, dataset: str, progress: Progress) -> BatchUpscaler:
+    """Frames from the folder that a method names: found by the names of the LR frames, stored like the others."""
+    root = method.frames_of(dataset)
+
+    def upscale(batch: Batch, _: list[list[Frame]]) -> Iterator[list[Frame]]:
+        for name, files in batch:
+            found = {path.stem: path for path in (list_frames(root / name) if (root / name).is_dir() else [])}
+            missing = [file.stem for file in files if file.stem not in found]
+            if missing:
+                raise UserError(
+                    f"method {method.name}: {root / name} lacks {len(missing)} of {len(files)} frames, the first is "
+                    f"{missing[0]}"
+                )
+            height, width, _ = read_frame(files[0]).shape
+            progress(len(files))
+            yield [_read_sized(found[file.stem], SCALE * width, SCALE * height, method.name) for file in files]
+
+    return upscale
+
+
+def _read_sized(file: Path, width: int, height: int, method: str) -> Frame:
+    """An external frame. Raises :class:`UserError` that names the file if it is of another size."""
+    frame = read_frame(file)
+    if frame.shape[:2] != (height, width):
+        raise UserError(
+            f"method {method}: {file} is {frame.shape[1]}x{frame.shape[0]}, four times its LR frame is {width}x{height}"
+        )
+    return frame
