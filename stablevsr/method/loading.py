@@ -6,7 +6,7 @@ Whatever is wrong with a part becomes a :class:`UserError` of one sentence that 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 
-from stablevsr.method.model_folder import check_model, check_weights, model_index
+from stablevsr.method.model_folder import PARTS, check_model, check_weights, model_index
 from stablevsr.method.small_decoder import SmallDecoder
 from stablevsr.runtime.errors import UserError
 
@@ -25,14 +25,7 @@ NO_NOISE_LEVEL = {"num_class_embeds": None}
 
 
 def load_parts(
-    folder: Path,
-    device: str | torch.device,
-    dtype: torch.dtype,
-    *,
-    with_tcm: bool = True,
-    tcm: Path | None = None,
-    guidance_decoder: Path | None = None,
-    loaded: Mapping[str, Any] | None = None,
+    folder: Path, device: str | torch.device, dtype: torch.dtype, given: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The parts of a pipeline by name, the networks frozen on ``device`` in ``dtype``.
 
@@ -40,31 +33,34 @@ def load_parts(
         folder: the model folder.
         device: of the networks; the text encoder, which runs once, stays on the CPU in float32.
         dtype: of the networks; a VAE that would overflow in float16 is loaded in float32.
-        with_tcm: whether to load the TCM.
-        tcm: another folder of the TCM than ``folder/controlnet``.
-        guidance_decoder: another folder of the small decoder than ``folder/guidance_decoder``, where one may be.
-        loaded: parts that need no loading.
+        given: used in place of the folder's parts, by name: another folder, a loaded part, or None for no such part.
 
     Raises:
         UserError: a part is missing, damaged, or of another class.
     """
-    parts = dict(loaded or {})
-    if not with_tcm or (tcm is None and model_index(folder).get("controlnet") == [None, None]):
-        parts.setdefault("controlnet", None)
-    check_model(folder, without={*parts, "controlnet"} if tcm else parts)
-    for other in filter(None, (tcm, guidance_decoder)):
+    given = dict(given or {})
+    if model_index(folder).get("controlnet") == [None, None]:
+        given.setdefault("controlnet", None)
+    check_model(folder, without=given)
+    loaded = {name: part for name, part in given.items() if not isinstance(part, str | Path)}
+    for part in loaded.values():
+        if isinstance(part, torch.nn.Module):
+            part.to(device)
+    elsewhere = {name: Path(part) for name, part in given.items() if name not in loaded}
+    for other in elsewhere.values():
         check_weights(other)
-    small = guidance_decoder or folder / "guidance_decoder"
-    loaders = {
-        "unet": lambda: load_network(UNet2DConditionModel, folder / "unet", dtype, **NO_NOISE_LEVEL).to(device),
-        "vae": lambda: load_vae(folder, dtype).to(device),
-        "controlnet": lambda: load_network(ControlNetModel, tcm or folder / "controlnet", dtype).to(device),
+    at = {name: folder / name for name in (*PARTS, "guidance_decoder")} | elsewhere
+    small = at["guidance_decoder"]
+    loaders: dict[str, Callable[[], Any]] = {
+        "unet": lambda: load_network(UNet2DConditionModel, at["unet"], dtype, **NO_NOISE_LEVEL).to(device),
+        "vae": lambda: load_vae(at["vae"], dtype).to(device),
+        "controlnet": lambda: load_network(ControlNetModel, at["controlnet"], dtype).to(device),
         "guidance_decoder": lambda: load_network(SmallDecoder, small, dtype).to(device) if small.is_dir() else None,
-        "scheduler": lambda: load_scheduler(folder),
-        "tokenizer": lambda: load_tokenizer(folder),
-        "text_encoder": lambda: load_text_encoder(folder),
+        "scheduler": lambda: load_scheduler(at["scheduler"]),
+        "tokenizer": lambda: load_tokenizer(at["tokenizer"]),
+        "text_encoder": lambda: load_text_encoder(at["text_encoder"]),
     }
-    return parts | {name: load() for name, load in loaders.items() if name not in parts}
+    return loaded | {name: load() for name, load in loaders.items() if name not in loaded}
 
 
 def load_network(kind: Any, folder: Path, dtype: torch.dtype, **config: Any) -> Any:
@@ -80,8 +76,8 @@ def load_network(kind: Any, folder: Path, dtype: torch.dtype, **config: Any) -> 
 
 
 def load_vae(folder: Path, dtype: torch.dtype) -> Any:
-    """The frozen VAE of a model folder, in float32 where it would overflow in ``dtype``."""
-    vae = load_network(AutoencoderKL, folder / "vae", dtype)
+    """A frozen VAE, in float32 where it would overflow in ``dtype``."""
+    vae = load_network(AutoencoderKL, folder, dtype)
     keep_finite(vae)
     return vae
 
@@ -98,33 +94,33 @@ def load_for_training(folder: Path) -> Any:
 
 
 def load_scheduler(folder: Path) -> Any:
-    """The scheduler of a model folder; sampling and training take its configuration, not its class."""
-    with _one_sentence(f"{folder}/scheduler cannot be loaded"):
-        return DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+    """A noise scheduler; sampling and training take its configuration, not its class."""
+    with _one_sentence(f"{folder} cannot be loaded as a scheduler"):
+        return DDIMScheduler.from_pretrained(folder, local_files_only=True)
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a model folder."""
+    """A tokenizer of CLIP."""
     from transformers import CLIPTokenizer
 
-    with _one_sentence(f"{folder}/tokenizer cannot be loaded"):
-        return CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    with _one_sentence(f"{folder} cannot be loaded as a tokenizer"):
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def load_text_encoder(folder: Path) -> Any:
-    """The text encoder of a model folder, frozen, in float32."""
+    """A frozen text encoder of CLIP, in float32."""
     from transformers import CLIPTextModel
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # of weights that load in a moment
     options = {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
-    with _one_sentence(f"{folder}/text_encoder cannot be loaded"):
-        return CLIPTextModel.from_pretrained(folder / "text_encoder", **options).eval().requires_grad_(False)
+    with _one_sentence(f"{folder} cannot be loaded as a text encoder"):
+        return CLIPTextModel.from_pretrained(folder, **options).eval().requires_grad_(False)
 
 
 def load_prompt(folder: Path) -> Tensor:
     """The empty prompt, encoded by a model folder's tokenizer and text encoder: float32 (1, 77, C)."""
-    return encode_empty_prompt(load_tokenizer(folder), load_text_encoder(folder))
+    return encode_empty_prompt(load_tokenizer(folder / "tokenizer"), load_text_encoder(folder / "text_encoder"))
 
 
 @torch.no_grad()

@@ -140,15 +140,11 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         folder = find_model(model, revision)
         asked = {name: value for name, value in (("flow", flow), ("warp", warp)) if value is not None}
         defaults = parse(Guidance, default_guidance(folder).model_dump() | asked, "from_pretrained")
-        parts = load_parts(
-            folder,
-            chosen,
-            torch_dtype or DTYPES[how.precision],
-            with_tcm=with_tcm,
-            tcm=Path(tcm) if tcm else None,
-            guidance_decoder=Path(guidance_decoder) if guidance_decoder else None,
-            loaded=parts,
-        )
+        if tcm is not None or not with_tcm:
+            parts["controlnet"] = tcm if with_tcm else None
+        if guidance_decoder is not None:
+            parts["guidance_decoder"] = guidance_decoder
+        parts = load_parts(folder, chosen, torch_dtype or DTYPES[how.precision], parts)
         pipe = cls(**parts, flow=defaults.flow, warp=defaults.warp)
         networks = pipe.networks
         networks.tile, networks.may_tile = None if tile == "auto" else tile, tile == "auto"
@@ -261,7 +257,8 @@ def load_networks(
     folder: Path, device: str | torch.device = "cpu", precision: Precision = "fp32", with_tcm: bool = True
 ) -> ModelParts:
     """The networks of a model folder, for training and measurements. Raises :class:`UserError`."""
-    return StableVSRPipeline(**load_parts(folder, device, DTYPES[precision], with_tcm=with_tcm)).networks
+    given = {} if with_tcm else {"controlnet": None}
+    return StableVSRPipeline(**load_parts(folder, device, DTYPES[precision], given)).networks
 
 
 def _one_generator(given: torch.Generator | list[torch.Generator] | None) -> torch.Generator:

@@ -58,8 +58,8 @@ class UpscaleOptions:
     tcm: Path | None = None  #: folder of another TCM
     steps: int = 50
     strategy: str = "bidirectional"  #: a name of :data:`stablevsr.method.strategies.STRATEGIES`
-    flow: Flow | None = None  #: None: dis for the tiny model, raft for others
-    warp: Grid | None = None  #: None: aligned for the tiny model, which was trained so; published for others
+    flow: Flow | None = None  #: None: the model's default
+    warp: Grid | None = None  #: None: the model's default
     precision: Precision = "fp32"
     seed: int = 0
     window: int = 0  #: frames sampled together; 0 = the whole clip

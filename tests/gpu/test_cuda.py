@@ -8,7 +8,7 @@ import torch
 
 from stablevsr import StableVSRPipeline
 from stablevsr.cli import main
-from stablevsr.method.sampler import Noise
+from stablevsr.method.noise import INITIAL, Noise
 from tests.flow import vector_flow
 
 pytestmark = [
@@ -58,10 +58,11 @@ def test_offloaded_networks_give_the_same_frames_and_leave_the_gpu(vectors, exac
 
 
 def test_a_generator_on_the_gpu_draws_what_torch_draws_there():
-    noise = Noise(torch.Generator("cuda").manual_seed(1), (4, 8, 8), frames=2, strategy="bidirectional")
+    noise = Noise([torch.Generator("cuda").manual_seed(1)], (4, 8, 8), [[0, 1]], {}, keep_on=torch.device("cuda"))
     plain = torch.Generator("cuda").manual_seed(1)
-    drawn = [torch.randn(1, 4, 8, 8, generator=plain, device="cuda")[0] for _ in range(2)]
-    assert torch.equal(noise.initial(), torch.stack(drawn))
+    for frame in range(2):
+        drawn = torch.randn(1, 4, 8, 8, generator=plain, device="cuda")
+        assert torch.equal(noise(INITIAL, frame), drawn)
 
 
 def test_the_bench_measures_stages_and_memory_of_the_card(tmp_path):

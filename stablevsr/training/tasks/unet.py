@@ -42,8 +42,8 @@ def load(inputs: TaskInputs) -> UNetTask:
     settings, folder = inputs.settings, inputs.model
     task = UNetTask(
         load_for_training(folder / "unet").to(inputs.device),
-        load_vae(folder, DTYPES[settings.precision]),
-        DDPMScheduler.from_config(load_scheduler(folder).config),
+        load_vae(folder / "vae", DTYPES[settings.precision]),
+        DDPMScheduler.from_config(load_scheduler(folder / "scheduler").config),
         load_prompt(folder).to(inputs.device),
         WindowDataset(inputs.clips, 1, settings.crop, settings.seed),
     )
