@@ -17,4 +17,5 @@ def load() -> Upscaler:
 
 def upscale(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Frame by frame, rounded to 8 bits."""
-    return np.stack([bicubic_upscale(frame) for frame in frames]).astype(np.float32) / 255
+    enlarged = np.stack([bicubic_upscale(frame) for frame in frames])
+    return enlarged.astype(np.float32) / np.float32(255)

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stablevsr.bench.flops import copy_rate, matrix_rate, network_flops
 from stablevsr.data.frames import write_frame
 from stablevsr.method.flow import DISFlow, FlowEstimator, RAFTFlow
 from stablevsr.method.loading import DTYPES
@@ -29,7 +28,6 @@ from stablevsr.method.pipeline import load_networks
 from stablevsr.method.sampler import AT_ONCE, Sampler, decode_frames, to_uint8
 from stablevsr.method.settings import Guidance, Precision, Sampling, Solver, Weights
 from stablevsr.method.small_decoder import SmallDecoder
-from stablevsr.method.visits import guided_steps
 from stablevsr.runtime.background import BackgroundWriter
 from stablevsr.runtime.io import write_text
 from stablevsr.runtime.timing import StageTimer, peak_memory
@@ -112,19 +110,6 @@ class Work:
     sequences: int
     steps: int
 
-    def calls(self, preset: Preset) -> dict[str, int]:
-        """How often each network sees a frame: keys as of :func:`stablevsr.bench.flops.network_flops`."""
-        sampling = preset.sampling(self.steps)
-        guided = (self.frames - 1) * len(guided_steps(sampling))
-        finished, by_vae = self.frames, 0 if preset.small_decoder else guided
-        each = {
-            "UNet": self.frames * sampling.steps,
-            "TCM": guided,
-            "VAE decoder": by_vae + finished,
-            "small decoder": guided - by_vae,
-        }
-        return {network: self.sequences * count for network, count in each.items() if count}
-
 
 @dataclass(frozen=True)
 class Result:
@@ -134,8 +119,6 @@ class Result:
     seconds: float
     frame_steps_a_second: float
     seconds_a_frame: float
-    tflops: float  #: FLOPs of the networks, in TFLOP/s
-    ceiling: float  #: of a large matrix product in the preset's precision, in TFLOP/s
     speedup: float  #: over the first preset of the run
     psnr: float | None  #: dB between this output and the first preset's; None for it, and where a network is random
     stages: dict[str, float]  #: seconds
@@ -153,27 +136,25 @@ def bench(model: str, work: Work, device: str, names: list[str], out: Path | Non
         result, images = _run(preset, model, work, lr, device, results[0] if results else None, first)
         results.append(result)
         first = images if first is None else first
-    where, copy = machine(device), copy_rate(torch.device(device)) / 1e9
+    where = machine(device)
     if out is not None:
         content = {
-            "machine": where, "copy_gigabytes_a_second": copy, "model": model, "work": asdict(work),
+            "machine": where, "model": model, "work": asdict(work),
             "presets": [asdict(result) for result in results],
         }  # fmt: skip
         write_text(out, json.dumps(content, indent=1) + "\n")
-    heading = f"{where}; a large copy moves {copy:.0f} GB/s"
-    return "\n".join([heading, f"model {model}, {asdict(work)}", "", *_table(results)])
+    return "\n".join([where, f"model {model}, {asdict(work)}", "", *_table(results)])
 
 
 def _run(
     preset: Preset, model: str, work: Work, lr: Tensor, device: str, base: Result | None, expected: Tensor | None
 ) -> tuple[Result, Tensor]:
-    networks = _load(model, device, preset)
+    networks = load(model, device, preset)
     on_cpu = networks.device.type == "cpu"
     if on_cpu if preset.channels_last is None else preset.channels_last:
         networks.channels_last()
-    sampling, calls = preset.sampling(work.steps), work.calls(preset)
-    flops = network_flops(networks, work.height, work.width)
-    if preset.weights == "fp8":  # after counting: packed weights cannot be counted
+    sampling = preset.sampling(work.steps)
+    if preset.weights == "fp8":
         networks.pack()
     timer = StageTimer(networks.device)
     if networks.device.type == "cuda":
@@ -190,10 +171,8 @@ def _run(
     result = Result(
         preset=preset.name,
         seconds=seconds,
-        frame_steps_a_second=calls["UNet"] / seconds,
+        frame_steps_a_second=work.sequences * work.frames * sampling.steps / seconds,
         seconds_a_frame=seconds / (work.sequences * work.frames),
-        tflops=sum(flops[name] * count for name, count in calls.items()) / seconds / 1e12,
-        ceiling=matrix_rate(networks.device, DTYPES[preset.precision]) / 1e12,
         speedup=base.seconds / seconds if base else 1.0,
         psnr=None if expected is None or preset.small_decoder else _psnr(images, expected),
         stages=stages,
@@ -221,7 +200,8 @@ def _upscale(sampler: Sampler, lr: Tensor, batched: bool) -> Tensor:
     return torch.stack(images)
 
 
-def _load(model: str, device: str, preset: Preset) -> ModelParts:
+def load(model: str, device: str, preset: Preset) -> ModelParts:
+    """The networks that a preset samples with; weights are not packed yet."""
     if model == RANDOM:
         networks = random_model(device, preset.precision)
     else:
@@ -278,9 +258,6 @@ def _table(results: list[Result]) -> list[str]:
         lines.append(
             f"{r.preset}: {r.seconds:.1f} s, {r.seconds_a_frame:.2f} s a frame, {r.frame_steps_a_second:.2f} "
             f"frame-steps/s{against}, peak memory {r.peak_memory / 2**30:.2f} GiB"
-        )
-        lines.append(
-            f"  {r.tflops:.3g} TFLOP/s, {r.tflops / r.ceiling:.0%} of a large matrix product's {r.ceiling:.3g}"
         )
         lines += [f"  {stage:<12} {s:8.2f} s {s / r.seconds:6.1%}" for stage, s in sorted(r.stages.items())]
     return lines

@@ -114,19 +114,18 @@ def _run_report(arguments: argparse.Namespace) -> None:
             for dataset in [arguments.dataset] if arguments.dataset else method.datasets:
                 merge_scores(study, paths, method, dataset)
     if part in (None, "tables"):
-        from stablevsr.report import provenance
-        from stablevsr.report.tables import render as tables
+        from stablevsr.report import provenance, tables
 
-        tables.render(study, paths)
-        provenance.write(study, paths)
+        tables.render(paths)
+        provenance.write(paths)
     if part in (None, "figures"):
-        from stablevsr.report.figures import render as figures
+        from stablevsr.report import figures
 
-        figures.render(study, paths)
+        figures.render(paths)
     if part in (None, "page"):
-        from stablevsr.report.page import render as page
+        from stablevsr.report import page
 
-        print(f"the report is {page.render(study, paths)}")
+        print(f"the report is {page.render(paths)}")
 
 
 def add_plan(commands: Commands) -> None:

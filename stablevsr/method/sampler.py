@@ -124,7 +124,7 @@ class _Run:
             part = slice(first * sequences, (first + together) * sequences)
             image = self._image(some[first])
             predicted = self._decode(encoded.part(part), sample[part], timestep, image)
-            outputs = zip(noisy[part].split(sequences), predicted.split(sequences), strict=True)
+            outputs = zip(torch.split(noisy[part], sequences), torch.split(predicted, sequences), strict=True)
             for visit, (before, output) in zip(some[first : first + together], outputs, strict=True):
                 self._step(visit, before, output)
 

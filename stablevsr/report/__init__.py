@@ -1,5 +1,9 @@
-"""The report of a study: tables, claims, figures, provenance and one page that shows them all.
+"""The report of a study: tables, claims, figures, provenance, and one HTML page that shows them all.
 
-Everything is rendered from the per-frame scores, frames and manifests that the study's jobs left; nothing is typed by
-hand and nothing here imports torch. What is missing is listed, never guessed.
+Everything is rendered from what the study's jobs left on disk (per-frame scores, frames, manifests, training
+histories); nothing is typed by hand and nothing here imports torch. Missing results become a sentence on the page.
+
+What is read: :mod:`.scores` (all parts ask one ``ScoreBook``), :mod:`.clip_frames`, :mod:`.inference_cost`,
+:mod:`.training_history`, :mod:`.published`. What is concluded: :mod:`.claims`. What is written, each by a ``render`` or
+``write``: :mod:`.tables`, :mod:`.figures`, :mod:`.page`, :mod:`.provenance`.
 """

@@ -1,9 +1,9 @@
-"""The paper's statements, checked against a study: holds, does not hold, undecided, or cannot be checked.
+"""The paper's claims, checked against a study: each holds, does not hold, is undecided, or cannot be checked.
 
-A statement says that one method is better than another in a metric. It holds if the 95 % interval of the paired
-difference (over windows of frames, clips and seeds; clips in focus only) lies on the better side of zero, does not hold
-if it lies on the other side, and is undecided if it contains zero. Temporal metrics reward blur, so they are shown with
-the sharpness ratio of the two methods, and a verdict that is not at like sharpness says so.
+A claim says that one method is better than another in a metric. It holds if the 95 % interval of the paired difference
+(over windows of frames, clips and seeds; clips in focus only) lies on the better side of zero, does not hold if it lies
+on the other side, and is undecided if it contains zero. Temporal metrics reward blur, so their verdicts come with the
+ratio of the two methods' sharpness and a caveat where that ratio is not close to 1.
 """
 
 from __future__ import annotations
@@ -16,26 +16,25 @@ import pandas as pd
 
 from stablevsr.metrics.registry import METRICS, Metric
 from stablevsr.metrics.statistics import PairedDifference, paired_bootstrap
-from stablevsr.report.scores import IN_FOCUS_BELOW, Focus, ScoreBook, format_value
-from stablevsr.report.tables.markup import counted
+from stablevsr.report.scores import IN_FOCUS_BELOW, Focus, ScoreBook
+from stablevsr.report.text import counted, format_value
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.files import Claim
-from stablevsr.study.methods import Method, ResolvedStudy
-from stablevsr.study.paths import Paths
+from stablevsr.study.methods import Method
 from stablevsr.study.resolve import claim_method
 
 Verdict = Literal["holds", "does not hold", "undecided", "cannot be checked"]
-#: Metrics that a blurred video scores better on.
+#: Metrics in which a blurred video scores better.
 REWARDS_BLUR = ("tof", "tof_dis", "tof_raft_std", "tlp", "warp_error")
-LIKE_SHARPNESS = 0.05  #: relative difference of sharpness up to which two methods are alike
+LIKE_SHARPNESS = 0.05  #: relative difference of sharpness up to which two methods count as equally sharp
 WINDOW = 4  #: consecutive frames resampled together
 
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """One statement on one dataset against one other method, with its verdict and what it rests on."""
+    """One claim on one dataset against one other method: its verdict, and the numbers behind it."""
 
-    group: str  #: identifies the claim as written; a claim against all others has one result for each
+    group: str  #: identifies the claim as written; a claim against all other methods has one result for each
     ablation: str | None
     dataset: str
     dataset_title: str
@@ -44,25 +43,29 @@ class ClaimResult:
     than: Method
     best_of_all: bool  #: part of a claim against every other method of Table 1
     source: str
-    verdict: Verdict
+    focus_note: str = ""
+    verdict: Verdict = "cannot be checked"
     difference: PairedDifference | None = None  #: better minus than, in the metric's unit
     clips: tuple[str, ...] = ()
-    focus_note: str = ""
     sharpness_ratio: float | None = None  #: sharpness of ``better`` over that of ``than``, on the same clips
-    caveat: str = ""  #: what the reader must know beside the verdict
+    caveat: str = ""  #: what the reader must know to judge the verdict
     reason: str = ""  #: why it cannot be checked
+
+    @property
+    def finding(self) -> str:
+        """What the claim says of the better method, up to 'than'."""
+        return f"{self.better.label} has {self.metric.direction} {self.metric.label}"
 
     @property
     def statement(self) -> str:
         """The claim as a sentence."""
-        word = "higher" if self.metric.direction == "higher" else "lower"
-        return f"{self.better.label} has {word} {self.metric.label} than {self.than.label} on {self.dataset_title}"
+        return f"{self.finding} than {self.than.label} on {self.dataset_title}"
 
     @property
-    def drawn(self) -> tuple[float, float, float] | None:
-        """Low end, mean and high end in [-1, 1], positive in favour of the statement; None where not all are finite.
+    def bar(self) -> tuple[float, float, float] | None:
+        """Low end, mean and high end in [-1, 1], positive in favour of the claim; None where not all are finite.
 
-        The farthest end is at 1 or -1: metrics have units of their own, so a drawing only shows where zero lies.
+        The end farthest from zero is at 1 or -1: units differ between metrics, so a bar only shows where zero lies.
         """
         if self.difference is None:
             return None
@@ -76,164 +79,128 @@ class ClaimResult:
     @property
     def difference_text(self) -> str:
         """The paired difference with its interval, as shown."""
-        if self.difference is None:
-            return ""
         mean, low, high = self.shown_difference
         return f"{mean} [{low}, {high}]" if low and high else mean
 
     @property
     def shown_difference(self) -> tuple[str, str, str]:
-        """Mean and bounds rounded by the registry, or to two digits where that would show nothing but zeros."""
+        """Mean and bounds with the metric's decimals, or two significant digits where those would all be zeros."""
         if self.difference is None:
             return ("", "", "")
         values = (self.difference.mean, self.difference.low, self.difference.high)
         largest = max((abs(v) for v in values if math.isfinite(v)), default=0.0)
-        extra = self.metric.decimals if largest == 0 else max(self.metric.decimals, 1 - math.floor(math.log10(largest)))
-        mean, low, high = (format_value(self.metric.name, v, sign=True, decimals=extra) for v in values)
+        significant = 1 - math.floor(math.log10(largest)) if largest else 0
+        digits = max(self.metric.decimals, significant)
+        mean, low, high = (format_value(self.metric.name, v, sign=True, decimals=digits) for v in values)
         return (mean, low, high)
 
     @property
     def counts_text(self) -> str:
-        """What the difference rests on."""
+        """The numbers of frames, windows, clips and seeds behind the difference."""
         d = self.difference
-        if d is None:
-            return ""
-        return counted(frame=d.n_frames, window=d.n_windows, clip=d.n_clips, seed=d.n_seeds)
-
-
-def check(study: ResolvedStudy, paths: Paths) -> list[ClaimResult]:
-    """Check every claim of the study and its ablations. Missing results are no error: the reason is in the result."""
-    return check_with(ScoreBook(study, paths))
-
-
-def check_with(book: ScoreBook) -> list[ClaimResult]:
-    """As :func:`check`, with scores that are read already."""
-    study = book.study
-    results: list[ClaimResult] = []
-    for number, claim in enumerate(study.spec.claims, 1):
-        results += _check_claim(book, None, f"study {number}", claim, study.table1_datasets())
-    for name, ablation in study.ablations.items():
-        datasets = study.ablation_datasets(name)
-        for number, claim in enumerate(ablation.claims, 1):
-            results += _check_claim(book, name, f"{name} {number}", claim, datasets)
-    return results
-
-
-def _check_claim(
-    book: ScoreBook, ablation: str | None, group: str, claim: Claim, datasets: tuple[str, ...]
-) -> list[ClaimResult]:
-    study = book.study
-    better = claim_method(study, ablation, claim.better)
-    others = [claim_method(study, ablation, claim.than)] if claim.than else _rivals(study, better)
-    return [
-        _check_pair(group, ablation, claim, _Pair(book, dataset, METRICS[claim.metric], better, than))
-        for dataset in claim.datasets or datasets
-        for than in others
-    ]
-
-
-def _rivals(study: ResolvedStudy, better: Method) -> list[Method]:
-    return [method for method in study.table1() if method.digest != better.digest]
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """Two methods on one dataset in one metric, and the clips to compare them on."""
-
-    book: ScoreBook
-    dataset: str
-    metric: Metric
-    better: Method
-    than: Method
+        return counted(frame=d.n_frames, window=d.n_windows, clip=d.n_clips, seed=d.n_seeds) if d else ""
 
     @property
-    def focus(self) -> Focus:
-        return self.book.focus(self.dataset)
-
-    def obstacle(self) -> str:
-        """Why the two cannot be compared; empty if they can."""
-        if self.better.digest == self.than.digest:
-            return f"{self.better.name} and {self.than.name} resolve to the same settings"
-        for method in (self.better, self.than):
-            scores = self.book.scores(self.dataset, method)
-            if not scores.has(self.metric.name):
-                return f"{method.label} has no {self.metric.label}: {scores.reason(self.metric.name)}"
-        if self.focus.clips == []:
-            return f"no clip is in focus (bicubic reaches {IN_FOCUS_BELOW:.0f} dB on all of them)"
-        return "" if self.clips() else "the two methods share no clip in focus"
-
-    def clips(self) -> tuple[str, ...]:
-        """The clips in focus (or all, if that cannot be told) on which both have a value."""
-        a, b = (self.book.clip_means(self.dataset, m, self.metric.name) for m in (self.better, self.than))
-        wanted = self.focus.clips
-        return tuple(sorted(c for c in set(a.index) & set(b.index) if wanted is None or c in wanted))
-
-    def difference(self) -> PairedDifference:
-        """Better minus than on those clips. Raises :class:`UserError` if no frame can be paired."""
-        a, b = self._rows(self.better), self._rows(self.than)
-        return paired_bootstrap(
-            _for_seeds(self.better, a, b), _for_seeds(self.than, b, a), self.metric.name, window=WINDOW
-        )
-
-    def _rows(self, method: Method) -> pd.DataFrame:
-        table = self.book.scores(self.dataset, method).table
-        assert table is not None
-        chosen: pd.DataFrame = table[table["sequence"].isin(self.clips())]
-        return chosen
-
-    def sharpness_ratio(self) -> float | None:
-        """Mean sharpness of ``better`` over that of ``than``; None where it was not measured."""
-        clips = list(self.clips())
-        a, b = (
-            float(self.book.clip_means(self.dataset, method, "sharpness").reindex(clips).mean())
-            for method in (self.better, self.than)
-        )
-        return a / b if math.isfinite(a) and math.isfinite(b) and b > 0 else None
+    def remarks(self) -> str:
+        """Everything a reader should know beside the numbers."""
+        return " ".join(part for part in (self.caveat, self.reason, self.focus_note) if part)
 
 
-def _check_pair(group: str, ablation: str | None, claim: Claim, pair: _Pair) -> ClaimResult:
-    unchecked = ClaimResult(
-        group=group,
-        ablation=ablation,
-        dataset=pair.dataset,
-        dataset_title=pair.book.study.spec.datasets[pair.dataset].title,
-        metric=pair.metric,
-        better=pair.better,
-        than=pair.than,
-        best_of_all=claim.than is None,
-        source=claim.source,
-        verdict="cannot be checked",
-        focus_note=_focus_note(pair.focus),
-    )
+def check(book: ScoreBook) -> list[ClaimResult]:
+    """Check every claim of the study and its ablations; where results are missing, the result says which."""
+    study = book.study
+    results = [_unchecked(book, None, *claim, study.table1_datasets()) for claim in enumerate(study.spec.claims, 1)]
+    for name, ablation in study.ablations.items():
+        datasets = study.ablation_datasets(name)
+        results += [_unchecked(book, name, *claim, datasets) for claim in enumerate(ablation.claims, 1)]
+    return [_checked(book, pair) for pairs in results for pair in pairs]
+
+
+def _unchecked(
+    book: ScoreBook, ablation: str | None, number: int, claim: Claim, datasets: tuple[str, ...]
+) -> list[ClaimResult]:
+    """The claim on every dataset against every method that it names, without a verdict."""
+    better = claim_method(book.study, ablation, claim.better)
+    rivals = [method for method in book.study.table1() if method.digest != better.digest]
+    others = [claim_method(book.study, ablation, claim.than)] if claim.than else rivals
+    return [
+        ClaimResult(f"{ablation or 'study'} {number}", ablation, dataset, book.title(dataset), METRICS[claim.metric],
+                    better, than, claim.than is None, claim.source, _focus_note(book.focus(dataset)))
+        for dataset in claim.datasets or datasets
+        for than in others
+    ]  # fmt: skip
+
+
+def _checked(book: ScoreBook, claim: ClaimResult) -> ClaimResult:
+    """The claim with its verdict, or with the reason why there is none."""
+    clips = _common_clips(book, claim)
+    reason = _obstacle(book, claim, clips)
+    if reason:
+        return replace(claim, reason=reason)
     try:
-        reason = pair.obstacle()
-        if reason:
-            return replace(unchecked, reason=reason)
-        difference = pair.difference()
+        difference = _difference(book, claim, clips)
     except UserError as error:
-        return replace(unchecked, reason=str(error))
-    ratio = pair.sharpness_ratio()
-    verdict, remark = _judge(pair.metric, difference)
-    if verdict != "undecided" and abs(difference.mean) < 0.5 * 10**-pair.metric.decimals:
+        return replace(claim, reason=str(error))
+    verdict, remark = _judge(claim.metric, difference)
+    if verdict != "undecided" and abs(difference.mean) < 0.5 * 10**-claim.metric.decimals:
         remark = "The difference is too small to be seen in the table."
-    blur = _blur_caveat(pair.metric, ratio, pair.better, pair.than)
+    ratio = _sharpness_ratio(book, claim, clips)
+    caveats = (remark, _blur_caveat(claim.metric, ratio, claim.better, claim.than))
     return replace(
-        unchecked,
+        claim,
         verdict=verdict,
         difference=difference,
-        clips=pair.clips(),
+        clips=clips,
         sharpness_ratio=ratio,
-        caveat=" ".join(part for part in (remark, blur) if part),
+        caveat=" ".join(part for part in caveats if part),
     )
 
 
-def _for_seeds(method: Method, own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
-    """``own``, repeated for every seed of ``other`` if the method draws no noise and so has one run for all seeds."""
+def _common_clips(book: ScoreBook, claim: ClaimResult) -> tuple[str, ...]:
+    """The clips in focus (all clips if the focus is unknown) on which both methods have a value."""
+    a, b = (book.clip_means(claim.dataset, m, claim.metric.name) for m in (claim.better, claim.than))
+    in_focus = book.focus(claim.dataset).clips
+    return tuple(sorted(c for c in set(a.index) & set(b.index) if in_focus is None or c in in_focus))
+
+
+def _obstacle(book: ScoreBook, claim: ClaimResult, clips: tuple[str, ...]) -> str:
+    """Why the two methods cannot be compared; empty if they can."""
+    if claim.better.digest == claim.than.digest:
+        return f"{claim.better.name} and {claim.than.name} resolve to the same settings"
+    for method in (claim.better, claim.than):
+        scores = book.scores(claim.dataset, method)
+        if not scores.has(claim.metric.name):
+            return f"{method.label} has no {claim.metric.label}: {scores.reason(claim.metric.name)}"
+    if book.focus(claim.dataset).clips == []:
+        return f"no clip is in focus (bicubic reaches {IN_FOCUS_BELOW:.0f} dB on all of them)"
+    return "" if clips else "the two methods share no clip in focus"
+
+
+def _difference(book: ScoreBook, claim: ClaimResult, clips: tuple[str, ...]) -> PairedDifference:
+    """Better minus than on ``clips``. Raises :class:`UserError` if no frame can be paired."""
+    a, b = (book.scores(claim.dataset, method).table for method in (claim.better, claim.than))
+    assert a is not None and b is not None
+    a, b = a[a["sequence"].isin(clips)], b[b["sequence"].isin(clips)]
+    a, b = _for_seeds(claim.better, a, b), _for_seeds(claim.than, b, a)
+    return paired_bootstrap(a, b, claim.metric.name, window=WINDOW)
+
+
+def _for_seeds(method: Method, rows: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """``rows``, repeated for every seed of ``other`` if the method draws no noise and so has one run for all seeds."""
     if method.kind == "stablevsr":
-        return own
-    first = own[own["seed"] == own["seed"].min()]
+        return rows
+    first = rows[rows["seed"] == rows["seed"].min()]
     repeated: pd.DataFrame = pd.concat([first.assign(seed=seed) for seed in sorted(other["seed"].unique())])
     return repeated
+
+
+def _sharpness_ratio(book: ScoreBook, claim: ClaimResult, clips: tuple[str, ...]) -> float | None:
+    """Mean sharpness of ``better`` over that of ``than``; None where it was not measured."""
+    a, b = (
+        float(book.clip_means(claim.dataset, method, "sharpness").reindex(list(clips)).mean())
+        for method in (claim.better, claim.than)
+    )
+    return a / b if math.isfinite(a) and math.isfinite(b) and b > 0 else None
 
 
 def overall(results: list[ClaimResult]) -> Verdict:
@@ -247,6 +214,7 @@ def overall(results: list[ClaimResult]) -> Verdict:
 
 
 def _judge(metric: Metric, difference: PairedDifference) -> tuple[Verdict, str]:
+    """The verdict by the interval's position, and a remark where there is no interval."""
     low, high = difference.low, difference.high
     if math.isnan(difference.mean):
         return "undecided", "The difference is not defined (infinite values on both sides)."
@@ -256,9 +224,7 @@ def _judge(metric: Metric, difference: PairedDifference) -> tuple[Verdict, str]:
         low, high = -high, -low
     if low > 0:
         return "holds", ""
-    if high < 0:
-        return "does not hold", ""
-    return "undecided", ""
+    return ("does not hold" if high < 0 else "undecided"), ""
 
 
 def _blur_caveat(metric: Metric, ratio: float | None, better: Method, than: Method) -> str:

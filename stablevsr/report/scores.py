@@ -1,31 +1,32 @@
-"""The scores of a study as the report needs them: read once, averaged as published, with a reason for every gap.
+"""The scores of a study as the report shows them: read once, averaged, with a reason for every missing value.
 
 All parts of the report ask one :class:`ScoreBook`, so that a number is the same wherever it is shown. A shown number is
-the mean over frames, then over sequences with equal weight (the published way), then over seeds.
+the mean over the frames of each clip and seed, then over seeds, then over clips with equal weight (as StableVSR's
+eval.py averages).
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from stablevsr.metrics.registry import METRICS
+from stablevsr.metrics.registry import resolve
 from stablevsr.metrics.statistics import Interval, interval
 from stablevsr.metrics.tables import read_scores
 from stablevsr.runtime.errors import UserError
-from stablevsr.study.methods import Method, ResolvedStudy
+from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths
 
-#: Resamples behind a table's intervals. Claims use the full 10,000; a table has hundreds of cells, and at two shown
-#: digits the bounds no longer move.
+#: Resamples for the intervals in tables, which have hundreds of cells. Claims use the full 10,000; with 2,000 the
+#: bounds already agree to the two digits shown.
 RESAMPLES = 2000
-#: A clip is in focus if bicubic stays below this PSNR on it.
+#: A clip is in focus if bicubic's PSNR on it is below this, in dB.
 IN_FOCUS_BELOW = 34.0
 
 
@@ -33,10 +34,9 @@ IN_FOCUS_BELOW = 34.0
 class Scores:
     """What one method scored on one dataset: one row a frame and seed, or the reason why there is nothing."""
 
-    path: Path
     table: pd.DataFrame | None
     problem: str = ""
-    skipped: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)  #: why the evaluation left a metric out, by metric
 
     def has(self, metric: str) -> bool:
         """Whether any frame has a value of ``metric``."""
@@ -53,17 +53,45 @@ class Scores:
         return "it is undefined on every frame"
 
 
+@dataclass(frozen=True)
+class Focus:
+    """The clips of a dataset that are in focus (None: unknown, for the reason ``why``), and bicubic's PSNR by clip."""
+
+    clips: list[str] | None
+    bicubic_psnr: dict[str, float]
+    why: str = ""
+
+    @property
+    def left_out(self) -> list[str]:
+        """The clips that are out of focus."""
+        return [] if self.clips is None else [clip for clip in self.bicubic_psnr if clip not in self.clips]
+
+
 class ScoreBook:
     """Reads and remembers the scores of all methods of one study; with ``seeds``, of those seeds alone."""
 
-    def __init__(self, study: ResolvedStudy, paths: Paths, seeds: frozenset[int] | None = None) -> None:
-        self.study, self.paths, self.seeds = study, paths, seeds
+    def __init__(self, paths: Paths, seeds: frozenset[int] | None = None) -> None:
+        self.study, self.paths, self.seeds = paths.study, paths, seeds
+        self.metrics = tuple(resolve(self.study.spec.metrics))
         self._restricted: dict[frozenset[int], ScoreBook] = {}
         self._scores: dict[tuple[str, str], Scores] = {}
         self._intervals: dict[tuple[str, str, str], Interval | None] = {}
 
+    @cached_property
+    def bicubic(self) -> Method | None:
+        """The study's bicubic method."""
+        return next((m for m in self.study.methods.values() if m.kind == "bicubic"), None)
+
+    def methods(self) -> list[Method]:
+        """All methods, each digest once under its first name; the rows of Table 1 come first."""
+        return distinct([*self.study.table1(), *self.study.methods.values()])
+
+    def title(self, dataset: str) -> str:
+        """A dataset's title."""
+        return self.study.spec.datasets[dataset].title
+
     def scores(self, dataset: str, method: Method) -> Scores:
-        """The scores of ``method`` on ``dataset``; never raises, a fault becomes the reason."""
+        """The scores of ``method`` on ``dataset``; never raises: an unreadable file becomes a ``problem``."""
         key = (dataset, method.name)
         if key not in self._scores:
             self._scores[key] = self._read(dataset, method)
@@ -72,31 +100,32 @@ class ScoreBook:
     def _read(self, dataset: str, method: Method) -> Scores:
         path = self.paths.table(dataset, method.name)
         if dataset not in method.datasets:
-            return Scores(path, None, f"{method.label} is not run on this dataset")
+            return Scores(None, f"{method.label} is not run on this dataset")
         if not path.exists():
-            return Scores(path, None, f"there are no scores yet ({path} is missing)")
+            return Scores(None, f"there are no scores yet ({path} is missing)")
         try:
             table = read_scores(path)
         except UserError as error:
-            return Scores(path, None, str(error))
+            return Scores(None, str(error))
         if table.empty:
-            return Scores(path, None, f"{path} holds no frame")
+            return Scores(None, f"{path} holds no frame")
         if "seed" not in table.columns:
             table["seed"] = 0
         if self.seeds is not None and method.kind == "stablevsr":
             table = table[table["seed"].isin(self.seeds)]
-        return Scores(path, table, skipped=_skipped(Path(f"{path}.json")))
+        skipped = read_json(Path(f"{path}.json")).get("skipped")
+        return Scores(table, skipped=skipped if isinstance(skipped, dict) else {})
 
-    def sharing(self, dataset: str, methods: Iterable[Method]) -> ScoreBook:
-        """The scores of the seeds that all these methods have, so that none is ahead by luckier noise.
+    def with_common_seeds(self, dataset: str, methods: Iterable[Method]) -> ScoreBook:
+        """The scores of the seeds that all these methods have, so that no row is compared on seeds others lack.
 
-        Methods that draw no noise, or have no scores, share any seed. Without a common seed it is the whole book.
+        Methods that draw no noise, or have no scores, do not restrict the seeds. Without a common seed it is this book.
         """
         tables = [t for m in methods if m.kind == "stablevsr" and (t := self.scores(dataset, m).table) is not None]
         common = frozenset.intersection(*(frozenset(int(s) for s in t["seed"]) for t in tables)) if tables else None
         if not common:
             return self
-        return self._restricted.setdefault(common, ScoreBook(self.study, self.paths, common))
+        return self._restricted.setdefault(common, ScoreBook(self.paths, common))
 
     def clip_means(self, dataset: str, method: Method, metric: str) -> pd.Series:
         """Mean of every clip over its frames, then seeds; indexed by clip, empty where there is no value."""
@@ -131,55 +160,47 @@ class ScoreBook:
 
     def focus(self, dataset: str) -> Focus:
         """Which clips of ``dataset`` are in focus, by the PSNR of the study's bicubic method."""
-        bicubic = next((m for m in self.study.methods.values() if m.kind == "bicubic"), None)
-        if bicubic is None:
+        if self.bicubic is None:
             return Focus(None, {}, "the study has no bicubic method to tell which clips are in focus")
-        psnr = self.clip_means(dataset, bicubic, "psnr")
+        psnr = self.clip_means(dataset, self.bicubic, "psnr")
         if psnr.empty:
-            reason = self.scores(dataset, bicubic).reason("psnr")
+            reason = self.scores(dataset, self.bicubic).reason("psnr")
             return Focus(None, {}, f"bicubic has no PSNR to tell which clips are in focus ({reason})")
         values = {str(clip): float(value) for clip, value in psnr.items()}
-        return Focus([clip for clip, value in values.items() if value < IN_FOCUS_BELOW], values, "")
+        return Focus([clip for clip, value in values.items() if value < IN_FOCUS_BELOW], values)
 
     def missing(self) -> list[str]:
-        """Every gap of the study's scores as a sentence: absent tables, clips and seeds."""
-        found = []
-        for dataset in self.study.spec.datasets:
-            clips = self.expected_clips(dataset)
-            for method in self.study.methods.values():
-                if dataset in method.datasets:
-                    found += self._gaps(dataset, method, clips)
-        return found
+        """All missing tables, clips and seeds of the study's scores, a sentence each."""
+        return [
+            gap
+            for dataset in self.study.spec.datasets
+            for method in self.study.methods.values()
+            if dataset in method.datasets
+            for gap in self._gaps(dataset, method)
+        ]
 
-    def expected_clips(self, dataset: str) -> list[str]:
-        """The clips of a dataset by its manifest; empty if it was not made yet."""
-        manifest = read_json(self.paths.dataset(dataset) / "manifest.json")
-        sequences = manifest.get("sequences")
-        return sorted(sequences) if isinstance(sequences, dict) else []
-
-    def _gaps(self, dataset: str, method: Method, clips: list[str]) -> list[str]:
+    def _gaps(self, dataset: str, method: Method) -> list[str]:
         scores = self.scores(dataset, method)
         where = f"{method.name} on {dataset}"
         if scores.table is None:
             return [f"{where}: {scores.problem}"]
-        lacking = sorted(set(clips) - set(scores.table["sequence"]))
+        clips = sorted(set(sequences(self.paths, dataset) or ()) - set(scores.table["sequence"]))
         seeds = sorted(set(method.seeds) - {int(s) for s in scores.table["seed"]})
-        gaps = [f"{where}: no scores of clip {', '.join(lacking)}"] if lacking else []
+        gaps = [f"{where}: no scores of clip {', '.join(clips)}"] if clips else []
         return gaps + ([f"{where}: no scores of seed {', '.join(map(str, seeds))}"] if seeds else [])
 
 
-@dataclass(frozen=True)
-class Focus:
-    """The clips in focus (None: cannot be told, and ``why``), with bicubic's PSNR by clip."""
+def distinct(methods: Iterable[Method]) -> list[Method]:
+    """Of methods that share a digest, and so all their numbers, the first."""
+    found: dict[str, Method] = {}
+    for method in methods:
+        found.setdefault(method.digest, method)
+    return list(found.values())
 
-    clips: list[str] | None
-    bicubic_psnr: dict[str, float]
-    why: str
 
-    @property
-    def left_out(self) -> list[str]:
-        """The clips that are out of focus."""
-        return [] if self.clips is None else [clip for clip in self.bicubic_psnr if clip not in self.clips]
+def sequences(paths: Paths, dataset: str) -> dict[str, Any] | None:
+    """The clips of a dataset, from its manifest; None before the dataset is made."""
+    return read_json(paths.dataset(dataset) / "manifest.json").get("sequences")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -189,19 +210,3 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _skipped(sidecar: Path) -> dict[str, str]:
-    skipped = read_json(sidecar).get("skipped")
-    return {str(k): str(v) for k, v in skipped.items()} if isinstance(skipped, dict) else {}
-
-
-def format_value(metric: str, value: float | None, sign: bool = False, decimals: int | None = None) -> str:
-    """A number rounded as the registry says (or to ``decimals``); empty for None or nan, ``inf`` where infinite."""
-    if value is None or math.isnan(value):
-        return ""
-    if math.isinf(value):
-        return ("+" if sign and value > 0 else "") + str(value)
-    decimals = METRICS[metric].decimals if decimals is None else decimals
-    rounded = round(value, decimals) + 0.0  # + 0.0 turns -0.0 into 0.0
-    return f"{rounded:{'+' if sign else ''}.{decimals}f}"

@@ -37,7 +37,7 @@ def fingerprint(*modules: str, without: tuple[str, ...] = ()) -> str:
 
 def sampling_code(kind: str) -> str:
     """Fingerprint of what makes the frames of a method of ``kind``: the sampler, or a baseline's code."""
-    job, sampler, baselines = "stablevsr.study.inference", "stablevsr.method", "stablevsr.baselines"
+    job, sampler, baselines = "stablevsr.study.inference.run", "stablevsr.method", "stablevsr.baselines"
     if kind == "stablevsr":
         return fingerprint(job, without=(baselines,))
     alone = fingerprint(job, without=(sampler, baselines))
@@ -56,9 +56,9 @@ def dataset_code(make: str | None) -> str:
 
 def report_code(texts: Iterable[Path]) -> str:
     """Fingerprint of what renders a report: its code, its templates, and the files whose ``texts`` it shows."""
-    parts = [f"stablevsr.report.{part}.render" for part in ("tables", "figures", "page")]
+    parts = [f"stablevsr.report.{part}" for part in ("tables", "figures", "page", "provenance")]
     templates = sorted(f for f in (PACKAGE / "report").rglob("*.*") if f.is_file() and f.suffix not in (".py", ".pyc"))
-    return digest([fingerprint(*parts, "stablevsr.report.provenance"), content_hash([*templates, *texts])])
+    return digest([fingerprint(*parts), content_hash([*templates, *texts])])
 
 
 def import_closure(modules: tuple[str, ...], without: tuple[str, ...] = ()) -> set[str]:

@@ -95,8 +95,9 @@ def _jobs(study: ResolvedStudy, paths: Paths) -> list[str]:
         job("test sets", paths.dataset(name) / "manifest.json")
     for run in study.trainings().values():
         job(f"trainings of a {KINDS[run.kind]}", _trained(paths, run))
-    for samples in {paths.samples(run) for run in study.trainings().values()} - {None}:
-        job("sets of cached samples", samples)
+    for samples in {paths.samples(run) for run in study.trainings().values()}:
+        if samples:
+            job("sets of cached samples", samples)
     for name, spec in study.spec.datasets.items():
         for key in study.by_digest(name):
             for seed in study.seeds(key, name):

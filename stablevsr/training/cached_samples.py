@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from stablevsr.runtime.io import atomic_file
 from stablevsr.runtime.locks import single_writer
+from stablevsr.training.denoising import DenoisingTask
 from stablevsr.training.samples import NEXT, PAST, sample_generator
-from stablevsr.training.task import DenoisingTask, Sample
+from stablevsr.training.task import Sample
 
 BATCH = 16
 

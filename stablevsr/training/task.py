@@ -54,21 +54,6 @@ class TrainingTask(ABC):
         return {}
 
 
-class DenoisingTask(TrainingTask):
-    """A task on noisy latents whose frozen part can be computed before the step (:meth:`freeze`)."""
-
-    scheduler: Any  #: a diffusers.DDPMScheduler
-    held_out: Sequence[Sample] = ()  #: frozen samples for validation, in chunks
-
-    @abstractmethod
-    def draw(self, side: int, generators: Sequence[torch.Generator]) -> Sample:
-        """All random choices for latents of ``side`` pixels, on the CPU, a generator a sample."""
-
-    @abstractmethod
-    def freeze(self, window: Sample, drawn: Sample) -> Sample:
-        """Everything the step needs that no gradient flows through, from a window's ``gt`` and ``lq``."""
-
-
 @dataclass(frozen=True)
 class TaskInputs:
     """What a task is built from."""

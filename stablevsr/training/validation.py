@@ -1,11 +1,12 @@
-"""Validation on fixed held-out windows: the loss by noise level, and a strip of what the networks make of them.
+"""Validation on fixed held-out windows: figures by noise level, and a strip of what the networks make of them.
 
 The samples are frozen once and spread evenly over the noise levels: two validations differ by the weights alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,62 +17,40 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from stablevsr.data.frames import write_frame
-from stablevsr.data.layouts import Sequence as Clip
-from stablevsr.training.samples import WindowDataset, sample_generator
-from stablevsr.training.task import DenoisingTask, Sample
+from stablevsr.training.task import Sample, TrainingTask
 
-SAMPLES, CHUNK = 48, 8
-SEED = 12345
 LEVELS = {"low": (0, 333), "mid": (333, 667), "high": (667, 1000)}  #: noise levels by timestep (of 1000)
 CAPTION = 14  #: rows of pixels above a strip
 
 
-def held_out(task: DenoisingTask, clips: Sequence[Clip], frames: int, crop: int, device: torch.device) -> list[Sample]:
-    """Frozen samples of ``clips`` in chunks, each with the windows' ``gt``; none without clips.
+class ValidatedTask(TrainingTask):
+    """A task that is validated on frozen samples; each holds its window's ground truth ``gt`` and its ``timesteps``."""
 
-    Args:
-        task: what freezes them; its networks are on ``device``.
-        clips: that no training sees.
-        frames: of a window.
-        crop: pixels a side of the ground truth.
-        device: where the samples go.
-    """
-    if not clips:
-        return []
-    windows = WindowDataset(clips, frames, crop, SEED)
-    timesteps = torch.linspace(0, int(task.scheduler.config.num_train_timesteps) - 1, SAMPLES).round().long()
-    chunks = []
-    for first in range(0, SAMPLES, CHUNK):
-        # every sixth level in a chunk, so that the first one alone spans them all
-        rows = list(range(first // CHUNK, SAMPLES, SAMPLES // CHUNK))
-        items = [windows[row] for row in rows]
-        window = {key: torch.stack([item[key] for item in items]).to(device) for key in items[0]}
-        drawn = task.draw(window["lq"].shape[-1], [sample_generator(SEED, row) for row in rows])
-        frozen = task.freeze(window, drawn | {"timesteps": timesteps[rows]})
-        chunks.append(frozen | {"gt": window["gt"][:, frames // 2]})
-    return chunks
+    held_out: Sequence[Sample] = ()  #: in chunks
 
+    @abstractmethod
+    def figures(self) -> dict[str, dict[str, float]]:
+        """Figures on the held-out samples by name and noise level (:meth:`by_level`)."""
 
-def joined(samples: Sequence[Sample], key: str) -> Tensor:
-    """One entry of all chunks."""
-    return torch.cat([chunk[key] for chunk in samples])
+    @abstractmethod
+    def columns(self, sample: Sample) -> dict[str, Tensor]:
+        """What the strip shows between LR crops and ground truth: RGB (B, 3, H, W) in [-1, 1] by title."""
 
+    @torch.no_grad()
+    def validate(self, picture: Path) -> dict[str, float]:
+        """``val_<figure>_<level>``; a strip of the first chunk in ``picture``."""
+        if not self.held_out:
+            return {}
+        shown = self.held_out[0]
+        low = F.interpolate(shown["lq"], scale_factor=4.0, mode="nearest")
+        strip({"LR": low, **self.columns(shown), "ground truth": shown["gt"] * 2 - 1}, picture)
+        return {f"val_{name}_{k}": v for name, levels in self.figures().items() for k, v in levels.items()}
 
-def by_level(errors: Tensor, timesteps: Tensor) -> dict[str, float]:
-    """Mean of ``errors`` (B,) for each of :data:`LEVELS`."""
-    return {
-        level: float(errors[(timesteps >= low) & (timesteps < high)].mean()) for level, (low, high) in LEVELS.items()
-    }
-
-
-def enlarged(sample: dict[str, Tensor]) -> Tensor:
-    """The LR crops in blocks of 4x4 pixels, so that one sees what the network was given."""
-    return F.interpolate(sample["lq"], scale_factor=4.0, mode="nearest")
-
-
-def truth(sample: dict[str, Tensor]) -> Tensor:
-    """The ground truth of frozen samples in [-1, 1]."""
-    return sample["gt"] * 2 - 1
+    def by_level(self, errors: Callable[[Sample], Tensor]) -> dict[str, float]:
+        """The mean of ``errors(chunk)`` (B, ...) over all chunks, for each of :data:`LEVELS`."""
+        values = torch.cat([errors(chunk).flatten(1).mean(1) for chunk in self.held_out])
+        timesteps = torch.cat([chunk["timesteps"] for chunk in self.held_out])
+        return {k: float(values[(timesteps >= a) & (timesteps < b)].mean()) for k, (a, b) in LEVELS.items()}
 
 
 def strip(columns: dict[str, Tensor], picture: Path) -> None:

@@ -10,9 +10,7 @@ import chromium
 import pytest
 import report_study as made
 
-from stablevsr.report.figures import render as figures
-from stablevsr.report.page import render as page
-from stablevsr.report.tables import render as tables
+from stablevsr.report import figures, page, tables
 
 pytestmark = pytest.mark.system
 
@@ -24,12 +22,12 @@ PSNR, TOF = 2, 3  # columns, after the method and what a frame of it took
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of the made-up study, with a label that tries to break out of it."""
-    spec = made.with_own_model()
+    spec = made.with_model_per_dataset()
     spec["methods"]["bicubic"]["label"] = HOSTILE
     paths = made.write_all(tmp_path_factory.mktemp("study"), spec, steps=made.STEPS)
-    tables.render(paths.study, paths)
-    figures.render(paths.study, paths)
-    return page.render(paths.study, paths)
+    tables.render(paths)
+    figures.render(paths)
+    return page.render(paths)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from stablevsr.data.frames import write_frame
+from stablevsr.report.training_history import histories
 from stablevsr.runtime.io import write_text
 from stablevsr.runtime.parsing import parse
 from stablevsr.study.files import Ablation, Study
@@ -59,7 +60,7 @@ SAMPLING: dict[str, Any] = {
     },
     "claims": [{"metric": "tof_dis", "better": "bidirectional", "than": "single_frame", "source": "section 4.3"}],
 }
-#: Samplings that differ in steps and solver: the study's own takes four DDPM steps.
+#: Samplings that differ in steps and solver; the reference method takes four DDPM steps.
 STEPS: dict[str, Any] = {
     "title": "Sampling steps",
     "question": "How few are enough?",
@@ -77,8 +78,8 @@ def make(
     root: Path, spec: dict[str, Any] | None = None, sampling: dict[str, Any] | None = None, **others: dict[str, Any]
 ) -> ResolvedStudy:
     """The study with the ablation ``sampling`` and ``others``, resolved; nothing is written."""
-    given = {"sampling": sampling or SAMPLING, **others}
-    ablations = {name: parse(Ablation, content, f"{name}.yaml") for name, content in given.items()}
+    contents = {"sampling": sampling or SAMPLING, **others}
+    ablations = {name: parse(Ablation, content, f"{name}.yaml") for name, content in contents.items()}
     return resolve(
         "made_up", parse(Study, spec or SPEC, "study.yaml"), ablations, root / "workflow/studies/made_up.yaml"
     )
@@ -90,7 +91,7 @@ def make_paths(root: Path, study: ResolvedStudy) -> Paths:
 
 
 def write_scores(paths: Paths, method: Method, dataset: str = "reds4") -> Path:
-    """Per-frame scores: the level of the method, a clip's offset, and a wobble that is the same for all methods."""
+    """Per-frame scores: the method's level, an offset for the blurred clip, and variation that all methods share."""
     name = method.name if method.name in LEVELS else "stablevsr"
     psnr, tof, sharp = LEVELS[name]
     lines = [",".join(("sequence", "frame", "seed", *METRICS))]
@@ -128,7 +129,7 @@ def write_frames(paths: Paths, dataset: str = "reds4") -> None:
 
 
 def write_manifests(paths: Paths, method: Method, dataset: str) -> None:
-    """Two shards for each seed: two clips and one, two seconds a frame, of which a half was spent on the UNet."""
+    """Two shards for each seed, of two clips and of one; two seconds a frame, half of them in the UNet."""
     for seed in paths.study.seeds(method.digest, dataset):
         for shard, clips in enumerate((CLIPS[:2], CLIPS[2:])):
             seconds = 2.0 * FRAMES * len(clips)
@@ -144,10 +145,9 @@ def write_manifests(paths: Paths, method: Method, dataset: str) -> None:
 
 def write_history(paths: Paths, ratio: float = 0.9, steps: int = 100) -> None:
     """Histories of all trainings: loss every 20 steps, validation at the half and the end."""
-    figures = {"tcm": "ratio", "unet": "loss"}
-    for run in paths.study.trainings().values():
-        folder, figure = paths.training(run), figures[run.kind]
-        lines = [f"step,loss,val_{figure}_low,val_{figure}_high"]
+    for history in histories(paths):
+        folder, measure = history.folder, history.kind.measure
+        lines = [f"step,loss,val_{measure}_low,val_{measure}_high"]
         for step in range(20, steps + 1, 20):
             validated = f"{ratio},{ratio + 0.02}" if step in (steps, steps // 40 * 20) else ","
             lines.append(f"{step},{1 / step},{validated}")
@@ -158,8 +158,8 @@ def write_history(paths: Paths, ratio: float = 0.9, steps: int = 100) -> None:
             write_frame(folder / "validation" / f"step{step:06d}.png", np.full((60, 50, 3), grey, np.uint8))
 
 
-def with_own_model() -> dict[str, Any]:
-    """SPEC with a second dataset, which has a model of its own: the tiny one, its UNet fine-tuned."""
+def with_model_per_dataset() -> dict[str, Any]:
+    """SPEC with a second dataset, for which another model is made: the tiny one, its UNet fine-tuned."""
     spec = copy.deepcopy(SPEC)
     spec["finetuned"] = {"vimeo_unet": {"base": "tiny", "training": {"dataset": "vimeo_train", "steps": 100}}}
     spec["training_datasets"]["vimeo_train"] = {"title": "Septuplets", "layout": "vimeo90k", "root": "data/vimeo"}

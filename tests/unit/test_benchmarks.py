@@ -1,23 +1,36 @@
 """The benchmark scripts beside the package: they run as they are called, and time the same work in every preset."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from benchmarks.flops import network_calls, network_flops
+from stablevsr.bench.sampling import PRESETS, Work, full_size
+from stablevsr.cli import main
+from stablevsr.method.flow import DISFlow
+from stablevsr.method.model_folder import TINY
+from stablevsr.method.networks import ModelParts
+from stablevsr.method.pipeline import load_networks
+from stablevsr.method.sampler import Sampler, decode_frames
+from stablevsr.method.settings import Guidance
+from stablevsr.method.small_decoder import SmallDecoder
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 
 
-def bench_training(*options):
-    command = [sys.executable, str(SCRIPTS / "training.py"), *options]
+def run_script(name, *options):
+    command = [sys.executable, str(SCRIPTS / name), *options]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_training_presets_take_the_same_steps(tmp_path):
     out = tmp_path / "training.json"
-    run = bench_training("--crop", "32", "--batch", "2", "--steps", "2", "--out", str(out))
+    run = run_script("training.py", "--crop", "32", "--batch", "2", "--steps", "2", "--out", str(out))
     assert run.returncode == 0 and "steps/s" in run.stdout
     presets = {preset["preset"]: preset for preset in json.loads(out.read_text())["presets"]}
     assert set(presets) == {"fp32", "bf16", "bf16+checkpointing"}
@@ -28,5 +41,59 @@ def test_training_presets_take_the_same_steps(tmp_path):
 
 
 def test_a_crop_that_does_not_fit_the_networks_is_refused():
-    run = bench_training("--crop", "40")
+    run = run_script("training.py", "--crop", "40")
     assert run.returncode == 2 and "multiple of 32" in run.stderr
+
+
+def test_the_presets_of_a_bench_are_compared_with_the_device(tmp_path):
+    out = tmp_path / "bench.json"
+    options = ["--size", "16x12", "--frames", "2", "--sequences", "1", "--steps", "2", "--device", "cpu"]
+    assert main(["bench", *options, "--presets", "batched,bf16", "--out", str(out)]) == 0
+    run = run_script("flops.py", str(out))
+    assert run.returncode == 0, run.stderr
+    rows = re.findall(r"^(\S+): (\S+) TFLOP/s, (\d+)% of a large matrix product's (\S+)$", run.stdout, re.MULTILINE)
+    assert [row[0] for row in rows] == ["batched", "bf16"]
+    for _, rate, share, ceiling in rows:
+        assert 0 < float(rate) < float(ceiling)
+        assert float(share) == pytest.approx(100 * float(rate) / float(ceiling), abs=1)
+    assert "GB/s" in run.stdout and "TFLOP a frame: UNet" in run.stdout
+
+
+def test_the_flops_at_full_size_are_those_counted_by_hooks():
+    """Independent figures: 3.99 (UNet), 1.56 (TCM) and 15.7 TFLOP (VAE decoder) a frame-step at 320x180."""
+    with torch.device("meta"):
+        unet, tcm, vae = full_size()
+        prompt = torch.zeros(1, 77, 1024)
+    found = network_flops(ModelParts(unet, vae, tcm, {}, prompt, torch.device("meta")), 180, 320)
+    assert found["UNet"] == pytest.approx(3.99e12, rel=0.01)
+    assert found["TCM"] == pytest.approx(1.56e12, rel=0.01)
+    assert found["VAE decoder"] == pytest.approx(15.7e12, rel=0.01)
+    with torch.device("meta"):
+        small = SmallDecoder()
+    model = ModelParts(unet, vae, None, {}, prompt, torch.device("meta"), guidance_decoder=small)
+    pixels = 180 * 320
+    inner = 64 * 64 * (9 * pixels + 10 * 4 * pixels + 4 * 16 * pixels)  # layers at 1, 2 and 4 times the latents' size
+    ends = 4 * 64 * pixels + 64 * 3 * 16 * pixels
+    assert network_flops(model, 180, 320)["small decoder"] == pytest.approx(2 * 9 * (inner + ends))
+
+
+def test_networks_are_counted_as_often_as_they_are_called():
+    """Against calls that are counted as they happen, in a preset with all steps guided and in one with half of them."""
+    work, model = Work(12, 16, frames=3, sequences=2, steps=4), load_networks(TINY)
+    small = SmallDecoder(width=8)
+    seen = dict.fromkeys(("UNet", "TCM", "VAE decoder", "small decoder"), 0)
+
+    def count(name):
+        return lambda _, args, kwargs: seen.update({name: seen[name] + len((*args, *kwargs.values())[0])})
+
+    networks = {"UNet": model.unet.conv_out, "TCM": model.tcm, "VAE decoder": model.vae.decoder}
+    for name, module in (networks | {"small decoder": small}).items():
+        module.register_forward_pre_hook(count(name), with_kwargs=True)
+    for preset in (preset for preset in PRESETS if preset.name in ("small-decoder", "batched", "half-guided")):
+        model.guidance_decoder = small if preset.small_decoder else None
+        seen.update(dict.fromkeys(seen, 0))
+        sampler = Sampler(model, preset.sampling(4), Guidance(flow="dis"), DISFlow())
+        latents = sampler(torch.rand(2, 3, 3, 12, 16) * 2 - 1, [torch.Generator().manual_seed(s) for s in range(2)])
+        for sequence in latents:
+            list(decode_frames(model, sequence))
+        assert {network: count for network, count in seen.items() if count} == network_calls(work, preset)

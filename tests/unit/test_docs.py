@@ -1,4 +1,4 @@
-"""The tables in the documentation are the study's, and the README's commands and links lead somewhere."""
+"""The tables in the documentation are those of the study, and links lead to existing files."""
 
 import re
 import runpy
@@ -19,7 +19,7 @@ def results(tmp_path):
     return tmp_path
 
 
-def test_a_block_shows_its_data_set_and_metrics_and_nothing_else_changes(results):
+def test_a_table_shows_its_dataset_and_metrics_and_the_rest_stays(results):
     text = "before\n<!-- scores mini/table1 reds4: tof_dis psnr -->\nold\n<!-- end of scores -->\nafter\n"
     made = render(text, results)
     table = ["| method | tOF (DIS) ↓ | PSNR ↑ |", "| --- | --- | --- |", "| Bicubic | 0.880 | 28.75 |",
@@ -30,7 +30,7 @@ def test_a_block_shows_its_data_set_and_metrics_and_nothing_else_changes(results
     assert render(made, results) == made
 
 
-def test_statements_come_with_difference_and_verdict(results):
+def test_claims_come_with_difference_and_verdict(results):
     tables = results / "mini" / "tables"
     (tables / "clips.csv").write_text("dataset,name,label\nreds4,steps.two,Two\nreds4,steps.ten,Ten\n")
     (tables / "claims.csv").write_text(
@@ -44,16 +44,16 @@ def test_statements_come_with_difference_and_verdict(results):
     assert made.splitlines()[4:-2] == [
         "| Ten | Two | tOF (DIS) | -0.3 [-0.4, -0.2] | holds |", "| Ten | Two | LPIPS | – | cannot be checked |",
     ]  # fmt: skip
-    with pytest.raises(KeyError, match="states nothing"):
+    with pytest.raises(KeyError, match="has no claims"):
         render("<!-- claims mini/step reds4 -->\n<!-- end of claims -->", results)
 
 
-def test_a_table_that_is_not_there_is_an_error(results):
+def test_a_missing_table_is_an_error(results):
     with pytest.raises(OSError, match="sampling"):
         render("<!-- scores mini/sampling reds4: psnr -->\n<!-- end of scores -->", results)
 
 
-def test_a_data_set_or_metric_that_is_not_there_is_an_error(results):
+def test_an_unknown_dataset_or_metric_is_an_error(results):
     for block in ("mini/table1 red4: psnr", "mini/table1 reds4: psnrr"):
         with pytest.raises(KeyError):
             render(f"<!-- scores {block} -->\n<!-- end of scores -->", results)

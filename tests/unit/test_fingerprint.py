@@ -109,7 +109,7 @@ def test_a_new_import_inside_a_function_is_seen(package):
 
 
 def test_what_trains_and_samples_does_not_contain_what_plans():
-    jobs = ("stablevsr.study.inference", "stablevsr.study.training", "stablevsr.study.prepare")
+    jobs = ("stablevsr.study.inference.run", "stablevsr.study.training", "stablevsr.study.prepare")
     planning = {f"stablevsr.study.{name}" for name in ("files", "methods", "resolve", "paths", "plan", "fingerprint")}
     closure = code.import_closure((*jobs, *(f"stablevsr.training.tasks.{kind}" for kind in ("unet", "tcm", "decoder"))))
     assert not closure & planning

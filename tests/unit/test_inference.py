@@ -113,9 +113,8 @@ def test_external_frames_are_taken_by_name_as_they_are(lr, tmp_path):
     for name in "abc":
         for t in range(3):  # one more than is asked for: a dataset may take the first frames only
             write_frame(external / name / f"{t}.png", np.full((48, 64, 3), 10 * t, np.uint8))
-    how = method(
-        kind="frames", guidance=None, sampling=None, checkpoint=None, frames=tmp_path / "external" / "{dataset}"
-    )
+    folder = tmp_path / "external" / "{dataset}"
+    how = method(kind="frames", guidance=None, sampling=None, checkpoint=None, frames=folder)
     run(tmp_path / "out", lr, how=how)
     assert [p.name for p in list_frames(tmp_path / "out" / "a")] == ["0.png", "1.png"]
     assert (frames(tmp_path / "out", "a")[1] == 10).all()

@@ -14,13 +14,14 @@ from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.statistics import PairedDifference
 from stablevsr.report.claims import ClaimResult, _judge, check, overall
 from stablevsr.report.page.answers import answer, summary
+from stablevsr.report.scores import ScoreBook
 from stablevsr.runtime.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[ClaimResult]:
     paths = made.write_all(tmp_path_factory.mktemp("study"))
-    return check(paths.study, paths)
+    return check(ScoreBook(paths))
 
 
 def changed(tmp_path: Path, claim: dict[str, Any], **spec_changes: Any) -> tuple[made.Paths, list[ClaimResult]]:
@@ -28,7 +29,7 @@ def changed(tmp_path: Path, claim: dict[str, Any], **spec_changes: Any) -> tuple
     spec["claims"] = [claim]
     sampling = copy.deepcopy(made.SAMPLING) | {"claims": []}
     paths = made.write_all(tmp_path, spec, sampling)
-    return paths, check(paths.study, paths)
+    return paths, check(ScoreBook(paths))
 
 
 def test_a_claim_holds_on_the_clips_in_focus(results: list[ClaimResult]) -> None:
@@ -39,9 +40,9 @@ def test_a_claim_holds_on_the_clips_in_focus(results: list[ClaimResult]) -> None
     assert first.difference is not None
     assert first.difference.mean == pytest.approx(-0.5)
     assert (first.difference.n_clips, first.difference.n_seeds, first.difference.n_frames) == (2, 2, 14)
-    assert first.drawn is not None  # lower is better: the bar lies on the right, and its farthest end is at 1
-    assert first.drawn[0] > 0 and first.drawn[2] == pytest.approx(1)
-    assert first.drawn[1] == pytest.approx(-0.5 / first.difference.low)
+    assert first.bar is not None  # lower is better: the bar lies on the right, and its farthest end is at 1
+    assert first.bar[0] > 0 and first.bar[2] == pytest.approx(1)
+    assert first.bar[1] == pytest.approx(-0.5 / first.difference.low)
     assert "020 (38" in first.focus_note
 
 
@@ -50,7 +51,7 @@ def test_a_claim_in_a_metric_without_direction_is_refused(tmp_path: Path) -> Non
         changed(tmp_path, {"metric": "sharpness", "better": "stablevsr", "than": "bicubic"})
 
 
-def test_like_sharpness_is_said(results: list[ClaimResult]) -> None:
+def test_like_sharpness_is_a_caveat(results: list[ClaimResult]) -> None:
     assert results[0].sharpness_ratio == pytest.approx(1 / 1.02)
     assert results[0].caveat == "At like sharpness (ratio 0.98)."
 
@@ -69,7 +70,7 @@ def test_best_of_all_is_checked_against_every_other_row(results: list[ClaimResul
     assert overall(psnr) == "does not hold"
 
 
-def test_a_peer_without_noise_is_paired_with_every_seed(results: list[ClaimResult]) -> None:
+def test_a_baseline_without_noise_is_paired_with_every_seed(results: list[ClaimResult]) -> None:
     bicubic = next(r for r in results if r.metric.name == "psnr" and r.than.name == "bicubic")
     assert bicubic.difference is not None
     assert bicubic.difference.n_seeds == 2
@@ -103,7 +104,7 @@ def test_unmeasured_sharpness_is_a_caveat(tmp_path: Path) -> None:
     for name in ("stablevsr", "sampling.single_frame"):
         table = paths.table("reds4", name)
         table.write_text("\n".join(line.rsplit(",", 1)[0] for line in table.read_text().splitlines()) + "\n")
-    [found] = check(paths.study, paths)
+    [found] = check(ScoreBook(paths))
     assert "sharpness was not measured" in found.caveat
 
 
@@ -113,7 +114,7 @@ def test_no_clip_in_focus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert found.verdict == "cannot be checked" and "no clip is in focus" in found.reason
 
 
-def test_without_bicubic_all_clips_are_used_and_it_is_said(tmp_path: Path) -> None:
+def test_without_bicubic_all_clips_are_used_with_a_note(tmp_path: Path) -> None:
     claim = {"metric": "tof_dis", "better": "stablevsr", "than": "sampling.single_frame"}
     _, [found] = changed(tmp_path, claim, methods={})
     assert found.clips == made.CLIPS
@@ -128,7 +129,7 @@ def test_the_same_settings_cannot_beat_themselves(tmp_path: Path) -> None:
 def test_missing_scores_are_named(tmp_path: Path) -> None:
     paths, _ = changed(tmp_path, {"metric": "tof_dis", "better": "stablevsr", "than": "sampling.single_frame"})
     paths.table("reds4", "stablevsr").unlink()
-    [found] = check(paths.study, paths)
+    [found] = check(ScoreBook(paths))
     assert found.verdict == "cannot be checked" and "stablevsr.csv is missing" in found.reason
 
 
@@ -159,13 +160,13 @@ def test_undefined_differences_are_undecided() -> None:
 def test_the_sentences_count_every_verdict(results: list[ClaimResult]) -> None:
     # of the five, the study and its ablation both state one
     assert summary(results) == (
-        "Of 4 checked statements (what is stated twice counts once), 2 hold, 1 does not hold, 0 are undecided, and 1 "
+        "Of 4 checked claims (a repeated one counts once), 2 hold, 1 does not hold, 0 are undecided, and 1 "
         "cannot be checked here."
     )
     assert summary([]) == "The study states no claim, so nothing was checked."
 
 
-def test_an_answer_says_what_was_found(results: list[ClaimResult]) -> None:
+def test_an_answer_states_the_findings(results: list[ClaimResult]) -> None:
     text = answer([r for r in results if r.ablation == "sampling"])
     assert text == "As stated, Bidirectional has lower tOF (DIS) than Single-frame on REDS4 (made up)."
     psnr = answer([r for r in results if r.metric.name == "psnr"])

@@ -1,4 +1,4 @@
-"""The figures: all drawn from a whole study, none invented for a part that is missing, one look for a method."""
+"""The figures: all are drawn for a complete study, none where results are missing, and a method has one look."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import pytest
 import report_study as made
 from PIL import Image
 
-from stablevsr.report.costs import amount_text, cost
-from stablevsr.report.figures import render as figures
-from stablevsr.report.figures.frames import time_slice
-from stablevsr.report.figures.motion import dis_flow, flow_picture, warped
-from stablevsr.report.figures.speed import _plain_log, lines
+from stablevsr.report import figures
+from stablevsr.report.figures.crops_and_profiles import profile
+from stablevsr.report.figures.guidance import dis_flow, flow_picture, warped
 from stablevsr.report.figures.style import legend, looks
-from stablevsr.report.history import histories
+from stablevsr.report.figures.tradeoffs import _plain_log, lines
+from stablevsr.report.inference_cost import cost
 from stablevsr.report.scores import ScoreBook
+from stablevsr.report.text import format_cost
+from stablevsr.report.training_history import histories
 from stablevsr.study.methods import ResolvedStudy
 from stablevsr.study.resolve import load_study
 
@@ -34,7 +35,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> made.Paths:
 
 
 def test_all_figures_are_drawn_as_png_and_pdf_and_the_same_twice(paths: made.Paths) -> None:
-    files = figures.render(paths.study, paths)
+    files = figures.render(paths)
     assert {file.name for file in files} == {f"{name}.{kind}" for name in ALL for kind in ("png", "pdf")}
     first = {file: file.read_bytes() for file in files}
     for file in files:
@@ -42,36 +43,36 @@ def test_all_figures_are_drawn_as_png_and_pdf_and_the_same_twice(paths: made.Pat
             levels = np.asarray(Image.open(file).convert("L"))
             assert levels.std() > 5, f"{file.name} is blank"
     (paths.results / "figures" / "old.png").write_bytes(b"of an earlier run")
-    figures.render(paths.study, paths)
+    figures.render(paths)
     assert {file: file.read_bytes() for file in files} == first
     assert not (paths.results / "figures" / "old.png").exists()
 
 
-def test_nothing_is_drawn_from_nothing(tmp_path: Path) -> None:
+def test_a_study_without_results_has_no_figures(tmp_path: Path) -> None:
     paths = made.make_paths(tmp_path, made.make(tmp_path))
-    assert figures.render(paths.study, paths) == []
+    assert figures.render(paths) == []
 
 
 def test_scores_without_frames_and_frames_without_scores(tmp_path: Path) -> None:
     scored = made.make_paths(tmp_path / "a", made.make(tmp_path / "a"))
     for method in scored.study.methods.values():
         made.write_scores(scored, method)
-    drawn = {file.stem for file in figures.render(scored.study, scored)}
+    drawn = {file.stem for file in figures.render(scored)}
     assert drawn == {"perception_distortion", "per_frame_curves_reds4"}
     framed = made.make_paths(tmp_path / "b", made.make(tmp_path / "b"))
     made.write_frames(framed)
-    drawn = {file.stem for file in figures.render(framed.study, framed)}
+    drawn = {file.stem for file in figures.render(framed)}
     assert drawn == {"temporal_profile_reds4", "crops_reds4", "ablation_sampling", "guidance_reds4", "cost"}
 
 
 def test_a_method_looks_the_same_under_all_its_names(paths: made.Paths) -> None:
-    style, methods = looks(paths.study), paths.study.methods
+    style, methods = looks(ScoreBook(paths)), paths.study.methods
     assert style[methods["stablevsr"].digest] is style[methods["sampling.bidirectional"].digest]
-    assert len(set(style.values())) == len(style)
+    assert len({tuple(look.values()) for look in style.values()}) == len(style)
 
 
 def test_seconds_and_memory_come_from_the_manifests(paths: made.Paths) -> None:
-    book = ScoreBook(paths.study, paths)
+    book = ScoreBook(paths)
     found = cost(book, "reds4", paths.study.methods["stablevsr"])
     assert found is not None
     assert found.frames == 2 * 3 * made.FRAMES  # two seeds, three clips in two shards
@@ -84,11 +85,11 @@ def test_seconds_and_memory_come_from_the_manifests(paths: made.Paths) -> None:
 
 @pytest.mark.parametrize("amount,text", [(0.00394, "0.0039"), (1.0, "1.0"), (1.74, "1.7"), (123.4, "123")])
 def test_amounts_are_never_written_in_powers_of_ten(amount: float, text: str) -> None:
-    assert amount_text(amount) == text
+    assert format_cost(amount) == text
 
 
-def test_steps_and_solvers_are_lines_of_their_own(paths: made.Paths) -> None:
-    found = {line.label: [m.name for m in line.methods] for line in lines(ScoreBook(paths.study, paths))}
+def test_each_solver_has_its_line_over_steps(paths: made.Paths) -> None:
+    found = {line.label: [m.name for m in line.methods] for line in lines(ScoreBook(paths))}
     # fewest steps first; single-frame has no relative with other steps
     assert found == {"StableVSR, DDPM": ["steps.two", "stablevsr"], "StableVSR, DDIM": ["steps.ddim"]}
 
@@ -102,11 +103,12 @@ def test_the_studies_of_this_repository_have_lines_of_steps_and_no_two_methods_a
     assert steps["StableVSR, DDPM"] == [5, 10, 20, 50, 100]
     assert steps["StableVSR, DDIM"] == [10, 50] and steps["StableVSR, UniPC"] == [10]
     for study in (mini, paper):
-        assert len(set(looks(study).values())) == len(looks(study))
+        style = looks(book_of(study))
+        assert len({tuple(look.values()) for look in style.values()}) == len(style)
 
 
 def book_of(study: ResolvedStudy) -> ScoreBook:
-    return ScoreBook(study, made.make_paths(Path(), study))
+    return ScoreBook(made.make_paths(Path(), study))
 
 
 def test_no_label_of_an_axis_is_left_as_mathematics(paths: made.Paths, tmp_path: Path) -> None:
@@ -132,35 +134,48 @@ def test_a_legend_keeps_within_its_figure(tmp_path: Path) -> None:
 
 
 def test_finetunings_have_curves_and_datasets_of_one_ablation_no_figures(tmp_path: Path) -> None:
-    spec = made.with_own_model()
+    spec = made.with_model_per_dataset()
     spec["datasets"]["reds4_short"] = spec["datasets"]["reds4"] | {"frames": 5, "used_by": []}
     paths = made.write_all(tmp_path, spec)
-    drawn = {file.stem for file in figures.render(paths.study, paths)}
+    drawn = {file.stem for file in figures.render(paths)}
     assert {"finetuning_curves", "training_curves", "crops_vimeo", "per_frame_curves_vimeo"} <= drawn
     assert not any("short" in name for name in drawn)
 
 
-def test_trainings_are_told_apart(tmp_path: Path) -> None:
-    paths = made.make_paths(tmp_path, made.make(tmp_path, made.with_own_model()))
-    unet, *tcms = histories(paths.study, paths)
-    assert (unet.kind, unet.title) == ("UNet", "vimeo_unet: tiny on Septuplets")
+def test_a_small_decoder_has_curves_and_a_title(tmp_path: Path) -> None:
+    spec = made.SPEC | {"distillation": {"steps": 100}}
+    small = {"label": "Small decoder", "sampling": {"guidance_decoder": "small"}}
+    ablation = {"title": "Decoder", "question": "Is it enough?", "variants": {"small": small}}
+    paths = made.write_all(tmp_path, spec, cheaper=ablation)
+    decoder = histories(paths)[-1]
+    assert (decoder.kind.noun, decoder.title, decoder.users) == (
+        "small decoder", "distilled from tiny", ["cheaper.small"],
+    )  # fmt: skip
+    assert decoder.validated == "PSNR to the VAE, dB: low noise 0.9, high noise 0.9"
+    assert "distillation_curves" in {file.stem for file in figures.render(paths)}
+
+
+def test_every_training_has_a_different_title(tmp_path: Path) -> None:
+    paths = made.make_paths(tmp_path, made.make(tmp_path, made.with_model_per_dataset()))
+    unet, *tcms = histories(paths)
+    assert (unet.kind.noun, unet.title) == ("UNet", "vimeo_unet: tiny on Septuplets")
     titles = [tcm.title for tcm in tcms]
     assert len(set(titles)) == len(titles) == 2
     assert titles[1] == "past or future frame, from vimeo_unet, on Septuplets"
     paper = load_study("paper", Path(__file__).parents[2])
-    titles = [h.title for h in histories(paper, made.make_paths(tmp_path, paper))]
+    titles = [h.title for h in histories(made.make_paths(tmp_path, paper))]
     assert len(set(titles)) == len(titles)
 
 
-def test_a_slice_shows_time_downwards() -> None:
+def test_a_profile_shows_time_downwards() -> None:
     video = np.zeros((4, 6, 5, 3), np.uint8)
     video[:, 2] = np.arange(4)[:, None, None] * 10
-    shown = time_slice(video, 2)
+    shown = profile(video, 2)
     assert shown.shape == (48, 5, 3)
     assert shown[0, 0, 0] == 0 and shown[-1, 0, 0] == 30 and shown[12, 0, 0] == 10
 
 
-def test_flow_and_warp_carry_a_frame_onto_its_successor() -> None:
+def test_a_frame_warped_along_the_flow_resembles_the_next() -> None:
     texture = np.kron(np.random.default_rng(1).integers(0, 255, (16, 20, 3)), np.ones((4, 4, 1))).astype(np.uint8)
     before, after = texture[:, :64], texture[:, 2:66]  # the content moves two pixels to the left
     flow = dis_flow(after, before)

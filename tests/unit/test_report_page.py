@@ -1,4 +1,4 @@
-"""The page, its frames and its little Markdown: whole, within its size, escaped, honest about gaps."""
+"""The page, its frames and the notes on it: one complete file of limited size, escaped, with all gaps listed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ import pytest
 import report_study as made
 from PIL import Image
 
-from stablevsr.report import provenance
-from stablevsr.report.clips import detailed_box, find_clips, method_video, moving_row
-from stablevsr.report.history import histories
-from stablevsr.report.page import render as page
-from stablevsr.report.page import strips
-from stablevsr.report.page.markdown import inline, to_html
+from stablevsr.report import page, provenance
+from stablevsr.report.clip_frames import detailed_box, find_clips, moving_row
+from stablevsr.report.page import viewer
+from stablevsr.report.page.markdown import to_html
 from stablevsr.report.scores import ScoreBook
-from stablevsr.report.tables.tabular import Table
+from stablevsr.report.tables.build import Table, build_tables
+from stablevsr.report.training_history import histories
 from stablevsr.runtime.parsing import parse
 from stablevsr.study.files import Variant
 
@@ -45,7 +44,7 @@ class Outside(HTMLParser):
 
 
 def test_the_page_is_one_file_with_everything_in_it(paths: made.Paths) -> None:
-    text = page.render(paths.study, paths).read_text()
+    text = page.render(paths).read_text()
     parser = Outside()
     parser.feed(text)
     assert all(address.startswith("data:") for address in parser.addresses)
@@ -56,7 +55,7 @@ def test_the_page_is_one_file_with_everything_in_it(paths: made.Paths) -> None:
 
 
 def test_question_and_answer_of_an_ablation_are_shown(paths: made.Paths) -> None:
-    text = page.html(paths.study, paths)
+    text = page.html(paths)
     assert "Does it help to go both ways?" in text
     assert "As stated, Bidirectional has lower tOF (DIS) than Single-frame on REDS4 (made up)." in text
 
@@ -66,7 +65,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     spec["methods"]["bicubic"]["label"] = "</script><script>alert(1)</script>"
     spec["title"] = "<b>bold</b>"
     paths = made.write_all(tmp_path, spec)
-    text = page.html(paths.study, paths)
+    text = page.html(paths)
     assert "<script>alert" not in text and "<b>bold" not in text
     data = re.search(r'id="viewer-data">(.*?)</script>', text, re.DOTALL)
     assert data is not None
@@ -75,7 +74,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 
 def test_a_study_with_nothing_renders_and_lists_what_is_missing(tmp_path: Path) -> None:
     paths = made.make_paths(tmp_path, made.make(tmp_path))
-    text = page.render(paths.study, paths).read_text()
+    text = page.render(paths).read_text()
     assert "stablevsr on reds4: there are no scores yet" in text
     assert "frames of reds4: no clip" in text
     assert "figures: none were drawn" in text
@@ -87,7 +86,7 @@ def test_missing_frames_of_one_method_leave_the_others(tmp_path: Path) -> None:
     paths = made.write_all(tmp_path)
     own = paths.study.methods["stablevsr"]
     next((paths.frames("reds4", own.digest, 0) / "000").iterdir()).unlink()
-    shown = {viewer.clip: set(viewer.strips) for viewer in strips.viewers(ScoreBook(paths.study, paths))}
+    shown = {clip.clip: set(clip.strips) for clip in viewer.viewers(ScoreBook(paths))}
     assert "StableVSR" not in shown["000"] and "Bicubic" in shown["000"]
     assert "StableVSR" in shown["011"]
 
@@ -102,36 +101,36 @@ def test_missing_frames_of_one_method_leave_the_others(tmp_path: Path) -> None:
         (1.0, 60, ["trained for 60 of its 100 steps", "learned nothing"]),
     ],
 )
-def test_training_that_fell_short_is_said_plainly(tmp_path: Path, ratio: float, steps: int, said: list[str]) -> None:
+def test_training_that_fell_short_is_a_warning(tmp_path: Path, ratio: float, steps: int, said: list[str]) -> None:
     paths = made.write_all(tmp_path)
     made.write_history(paths, ratio, steps)
-    [history] = histories(paths.study, paths)
+    [history] = histories(paths)
     sentences = history.warnings()
     assert len(sentences) == len(said)
     assert all(part in sentence for part, sentence in zip(said, sentences, strict=True))
-    text = page.html(paths.study, paths)
+    text = page.html(paths)
     assert all(part in text for part in said)
 
 
-def test_a_training_without_history_is_said(tmp_path: Path) -> None:
+def test_a_training_without_history_is_a_warning(tmp_path: Path) -> None:
     paths = made.write_all(tmp_path)
     for run in paths.study.trainings().values():
         (paths.training(run) / "history.csv").write_text("step,loss\n")
-    [history] = histories(paths.study, paths)
+    [history] = histories(paths)
     assert "trained for 0 of its 100 steps" in history.warnings()[0]
     for run in paths.study.trainings().values():
         (paths.training(run) / "history.csv").unlink()
-    [history] = histories(paths.study, paths)
+    [history] = histories(paths)
     assert "no training history" in history.warnings()[0]
 
 
 def test_the_last_validation_of_every_training_is_on_the_page(tmp_path: Path) -> None:
-    paths = made.write_all(tmp_path, made.with_own_model())
-    found = histories(paths.study, paths)
-    assert [h.network for h in found] == ["UNet", "TCM", "TCM"]
+    paths = made.write_all(tmp_path, made.with_model_per_dataset())
+    found = histories(paths)
+    assert [h.kind.noun for h in found] == ["UNet", "TCM", "TCM"]
     assert found[0].cost == "5.0 min, 1.5 GiB"
     assert found[0].validated == "loss: low noise 0.900, high noise 0.920"
-    text = page.html(paths.study, paths)
+    text = page.html(paths)
     trainings = text[text.index('id="trainings"') : text.index('id="provenance"')]
     assert trainings.count("<details") == 3
     assert "vimeo_unet: tiny on Septuplets" in trainings and "100 of 100" in trainings
@@ -143,15 +142,15 @@ def test_the_last_validation_of_every_training_is_on_the_page(tmp_path: Path) ->
 
 def test_validation_pictures_are_made_small_and_damaged_ones_left_out(tmp_path: Path) -> None:
     Image.new("RGB", (2560, 4000)).save(tmp_path / "big.png")
-    data = base64.b64decode(strips.validation_strip(tmp_path / "big.png").partition(",")[2])
+    data = base64.b64decode(viewer.validation_picture(tmp_path / "big.png").partition(",")[2])
     assert Image.open(io.BytesIO(data)).size == (640, 1000)
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    assert strips.validation_strip(tmp_path / "bad.png") == ""
+    assert viewer.validation_picture(tmp_path / "bad.png") == ""
 
 
-def test_the_page_says_which_model_a_row_used_on_a_dataset_with_its_own(tmp_path: Path) -> None:
-    paths = made.write_all(tmp_path, made.with_own_model())
-    text = page.html(paths.study, paths)
+def test_the_page_names_the_model_of_a_dataset_that_has_another(tmp_path: Path) -> None:
+    paths = made.write_all(tmp_path, made.with_model_per_dataset())
+    text = page.html(paths)
     said = (
         "StableVSR: with the model vimeo_unet (made by this study: tiny, its UNet fine-tuned on Septuplets) and a TCM "
         "trained on Septuplets, not tiny."
@@ -160,15 +159,15 @@ def test_the_page_says_which_model_a_row_used_on_a_dataset_with_its_own(tmp_path
     assert text.index("Vimeo (made up)</caption>") < text.index(said)
     form = paths.study.methods["stablevsr"].on("vimeo")
     row = text[text.index("<td>stablevsr on vimeo</td>") :][:400]
-    assert form.digest in row and str(paths.training(form.base.training)) in row
+    assert form.digest in row and str(paths.finetuned(form.base.finetuning.digest)) in row
 
 
 def test_what_a_variant_changes_names_its_model() -> None:
-    assert page._differs(parse(Variant, {"label": "x", "model": "reds_unet"}, "x.yaml")) == '{"model": "reds_unet"}'
+    assert page._difference(parse(Variant, {"label": "x", "model": "reds_unet"}, "x.yaml")) == '{"model": "reds_unet"}'
 
 
 def test_clips_are_listed_once_and_every_interval_is_drawn(paths: made.Paths) -> None:
-    text = page.html(paths.study, paths)
+    text = page.html(paths)
     table = text[text.index('<table class="claims') : text.index('id="table1"')]
     assert "Left out as out of focus" not in table
     assert text.count("REDS4 (made up): clips 000, 011. Left out as out of focus") == 1
@@ -178,7 +177,7 @@ def test_clips_are_listed_once_and_every_interval_is_drawn(paths: made.Paths) ->
 
 
 def made_tables(paths: made.Paths) -> dict[str, Table]:
-    return page.build_tables(paths.study, ScoreBook(paths.study, paths), {})
+    return build_tables(ScoreBook(paths))
 
 
 def test_measured_columns_come_first_on_the_page(paths: made.Paths) -> None:
@@ -187,32 +186,30 @@ def test_measured_columns_come_first_on_the_page(paths: made.Paths) -> None:
     assert [table.metrics[i].name for i in table.measured_first()] == ["psnr", "tof_dis", "sharpness", "lpips"]
 
 
-def test_tables_on_the_page_show_what_a_frame_took(paths: made.Paths) -> None:
-    text = page.html(paths.study, paths)
-    own = text[text.index('<tr class="own">') :]
+def test_tables_on_the_page_show_seconds_a_frame(paths: made.Paths) -> None:
+    text = page.html(paths)
+    own = text[text.index('<tr class="reference">') :]
     assert '<td class="num" data-value="2.0">2.0</td>' in own[: own.index("</tr>")]
     assert text.count("s a frame</button>") == sum(len(t.blocks) for t in made_tables(paths).values())
 
 
 def test_a_strip_holds_every_frame_in_order(paths: made.Paths) -> None:
-    [first, *_] = strips.viewers(ScoreBook(paths.study, paths))
+    [first, *_] = viewer.viewers(ScoreBook(paths))
     assert first.frames == [f"{i:08d}" for i in range(made.FRAMES)]
     data = base64.b64decode(first.strips["Ground truth"].partition(",")[2])
     strip = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
     assert strip.shape == (made.FRAMES * made.SIZE, made.SIZE, 3)
     clip = find_clips(paths, "reds4", 1)[0]
-    truth = np.concatenate([np.asarray(Image.open(path)) for path in clip.gt]).astype(int)
+    truth = np.concatenate([np.asarray(Image.open(path)) for path in clip.gt_files]).astype(int)
     assert np.abs(strip - truth).mean() < 12  # JPEG of noise; a wrong order differs by about 85
 
 
 def test_strips_keep_within_the_budget(paths: made.Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     def size() -> int:
-        return sum(
-            len(uri) for viewer in strips.viewers(ScoreBook(paths.study, paths)) for uri in viewer.strips.values()
-        )
+        return sum(len(uri) for shown in viewer.viewers(ScoreBook(paths)) for uri in shown.strips.values())
 
     full = size()
-    monkeypatch.setattr(strips, "BUDGET", full // 3)
+    monkeypatch.setattr(viewer, "BUDGET", full // 3)
     assert size() <= full // 3 * 4 / 3
 
 
@@ -231,57 +228,63 @@ def test_frames_of_another_size_are_not_shown(tmp_path: Path) -> None:
     paths = made.write_all(tmp_path)
     own = paths.study.methods["stablevsr"]
     clip = find_clips(paths, "reds4", 1)[0]
-    assert method_video(paths, clip, own) is not None
+    assert clip.output(own) is not None
     for path in (paths.frames("reds4", own.digest, 0) / clip.name).iterdir():
         Image.new("RGB", (16, 16)).save(path)
-    assert method_video(paths, clip, own) is None
+    assert clip.output(own) is None
 
 
 def test_notes_become_html_and_nothing_else() -> None:
     table = "| paper | code |\n|---|---|\n| `lr 1e-5` | **5e-5** <i> |\n"
     html = str(to_html(f"# Ledger\n\n<!-- a mark -->\n\n{table}\n- one\n  more\n- two\n\n```\na < b\n```\n"))
     assert "<h3>Ledger</h3>" in html and "mark" not in html
-    assert "<td><code>lr 1e-5</code></td><td><strong>5e-5</strong> &lt;i&gt;</td>" in html
-    assert "<ul><li>one more</li><li>two</li></ul>" in html
-    assert "<pre><code>a &lt; b</code></pre>" in html
+    assert '<div class="scroll" tabindex="0"><table>' in html and '<th scope="col">paper</th>' in html
+    assert "<td><code>lr 1e-5</code></td>\n<td><strong>5e-5</strong> &lt;i&gt;</td>" in html
+    assert "<li>one\nmore</li>\n<li>two</li>" in html
+    assert "<pre><code>a &lt; b\n</code></pre>" in html
 
 
 @pytest.mark.parametrize(
     ("text", "html"),
     [
         ("a [b](https://x.org/y) c", 'a <a href="https://x.org/y">b</a> c'),
-        ("[b](javascript:alert)", "b"),
-        ("[b](docs/data.md)", "b"),
-        ('[b](https://x"onclick=y)', '<a href="https://x&#34;onclick=y">b</a>'),
-        (r"2 \* 3 \_x", "2 &#42; 3 &#95;x"),
+        ("[b](docs/data.md) [**c**](https://x.org)", 'b <a href="https://x.org"><strong>c</strong></a>'),
+        ('[b](https://x"onclick=y)', '<a href="https://x%22onclick=y">b</a>'),
+        ("![b](https://x.org/y.png)", '!<a href="https://x.org/y.png">b</a>'),
+        (r"2 \* 3 \_x", "2 * 3 _x"),
         ("`**a**` & *b*", "<code>**a**</code> &amp; <em>b</em>"),
     ],
 )
-def test_inline_markdown(text: str, html: str) -> None:
-    assert inline(text) == html
+def test_links_and_emphasis_in_notes(text: str, html: str) -> None:
+    assert str(to_html(text)) == f"<p>{html}</p>\n"
+
+
+def test_a_note_cannot_bring_markup_or_scripts() -> None:
+    html = str(to_html("<table><script>alert(1)</script>\n\n[b](javascript:alert)\n"))
+    assert "<script" not in html and "<table" not in html and "href" not in html
 
 
 def test_deviations_and_cards_are_shown_if_they_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     paths = made.write_all(tmp_path)
-    assert 'id="deviations"' not in page.html(paths.study, paths)
+    assert 'id="deviations"' not in page.html(paths)
     for file, text in (
         ("docs/deviations.md", "| a | b |\n|-|-|\n| learning rate | x |\n"),
         ("data/CARD.md", "# Clips\n"),
     ):
         Path(file).parent.mkdir(exist_ok=True)
         Path(file).write_text(text)
-    html = page.html(paths.study, paths)
+    html = page.html(paths)
     assert "<td>learning rate</td>" in html and "<h3>Clips</h3>" in html
 
 
 def test_provenance_ties_cells_to_files(paths: made.Paths) -> None:
-    content = json.loads(provenance.write(paths.study, paths).read_text())
+    content = json.loads(provenance.write(paths).read_text())
     assert content["cells"]["table1"]["reds4"] == ["bicubic", "sampling.single_frame", "stablevsr"]
     own = content["methods"]["stablevsr"]
     assert own["scores"]["reds4"]["file"] == str(paths.table("reds4", "stablevsr"))
     assert re.fullmatch("[0-9a-f]{64}", own["scores"]["reds4"]["sha256"])
-    assert own["checkpoint"] == str(paths.training(paths.study.methods["stablevsr"].training))
+    assert own["checkpoint"] == str(paths.checkpoint(own["settings"]["training"]))
     assert len(own["frames"]["reds4"]["seed1"]["manifests"]) == 2
     assert content["versions"]["numpy"] == np.__version__
 
@@ -290,5 +293,5 @@ def test_provenance_without_git_or_results(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PATH", str(tmp_path))
     assert provenance.git_state(tmp_path) == {"commit": None, "clean": None}
     paths = made.make_paths(tmp_path, made.make(tmp_path))
-    content = json.loads(provenance.write(paths.study, paths).read_text())
+    content = json.loads(provenance.write(paths).read_text())
     assert content["methods"]["stablevsr"]["scores"]["reds4"]["sha256"] is None

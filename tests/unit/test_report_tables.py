@@ -1,4 +1,4 @@
-"""The tables: the published way of averaging, ranks, reasons of gaps, published values, escaping, same bytes."""
+"""The tables: averaging, ranks, reasons for empty cells, published values, escaping, reproducible bytes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import pytest
 import report_study as made
 
 from stablevsr.metrics.registry import METRICS
-from stablevsr.report.scores import ScoreBook, format_value
-from stablevsr.report.tables import render as tables
-from stablevsr.report.tables.markup import escape_markdown, escape_tex
-from stablevsr.report.tables.tabular import Cell, Row, _ranked, build_tables
+from stablevsr.report import tables
+from stablevsr.report.scores import ScoreBook
+from stablevsr.report.tables.build import Cell, Row, _ranked, build_tables
+from stablevsr.report.tables.formats import escape_markdown, escape_tex
+from stablevsr.report.text import format_value
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def read(file: Path) -> list[dict[str, str]]:
 
 
 def test_every_table_is_written_in_every_format(paths: made.Paths) -> None:
-    files = {file.name for file in tables.render(paths.study, paths)}
+    files = {file.name for file in tables.render(paths)}
     assert files == {
         *(f"{name}.{kind}" for name in ("table1", "sampling") for kind in ("csv", "md", "tex")),
         "claims.csv",
@@ -46,7 +47,7 @@ def test_a_shown_number_weighs_clips_equally_and_is_rounded_by_the_registry(tmp_
     table.parent.mkdir(parents=True)
     # clip a has three frames, clip b one: the mean over frames alone would be 17.5, over clips it is 25
     table.write_text("sequence,frame,seed,psnr\n" + "".join(f"a,{i},0,10\n" for i in range(3)) + "b,0,0,40\n")
-    tables.render(paths.study, paths)
+    tables.render(paths)
     row = next(r for r in read(paths.results / "tables" / "table1.csv") if r["name"] == "bicubic")
     assert row["psnr"] == "25.00"
     assert (row["frames"], row["clips"], row["seeds"]) == ("4", "2", "1")
@@ -58,7 +59,7 @@ def test_all_scores_of_the_study_are_in_one_table(tmp_path: Path) -> None:
         table = paths.table("reds4", name)
         table.parent.mkdir(parents=True, exist_ok=True)
         table.write_text("sequence,frame,seed,tof_dis,psnr\n000,0001,3,,inf\n000,0002,3,1.25,30.123456789012345\n")
-    tables.render(paths.study, paths)
+    tables.render(paths)
     rows = read(paths.results / "tables" / "frames.csv")
     assert {(row["dataset"], row["name"]) for row in rows} == {("reds4", "bicubic"), ("reds4", "stablevsr")}
     first, second = (row for row in rows if row["name"] == "bicubic")
@@ -73,7 +74,7 @@ def test_all_scores_of_the_study_are_in_one_table(tmp_path: Path) -> None:
 
 
 def test_seeds_are_averaged_last_and_counted(paths: made.Paths) -> None:
-    book = ScoreBook(paths.study, paths)
+    book = ScoreBook(paths)
     own = paths.study.methods["stablevsr"]
     assert book.counts("reds4", own) == (24, 3, 2)
     # frames 1..7 of the wobble 0.1 sin(i), seeds 0 and 1 (0.01 apart), one clip of three 5 higher
@@ -82,7 +83,7 @@ def test_seeds_are_averaged_last_and_counted(paths: made.Paths) -> None:
 
 
 def test_an_empty_cell_says_why(paths: made.Paths) -> None:
-    tables.render(paths.study, paths)
+    tables.render(paths)
     text = (paths.results / "tables" / "table1.md").read_text()
     assert "– [1]" in text
     assert "[1] the weights alexnet are not in the cache" in text
@@ -94,7 +95,7 @@ def test_missing_scores_leave_a_row_with_the_file_that_is_missing(tmp_path: Path
     paths = made.write_all(tmp_path)
     paths.table("reds4", "bicubic").unlink()
     paths.table("reds4", "stablevsr").write_text("sequence,frame\n\x00,")
-    tables.render(paths.study, paths)
+    tables.render(paths)
     rows = {r["name"]: r for r in read(paths.results / "tables" / "table1.csv")}
     assert rows["bicubic"]["psnr"] == "" and "bicubic.csv is missing" in rows["bicubic"]["empty_because"]
     assert rows["stablevsr"]["psnr"] == ""
@@ -106,7 +107,7 @@ def test_gaps_are_listed_by_clip_and_seed(tmp_path: Path) -> None:
     table = paths.table("reds4", "stablevsr")
     kept = [line for line in table.read_text().splitlines() if not line.startswith("011") and ",1," not in line]
     table.write_text("\n".join(kept) + "\n")
-    gaps = ScoreBook(paths.study, paths).missing()
+    gaps = ScoreBook(paths).missing()
     assert gaps == ["stablevsr on reds4: no scores of clip 011", "stablevsr on reds4: no scores of seed 1"]
 
 
@@ -132,7 +133,7 @@ def test_ranks(metric: str, values: list[float | None], ranks: list[int]) -> Non
 
 
 def test_best_is_bold_and_second_underlined(paths: made.Paths) -> None:
-    tables.render(paths.study, paths)
+    tables.render(paths)
     folder = paths.results / "tables"
     markdown = next(line for line in (folder / "table1.md").read_text().splitlines() if line.startswith("| Bicubic"))
     best = read(folder / "table1.csv")[0]["psnr"]
@@ -150,12 +151,12 @@ def test_rounding(value: float | None, sign: bool, shown: str) -> None:
     assert format_value("psnr", value, sign) == shown
 
 
-def test_same_scores_give_same_bytes_wherever_they_lie(tmp_path: Path) -> None:
+def test_same_scores_give_the_same_bytes_in_any_folder(tmp_path: Path) -> None:
     first = made.write_all(tmp_path / "a")
-    one = {f.name: f.read_bytes() for f in tables.render(first.study, first)}
+    one = {f.name: f.read_bytes() for f in tables.render(first)}
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     second = made.make_paths(tmp_path / "b", first.study)
-    two = {f.name: f.read_bytes() for f in tables.render(second.study, second)}
+    two = {f.name: f.read_bytes() for f in tables.render(second)}
     assert one == two
     assert str(tmp_path).encode() not in b"".join(one.values())
 
@@ -167,7 +168,7 @@ def test_hostile_labels_are_text_in_every_format(tmp_path: Path) -> None:
     spec = copy.deepcopy(made.SPEC)
     spec["methods"]["bicubic"]["label"] = HOSTILE
     paths = made.write_all(tmp_path, spec)
-    tables.render(paths.study, paths)
+    tables.render(paths)
     folder = paths.results / "tables"
     assert read(folder / "table1.csv")[0]["label"] == HOSTILE
     line = next(line for line in (folder / "table1.md").read_text().splitlines() if "alert" in line)
@@ -192,8 +193,8 @@ def published(tmp_path: Path) -> made.Paths:
     return paths
 
 
-def test_published_values_stand_beside_reproduced_ones(published: made.Paths) -> None:
-    tables.render(published.study, published)
+def test_published_values_are_shown_with_reproduced_ones(published: made.Paths) -> None:
+    tables.render(published)
     rows = {r["name"]: r for r in read(published.results / "tables" / "table1.csv")}
     own = rows["stablevsr"]
     assert own["psnr_published"] == "27.97"
@@ -203,9 +204,9 @@ def test_published_values_stand_beside_reproduced_ones(published: made.Paths) ->
     assert "paper 27.97" in (published.results / "tables" / "table1.md").read_text()
 
 
-def test_every_format_names_the_model_of_a_dataset_with_its_own(tmp_path: Path) -> None:
-    paths = made.write_all(tmp_path, made.with_own_model())
-    tables.render(paths.study, paths)
+def test_every_format_names_the_model_of_a_dataset_that_has_another(tmp_path: Path) -> None:
+    paths = made.write_all(tmp_path, made.with_model_per_dataset())
+    tables.render(paths)
     said = r"StableVSR: with the model vimeo_unet (made by this study: tiny, its UNet fine-tuned on Septuplets)"
     markdown, tex = ((paths.results / "tables" / f"table1.{kind}").read_text() for kind in ("md", "tex"))
     assert markdown.index("## Vimeo (made up)") < markdown.index(said)
@@ -213,7 +214,7 @@ def test_every_format_names_the_model_of_a_dataset_with_its_own(tmp_path: Path) 
 
 
 def test_latex_explains_published_values(published: made.Paths) -> None:
-    tables.render(published.study, published)
+    tables.render(published)
     assert "in parentheses reproduced minus published" in (published.results / "tables" / "table1.tex").read_text()
 
 
@@ -224,7 +225,7 @@ def test_published_values_are_not_shown_for_other_clips(tmp_path: Path, change: 
     spec["datasets"]["reds4"] |= change
     paths = made.make_paths(tmp_path, made.make(tmp_path, spec))
     shutil.copytree(Path(__file__).parents[2] / "results" / "published", paths.results_root / "published")
-    tables.render(paths.study, paths)
+    tables.render(paths)
     assert "27.97" not in (paths.results / "tables" / "table1.md").read_text()
 
 
@@ -232,21 +233,21 @@ def test_published_values_are_not_shown_for_another_model(paths: made.Paths) -> 
     shutil.copytree(
         Path(__file__).parents[2] / "results" / "published", paths.results_root / "published", dirs_exist_ok=True
     )
-    tables.render(paths.study, paths)
+    tables.render(paths)
     assert "psnr_published" not in (paths.results / "tables" / "table1.csv").read_text()
 
 
-def test_rows_rest_on_the_seeds_that_all_of_them_have(tmp_path: Path) -> None:
+def test_rows_are_compared_on_the_seeds_that_all_have(tmp_path: Path) -> None:
     paths = made.write_all(tmp_path, steps=made.STEPS)
-    study, book = paths.study, ScoreBook(paths.study, paths)
+    study, book = paths.study, ScoreBook(paths)
     own, single, two = (study.methods[name] for name in ("stablevsr", "sampling.single_frame", "steps.two"))
     assert (own.seeds, single.seeds, two.seeds) == ((0, 1), (0, 1), (0,))
-    assert book.sharing("reds4", [own, single]).counts("reds4", own)[2] == 2
-    fair = book.sharing("reds4", [own, two, study.methods["bicubic"]])
+    assert book.with_common_seeds("reds4", [own, single]).counts("reds4", own)[2] == 2
+    fair = book.with_common_seeds("reds4", [own, two, study.methods["bicubic"]])
     table = book.scores("reds4", own).table
     assert table is not None
     alone = table[table["seed"] == 0].groupby("sequence")["psnr"].mean().mean()
     assert fair.value("reds4", own, "psnr") == pytest.approx(alone) != book.value("reds4", own, "psnr")
-    shown = build_tables(study, book, {})["steps"].blocks[0]
+    shown = build_tables(book)["steps"].blocks[0]
     assert {row.seeds for row in shown.rows} == {1}
     assert any("compared on what all share, seed 0" in note for note in shown.notes)

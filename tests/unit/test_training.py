@@ -46,7 +46,7 @@ def test_one_step_equals_the_published_one(vectors, published):
     sample = frozen(task, published)
     torch.testing.assert_close(sample["latents"], published["latents"], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(sample["guidance"], published["guidance"], rtol=1e-4, atol=1e-4)
-    loss = task.guided_loss(sample)
+    loss = task.errors(sample).mean()
     loss.backward()
     norm = torch.sqrt(sum(p.grad.double().square().sum() for p in task.model.parameters() if p.grad is not None))
     assert loss.item() == pytest.approx(published["loss"].item(), rel=1e-4)
@@ -87,7 +87,7 @@ def test_learning_rates_by_group_and_frozen_parts(vectors, published):
     rates = {g["lr"] for g in task.parameter_groups(LoopSettings(learning_rate=1e-4, learning_rate_new=1e-3))}
     assert rates == {1e-4, 1e-3}
     before = {k: v.clone() for k, v in task.frozen.unet.state_dict().items()}
-    task.guided_loss(frozen(task, published)).backward()
+    task.errors(frozen(task, published)).mean().backward()
     assert all(torch.equal(v, before[k]) for k, v in task.frozen.unet.state_dict().items())
     assert all(p.grad is None for p in (*task.frozen.unet.parameters(), *task.frozen.vae.parameters()))
 
@@ -266,12 +266,12 @@ def test_new_tcm_trains_from_no_change(vectors, published):
     torch.manual_seed(0)
     task.model = tcm.from_unet(task.frozen.unet, conditioning_init=0.02)
     sample = frozen(task, published)
-    start = task.guided_loss(sample)
-    torch.testing.assert_close(start, task.guided_loss(sample, with_tcm=False))
+    start = task.errors(sample).mean()
+    torch.testing.assert_close(start, task.errors(sample, with_tcm=False).mean())
     optimizer = torch.optim.Adam(task.model.parameters(), 2e-3)
     for _ in range(8):
         optimizer.zero_grad()
-        loss = task.guided_loss(sample)
+        loss = task.errors(sample).mean()
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.95 * start.item()

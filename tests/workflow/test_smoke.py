@@ -114,7 +114,7 @@ def test_changed_code_plans_what_it_decides(finished, tmp_path):
     """Words: nothing. A line of the report: rendering. A constant of the degradation: everything."""
     package = tmp_path / "stablevsr"
     shutil.copytree(REPOSITORY / "stablevsr", package, ignore=shutil.ignore_patterns("__pycache__"))
-    degradation, report = package / "data/degradation.py", package / "report/tables/render.py"
+    degradation, report = package / "data/degradation.py", package / "report/tables/build.py"
     degradation.write_text(f"# A comment.\n{degradation.read_text()}")
     assert planned(finished, package=tmp_path) == {}
     report.write_text(f"{report.read_text()}\nUNUSED = 1\n")
@@ -194,14 +194,14 @@ def test_a_dataset_with_a_model_for_itself_gets_it_made_and_used(finished):
     assert jobs["train"] == 2  # the UNet and its TCM; the other TCM is the smoke study's
     snakemake(finished, "results/own/tables/table1.md", study="own")
     provenance = json.loads((finished / "results/own/provenance.json").read_text())
-    form = provenance["methods"]["stablevsr"]["by_dataset"]["vimeo"]
+    form = provenance["methods"]["stablevsr"]["per_dataset"]["vimeo"]
     assert (
         form["model"].startswith("work/trainings/unet/")
         and form["digest"] != provenance["methods"]["stablevsr"]["digest"]
     )
     trained = json.loads((finished / form["checkpoint"] / "provenance.json").read_text())
     assert trained["processes"] == 2
-    (made,) = (made for made in provenance["trainings"].values() if made["kind"] == "unet")
+    (made,) = (made for made in provenance["trainings"].values() if made["kind"] == "UNet")
     assert made["weights"]["diffusion_pytorch_model.safetensors"]
 
 

@@ -1,4 +1,4 @@
-"""What methods cost: seconds a frame by stage, and peak memory."""
+"""The figure of what methods cost: seconds a frame by stage, and peak memory."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from stablevsr.report.costs import Cost, amount_text, cost
-from stablevsr.report.figures.style import GREY, distinct, legend, save
+from stablevsr.report.figures.style import GREY, legend, save
+from stablevsr.report.inference_cost import Cost, cost
 from stablevsr.report.scores import ScoreBook
+from stablevsr.report.text import format_cost
 
-#: One hue from dark to light: a colour of the palette would stand for a method. Hatched: in place of the one before.
+#: Shades of one hue, because the palette's colours mean methods; of two stages with one shade, one is hatched.
 STAGE_COLOURS = {
     "UNet down": "#141E33",
     "UNet up": "#33476F",
@@ -28,29 +29,25 @@ REST_COLOUR = "#E3E3E3"
 
 def draw(book: ScoreBook, folder: Path) -> list[Path]:
     """``cost``: seconds a frame by stage (one panel a dataset) and peak memory, a bar a method."""
-    every, sets = distinct([*book.study.table1(), *book.study.methods.values()]), book.study.main_datasets()
-    methods = [method for method in every if any(cost(book, dataset, method) for dataset in sets)]
+    sets = [d for d in book.study.main_datasets() if any(cost(book, d, method) for method in book.methods())]
+    methods = [method for method in book.methods() if any(cost(book, dataset, method) for dataset in sets)]
     costs = {dataset: [cost(book, dataset, method) for method in methods] for dataset in sets}
-    costs = {dataset: found for dataset, found in costs.items() if any(found)}
     if not costs:
         return []
-    figure, axes = plt.subplots(
-        1, len(costs) + 1, figsize=(2.4 * (len(costs) + 1) + 1.2, 0.22 * len(methods) + 1.2), squeeze=False, sharey=True
-    )
-    for axis, (dataset, found) in zip(axes[0], costs.items(), strict=False):
+    columns = len(costs) + 1
+    size = (2.4 * columns + 1.2, 0.22 * len(methods) + 1.2)
+    figure, [axes] = plt.subplots(1, columns, figsize=size, squeeze=False, sharey=True)
+    for axis, (dataset, found) in zip(axes, costs.items(), strict=False):
         _bars(axis, found)
-        axis.set(title=book.study.spec.datasets[dataset].title, xlabel="seconds a frame")
+        axis.set(title=book.title(dataset), xlabel="seconds a frame")
     peaks = [max((c.memory for c in column if c), default=0) / 2**30 for column in zip(*costs.values(), strict=True)]
-    axes[0, -1].barh(range(len(methods)), peaks, color=GREY)
-    _numbers(axes[0, -1], [peak or None for peak in peaks])
-    axes[0, -1].set(
-        title="peak memory", xlabel="GiB", yticks=range(len(methods)), yticklabels=[m.label for m in methods]
-    )
-    for axis in axes[0]:
+    _number(axes[-1], axes[-1].barh(range(len(methods)), peaks, color=GREY), peaks)
+    axes[-1].set(title="peak memory", xlabel="GiB", yticks=range(len(methods)), yticklabels=[m.label for m in methods])
+    for axis in axes:
         axis.grid(axis="y", visible=False)
         axis.margins(y=0.01)
-    axes[0, 0].invert_yaxis()
-    legend(figure, axes.flat)
+    axes[0].invert_yaxis()
+    legend(figure, axes)
     return save(figure, folder, "cost")
 
 
@@ -58,22 +55,19 @@ def _bars(axis: Any, costs: list[Cost | None]) -> None:
     """Stacked bars: the stages that were recorded, and the rest of the time."""
     left = [0.0] * len(costs)
     for stage, colour in STAGE_COLOURS.items():
-        widths = [c.stages.get(stage, 0.0) / c.frames if c else 0.0 for c in costs]
+        widths = [c.stages[stage] / c.frames if c else 0.0 for c in costs]
         if any(widths):
             hatch = "/////" if stage == HATCHED else None
-            axis.barh(range(len(costs)), widths, left=left, color=colour, label=stage, hatch=hatch, edgecolor="white",
-                      linewidth=0)  # fmt: skip
+            edge = {"edgecolor": "white", "linewidth": 0}
+            axis.barh(range(len(costs)), widths, left=left, color=colour, label=stage, hatch=hatch, **edge)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     rest = [max(0.0, c.per_frame - done) if c else 0.0 for c, done in zip(costs, left, strict=True)]
-    axis.barh(range(len(costs)), rest, left=left, color=REST_COLOUR, edgecolor="#9A9A9A", linewidth=0.5,
-              label="rest, or not divided")  # fmt: skip
-    _numbers(axis, [c.per_frame if c else None for c in costs])
+    edge = {"edgecolor": "#9A9A9A", "linewidth": 0.5}
+    bars = axis.barh(range(len(costs)), rest, left=left, color=REST_COLOUR, label="rest, or not divided", **edge)
+    _number(axis, bars, [c.per_frame if c else 0.0 for c in costs])
 
 
-def _numbers(axis: Any, lengths: list[float | None]) -> None:
-    """The number at the end of each bar."""
-    for place, length in enumerate(lengths):
-        if length is not None:
-            place_text = {"textcoords": "offset points", "va": "center", "fontsize": 7}
-            axis.annotate(amount_text(length), (length, place), (3, 0), **place_text)
+def _number(axis: Any, bars: Any, lengths: list[float]) -> None:
+    """The number at the end of each bar; none where nothing was measured."""
+    axis.bar_label(bars, [format_cost(length) if length else "" for length in lengths], padding=3, fontsize=7)
     axis.margins(x=0.18)

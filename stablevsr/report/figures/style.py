@@ -1,25 +1,27 @@
-"""How every figure looks: the Okabe-Ito palette, one colour and marker for a method everywhere, print sizes."""
+"""The style of all figures: the Okabe-Ito palette, one colour, marker and line for each method, print sizes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 
-matplotlib.use("Agg")  # figures are written to files; no display is needed or wanted
+matplotlib.use("Agg")  # figures are written to files without a display
 import matplotlib.pyplot as plt
 
-from stablevsr.study.methods import Method, ResolvedStudy
+from stablevsr.report.scores import ScoreBook
+from stablevsr.study.methods import REFERENCE
 
 #: Okabe and Ito's palette without black (the ground truth's) and yellow (too faint on paper).
 VERMILLION, BLUE, GREEN, ORANGE, SKY, PURPLE = "#D55E00", "#0072B2", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
-GREY, BLACK = "#8A8A8A", "#000000"
+GREY = "#8A8A8A"
 COLOURS = (BLUE, GREEN, ORANGE, PURPLE, SKY)
 SHAPES = (("o", "-"), ("s", "--"), ("^", ":"), ("v", "-."), ("P", "-"), ("<", "--"), (">", ":"), ("p", "-."))
+Look = dict[str, str]  #: a method's color, marker and linestyle, as matplotlib takes them
 SETTINGS = {
     "font.size": 8,
     "axes.titlesize": 9,
@@ -33,51 +35,31 @@ SETTINGS = {
     "figure.dpi": 100,
     "savefig.dpi": 200,
     "figure.constrained_layout.use": True,
-    "svg.hashsalt": "stablevsr",
-    "text.parse_math": False,  # labels come from people: a dollar sign is a dollar sign
+    "text.parse_math": False,  # labels come from study files: a dollar sign in one is a dollar sign
 }
 
 
-@dataclass(frozen=True)
-class Look:
-    """Colour, marker and line of one method."""
-
-    colour: str
-    marker: str
-    line: str
+def look(colour: str, marker: str, line: str) -> Look:
+    """A look from its three parts."""
+    return {"color": colour, "marker": marker, "linestyle": line}
 
 
-def looks(study: ResolvedStudy) -> dict[str, Look]:
-    """The look of every method by digest, so that one method keeps it under all its names.
+def looks(book: ScoreBook) -> dict[str, Look]:
+    """The look of every method by digest, so that a method keeps it under all its names.
 
-    The study's own method is vermillion and bicubic grey; the others take colours in the order of the study file, and
-    a new marker and line when the colours begin again.
+    The study's reference method is vermillion and bicubic grey; the others take colours in the order of Table 1 (whose
+    rows most figures show together) and then of the study file, and new markers and lines each time colours run out.
     """
-    own = study.methods["stablevsr"].digest
-    found = {own: Look(VERMILLION, "D", "-")}
-    # Table 1 first: its rows meet in most figures and must differ in colour
-    for method in [*study.table1(), *study.methods.values()]:
-        if method.digest in found:
-            continue
-        if method.kind == "bicubic":
-            found[method.digest] = Look(GREY, "X", "-")
-            continue
-        place = sum(look.colour not in (VERMILLION, GREY) for look in found.values())
-        marker, line = SHAPES[place // len(COLOURS) % len(SHAPES)]
-        found[method.digest] = Look(COLOURS[place % len(COLOURS)], marker, line)
-    return found
-
-
-def distinct(methods: list[Method]) -> list[Method]:
-    """The methods without those that an earlier one already stands for (same digest)."""
-    found: dict[str, Method] = {}
-    for method in methods:
-        found.setdefault(method.digest, method)
-    return list(found.values())
+    free = cycle(look(colour, *shape) for shape in SHAPES for colour in COLOURS)
+    fixed = {"bicubic": look(GREY, "X", "-")}
+    reference = book.study.methods[REFERENCE].digest
+    others = (method for method in book.methods() if method.digest != reference)
+    found = {method.digest: fixed.get(method.kind) or next(free) for method in others}
+    return {**found, reference: look(VERMILLION, "D", "-")}
 
 
 def legend(figure: Any, axes: Iterable[Any]) -> None:
-    """One legend for all panels, below them, each label once; the figure grows by the rows that it takes."""
+    """One legend for all panels, below them, each label once; the figure grows by the legend's height."""
     entries: dict[str, Any] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):

@@ -1,4 +1,4 @@
-"""Training curves: the loss, and by noise level what validation on held-out windows found."""
+"""Training curves: the training loss, and the validation on held-out windows by noise level."""
 
 from __future__ import annotations
 
@@ -7,76 +7,59 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from stablevsr.report.figures.style import COLOURS, GREY, SHAPES, VERMILLION, legend, save
-from stablevsr.report.history import LEVELS, History, histories
+from stablevsr.report.figures.style import COLOURS, GREY, SHAPES, VERMILLION, Look, legend, look, save
 from stablevsr.report.scores import ScoreBook
+from stablevsr.report.training_history import KINDS, LEVELS, History, Kind, histories
 
 PALETTE = (VERMILLION, *COLOURS)
 
 
 def draw(book: ScoreBook, folder: Path) -> list[Path]:
-    """Curves of the TCMs (``training``), the UNets (``finetuning``) and the small decoders (``distillation``)."""
-    found = [history for history in histories(book.study, book.paths) if history.table is not None]
-    tcms = [history for history in found if history.kind == "tcm"]
-    unets = [history for history in found if history.kind == "unet"]
-    files = _curves(tcms, "ratio", "loss with TCM / loss without", folder, "training_curves") if tcms else []
-    files += _curves(unets, "loss", "loss", folder, "finetuning_curves") if unets else []
-    decoders = [history for history in found if history.kind == "decoder"]
-    return files + (_curves(decoders, "psnr", "PSNR to the VAE, dB", folder, "distillation_curves") if decoders else [])
+    """A figure for each kind of training: TCMs, UNets, small decoders."""
+    there = [history for history in histories(book.paths) if history.table is not None]
+    files: list[Path] = []
+    for kind in KINDS.values():
+        of_kind = [history for history in there if history.kind == kind]
+        files += _curves(of_kind, kind, folder) if of_kind else []
+    return files
 
 
-def _curves(found: list[History], figure_of: str, label: str, folder: Path, name: str) -> list[Path]:
+def _curves(found: list[History], kind: Kind, folder: Path) -> list[Path]:
     """The training loss on the left, then a panel for each noise level that was validated."""
-    levels = [level for level in LEVELS if any(level in history.last(figure_of) for history in found)]
-    figure, axes = plt.subplots(1, 1 + len(levels), figsize=(2.1 * (1 + len(levels)) + 0.6, 2.6), squeeze=False)
+    levels = [level for level in LEVELS if any(level in history.last_validation() for history in found)]
+    size = (2.1 * (1 + len(levels)) + 0.6, 2.6)
+    figure, [[losses, *panels]] = plt.subplots(1, 1 + len(levels), figsize=size, squeeze=False)
     for index, history in enumerate(found):
-        _loss(axes[0, 0], history, index)
-        for axis, level in zip(axes[0, 1:], levels, strict=True):
-            _validation(axis, history, f"val_{figure_of}_{level}", index)
-    axes[0, 0].ticklabel_format(useOffset=False)
-    axes[0, 0].set(title="training loss", xlabel="step", ylabel="loss (smoothed)")
-    for axis, level in zip(axes[0, 1:], levels, strict=True):
+        style = look(PALETTE[index % len(PALETTE)], *SHAPES[index // len(PALETTE) % len(SHAPES)])
+        _loss(losses, history, style)
+        for axis, level in zip(panels, levels, strict=True):
+            validated = history.validation(level)
+            axis.plot(validated.index, validated, markersize=3, **style)
+    losses.ticklabel_format(useOffset=False)
+    losses.set(title="training loss", xlabel="step", ylabel="loss (smoothed)")
+    for axis, level in zip(panels, levels, strict=True):
         axis.set(title=f"held out, {LEVELS[level]}", xlabel="step")
-    if figure_of != "loss":  # the loss of a UNet differs by orders of magnitude between noise levels
-        _one_scale(axes[0, 1:])
-    if figure_of == "ratio":
-        _about_one(axes[0, 1:])
-    if levels:
-        axes[0, 1].set_ylabel(label)
-    legend(figure, axes.flat)
-    return save(figure, folder, name)
+    if panels:
+        panels[0].set_ylabel(kind.label)
+    if panels and kind.measure != "loss":  # the loss of a UNet differs by orders of magnitude between noise levels
+        _same_scale(panels, with_one=kind.measure == "ratio")
+    legend(figure, [losses, *panels])
+    return save(figure, folder, kind.curves)
 
 
-def _one_scale(axes: Any) -> None:
-    """The same range of values in every panel."""
-    lowest = min((axis.get_ylim()[0] for axis in axes), default=0.0)
-    highest = max((axis.get_ylim()[1] for axis in axes), default=1.0)
-    for axis in axes:
-        axis.set_ylim(lowest, highest)
-
-
-def _about_one(axes: Any) -> None:
-    """A line at 1, where the TCM changes nothing, inside the panels."""
-    for axis in axes:
-        axis.axhline(1.0, color=GREY, linewidth=1)
-        axis.set_ylim(top=max(1.01, axis.get_ylim()[1]))
-
-
-def _look(index: int) -> dict[str, str]:
-    marker, line = SHAPES[index // len(PALETTE) % len(SHAPES)]
-    return {"color": PALETTE[index % len(PALETTE)], "linestyle": line, "marker": marker}
-
-
-def _loss(axis: plt.Axes, history: History, index: int) -> None:
+def _loss(axis: Any, history: History, style: Look) -> None:
+    """The running mean of the loss."""
     assert history.table is not None
-    window = max(1, len(history.table) // 20)
-    smooth = history.table["loss"].rolling(window, min_periods=1).mean()
-    look = _look(index) | ({} if len(smooth) == 1 else {"marker": ""})
-    axis.plot(history.table["step"], smooth, label=history.title, linewidth=1.2, **look)
+    smooth = history.table["loss"].rolling(max(1, len(history.table) // 20), min_periods=1).mean()
+    style = style if len(smooth) == 1 else style | {"marker": ""}
+    axis.plot(history.table["step"], smooth, label=history.title, linewidth=1.2, **style)
 
 
-def _validation(axis: plt.Axes, history: History, column: str, index: int) -> None:
-    assert history.table is not None
-    if column in history.table:
-        rows = history.table.dropna(subset=[column])
-        axis.plot(rows["step"], rows[column], markersize=3, **_look(index))
+def _same_scale(axes: list[Any], with_one: bool) -> None:
+    """The same range of values in every panel, and with ``with_one`` a line at 1, where the TCM changes nothing."""
+    low, high = (limit(axis.get_ylim()[end] for axis in axes) for end, limit in ((0, min), (1, max)))
+    for axis in axes:
+        axis.set_ylim(low, high)
+        if with_one:
+            axis.axhline(1.0, color=GREY, linewidth=1)
+            axis.set_ylim(top=max(1.01, axis.get_ylim()[1]))

@@ -1,1 +1,131 @@
-"""The page of a study, report.html."""
+"""The page of a study: one HTML file with everything in it, which opens from a disk and needs no network.
+
+Jinja2 fills ``templates/page.html`` with escaping on, so labels from study files stay text. Style, script, figures and
+frames are inside the file.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from stablevsr.report import provenance
+from stablevsr.report.claims import ClaimResult, check, overall
+from stablevsr.report.inference_cost import cost
+from stablevsr.report.page import answers
+from stablevsr.report.page.captions import load_figures
+from stablevsr.report.page.markdown import to_html
+from stablevsr.report.page.viewer import Viewer, validation_picture, viewers
+from stablevsr.report.scores import ScoreBook
+from stablevsr.report.tables.build import build_tables
+from stablevsr.report.tables.formats import NOTES
+from stablevsr.report.text import ARROWS, HTML, format_cost
+from stablevsr.report.training_history import histories
+from stablevsr.runtime.io import write_text
+from stablevsr.study.files import Variant
+from stablevsr.study.methods import REFERENCE
+from stablevsr.study.paths import Paths
+
+
+def render(paths: Paths) -> Path:
+    """Write ``results/<study>/report.html`` and return it.
+
+    Figures are taken from ``results/<study>/figures`` (draw them first); what is missing is listed on the page.
+    """
+    file = paths.results / "report.html"
+    write_text(file, html(paths))
+    return file
+
+
+def html(paths: Paths) -> str:
+    """The page as text."""
+    book = ScoreBook(paths)
+    results = check(book)
+    figures = load_figures(paths)
+    clips = viewers(book)
+    trainings = histories(paths)
+    return HTML.get_template("page.html").render(
+        spec=paths.study.spec,
+        reference=REFERENCE,
+        summary=answers.summary(results),
+        counts=answers.counts(results),
+        clips_used=_clips_used(results),
+        warnings=[sentence for history in trainings for sentence in history.warnings()],
+        missing=_missing(book, clips, drawn=bool(figures)),
+        claims=[list(group) for _, group in groupby(results, key=lambda r: (r.group, r.dataset))],
+        overall=overall,
+        tables=build_tables(book),
+        arrows=ARROWS,
+        **NOTES,
+        seconds=_seconds(book),
+        format_cost=format_cost,
+        figures=figures,
+        viewers=[vars(viewer) for viewer in clips],
+        ablations=_ablations(book, results),
+        trainings=[(history, validation_picture(history.picture)) for history in trainings],
+        deviations=_note(paths.results_root.parent / "docs" / "deviations.md"),
+        cards=_cards(paths),
+        provenance=provenance.collect(paths),
+    )
+
+
+def _clips_used(results: list[ClaimResult]) -> dict[str, tuple[tuple[str, ...], str]]:
+    """By dataset title, the clips of its first checked claim and the focus note; a row names clips only if others."""
+    found: dict[str, tuple[tuple[str, ...], str]] = {}
+    for result in results:
+        if result.clips:
+            found.setdefault(result.dataset_title, (result.clips, result.focus_note))
+    return found
+
+
+def _seconds(book: ScoreBook) -> dict[str, dict[str, float]]:
+    """Seconds a frame by dataset and method; on the page only, because they differ from run to run."""
+    return {
+        dataset: {
+            method.name: spent.per_frame
+            for method in book.study.methods.values()
+            if dataset in method.datasets and (spent := cost(book, dataset, method))
+        }
+        for dataset in book.study.spec.datasets
+    }
+
+
+def _ablations(book: ScoreBook, results: list[ClaimResult]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "spec": ablation,
+            "answer": answers.answer([r for r in results if r.ablation == name]),
+            "differences": [(variant.label, _difference(variant)) for variant in ablation.variants.values()],
+        }
+        for name, ablation in book.study.ablations.items()
+    ]
+
+
+def _difference(variant: Variant) -> str:
+    """What a variant changes, as in its file."""
+    changed = variant.model_dump(mode="json", exclude={"label"}, exclude_defaults=True)
+    return json.dumps(changed, ensure_ascii=False) if changed else "nothing: the study's own settings"
+
+
+def _missing(book: ScoreBook, clips: list[Viewer], drawn: bool) -> list[str]:
+    """Everything that the page cannot show, as sentences."""
+    found = book.missing()
+    for dataset in book.study.main_datasets():
+        if not any(viewer.dataset == dataset for viewer in clips):
+            found.append(f"frames of {dataset}: no clip with ground truth and a method's frames was found")
+    return found if drawn else [*found, "figures: none were drawn (run the figures part of the report first)"]
+
+
+def _note(file: Path) -> Markup | None:
+    return to_html(file.read_text()) if file.exists() else None
+
+
+def _cards(paths: Paths) -> list[Markup]:
+    """The dataset cards, one next to each dataset's root; a shared one is shown once."""
+    files = dict.fromkeys(spec.root.parent / "CARD.md" for spec in paths.study.spec.datasets.values())
+    return [card for file in files if (card := _note(file))]

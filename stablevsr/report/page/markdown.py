@@ -1,97 +1,46 @@
-"""A little Markdown, enough for this project's own notes (the deviations ledger, dataset cards), as safe HTML.
+"""This project's own notes (deviations, dataset cards) from Markdown to HTML that is safe to put into the page.
 
-Headings, paragraphs, lists, pipe tables, code and emphasis. Everything is escaped first, so a note can hold no markup
-of its own; links keep their text and, where they lead to a web address, their target.
+Raw HTML in a note is shown as text. Only links to web addresses stay links, because the page is a single file; images
+are not loaded.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
-from markupsafe import Markup, escape
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from markupsafe import Markup
 
-
-def to_html(text: str, lowest_heading: int = 3) -> Markup:
-    """Convert Markdown; its top heading becomes ``h<lowest_heading>``, so that it fits below the page's own."""
-    shown = re.sub(r"^<!-- .* -->$", "", text, flags=re.M)  # comments of a line: marks of what `make readme` writes
-    return Markup("\n".join(_block(lines, lowest_heading) for lines in _blocks(shown)))
-
-
-def _blocks(text: str) -> Iterator[list[str]]:
-    """Groups of lines that belong together: fenced code whole, others between empty lines or headings."""
-    lines: list[str] = []
-    fenced = False
-    for line in text.splitlines():
-        if line.startswith("```"):
-            if fenced:
-                yield [*lines, line]
-            elif lines:
-                yield lines
-            lines = [] if fenced else [line]
-            fenced = not fenced
-        elif fenced:
-            lines.append(line)
-        elif not line.strip() or line.startswith("#"):
-            if lines:
-                yield lines
-            lines = []
-            if line.strip():
-                yield [line]
-        else:
-            lines.append(line)
-    if lines:
-        yield lines
+#: Headings of a note start at this level, below the page's own.
+TOP_HEADING = 3
+PARSER = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
 
 
-def _block(lines: list[str], lowest: int) -> str:
-    first = lines[0]
-    if first.startswith("```"):
-        body = "\n".join(line for line in lines[1:] if not line.startswith("```"))
-        return f"<pre><code>{escape(body)}</code></pre>"
-    heading = re.match(r"(#+)\s*(.*)", first)
-    if heading:
-        level = min(6, lowest + len(heading[1]) - 1)
-        return f"<h{level}>{inline(heading[2])}</h{level}>"
-    if first.lstrip().startswith("|") and len(lines) > 1 and re.fullmatch(r"[\s|:-]+", lines[1]):
-        return _table(lines)
-    item = re.match(r"\s*([-*]|\d+\.)\s+", first)
-    if item:
-        return _list(lines, "ol" if item[1][0].isdigit() else "ul")
-    return f"<p>{inline(' '.join(line.strip() for line in lines))}</p>"
+def to_html(text: str) -> Markup:
+    """Markdown (CommonMark and tables) as HTML."""
+    text = re.sub(r"^<!-- .* -->$", "", text, flags=re.M)  # the marks of docs/render_tables.py
+    tokens = PARSER.parse(text)
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(6, TOP_HEADING - 1 + int(token.tag[1:]))}"
+        elif token.type == "th_open":
+            token.attrSet("scope", "col")
+        elif token.type == "inline":
+            token.children = _web_links(token.children or [])
+    html = PARSER.renderer.render(tokens, PARSER.options, {})
+    # raw HTML is escaped, so these tags can only be the renderer's
+    html = html.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
+    return Markup(html)
 
 
-def _table(lines: list[str]) -> str:
-    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))] for line in lines]
-    head = "".join(f'<th scope="col">{inline(cell)}</th>' for cell in rows[0])
-    body = "".join("<tr>" + "".join(f"<td>{inline(cell)}</td>" for cell in row) + "</tr>" for row in rows[2:])
-    return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _list(lines: list[str], tag: str) -> str:
-    items: list[str] = []
-    for line in lines:
-        start = re.match(r"\s*([-*]|\d+\.)\s+(.*)", line)
-        if start:
-            items.append(start[2])
-        elif items:
-            items[-1] += " " + line.strip()
-    return f"<{tag}>" + "".join(f"<li>{inline(item)}</li>" for item in items) + f"</{tag}>"
-
-
-def inline(text: str) -> str:
-    """Code, bold, emphasis and links inside a line; code is left alone by the rest."""
-    parts = re.split(r"(`[^`]+`)", text)
-    return "".join(f"<code>{escape(p[1:-1])}</code>" if p.startswith("`") and len(p) > 2 else _styled(p) for p in parts)
-
-
-def _styled(text: str) -> str:
-    safe = str(escape(re.sub(r"\\([\\`*_{}\[\]<>|#~&$])", lambda m: f"&#{ord(m[1])};", text))).replace("&amp;#", "&#")
-    safe = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", safe)
-    safe = re.sub(r"(?<![\w*])\*([^*\s][^*]*)\*", r"<em>\1</em>", safe)
-    return re.sub(r"\[([^\]]+)\]\(([^)\s]+)\)", _link, safe)
-
-
-def _link(match: re.Match[str]) -> str:
-    label, target = match[1], match[2]
-    return f'<a href="{target}">{label}</a>' if re.match(r"https?://", target) else label
+def _web_links(tokens: list[Token]) -> list[Token]:
+    """The tokens of a line without links that do not lead to a web address; their text stays."""
+    kept: list[Token] = []
+    web = True
+    for token in tokens:
+        if token.type == "link_open":
+            web = str(token.attrGet("href")).startswith(("https://", "http://"))
+        if web or token.type not in ("link_open", "link_close"):
+            kept.append(token)
+    return kept

@@ -1,1 +1,71 @@
-"""Tables of a study."""
+"""The tables of a study: Table 1, one for each ablation, the claims, and the values of every clip and frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from stablevsr.report.claims import check
+from stablevsr.report.scores import ScoreBook
+from stablevsr.report.tables.build import build_tables
+from stablevsr.report.tables.formats import FORMATS, claims_csv, claims_markdown
+from stablevsr.runtime.io import write_text
+from stablevsr.study.methods import Method
+from stablevsr.study.paths import Paths
+
+
+def render(paths: Paths) -> list[Path]:
+    """Write ``results/<study>/tables/*`` and return the files.
+
+    ``<table>.{csv,md,tex}`` for Table 1 and every ablation, ``claims.{csv,md}``, and, unrounded, ``clips.csv`` with one
+    row a clip and ``frames.csv`` with one a frame and seed. The same scores give the same bytes. Missing scores leave
+    cells with a reason; only a damaged ``results/published`` raises :class:`~stablevsr.runtime.errors.UserError`.
+    """
+    book = ScoreBook(paths)
+    texts: dict[str, str] = {}
+    for name, table in build_tables(book).items():
+        texts |= {f"{name}.{suffix}": write(table) for suffix, write in FORMATS.items()}
+    claims = check(book)
+    texts |= {"claims.csv": claims_csv(claims), "claims.md": claims_markdown(claims)}
+    texts |= {"clips.csv": clips_csv(book), "frames.csv": frames_csv(book)}
+    folder = paths.results / "tables"
+    for file, text in texts.items():
+        write_text(folder / file, text)
+    return [folder / file for file in texts]
+
+
+def clips_csv(book: ScoreBook) -> str:
+    """The value of every clip, unrounded: dataset, method, clip, whether it is in focus (unknown: empty), metrics."""
+    metrics = book.study.spec.metrics
+    parts = []
+    for dataset, method, table in _scored(book):
+        in_focus = book.focus(dataset).clips
+        part = pd.DataFrame({"clip": sorted(table["sequence"].unique())})
+        if in_focus is not None:
+            part["in_focus"] = ["yes" if clip in in_focus else "no" for clip in part["clip"]]
+        for metric in metrics:
+            part[metric] = part["clip"].map(book.clip_means(dataset, method, metric))
+        parts.append(part.assign(dataset=dataset, name=method.name, label=method.label))
+    return _csv(parts, ["dataset", "name", "label", "clip", "in_focus", *metrics])
+
+
+def frames_csv(book: ScoreBook) -> str:
+    """All scores of the study: dataset, method, sequence, frame, seed, metrics; cells may be ``inf`` or empty."""
+    parts = [table.assign(dataset=dataset, name=method.name) for dataset, method, table in _scored(book)]
+    return _csv(parts, ["dataset", "name", "sequence", "frame", "seed", *book.study.spec.metrics])
+
+
+def _scored(book: ScoreBook) -> Iterator[tuple[str, Method, pd.DataFrame]]:
+    """Dataset, method and scores, as far as there are any."""
+    for dataset in book.study.spec.datasets:
+        for method in book.study.methods.values():
+            table = book.scores(dataset, method).table
+            if table is not None:
+                yield dataset, method, table
+
+
+def _csv(parts: list[pd.DataFrame], columns: list[str]) -> str:
+    table = pd.concat(parts) if parts else pd.DataFrame()
+    return table.reindex(columns=columns).to_csv(index=False, lineterminator="\n")

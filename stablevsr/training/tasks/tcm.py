@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -26,11 +25,10 @@ from stablevsr.method.guidance import blank_image, enlarge, guidance_image
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.pipeline import flow_by_name, load_networks
 from stablevsr.method.settings import Guidance, Training
-from stablevsr.training import validation
 from stablevsr.training.cached_samples import CachedSamples
+from stablevsr.training.denoising import DenoisingTask, clean_estimate
 from stablevsr.training.samples import CENTRE, NEXT, PAST, WindowDataset, draw_integers, draw_normal
-from stablevsr.training.targets import clean_estimate, training_target
-from stablevsr.training.task import DenoisingTask, LoopSettings, TaskInputs
+from stablevsr.training.task import LoopSettings, Sample, TaskInputs
 
 WINDOW = 3  #: frames, as published
 
@@ -49,7 +47,7 @@ def build(inputs: TaskInputs) -> TCMTask:
     else:
         data = WindowDataset(inputs.clips, WINDOW, settings.crop, settings.seed)
     task = TCMTask(module, networks, settings, guidance, estimator, data)
-    task.held_out = validation.held_out(task, inputs.held_out, WINDOW, settings.crop, inputs.device)
+    task.hold_out(inputs.held_out, WINDOW, settings.crop, inputs.device)
     if settings.gradient_checkpointing:
         module.enable_gradient_checkpointing()
         networks.unet.enable_gradient_checkpointing()
@@ -66,11 +64,12 @@ class TCMTask(DenoisingTask):
         settings: Training,
         guidance: Guidance,
         estimator: FlowEstimator | None,
-        data: Dataset[dict[str, Tensor]],
+        data: Dataset[Sample],
     ) -> None:
         self.model, self.data = module, data
         self.frozen, self.settings, self.guidance, self.estimator = networks, settings, guidance, estimator
         self.scheduler = DDPMScheduler.from_config(networks.scheduler)
+        self.channels = int(networks.unet.config.out_channels)
 
     def parameter_groups(self, settings: LoopSettings) -> list[dict[str, Any]]:
         """Copied and new layers, each with its learning rate."""
@@ -78,28 +77,15 @@ class TCMTask(DenoisingTask):
         rate_new = settings.learning_rate if settings.learning_rate_new is None else settings.learning_rate_new
         return [{"params": copied, "lr": settings.learning_rate}, {"params": new, "lr": rate_new}]
 
-    def loss(self, batch: dict[str, Tensor], generators: Sequence[torch.Generator]) -> Tensor:
-        """Mean squared error of the prediction; ``batch`` holds a window (``gt``, ``lq``) or a frozen sample."""
-        if "guidance" not in batch:
-            batch = self.freeze(batch, self.draw(batch["lq"].shape[-1], generators))
-        return self.guided_loss(batch)
-
-    def draw(self, side: int, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
+    def draw(self, side: int, generators: Sequence[torch.Generator]) -> Sample:
         """All random choices, on the CPU, a generator a sample: neighbour, timestep, and the noise of both frames."""
-        shape = (int(self.frozen.unet.config.out_channels), side, side)
-        if self.settings.neighbour == "past":
-            neighbour = torch.full((len(generators),), PAST)
-        else:
-            neighbour = draw_integers(generators, 0, 2) * NEXT
-        return {
-            "neighbour": neighbour,
-            "timesteps": draw_integers(generators, 0, int(self.scheduler.config.num_train_timesteps)),
-            "noise": draw_normal(generators, shape),
-            "noise_neighbour": draw_normal(generators, shape),
-        }
+        past = torch.full((len(generators),), PAST)
+        neighbour = past if self.settings.neighbour == "past" else draw_integers(generators, 0, 2) * NEXT
+        drawn = {"neighbour": neighbour, **super().draw(side, generators)}
+        return drawn | {"noise_neighbour": draw_normal(generators, (self.channels, side, side))}
 
     @torch.no_grad()
-    def freeze(self, window: dict[str, Tensor], drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+    def freeze(self, window: Sample, drawn: Sample) -> dict[str, Tensor]:
         """Everything the TCM's step needs that no gradient flows through.
 
         Args:
@@ -114,7 +100,7 @@ class TCMTask(DenoisingTask):
         with torch.autocast(device.type, enabled=False):  # frozen networks keep the precision they were loaded in
             return self._freeze(window, drawn, device)
 
-    def _freeze(self, window: dict[str, Tensor], drawn: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    def _freeze(self, window: Sample, drawn: Sample, device: torch.device) -> Sample:
         drawn = {key: value.to(device) for key, value in drawn.items()}
         rows = torch.arange(len(window["gt"]), device=device)
         gt, lq = window["gt"] * 2 - 1, window["lq"] * 2 - 1
@@ -151,17 +137,7 @@ class TCMTask(DenoisingTask):
         """x̂0 of the neighbour by the frozen UNet without the TCM; right for v- and epsilon-prediction."""
         return clean_estimate(self.scheduler, noisy, self._unet(noisy, lq, timesteps, None, None), timesteps)
 
-    def guided_loss(self, sample: dict[str, Tensor], with_tcm: bool = True) -> Tensor:
-        """MSE against the training target, given a frozen sample; without the TCM for comparison."""
-        return self.errors(sample, with_tcm).mean()
-
-    def errors(self, sample: dict[str, Tensor], with_tcm: bool = True) -> Tensor:
-        """Squared errors (B, 4, h, w) of the prediction on frozen samples."""
-        _, predicted = self.predict(sample, with_tcm)
-        target = training_target(self.scheduler, sample["latents"], sample["noise"], sample["timesteps"])
-        return F.mse_loss(predicted, target.float(), reduction="none")
-
-    def predict(self, sample: dict[str, Tensor], with_tcm: bool = True) -> tuple[Tensor, Tensor]:
+    def predict(self, sample: Sample, with_tcm: bool = True, **_: Any) -> tuple[Tensor, Tensor]:
         """The noisy latents of frozen samples and the UNet's output for them, both (B, 4, h, w)."""
         timesteps = sample["timesteps"]
         noisy = self.scheduler.add_noise(sample["latents"], sample["noise"], timesteps)
@@ -171,27 +147,18 @@ class TCMTask(DenoisingTask):
             down, mid = tcm.residuals(self.model, both, timesteps, self.frozen.prompt.float(), sample["guidance"])
         return noisy, self._unet(noisy, sample["lq"], timesteps, down, mid)
 
-    def estimate(self, sample: dict[str, Tensor], with_tcm: bool = True) -> Tensor:
-        """The one-step estimates x̂0 (B, 4, h, w) of frozen samples."""
-        noisy, predicted = self.predict(sample, with_tcm)
-        return clean_estimate(self.scheduler, noisy, predicted, sample["timesteps"])
-
-    @torch.no_grad()
-    def validate(self, picture: Path) -> dict[str, float]:
-        """``val_loss_<level>`` and ``val_ratio_<level>`` (loss with the TCM over loss without it) for three levels."""
-        if not self.held_out:
-            return {}
+    def figures(self) -> dict[str, dict[str, float]]:
+        """The loss with the TCM, and its ratio to the loss without."""
         for chunk in self.held_out:
-            chunk["with"] = self.errors(chunk).mean((1, 2, 3))
             if "without" not in chunk:  # does not change while the TCM learns
-                chunk["without"] = self.errors(chunk, with_tcm=False).mean((1, 2, 3))
-        shown, timesteps = self.held_out[0], validation.joined(self.held_out, "timesteps")
-        columns = {"LR": validation.enlarged(shown), "guidance": shown["guidance"]}
-        for name, with_tcm in (("x0 without TCM", False), ("x0 with TCM", True)):
-            columns[name] = self.frozen.decode(self.estimate(shown, with_tcm))
-        validation.strip(columns | {"ground truth": validation.truth(shown)}, picture)
-        loss, alone = (validation.by_level(validation.joined(self.held_out, k), timesteps) for k in ("with", "without"))
-        return {f"val_loss_{k}": v for k, v in loss.items()} | {f"val_ratio_{k}": loss[k] / alone[k] for k in loss}
+                chunk["without"] = self.errors(chunk, with_tcm=False)
+        loss, without = self.by_level(self.errors), self.by_level(lambda chunk: chunk["without"])
+        return {"loss": loss, "ratio": {level: loss[level] / without[level] for level in loss}}
+
+    def columns(self, sample: Sample) -> dict[str, Tensor]:
+        """The guidance image, and the one-step estimates without and with the TCM."""
+        estimates = (self.frozen.decode(self.estimate(sample, with_tcm=with_tcm)) for with_tcm in (False, True))
+        return {"guidance": sample["guidance"], **dict(zip(("x0 without TCM", "x0 with TCM"), estimates, strict=True))}
 
     def _unet(self, noisy: Tensor, lq: Tensor, timesteps: Tensor, down: Any, mid: Any) -> Tensor:
         dtype = next(self.frozen.unet.parameters()).dtype

@@ -6,21 +6,19 @@ Without it the released REDS weights cannot be rebuilt, and for Vimeo-90K there 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from stablevsr.method.loading import DTYPES, load_for_training, load_prompt, load_scheduler, load_vae
 from stablevsr.method.model_folder import check_model
-from stablevsr.training import validation
-from stablevsr.training.samples import WindowDataset, draw_integers, draw_normal
-from stablevsr.training.targets import clean_estimate, training_target
-from stablevsr.training.task import DenoisingTask, TaskInputs
+from stablevsr.training.denoising import DenoisingTask
+from stablevsr.training.samples import WindowDataset
+from stablevsr.training.task import Sample, TaskInputs
 
 
 def build(inputs: TaskInputs) -> UNetTask:
@@ -47,7 +45,7 @@ def load(inputs: TaskInputs) -> UNetTask:
         load_prompt(folder).to(inputs.device),
         WindowDataset(inputs.clips, 1, settings.crop, settings.seed),
     )
-    task.held_out = validation.held_out(task, inputs.held_out, 1, settings.crop, inputs.device)
+    task.hold_out(inputs.held_out, 1, settings.crop, inputs.device)
     return task
 
 
@@ -60,24 +58,14 @@ class UNetTask(DenoisingTask):
         vae: AutoencoderKL,
         scheduler: DDPMScheduler,
         prompt: Tensor,
-        data: Dataset[dict[str, Tensor]],
+        data: Dataset[Sample],
     ) -> None:
         self.model, self.data, self.scheduler, self.prompt = unet, data, scheduler, prompt
         self.vae = vae.eval().requires_grad_(False)
-
-    def loss(self, batch: dict[str, Tensor], generators: Sequence[torch.Generator]) -> Tensor:
-        """``batch["gt"]`` (B, 1, 3, H, W) and ``batch["lq"]`` (B, 1, 3, h, w) in [0, 1] -> scalar."""
-        return self.errors(self.freeze(batch, self.draw(batch["lq"].shape[-1], generators))).mean()
-
-    def draw(self, side: int, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
-        """Timestep and noise of every sample, on the CPU."""
-        return {
-            "timesteps": draw_integers(generators, 0, int(self.scheduler.config.num_train_timesteps)),
-            "noise": draw_normal(generators, (int(self.model.config.out_channels), side, side)),
-        }
+        self.channels = int(unet.config.out_channels)
 
     @torch.no_grad()
-    def freeze(self, batch: dict[str, Tensor], drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+    def freeze(self, batch: Sample, drawn: Sample) -> Sample:
         """What no gradient flows through: scaled ``latents``, ``noise``, ``timesteps``, ``lq`` in [-1, 1]."""
         image = batch["gt"][:, 0] * 2 - 1
         weights = next(self.vae.parameters())
@@ -86,23 +74,12 @@ class UNetTask(DenoisingTask):
         drawn = {key: value.to(image.device) for key, value in drawn.items()}
         return {"latents": latents.float() * self.vae.config.scaling_factor, "lq": batch["lq"][:, 0] * 2 - 1, **drawn}
 
-    def errors(self, sample: dict[str, Tensor]) -> Tensor:
-        """Squared errors (B, 4, h, w) of the prediction on frozen samples."""
-        _, predicted = self.predict(sample)
-        target = training_target(self.scheduler, sample["latents"], sample["noise"], sample["timesteps"])
-        return F.mse_loss(predicted.float(), target.float(), reduction="none")
-
-    def predict(self, sample: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def predict(self, sample: Sample, **_: Any) -> tuple[Tensor, Tensor]:
         """The noisy latents of frozen samples and the UNet's output for them, both (B, 4, h, w)."""
         noisy = self.scheduler.add_noise(sample["latents"], sample["noise"], sample["timesteps"])
         prompt = self.prompt.to(noisy).expand(len(noisy), -1, -1)
         both = torch.cat([noisy, sample["lq"]], dim=1)
         return noisy, self.model(both, sample["timesteps"], encoder_hidden_states=prompt).sample
-
-    def decode_estimate(self, sample: dict[str, Tensor]) -> Tensor:
-        """RGB (B, 3, H, W), nominally in [-1, 1], of the one-step estimates x̂0."""
-        noisy, predicted = self.predict(sample)
-        return self.decode(clean_estimate(self.scheduler, noisy, predicted.float(), sample["timesteps"]))
 
     def decode(self, latents: Tensor) -> Tensor:
         """RGB (B, 3, H, W), nominally in [-1, 1], float32, of scaled latents."""
@@ -110,16 +87,13 @@ class UNetTask(DenoisingTask):
         with torch.autocast(latents.device.type, enabled=False):  # as in :meth:`freeze`
             return torch.as_tensor(self.vae.decode(unscaled.to(next(self.vae.parameters()).dtype)).sample).float()
 
-    @torch.no_grad()
-    def validate(self, picture: Path) -> dict[str, float]:
-        """``val_loss_<level>`` for three noise levels."""
-        if not self.held_out:
-            return {}
-        errors = torch.cat([self.errors(chunk).mean((1, 2, 3)) for chunk in self.held_out])
-        shown, timesteps = self.held_out[0], validation.joined(self.held_out, "timesteps")
-        columns = {"LR": validation.enlarged(shown), "x0": self.decode_estimate(shown)}
-        validation.strip(columns | {"ground truth": validation.truth(shown)}, picture)
-        return {f"val_loss_{level}": value for level, value in validation.by_level(errors, timesteps).items()}
+    def figures(self) -> dict[str, dict[str, float]]:
+        """The loss."""
+        return {"loss": self.by_level(self.errors)}
+
+    def columns(self, sample: Sample) -> Sample:
+        """The one-step estimates."""
+        return {"x0": self.decode(self.estimate(sample))}
 
     def save(self, folder: Path) -> None:
         """Write ``folder/unet``."""

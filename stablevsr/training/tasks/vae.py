@@ -18,8 +18,8 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from stablevsr.training.denoising import clean_estimate
 from stablevsr.training.samples import draw_integers, draw_normal
-from stablevsr.training.targets import clean_estimate
 from stablevsr.training.task import LoopSettings, TrainingTask
 
 LATENT_NOISE = 0.05  #: std of the noise the tiny decoder learns to bear; latents have a std near 1

@@ -1,8 +1,7 @@
-"""What time buys: quality against seconds a frame, and against the number of sampling steps."""
+"""Figures of quality against cost: against seconds a frame, and against the number of sampling steps."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from stablevsr.report.costs import cost
-from stablevsr.report.figures.scores import axis_label
-from stablevsr.report.figures.style import GREY, SHAPES, Look, distinct, legend, looks, save
-from stablevsr.report.scores import ScoreBook
+from stablevsr.report.figures.quality import axis_label, finite_value
+from stablevsr.report.figures.style import GREY, SHAPES, Look, legend, look, looks, save
+from stablevsr.report.inference_cost import cost
+from stablevsr.report.scores import ScoreBook, distinct
 from stablevsr.study.methods import Method
 
-#: A panel each: the first metric of every group that was measured.
+#: One panel a group, which shows the group's first measured metric.
 GROUPS = (("psnr",), ("lpips", "dists"), ("tlp", "tof", "tof_dis"))
 VARIANTS = "variants of the ablations"
 SCHEDULERS = {"ddpm": "DDPM", "ddim": "DDIM", "dpmsolver++": "DPM-Solver++", "unipc": "UniPC"}
@@ -29,48 +28,41 @@ def draw(book: ScoreBook, folder: Path) -> list[Path]:
 
 
 def _metrics(book: ScoreBook, dataset: str, methods: list[Method]) -> list[str]:
-    def measured(metric: str) -> bool:
-        return any(book.scores(dataset, method).has(metric) for method in methods)
-
-    return [found for group in GROUPS if (found := next(filter(measured, group), None))]
+    measured = [[name for name in group if any(book.scores(dataset, m).has(name) for m in methods)] for group in GROUPS]
+    return [names[0] for names in measured if names]
 
 
 def quality_over_seconds(book: ScoreBook, folder: Path) -> list[Path]:
-    """A metric of each group against seconds a frame, a row a dataset; only Table 1 is drawn by name."""
-    methods = distinct([*book.study.table1(), *book.study.methods.values()])
+    """A metric of each group against seconds a frame, a row a dataset; only the rows of Table 1 have legend entries."""
+    methods = book.methods()
     panels = {d: metrics for d in book.study.main_datasets() if (metrics := _metrics(book, d, methods))}
     if not any(cost(book, dataset, method) for dataset in panels for method in methods):
         return []
     figure, axes = _grid(list(panels.values()))
-    style = looks(book.study)
+    style = looks(book)
     named = {method.digest: style[method.digest] for method in book.study.table1()}
     for row, (dataset, metrics) in zip(axes, panels.items(), strict=True):
         for axis, metric in zip(row, metrics, strict=False):
-            fair = book.sharing(dataset, methods)
+            fair = book.with_common_seeds(dataset, methods)
             for method in methods:
-                spent, value = cost(book, dataset, method), _finite(fair, dataset, method, metric)
+                spent, value = cost(book, dataset, method), finite_value(fair, dataset, method, metric)
                 if spent and value is not None:
                     _point(axis, spent.per_frame, value, method.label, named.get(method.digest))
-            axis.set(title=book.study.spec.datasets[dataset].title, xlabel="seconds a frame", ylabel=axis_label(metric))
+            axis.set(title=book.title(dataset), xlabel="seconds a frame", ylabel=axis_label(metric))
             _plain_log(axis)
     legend(figure, axes.flat)
     return save(figure, folder, "quality_over_seconds")
 
 
-def _point(axis: Any, seconds: float, value: float, label: str, look: Look | None) -> None:
-    if look:
-        axis.plot(seconds, value, look.marker, color=look.colour, linestyle="none", label=label, zorder=3)
+def _point(axis: Any, seconds: float, value: float, label: str, style: Look | None) -> None:
+    if style:
+        axis.plot(seconds, value, **style | {"linestyle": "none"}, label=label, zorder=3)
     else:
         axis.plot(seconds, value, "o", color=GREY, markerfacecolor="white", markersize=4, label=VARIANTS)
 
 
-def _finite(book: ScoreBook, dataset: str, method: Method, metric: str) -> float | None:
-    value = book.value(dataset, method, metric)
-    return value if value is not None and math.isfinite(value) else None
-
-
 def _grid(rows: list[list[str]]) -> tuple[Any, Any]:
-    """A figure with a row of panels for each list of metrics; places without a metric stay empty."""
+    """A figure with a row of panels for each list of metrics, one panel a metric; shorter rows end in empty space."""
     columns = max(map(len, rows))
     size = (2.3 * columns + 0.4, 1.8 * len(rows) + 0.2)
     figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False)
@@ -80,8 +72,8 @@ def _grid(rows: list[list[str]]) -> tuple[Any, Any]:
     return figure, axes
 
 
-class _FewPlaces(LogLocator):
-    """Places at the powers of ten, and the more between them the shorter the axis is."""
+class _FewTicks(LogLocator):
+    """Ticks at the powers of ten, with more of them in between on a shorter axis."""
 
     def __call__(self) -> Any:
         assert self.axis is not None
@@ -91,10 +83,10 @@ class _FewPlaces(LogLocator):
 
 
 def _plain_log(axis: Any) -> None:
-    """A logarithmic axis with numbers as people write them."""
+    """A logarithmic axis whose ticks read 0.5 or 20, not powers of ten."""
     axis.set_xscale("log")
     axis.margins(0.08)
-    axis.xaxis.set_major_locator(_FewPlaces())
+    axis.xaxis.set_major_locator(_FewTicks())
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_locator(NullLocator())
 
@@ -104,26 +96,26 @@ class Line:
     """Methods that differ in nothing but their sampling steps, fewest first."""
 
     label: str
-    look: Look
+    style: Look
     methods: tuple[Method, ...]
 
 
 def quality_over_steps(book: ScoreBook, folder: Path) -> list[Path]:
-    """Metrics against sampling steps, and below each against the seconds a frame that these steps took."""
+    """Metrics against sampling steps, and below each panel against the seconds a frame of the same runs."""
     found = lines(book)
     members = [method for line in found for method in line.methods]
-    rows = {d: _metrics(book, d, members) for d in book.study.spec.datasets if _has_a_line(book, d, found)}
-    rows = {dataset: metrics for dataset, metrics in rows.items() if metrics}
+    sets = [d for d in book.study.spec.datasets if _has_line(book, d, found)]
+    rows = {d: metrics for d in sets if (metrics := _metrics(book, d, members))}
     if not rows:
         return []
     figure, axes = _grid([metrics for metrics in rows.values() for _ in range(2)])
     for number, (dataset, metrics) in enumerate(rows.items()):
-        fair = book.sharing(dataset, members)
+        fair = book.with_common_seeds(dataset, members)
         for place, metric in enumerate(metrics):
             above, below = axes[2 * number, place], axes[2 * number + 1, place]
             for line in found:
                 _over_steps(above, below, fair, dataset, metric, line)
-            above.set(title=book.study.spec.datasets[dataset].title, xlabel="sampling steps")
+            above.set(title=book.title(dataset), xlabel="sampling steps")
             below.set(xlabel="seconds a frame")
             for axis in (above, below):
                 axis.set(ylabel=axis_label(metric))
@@ -135,40 +127,38 @@ def quality_over_steps(book: ScoreBook, folder: Path) -> list[Path]:
     return save(figure, folder, "quality_over_steps")
 
 
-def _has_a_line(book: ScoreBook, dataset: str, found: list[Line]) -> bool:
-    scored = [[m for m in line.methods if book.scores(dataset, m).table is not None] for line in found]
-    return any(len(methods) > 1 for methods in scored)
+def _has_line(book: ScoreBook, dataset: str, found: list[Line]) -> bool:
+    """Whether at least two methods of a line have scores."""
+    return any(sum(book.scores(dataset, m).table is not None for m in line.methods) > 1 for line in found)
 
 
 def _over_steps(above: Any, below: Any, book: ScoreBook, dataset: str, metric: str, line: Line) -> None:
-    points = [(m, value) for m in line.methods if (value := _finite(book, dataset, m, metric)) is not None]
-    how = {"color": line.look.colour, "marker": line.look.marker, "linestyle": line.look.line, "label": line.label}
+    points = [(m, value) for m in line.methods if (value := finite_value(book, dataset, m, metric)) is not None]
     if points:
-        above.plot([_steps(m) for m, _ in points], [value for _, value in points], **how)
+        above.plot([_steps(m) for m, _ in points], [value for _, value in points], **line.style, label=line.label)
     timed = [(spent.per_frame, value) for m, value in points if (spent := cost(book, dataset, m))]
     if timed:
-        below.plot(*zip(*timed, strict=True), **how)
+        below.plot(*zip(*timed, strict=True), **line.style, label=line.label)
 
 
 def lines(book: ScoreBook) -> list[Line]:
-    """The lines of ``quality_over_steps``: relatives (all settings alike but steps and solver), one line a solver.
+    """The lines of ``quality_over_steps``: methods with equal settings but for steps and solver, one line a solver.
 
-    Relatives that all take the same number of steps are left out.
+    Groups in which all take the same number of steps are left out.
     """
-    style = looks(book.study)
+    colours = looks(book)
     found = []
-    for relatives in _relatives(book.study.methods.values()):
-        if len({_steps(method) for method in relatives}) == 1:
+    for group in _groups(book.study.methods.values()):
+        if len({_steps(method) for method in group}) == 1:
             continue
         by_solver: dict[str, list[Method]] = {}
-        for method in relatives:
+        for method in group:
             assert method.sampling is not None
             by_solver.setdefault(method.sampling.scheduler, []).append(method)
         for place, (solver, members) in enumerate(by_solver.items()):
-            label = relatives[0].label + (f", {SCHEDULERS[solver]}" if len(by_solver) > 1 else "")
-            colour = style[members[0].digest].colour
-            look = Look(colour, *SHAPES[place % len(SHAPES)])
-            found.append(Line(label, look, tuple(sorted(members, key=_steps))))
+            label = group[0].label + (f", {SCHEDULERS[solver]}" if len(by_solver) > 1 else "")
+            style = look(colours[members[0].digest]["color"], *SHAPES[place % len(SHAPES)])
+            found.append(Line(label, style, tuple(sorted(members, key=_steps))))
     return found
 
 
@@ -177,8 +167,8 @@ def _steps(method: Method) -> int:
     return method.sampling.steps
 
 
-def _relatives(methods: Iterable[Method]) -> list[list[Method]]:
-    """Methods grouped by everything that decides them but the solver and its number of steps."""
+def _groups(methods: Iterable[Method]) -> list[list[Method]]:
+    """Methods grouped by all their settings except the solver and its number of steps."""
     groups: dict[str, list[Method]] = {}
     for method in distinct([m for m in methods if m.sampling]):
         identity = method.identity()

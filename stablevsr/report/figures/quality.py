@@ -1,4 +1,4 @@
-"""Figures of scores: perception against distortion, and every metric frame by frame."""
+"""Figures of quality: perception against distortion, and every metric frame by frame."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pandas as pd
 
 from stablevsr.data.frames import natural_key
 from stablevsr.metrics.registry import METRICS
-from stablevsr.report.figures.style import Look, distinct, legend, looks, save
-from stablevsr.report.scores import ScoreBook
-from stablevsr.report.tables.tabular import ARROWS
-from stablevsr.study.methods import Method
+from stablevsr.report.figures.style import Look, legend, looks, save
+from stablevsr.report.scores import ScoreBook, distinct
+from stablevsr.report.text import ARROWS
+from stablevsr.study.methods import REFERENCE, Method
 
-#: The perceptual axis is the first of these that was measured; without any weights it is temporal consistency.
+#: The perceptual axis is the first of these that was measured; the last is a temporal one that needs no weights.
 PERCEPTION = ("lpips", "dists", "tlp", "tof_dis")
 CURVES = ("psnr", "lpips", "tlp", "tof", "tof_dis", "warp_error")
 MAX_CURVES, MAX_CLIPS = 4, 4
@@ -39,28 +39,34 @@ def axis_label(metric: str) -> str:
     return f"{found.label}{unit}{factor} {ARROWS[found.direction]}".strip()
 
 
+def finite_value(book: ScoreBook, dataset: str, method: Method, metric: str) -> float | None:
+    """The shown number, unrounded; None where there is none or it is infinite."""
+    value = book.value(dataset, method, metric)
+    return value if value is not None and math.isfinite(value) else None
+
+
 def perception_distortion(book: ScoreBook, folder: Path) -> list[Path]:
-    """One point a method: PSNR against the best perceptual metric there is, a panel for each dataset."""
-    methods = distinct([*book.study.table1(), *book.study.methods.values()])
+    """One point a method: PSNR against the first perceptual metric that was measured, a panel for each dataset."""
+    methods = book.methods()
     panels = [(d, y) for d in book.study.main_datasets() if (y := _perception_axis(book, d, methods))]
     if not panels:
         return []
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels) + 0.4, 2.9), squeeze=False)
-    style, shown = looks(book.study), {m.digest for m in book.study.table1()}
-    for axis, (dataset, y) in zip(axes[0], panels, strict=True):
-        fair = book.sharing(dataset, methods)
+    figure, [axes] = plt.subplots(1, len(panels), figsize=(3.4 * len(panels) + 0.4, 2.9), squeeze=False)
+    style, table1 = looks(book), {m.digest for m in book.study.table1()}
+    for axis, (dataset, y) in zip(axes, panels, strict=True):
+        fair = book.with_common_seeds(dataset, methods)
         for method in methods:
-            point = [fair.value(dataset, method, metric) for metric in ("psnr", y)]
-            if all(value is not None and math.isfinite(value) for value in point):
-                _point(axis, point, style[method.digest], method, filled=method.digest in shown)
-        axis.set(title=book.study.spec.datasets[dataset].title, xlabel=axis_label("psnr"), ylabel=axis_label(y))
+            point = [finite_value(fair, dataset, method, metric) for metric in ("psnr", y)]
+            if None not in point:
+                _point(axis, point, style[method.digest], method, filled=method.digest in table1)
+        axis.set(title=book.title(dataset), xlabel=axis_label("psnr"), ylabel=axis_label(y))
         axis.margins(0.12)
-    legend(figure, axes[0])
+    legend(figure, axes)
     return save(figure, folder, "perception_distortion")
 
 
 def _perception_axis(book: ScoreBook, dataset: str, methods: list[Method]) -> str | None:
-    """The first metric of PERCEPTION that at least two methods have beside PSNR."""
+    """The first metric of PERCEPTION that at least two methods have, besides PSNR."""
     for metric in PERCEPTION:
         both = [m for m in methods if all(book.value(dataset, m, name) is not None for name in ("psnr", metric))]
         if len(both) > 1:
@@ -69,39 +75,32 @@ def _perception_axis(book: ScoreBook, dataset: str, methods: list[Method]) -> st
 
 
 def _point(axis: Any, point: list[float | None], look: Look, method: Method, filled: bool) -> None:
+    reference = method.name == REFERENCE
     axis.plot(
         *([value] for value in point),
-        look.marker,
-        color=look.colour,
-        markerfacecolor=look.colour if filled else "white",
-        markersize=7 if method.name == "stablevsr" else 5.5,
+        **look | {"linestyle": "none"},
+        markerfacecolor=look["color"] if filled else "white",
+        markersize=7 if reference else 5.5,
         markeredgewidth=1.3,
-        zorder=4 if method.name == "stablevsr" else 3 if filled else 2,
+        zorder=4 if reference else 3 if filled else 2,
         label=method.label,
-        linestyle="none",
     )
 
 
 def per_frame_curves(book: ScoreBook, dataset: str, folder: Path) -> list[Path]:
     """Metrics (rows) over the frames of each clip (columns) for the methods of Table 1, averaged over seeds."""
-    methods = [m for m in distinct(book.study.table1()) if book.scores(dataset, m).table is not None]
-    metrics = [name for name in CURVES if any(book.scores(dataset, m).has(name) for m in methods)][:MAX_CURVES]
+    tables = [(m, table) for m in distinct(book.study.table1()) if (table := book.scores(dataset, m).table) is not None]
+    metrics = [name for name in CURVES if any(book.scores(dataset, m).has(name) for m, _ in tables)][:MAX_CURVES]
     if not metrics:
         return []
-    tables = {m.digest: table for m in methods if (table := book.scores(dataset, m).table) is not None}
-    clips = sorted({clip for table in tables.values() for clip in table["sequence"]})[:MAX_CLIPS]
-    figure, axes = plt.subplots(
-        len(metrics),
-        len(clips),
-        figsize=(1.75 * len(clips) + 0.8, 1.35 * len(metrics) + 0.3),
-        squeeze=False,
-        sharex="col",
-    )
-    style = looks(book.study)
+    clips = sorted({clip for _, table in tables for clip in table["sequence"]})[:MAX_CLIPS]
+    size = (1.75 * len(clips) + 0.8, 1.35 * len(metrics) + 0.3)
+    figure, axes = plt.subplots(len(metrics), len(clips), figsize=size, squeeze=False, sharex="col")
+    style = looks(book)
     for row, metric in zip(axes, metrics, strict=True):
         for axis, clip in zip(row, clips, strict=True):
-            for method in methods:
-                _curve(axis, tables[method.digest], clip, metric, style[method.digest], method)
+            for method, table in tables:
+                _curve(axis, table[table["sequence"] == clip], metric, style[method.digest], method)
         row[0].set_ylabel(axis_label(metric), fontsize=7)
     for axis, clip in zip(axes[0], clips, strict=True):
         axis.set_title(f"clip {clip}")
@@ -111,8 +110,8 @@ def per_frame_curves(book: ScoreBook, dataset: str, folder: Path) -> list[Path]:
     return save(figure, folder, f"per_frame_curves_{dataset}")
 
 
-def _curve(axis: Any, table: pd.DataFrame, clip: str, metric: str, look: Look, method: Method) -> None:
-    rows = table[table["sequence"] == clip]
+def _curve(axis: Any, rows: pd.DataFrame, metric: str, look: Look, method: Method) -> None:
+    """A metric over the frames of one clip."""
     if metric not in rows or rows.empty:
         return
     means = rows.groupby("frame")[metric].mean()
@@ -121,11 +120,9 @@ def _curve(axis: Any, table: pd.DataFrame, clip: str, metric: str, look: Look, m
     axis.plot(
         np.arange(1, len(values) + 1),
         np.where(np.isfinite(values), values, np.nan),
-        color=look.colour,
-        linestyle=look.line,
-        marker=look.marker if len(values) <= 16 else None,
+        **look | ({} if len(values) <= 16 else {"marker": ""}),
         markersize=3,
-        linewidth=1.8 if method.name == "stablevsr" else 1.0,
+        linewidth=1.8 if method.name == REFERENCE else 1.0,
         label=method.label,
     )
     axis.xaxis.get_major_locator().set_params(integer=True)

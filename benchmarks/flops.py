@@ -1,17 +1,29 @@
-"""FLOPs of the networks, and the rates of this device that they are compared with."""
+"""FLOPs of the networks, the rates of this device, and what share of them the presets of a bench reach.
+
+    stablevsr bench --device cuda --model random --size 320x180 --presets all --out reds.json
+    python benchmarks/flops.py reds.json --device cuda
+
+Run it on the machine of the bench.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from stablevsr.bench.sampling import PRESETS, Preset, Work, load
 from stablevsr.data.degradation import SCALE
+from stablevsr.method.loading import DTYPES
 from stablevsr.method.networks import ModelParts
+from stablevsr.method.visits import guided_steps
 
 CALLS = 10  #: of a timed operation, of which the fastest counts
 
@@ -35,9 +47,7 @@ def network_flops(model: ModelParts, height: int, width: int) -> dict[str, float
         if model.guidance_decoder is not None:
             found["small decoder"] = _count(lambda: model.decode_guidance(latent))
         if model.tcm is not None:
-            found["TCM"] = _count(
-                lambda: model.tcm(sample, 500, encoder_hidden_states=prompt, controlnet_cond=image)  # type: ignore[misc]
-            )
+            found["TCM"] = _count(lambda: model.tcm(sample, 500, encoder_hidden_states=prompt, controlnet_cond=image))
     return found
 
 
@@ -84,3 +94,48 @@ def _fastest(run: Callable[[], object], device: torch.device) -> float:
             torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - began)
     return best
+
+
+def network_calls(work: Work, preset: Preset) -> dict[str, int]:
+    """How often each network sees a frame: keys as of :func:`network_flops`."""
+    sampling = preset.sampling(work.steps)
+    guided = (work.frames - 1) * len(guided_steps(sampling))
+    by_vae = 0 if preset.small_decoder else guided
+    each = {
+        "UNet": work.frames * sampling.steps,
+        "TCM": guided,
+        "VAE decoder": by_vae + work.frames,
+        "small decoder": guided - by_vae,
+    }
+    return {network: work.sequences * count for network, count in each.items() if count}
+
+
+def compare(bench: Path, device: str) -> str:
+    """The table for a file that ``stablevsr bench --out`` wrote."""
+    content = json.loads(bench.read_text())
+    work, seconds = Work(**content["work"]), {row["preset"]: row["seconds"] for row in content["presets"]}
+    target = torch.device(device)
+    lines = [f"a large copy moves {copy_rate(target) / 1e9:.0f} GB/s"]
+    for preset in (preset for preset in PRESETS if preset.name in seconds):
+        flops = network_flops(load(content["model"], device, preset), work.height, work.width)
+        total = sum(flops[name] * count for name, count in network_calls(work, preset).items())
+        rate, ceiling = total / seconds[preset.name] / 1e12, matrix_rate(target, DTYPES[preset.precision]) / 1e12
+        counted = ", ".join(f"{name} {count / 1e12:.3g}" for name, count in flops.items())
+        lines.append(
+            f"{preset.name}: {rate:.3g} TFLOP/s, {rate / ceiling:.0%} of a large matrix product's {ceiling:.3g}"
+        )
+        lines.append(f"  TFLOP a frame: {counted}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run from the command line; see ``--help``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bench", type=Path, metavar="FILE.json", help="what `stablevsr bench --out` wrote")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    arguments = parser.parse_args()
+    print(compare(arguments.bench, arguments.device))
+
+
+if __name__ == "__main__":
+    main()

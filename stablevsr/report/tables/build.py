@@ -1,0 +1,209 @@
+"""The results tables as data: cells with value, interval, rank, published value, or the reason why they are empty.
+
+CSV, Markdown, LaTeX and the page are all written from one :class:`Table`, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from stablevsr.metrics.registry import Metric
+from stablevsr.report.published import Published, PublishedRow, published_rows
+from stablevsr.report.scores import ScoreBook
+from stablevsr.report.text import counted, format_value
+from stablevsr.study.methods import Method, ResolvedStudy
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table; ``value`` None means empty, and then ``reason`` says why."""
+
+    metric: Metric
+    value: float | None = None
+    low: float = math.nan
+    high: float = math.nan
+    rank: int = 0  #: 1 best, 2 second, 0 neither
+    published: Published | None = None
+    reason: str = ""
+
+    def shown(self, value: float | None, sign: bool = False) -> str:
+        """``value`` with the metric's decimals."""
+        return format_value(self.metric.name, value, sign)
+
+    @property
+    def text(self) -> str:
+        """The value as shown."""
+        return self.shown(self.value)
+
+    @property
+    def interval(self) -> str:
+        """``[low, high]`` as shown, empty where there is none."""
+        low, high = self.shown(self.low), self.shown(self.high)
+        return f"[{low}, {high}]" if low and high else ""
+
+    @property
+    def published_text(self) -> str:
+        """The published value as shown."""
+        return self.shown(self.published.value if self.published else None)
+
+    @property
+    def difference(self) -> str:
+        """Reproduced minus published as shown, empty unless there are both."""
+        if self.value is None or self.published is None:
+            return ""
+        return self.shown(self.value - self.published.value, sign=True)
+
+    @property
+    def paper(self) -> str:
+        """The published value and the difference in words, empty where nothing is published."""
+        difference = f" ({self.difference})" if self.difference else ""
+        return f"paper {self.published_text}{difference}" if self.published else ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method: its name in files, its label for people, its cells, and how many scores they average."""
+
+    name: str
+    label: str
+    cells: tuple[Cell, ...]
+    frames: int = 0
+    clips: int = 0
+    seeds: int = 0
+
+    @property
+    def counts_text(self) -> str:
+        """The numbers of frames, clips and seeds in words."""
+        return counted(frame=self.frames, clip=self.clips, seed=self.seeds) if self.frames else ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """The part of a table that belongs to one dataset."""
+
+    dataset: str
+    title: str
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()  #: on rows with another base model or fewer seeds
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of methods by metrics, one block a dataset; ``name`` is its file's stem."""
+
+    name: str
+    title: str
+    question: str
+    metrics: tuple[Metric, ...]
+    blocks: tuple[Block, ...]
+
+    def footnotes(self) -> list[str]:
+        """The different reasons of empty cells, in order of appearance; a cell's mark is its index here plus one."""
+        return list(dict.fromkeys(cell.reason for cell in self._cells() if cell.reason))
+
+    def measured_first(self) -> list[int]:
+        """Indices of the metrics for narrow screens: those with values, then those without any."""
+        rows = [row for block in self.blocks for row in block.rows]
+        return sorted(range(len(self.metrics)), key=lambda i: all(row.cells[i].value is None for row in rows))
+
+    @property
+    def has_published(self) -> bool:
+        """Whether any cell carries a published value."""
+        return any(cell.published for cell in self._cells())
+
+    def _cells(self) -> list[Cell]:
+        return [cell for block in self.blocks for row in block.rows for cell in row.cells]
+
+
+def build_tables(book: ScoreBook) -> dict[str, Table]:
+    """Table 1, with the paper's numbers where they are comparable, and one table for each ablation, by name."""
+    study, published = book.study, published_rows(book.paths)
+    blocks = [_block(book, name, study.table1(), published.get(name, {})) for name in study.table1_datasets()]
+    tables = {"table1": Table("table1", f"Table 1: {study.spec.title}", "", book.metrics, tuple(blocks))}
+    for key, ablation in study.ablations.items():
+        methods = list(study.ablation_methods(key).values())
+        blocks = [_block(book, name, methods, {}) for name in study.ablation_datasets(key)]
+        tables[key] = Table(key, ablation.title, ablation.question, book.metrics, tuple(blocks))
+    return tables
+
+
+def _block(book: ScoreBook, dataset: str, methods: list[Method], published: dict[str, PublishedRow]) -> Block:
+    fair = book.with_common_seeds(dataset, methods)
+    rows = [_row(fair, dataset, method, published.get(method.name)) for method in methods]
+    others = [name for name, row in published.items() if row.values and name not in {m.name for m in methods}]
+    rows += [_published_row(name, published[name], book.metrics) for name in others]
+    notes = (*_model_notes(book.study, dataset, methods), *_seed_notes(book, fair, dataset, methods))
+    return Block(dataset, book.title(dataset), tuple(_ranked(rows, book.metrics)), notes)
+
+
+def _seed_notes(book: ScoreBook, fair: ScoreBook, dataset: str, methods: list[Method]) -> tuple[str, ...]:
+    """Which rows have more seeds than are shown."""
+    more = [m.label for m in methods if book.counts(dataset, m)[2] > fair.counts(dataset, m)[2]]
+    if not more or fair.seeds is None:
+        return ()
+    shown = f"seed{'s' if len(fair.seeds) > 1 else ''} {', '.join(map(str, sorted(fair.seeds)))}"
+    return (f"Rows are compared on what all share, {shown}; claims also use the others of {', '.join(more)}.",)
+
+
+def _model_notes(study: ResolvedStudy, dataset: str, methods: list[Method]) -> tuple[str, ...]:
+    """Which rows start from another model than the study's on ``dataset``, and where that model comes from."""
+    labels: dict[str, list[str]] = {}
+    for method in methods:
+        form = method.on(dataset)
+        if form.base is not None and form.base.name != study.spec.model:
+            labels.setdefault(_model_text(form), []).append(method.label)
+    return tuple(f"{', '.join(names)}: {text}, not {study.spec.model}." for text, names in labels.items())
+
+
+def _model_text(form: Method) -> str:
+    """A method's base model and TCM in words."""
+    assert form.base is not None
+    made = form.base.training
+    origin = f" (made by this study: {made.base.name}, its UNet fine-tuned on {made.dataset.title})" if made else ""
+    tcm = f" and a TCM trained on {form.training.dataset.title}" if form.training else ""
+    return f"with the model {form.base.name}{origin}{tcm}"
+
+
+def _row(book: ScoreBook, dataset: str, method: Method, published: PublishedRow | None) -> Row:
+    values = published.values if published else {}
+    cells = tuple(_cell(book, dataset, method, metric, values.get(metric.name)) for metric in book.metrics)
+    return Row(method.name, method.label, cells, *book.counts(dataset, method))
+
+
+def _cell(book: ScoreBook, dataset: str, method: Method, metric: Metric, published: Published | None) -> Cell:
+    value = book.value(dataset, method, metric.name)
+    found = book.interval(dataset, method, metric.name)
+    if value is None or found is None:
+        return Cell(metric, published=published, reason=book.scores(dataset, method).reason(metric.name))
+    return Cell(metric, value, found.low, found.high, published=published)
+
+
+def _published_row(name: str, row: PublishedRow, metrics: tuple[Metric, ...]) -> Row:
+    """A method that only the paper measured: shown for orientation, never ranked among the reproduced."""
+    cells = tuple(
+        Cell(m, published=row.values.get(m.name), reason="published only: this study does not run the method")
+        for m in metrics
+    )
+    return Row(f"published:{name}", f"{row.label} (published)", cells)
+
+
+def _ranked(rows: list[Row], metrics: tuple[Metric, ...]) -> list[Row]:
+    """The rows with the best and the second value of every metric marked."""
+    ranks = [_ranks(metric, [row.cells[i].text for row in rows]) for i, metric in enumerate(metrics)]
+    return [
+        replace(row, cells=tuple(replace(c, rank=r.get(c.text, 0)) for c, r in zip(row.cells, ranks, strict=True)))
+        for row in rows
+    ]
+
+
+def _ranks(metric: Metric, texts: list[str]) -> dict[str, int]:
+    """Rank 1 or 2 by the value as shown, so that values equal after rounding share their rank.
+
+    Metrics without a direction are not ranked, and neither is the only value of a column.
+    """
+    values = [text for text in texts if text]
+    if metric.direction == "none" or len(values) < 2:
+        return {}
+    best = sorted(set(values), key=float, reverse=metric.direction == "higher")
+    return {text: rank for rank, text in enumerate(best[:2], 1)}

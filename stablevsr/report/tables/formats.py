@@ -1,0 +1,142 @@
+"""Tables as text: CSV for programs, Markdown for a repository, LaTeX (booktabs) for a paper.
+
+Labels and titles come from study files, so each format escapes them. There are no time stamps: the same scores give
+the same bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+from stablevsr.report.claims import ClaimResult
+from stablevsr.report.tables.build import Cell, Table
+from stablevsr.report.text import PLAIN, metric_head
+
+#: Below tables, in every format.
+NOTES = {
+    "interval_note": "Means over frames, then clips, then seeds; in brackets 95 % bootstrap intervals over windows of "
+    "four frames, clips and seeds.",
+    "rank_note": "Best in bold, second underlined, among the rows with values.",
+    "published_note": "'paper' is the published value, second hand where results/published says so; in parentheses "
+    "reproduced minus published.",
+}
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """CSV with a header line; fields are quoted only where they must be, lines end in a line feed."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def table_csv(table: Table) -> str:
+    """One line a dataset and method: shown values, bounds, published values, differences, counts."""
+    suffixes = ["", "_low", "_high", *(["_published", "_difference"] if table.has_published else [])]
+    columns = [metric.name + suffix for metric in table.metrics for suffix in suffixes]
+    header = ["dataset", "name", "label", *columns, "frames", "clips", "seeds", "empty_because"]
+    rows = []
+    for block in table.blocks:
+        for row in block.rows:
+            values = [value for cell in row.cells for value in _csv_cell(cell)[: len(suffixes)]]
+            reasons = "; ".join(f"{cell.metric.name}: {cell.reason}" for cell in row.cells if cell.reason)
+            rows.append([block.dataset, row.name, row.label, *values, row.frames, row.clips, row.seeds, reasons])
+    return csv_text(header, rows)
+
+
+def _csv_cell(cell: Cell) -> list[str]:
+    return [cell.text, cell.shown(cell.low), cell.shown(cell.high), cell.published_text, cell.difference]
+
+
+def claims_csv(claims: Iterable[ClaimResult]) -> str:
+    """One line a claim, dataset and compared method; numbers as shown."""
+    header = [
+        "claim", "dataset", "metric", "better", "than", "verdict", "difference", "low", "high", "frames", "windows",
+        "clips", "seeds", "sharpness_ratio", "clips_used", "caveat", "focus", "reason", "source",
+    ]  # fmt: skip
+    return csv_text(header, map(_claim_row, claims))
+
+
+def _claim_row(claim: ClaimResult) -> list[object]:
+    d = claim.difference
+    counts = [d.n_frames, d.n_windows, d.n_clips, d.n_seeds] if d else [""] * 4
+    ratio = "" if claim.sharpness_ratio is None else f"{claim.sharpness_ratio:.3f}"
+    return [
+        claim.group, claim.dataset, claim.metric.name, claim.better.name, claim.than.name, claim.verdict,
+        *claim.shown_difference, *counts, ratio, " ".join(claim.clips), claim.caveat, claim.focus_note, claim.reason,
+        claim.source,
+    ]  # fmt: skip
+
+
+def claims_markdown(claims: list[ClaimResult]) -> str:
+    """The claims for people, in the order in which the study states them."""
+    return PLAIN.get_template("claims.md").render(claims=claims)
+
+
+def table_markdown(table: Table) -> str:
+    """The table for people: one part a dataset, then the footnotes and what the metrics mean."""
+    return PLAIN.get_template("table.md").render(table=table, footnotes=table.footnotes(), **NOTES)
+
+
+def table_tex(table: Table) -> str:
+    """The table for a paper; it needs the package booktabs and nothing else."""
+    label = re.sub("[^A-Za-z0-9]+", "-", table.name)
+    return PLAIN.get_template("table.tex").render(table=table, label=label, footnotes=table.footnotes(), **NOTES)
+
+
+#: By a file's suffix, what writes a table.
+FORMATS = {"csv": table_csv, "md": table_markdown, "tex": table_tex}
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, also inside a table; an underscore or bracket is left alone where harmless."""
+    one_line = " ".join(text.split())
+    escaped = re.sub(r"[\\`*|<~$]|&(?=[#\w])|(?<!\w)_|_(?!\w)", lambda match: f"\\{match[0]}", one_line)
+    return escaped.replace("](", "]\\(")
+
+
+def _markdown_cell(cell: Cell, footnotes: list[str]) -> str:
+    shown = f"– [{footnotes.index(cell.reason) + 1}]" if cell.reason else cell.text
+    shown = {1: f"**{shown}**", 2: f"<u>{shown}</u>"}.get(cell.rank, shown)
+    return " ".join(part for part in (shown, cell.interval, cell.paper) if part)
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    **{c: f"\\{c}" for c in "&%$#_"}, "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "→": r"$\rightarrow$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "×": r"$\times$", "≤": r"$\leq$",
+    "≥": r"$\geq$", "∞": r"$\infty$", "–": "--",
+}  # fmt: skip
+_TEX_ACCENTS = {"\u0302": "hat", "\u0303": "tilde", "\u0304": "bar"}
+
+
+def escape_tex(text: str) -> str:
+    """Text that LaTeX sets as it is; accents that pdflatex does not know become mathematics (x with a hat)."""
+    out: list[str] = []
+    for char in unicodedata.normalize("NFC", " ".join(text.split())):
+        if char in _TEX_ACCENTS and out:
+            out.append(f"$\\{_TEX_ACCENTS[char]}{{{out.pop()}}}$")
+        elif not unicodedata.category(char).startswith("C"):
+            out.append(_TEX.get(char, char))
+    return "".join(out)
+
+
+def _tex_cell(cell: Cell, footnotes: list[str]) -> str:
+    if cell.reason:
+        shown = f"--$^{{{footnotes.index(cell.reason) + 1}}}$"
+    else:
+        shown = escape_tex(cell.text.replace("inf", "∞"))
+        shown = {1: f"\\textbf{{{shown}}}", 2: f"\\underline{{{shown}}}"}.get(cell.rank, shown)
+    below = [f"\\\\{{\\tiny {text}}}" for text in (cell.interval, cell.paper) if text]
+    return f"\\shortstack{{{' '.join([shown, *below])}}}" if below else shown
+
+
+PLAIN.filters |= {
+    "markdown": escape_markdown, "markdown_cell": _markdown_cell, "tex": escape_tex, "tex_cell": _tex_cell,
+    "head": metric_head,
+}  # fmt: skip

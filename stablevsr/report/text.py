@@ -1,0 +1,66 @@
+"""Numbers and lists as the report writes them: rounding, counts with nouns, enumerations, and the Jinja2 templates.
+
+Templates for Markdown and LaTeX use ``<< >>`` and ``<% %>``, because braces are LaTeX's own.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import jinja2
+
+from stablevsr.metrics.registry import METRICS, Metric
+
+TEMPLATES = Path(__file__).parent / "templates"
+ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
+#: For the page: text from study files is escaped.
+HTML = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(TEMPLATES),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+#: For tables in Markdown and LaTeX: the templates escape by filters of those formats.
+PLAIN = HTML.overlay(
+    block_start_string="<%",
+    block_end_string="%>",
+    variable_start_string="<<",
+    variable_end_string=">>",
+    comment_start_string="<#",
+    comment_end_string="#>",
+    keep_trailing_newline=True,
+    autoescape=False,
+)
+
+
+def format_value(metric: str, value: float | None, sign: bool = False, decimals: int | None = None) -> str:
+    """A number rounded to the metric's decimals (or to ``decimals``); empty for None or nan, ``inf`` where infinite."""
+    if value is None or math.isnan(value):
+        return ""
+    if math.isinf(value):
+        return ("+" if sign and value > 0 else "") + str(value)
+    decimals = METRICS[metric].decimals if decimals is None else decimals
+    rounded = round(value, decimals) + 0.0  # + 0.0 turns -0.0 into 0.0
+    return f"{rounded:{'+' if sign else ''}.{decimals}f}"
+
+
+def format_cost(amount: float) -> str:
+    """Seconds or GiB with two significant digits, or as a whole number from 10 on; never in powers of ten."""
+    return f"{amount:.0f}" if amount >= 10 else f"{amount:#.2g}"
+
+
+def metric_head(metric: Metric) -> str:
+    """A metric's label with the arrow that says which direction is better, for the head of a column."""
+    return f"{metric.label} {ARROWS[metric.direction]}".strip()
+
+
+def counted(**numbers: int) -> str:
+    """Numbers with their nouns: ``counted(frame=8, seed=1)`` is '8 frames, 1 seed'."""
+    return ", ".join(f"{number} {noun}{'' if number == 1 else 's'}" for noun, number in numbers.items())
+
+
+def joined(parts: list[str]) -> str:
+    """An enumeration: 'a', 'a and b', 'a, b and c'."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
