@@ -21,13 +21,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stablevsr.bench.sampling import PRESETS, Preset, Work, load
 from stablevsr.data.degradation import SCALE
-from stablevsr.method.components import DTYPES, Components
+from stablevsr.method.loading import DTYPES
+from stablevsr.method.networks import ModelParts
 from stablevsr.method.visits import guided_steps
 
 CALLS = 10  #: of a timed operation, of which the fastest counts
 
 
-def network_flops(model: Components, height: int, width: int) -> dict[str, float]:
+def network_flops(model: ModelParts, height: int, width: int) -> dict[str, float]:
     """Floating-point operations of one frame of (height, width) LR pixels in each network, a multiply-add being two.
 
     Shapes alone are worked through, nothing is computed. Keys: ``UNet``, ``TCM``, ``VAE decoder``, and

@@ -20,9 +20,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stablevsr.bench.sampling import RANDOM, machine, random_model
-from stablevsr.method import components as models
 from stablevsr.method import tcm
 from stablevsr.method.flow import DISFlow
+from stablevsr.method.model_folder import find_model
+from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Precision, Training
 from stablevsr.runtime.io import write_text
 from stablevsr.runtime.timing import peak_memory
@@ -106,17 +107,17 @@ def _run(preset: Preset, model: str, crop: int, batch: int, steps: int, device: 
 def _task(preset: Preset, model: str, accelerator: Accelerator) -> TCMTask:
     device = str(accelerator.device)
     if model == RANDOM:
-        components = random_model(device, "fp32")
+        networks = random_model(device, "fp32")
     else:
-        components = models.load_components(models.find_model(model), device=device, with_tcm=False)
+        networks = load_networks(find_model(model), device, with_tcm=False)
     torch.manual_seed(0)
-    module = tcm.from_unet(components.unet).to(accelerator.device)
-    components.freeze_in(preset.precision)
-    components.tcm = None
+    module = tcm.from_unet(networks.unet).to(accelerator.device)
+    networks.freeze_in(preset.precision)
+    networks.tcm = None
     if preset.checkpointing:
         module.enable_gradient_checkpointing()
-        components.unet.enable_gradient_checkpointing()
-    return TCMTask(module, components, Training(), Guidance(flow="dis"), DISFlow(), data=None)  # type: ignore[arg-type]
+        networks.unet.enable_gradient_checkpointing()
+    return TCMTask(module, networks, Training(), Guidance(flow="dis"), DISFlow(), data=None)  # type: ignore[arg-type]
 
 
 def _window(crop: int, batch: int, step: int, accelerator: Accelerator) -> dict[str, Tensor]:

@@ -20,8 +20,11 @@ import torch
 from torch import Tensor
 
 from stablevsr.data.frames import write_frame
-from stablevsr.method import components as models
 from stablevsr.method.flow import DISFlow, FlowEstimator, RAFTFlow
+from stablevsr.method.loading import DTYPES
+from stablevsr.method.model_folder import find_model
+from stablevsr.method.networks import ModelParts
+from stablevsr.method.pipeline import load_networks
 from stablevsr.method.sampler import AT_ONCE, Sampler, decode_frames, to_uint8
 from stablevsr.method.settings import Guidance, Precision, Sampling, Solver, Weights
 from stablevsr.method.small_decoder import SmallDecoder
@@ -146,18 +149,18 @@ def bench(model: str, work: Work, device: str, names: list[str], out: Path | Non
 def _run(
     preset: Preset, model: str, work: Work, lr: Tensor, device: str, base: Result | None, expected: Tensor | None
 ) -> tuple[Result, Tensor]:
-    components = load(model, device, preset)
-    on_cpu = components.device.type == "cpu"
+    networks = load(model, device, preset)
+    on_cpu = networks.device.type == "cpu"
     if on_cpu if preset.channels_last is None else preset.channels_last:
-        components.channels_last()
+        networks.channels_last()
     sampling = preset.sampling(work.steps)
     if preset.weights == "fp8":
-        components.pack()
-    timer = StageTimer(components.device)
-    if components.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(components.device)
+        networks.pack()
+    timer = StageTimer(networks.device)
+    if networks.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(networks.device)
     at_once = AT_ONCE if preset.batched else 1
-    sampler = Sampler(components, sampling, Guidance(flow="dis"), _estimator(model, device), at_once, stage=timer.stage)
+    sampler = Sampler(networks, sampling, Guidance(flow="dis"), _estimator(model, device), at_once, stage=timer.stage)
     sampler(lr[:1, :2], [torch.Generator()])  # warm up: the first calls choose kernels
     timer.read()
     began = time.perf_counter()
@@ -173,7 +176,7 @@ def _run(
         speedup=base.seconds / seconds if base else 1.0,
         psnr=None if expected is None or preset.small_decoder else _psnr(images, expected),
         stages=stages,
-        peak_memory=peak_memory(components.device),
+        peak_memory=peak_memory(networks.device),
     )
     return result, images
 
@@ -197,18 +200,18 @@ def _upscale(sampler: Sampler, lr: Tensor, batched: bool) -> Tensor:
     return torch.stack(images)
 
 
-def load(model: str, device: str, preset: Preset) -> models.Components:
+def load(model: str, device: str, preset: Preset) -> ModelParts:
     """The networks that a preset samples with; weights are not packed yet."""
     if model == RANDOM:
-        components = random_model(device, preset.precision)
+        networks = random_model(device, preset.precision)
     else:
-        components = models.load_components(models.find_model(model), device=device, precision=preset.precision)
+        networks = load_networks(find_model(model), device, preset.precision)
     if preset.small_decoder:
-        small = SmallDecoder(width=components.unet.config.block_out_channels[0] // 4)
+        small = SmallDecoder(width=networks.unet.config.block_out_channels[0] // 4)
         # torch's own `to`: diffusers' warns about layers to keep in float32 that this network does not have
-        torch.nn.Module.to(small, components.device, models.DTYPES[preset.precision])
-        components.guidance_decoder = small.eval()
-    return components
+        torch.nn.Module.to(small, networks.device, DTYPES[preset.precision])
+        networks.guidance_decoder = small.eval()
+    return networks
 
 
 def _estimator(model: str, device: str) -> FlowEstimator:
@@ -216,16 +219,16 @@ def _estimator(model: str, device: str) -> FlowEstimator:
     return RAFTFlow(None, device) if model == RANDOM else DISFlow()
 
 
-def random_model(device: str, precision: Precision) -> models.Components:
+def random_model(device: str, precision: Precision) -> ModelParts:
     """The full-size networks with random weights: UNet 472.4 M, TCM 207.7 M, VAE 55.3 M parameters."""
     from stablevsr.training.base_model import SCHEDULER
 
     torch.manual_seed(0)
-    target, dtype = torch.device(device), models.DTYPES[precision]
+    target, dtype = torch.device(device), DTYPES[precision]
     with target:
         unet, module, vae = (network.to(dtype).eval().requires_grad_(False) for network in full_size())
     prompt = torch.zeros(1, 77, UNET["cross_attention_dim"], device=target, dtype=dtype)
-    return models.Components(unet, vae, module, SCHEDULER, prompt, target)
+    return ModelParts(unet, vae, module, SCHEDULER, prompt, target)
 
 
 def full_size() -> tuple[Any, Any, Any]:

@@ -1,25 +1,32 @@
-"""StableVSRPipeline: a model folder or hub id in, sharper frames out (x4).
+"""StableVSRPipeline: a model folder or hub id in, sharper frames out (x4), as a pipeline of diffusers.
 
-Built on diffusers' model classes. The published settings (bidirectional strategy, DDPM with 50 steps, x̂0 guidance
-compensated in pixels, the published warp grid, RAFT) are the defaults and reproduce the released code's numbers; the
-tiny model alone defaults to the grid and the flow that it was trained with.
+The published settings (bidirectional strategy, DDPM with 50 steps, x̂0 guidance compensated in pixels, the published
+warp grid, RAFT) are the defaults and reproduce the released code's numbers. A model that was trained with another grid
+or flow names them in its ``model_index.json``, and they become its defaults.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from inspect import signature
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stablevsr.method import components as models
 from stablevsr.method.flow import DISFlow, FlowEstimator, RAFTFlow
-from stablevsr.method.sampler import Progress, Sampler, decode_frames, to_uint8
+from stablevsr.method.loading import DTYPES, encode_empty_prompt, keep_finite, load_parts
+from stablevsr.method.model_folder import PARTS, default_guidance, find_model
+from stablevsr.method.networks import ModelParts
+from stablevsr.method.sampler import Progress, Sampler, decode_frames
 from stablevsr.method.settings import (
     Compensation,
     Flow,
@@ -31,11 +38,9 @@ from stablevsr.method.settings import (
     Source,
     Strategy,
     Weights,
-    default_flow,
-    default_warp,
 )
 from stablevsr.method.strategies import is_guided
-from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.runtime.parsing import parse
 from stablevsr.runtime.timing import Stage, untimed
 
@@ -43,123 +48,185 @@ Frames = Sequence[Any] | NDArray[np.uint8]
 SMALLEST = 8  #: pixels a side of an LR frame; below it the networks' coarsest level is empty
 
 
-@dataclass(frozen=True)
-class StableVSROutput:
+@dataclass
+class StableVSROutput(BaseOutput):  # type: ignore[misc]
     """``frames``: np float32 (N, 4h, 4w, 3) in [0, 1]; pt float32 (N, 3, 4h, 4w) in [0, 1]; or a list of PIL images."""
 
     frames: Any
 
 
-class StableVSRPipeline:
-    """Diffusion video super-resolution with temporal texture guidance (arXiv 2311.15908)."""
+class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
+    """Diffusion video super-resolution with temporal texture guidance (arXiv 2311.15908).
 
-    def __init__(self, components: models.Components, flow: Flow = "raft", warp: Grid = "published") -> None:
-        self.components = components
-        self.flow = flow  #: the motion estimator where none is given
-        self.warp = warp  #: the warp grid where none is given
+    Args:
+        unet, vae, text_encoder, tokenizer, scheduler: as :meth:`from_pretrained` loads them.
+        controlnet: the TCM; without one only ``single_frame`` can be sampled.
+        guidance_decoder: a small decoder for the guidance; None = the VAE.
+        flow: the flow estimator where a call names none, stored in ``model_index.json``.
+        warp: the warp grid where a call names none, stored there too.
+    """
+
+    #: UNet, TCM and VAE take turns at every frame, so none of them is moved off the GPU when another one runs: each
+    #: stays there until all frames are sampled.
+    model_cpu_offload_seq = "unet"
+    _optional_components = ["controlnet", "guidance_decoder"]  # noqa: RUF012
+
+    def __init__(
+        self,
+        unet: Any,
+        vae: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        scheduler: Any,
+        controlnet: Any = None,
+        guidance_decoder: Any = None,
+        flow: Flow = "raft",
+        warp: Grid = "published",
+    ) -> None:
+        super().__init__()
+        self.register_modules(unet=unet, vae=vae, controlnet=controlnet, guidance_decoder=guidance_decoder)
+        self.register_modules(text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler)
+        self.register_to_config(flow=flow, warp=warp)
+        self._prompt = encode_empty_prompt(tokenizer, text_encoder)
+        self._networks = ModelParts(unet, vae, controlnet, {}, self._prompt, self.device)
 
     @classmethod
     def from_pretrained(
         cls,
         model: str | Path = "claudiom4sir/StableVSR",
         *,
-        tcm: str | Path | None = None,
+        torch_dtype: torch.dtype | None = None,
         device: str | torch.device | None = None,
-        precision: Precision = "fp32",
+        precision: Precision | None = None,
         revision: str | None = None,
+        tcm: str | Path | None = None,
         with_tcm: bool = True,
-        tile: int | Literal["auto"] | None = "auto",
         guidance_decoder: str | Path | None = None,
+        tile: int | Literal["auto"] | None = "auto",
         weights: Weights = "full",
+        flow: Flow | None = None,
+        warp: Grid | None = None,
+        **parts: Any,
     ) -> StableVSRPipeline:
         """Load a model.
 
         Args:
             model: hub id, local folder in that layout, or ``tiny`` (the model embedded in this package).
-            tcm: folder of another TCM (``config.json`` and safetensors), in place of ``model``'s ``controlnet/``.
+            torch_dtype: of the networks, float32 by default; latents, scheduler and text encoder stay in float32.
             device: None takes CUDA where there is one.
-            precision: of the networks; latents and scheduler stay in float32.
+            precision: ``torch_dtype`` by name: fp32, bf16 or fp16.
             revision: commit of the hub repository.
+            tcm: folder of another TCM (``config.json`` and safetensors), in place of ``model``'s ``controlnet/``.
             with_tcm: False loads no TCM; only ``single_frame`` can then be sampled.
-            tile: decode in tiles of so many LR pixels a side, for cards with little memory; None decodes whole frames;
-                ``auto`` whole frames, and tiles from where memory runs out.
             guidance_decoder: folder of a small decoder for the guidance (``stablevsr train decoder``); None = the VAE.
+            tile: decode in tiles of so many LR pixels a side, for GPUs with little memory; None decodes whole frames;
+                ``auto`` decodes whole frames and changes to tiles when memory runs out.
             weights: ``fp8`` keeps UNet and TCM in 8 bits, which changes the frames a little.
+            flow: default flow estimator in place of the stored one.
+            warp: default warp grid in place of the stored one.
+            parts: loaded parts in place of ``model``'s, by name: ``unet``, ``vae``, ``controlnet``, ...
 
         Raises:
-            UserError: a part is missing or damaged, or the hub cannot be reached.
+            UserError: a part is missing or damaged, an argument is unknown, or the hub cannot be reached.
         """
-        for name, given, known in (("precision", precision, Precision), ("weights", weights, Weights)):
-            if given not in get_args(known):
-                raise UserError(f"{name} {given!r} is not one of {', '.join(get_args(known))}")
-        chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        folder = models.find_model(model, revision)
-        small = Path(guidance_decoder) if guidance_decoder else None
-        components = models.load_components(folder, Path(tcm) if tcm else None, chosen, precision, with_tcm, small)
+        for name in set(parts) - set(PARTS):
+            known = [*PARTS, *signature(cls.from_pretrained).parameters]
+            raise UserError(f"from_pretrained takes no '{name}'{near_miss(name, known)}")
+        if torch_dtype is not None and (precision is not None or torch_dtype not in DTYPES.values()):
+            names = ", ".join(map(str, DTYPES.values()))
+            raise UserError(f"give either torch_dtype (one of {names}) or precision, not {torch_dtype}, {precision}")
+        how = parse(Sampling, {"precision": precision or "fp32", "weights": weights}, "from_pretrained")
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        folder = find_model(model, revision)
+        asked = {name: value for name, value in (("flow", flow), ("warp", warp)) if value is not None}
+        defaults = parse(Guidance, default_guidance(folder).model_dump() | asked, "from_pretrained")
+        if tcm is not None or not with_tcm:
+            parts["controlnet"] = tcm if with_tcm else None
+        if guidance_decoder is not None:
+            parts["guidance_decoder"] = guidance_decoder
+        parts = load_parts(folder, chosen, torch_dtype or DTYPES[how.precision], parts)
+        pipe = cls(**parts, flow=defaults.flow, warp=defaults.warp)
+        networks = pipe.networks
+        networks.tile, networks.may_tile = None if tile == "auto" else tile, tile == "auto"
         if weights == "fp8":
-            components.pack()
-        if components.device.type == "cpu":
-            components.channels_last()
-        components.tile, components.may_tile = None if tile == "auto" else tile, tile == "auto"
-        return cls(components, default_flow(model), default_warp(model))
+            networks.pack()
+        if chosen.type == "cpu":
+            networks.channels_last()
+        return pipe
 
     @property
-    def device(self) -> torch.device:
-        """Where the networks are."""
-        return self.components.device
+    def networks(self) -> ModelParts:
+        """What the sampler runs on: the parts as they are now, on the device where they run (CPU offload or not)."""
+        device = self._execution_device
+        self._networks = replace(  # keeps the size of tiles that memory was found to allow
+            self._networks,
+            unet=self.unet,
+            vae=self.vae,
+            tcm=self.controlnet,
+            scheduler=dict(self.scheduler.config),
+            prompt=self._prompt.to(device, self.unet.dtype),
+            device=device,
+            guidance_decoder=self.guidance_decoder,
+        )
+        return self._networks
 
+    def to(self, *args: Any, **kwargs: Any) -> StableVSRPipeline:
+        """As in diffusers; a VAE that would overflow in float16 stays in float32, as when it is loaded."""
+        super().to(*args, **kwargs)
+        keep_finite(self.vae)
+        return self
+
+    @torch.no_grad()
     def __call__(
         self,
         frames: Frames,
         num_inference_steps: int = 50,
         strategy: Strategy = "bidirectional",
         warp: Grid | None = None,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
         flow_estimator: FlowEstimator | Literal["raft", "dis"] | None = None,
         output_type: Literal["np", "pt", "pil"] = "np",
         *,
         scheduler: Solver = "ddpm",
         source: Source = "x0",
         motion_compensation: Compensation = "pixel",
-        progress: Progress | None = None,
     ) -> StableVSROutput:
-        """Upscale one sequence.
+        """Upscale one sequence, with diffusers' progress bar (``set_progress_bar_config``) over its frame-steps.
 
         Args:
             frames: list of PIL images, or uint8 array (N, h, w, 3), all of one size.
             num_inference_steps: denoising steps.
             strategy: single_frame, auto_regressive, unidirectional or bidirectional.
-            warp: ``published`` grid or ``aligned``; None = published, aligned for ``tiny``, which was trained with it.
-            generator: on the CPU; draws the noise in the published order. None draws a fresh seed.
+            warp: ``published`` grid or ``aligned``; None = the model's default.
+            generator: draws the noise in the published order, or a list of one. On the CPU, so that frames do not
+                depend on the device; on a GPU only to repeat what the published code draws there. None = a fresh seed.
             flow_estimator: callable (target, source), each (B, 3, 4h, 4w) in [-1, 1], to (B, 2, 4h, 4w) pixels;
-                ``"raft"``, ``"dis"``; None = RAFT, DIS for ``tiny``, which was trained with it.
+                ``"raft"``, ``"dis"``; None = the model's default.
             output_type: np, pt or pil, see :class:`StableVSROutput`.
             scheduler: ddpm, ddim, dpmsolver++ or unipc.
             source: what guides: ``x0``, ``xt`` or ``none``.
             motion_compensation: ``pixel``, ``latent`` or ``none``.
-            progress: called with the number of frame-steps just done.
 
         Raises:
-            UserError: no frames, frames of different sizes, or not 8-bit RGB; a setting that does not exist.
+            UserError: no frames, frames of different sizes, or not 8-bit RGB; a setting that does not exist; several
+                generators.
         """
         if output_type not in ("np", "pt", "pil"):
             raise UserError(f"output_type {output_type!r} is not one of np, pt, pil")
-        if not (isinstance(num_inference_steps, int) and 1 <= num_inference_steps <= 1000):
+        if not (isinstance(num_inference_steps, Integral) and 1 <= num_inference_steps <= 1000):
             raise UserError(f"num_inference_steps {num_inference_steps!r} is no whole number from 1 to 1000")
-        how = {"strategy": strategy, "scheduler": scheduler, "steps": num_inference_steps}
-        sampling = parse(Sampling, how, "sampling")
-        seen = {
-            "source": source,
-            "motion_compensation": motion_compensation,
-            "warp": self.warp if warp is None else warp,
-        }
-        guidance = parse(Guidance, {**seen, "flow": self.flow}, "guidance")
-        lr = to_tensor(frames)[None]
-        if generator is None:
-            generator = torch.Generator()
-            generator.seed()
-        latents = self.sample(lr, [generator], sampling, guidance, flow_estimator, progress)[0]
-        return StableVSROutput(_convert(torch.stack(list(decode_frames(self.components, latents))).cpu(), output_type))
+        steps = int(num_inference_steps)
+        sampling = parse(Sampling, {"strategy": strategy, "scheduler": scheduler, "steps": steps}, "sampling")
+        defaults = {"flow": self.config.flow, "warp": self.config.warp if warp is None else warp}
+        guidance = {"source": source, "motion_compensation": motion_compensation, **defaults}
+        lr, noise = to_tensor(frames)[None], _one_generator(generator)
+        settings = sampling, parse(Guidance, guidance, "guidance")
+        with self.progress_bar(total=steps * lr.shape[1]) as bar:
+            latents = self.sample(lr, [noise], *settings, flow_estimator, bar.update)[0]
+        self.maybe_free_model_hooks()  # makes room for the largest decoding
+        images = torch.stack(list(decode_frames(self.networks, latents))).cpu()
+        self.maybe_free_model_hooks()
+        return StableVSROutput(_convert(images, output_type))
 
     def sample(
         self,
@@ -173,23 +240,43 @@ class StableVSRPipeline:
     ) -> Tensor:
         """Sample several sequences of one shape side by side: LR (S, N, 3, h, w) in [-1, 1] -> latents (S, N, 4, h, w).
 
-        Each sequence has its own CPU generator and comes out as it would alone, up to rounding.
+        Each sequence has its own generator and comes out as it would alone, up to rounding. ``progress`` is called
+        with the number of frame-steps just done.
         """
-        if is_guided(sampling.strategy) and self.components.tcm is None:
+        networks = self.networks
+        if is_guided(sampling.strategy) and networks.tcm is None:
             raise UserError(f"strategy {sampling.strategy} needs a TCM, and this pipeline was loaded without one")
-        if any(g.device.type != "cpu" for g in generators):
-            raise UserError("give a generator on the CPU: noise must not depend on the device it is used on")
-        estimator = self._estimator(flow_estimator, sampling, guidance, lr.shape[1])
-        return Sampler(self.components, sampling, guidance, estimator, progress=progress, stage=stage)(lr, generators)
+        needs_flow = is_guided(sampling.strategy) and lr.shape[1] > 1 and guidance.needs_flow
+        if not callable(flow_estimator):
+            name = flow_estimator or guidance.flow
+            flow_estimator = flow_by_name(name, networks.device) if needs_flow else _no_flow
+        return Sampler(networks, sampling, guidance, flow_estimator, progress=progress, stage=stage)(lr, generators)
 
-    def _estimator(
-        self, given: FlowEstimator | Literal["raft", "dis"] | None, sampling: Sampling, guidance: Guidance, frames: int
-    ) -> FlowEstimator:
-        if callable(given):
-            return given
-        if not is_guided(sampling.strategy) or frames == 1 or not guidance.needs_flow:
-            return _no_flow
-        return flow_by_name(given or guidance.flow, self.device)
+
+def load_networks(
+    folder: Path, device: str | torch.device = "cpu", precision: Precision = "fp32", with_tcm: bool = True
+) -> ModelParts:
+    """The networks of a model folder, for training and measurements. Raises :class:`UserError`."""
+    given = {} if with_tcm else {"controlnet": None}
+    return StableVSRPipeline(**load_parts(folder, device, DTYPES[precision], given)).networks
+
+
+def _one_generator(given: torch.Generator | list[torch.Generator] | None) -> torch.Generator:
+    """The generator of a sequence, freshly seeded if none is given."""
+    if given is None:
+        fresh = torch.Generator()
+        fresh.seed()
+        return fresh
+    generators = given if isinstance(given, list) else [given]
+    if len(generators) != 1:
+        raise UserError(f"{len(generators)} generators were given: a sequence takes one")
+    if generators[0].device.type != "cpu":
+        warnings.warn(
+            f"the generator is on {generators[0].device}: it repeats what the published code draws there, and no other "
+            "device gives the same frames; use a generator on the CPU for frames that do not depend on the device",
+            stacklevel=3,
+        )
+    return generators[0]
 
 
 def _no_flow(target: Tensor, source: Tensor) -> Tensor:
@@ -199,7 +286,7 @@ def _no_flow(target: Tensor, source: Tensor) -> Tensor:
 def flow_by_name(name: str, device: torch.device | str) -> FlowEstimator:
     """``raft`` (weights from the local cache, checked) or ``dis``. Raises :class:`UserError` if they are not there."""
     if name not in get_args(Flow):
-        raise UserError(f"there is no motion estimator {name!r}: known are {', '.join(get_args(Flow))}")
+        raise UserError(f"there is no flow estimator {name!r}: known are {', '.join(get_args(Flow))}")
     if name == "dis":
         return DISFlow()
     from stablevsr.data.downloads.weights import weight_file
@@ -211,15 +298,12 @@ def to_tensor(frames: Frames) -> Tensor:
     """LR frames (list of PIL images or uint8 (N, h, w, 3)) to float32 (N, 3, h, w) in [-1, 1], or a UserError."""
     if hasattr(frames, "convert"):
         raise UserError("a single image was given: give a list of frames")
-    for frame in frames:
-        if not isinstance(frame, np.ndarray) and not hasattr(frame, "convert"):
-            raise UserError(f"frames must be PIL images or arrays, not {type(frame).__name__}")
-    if isinstance(frames, np.ndarray):
-        arrays: list[NDArray[Any]] = list(frames)
-    else:
-        arrays = [f if isinstance(f, np.ndarray) else np.asarray(f.convert("RGB")) for f in frames]
+    arrays = [np.asarray(frame.convert("RGB")) if hasattr(frame, "convert") else frame for frame in frames]
     if not arrays:
         raise UserError("there are no frames to upscale")
+    for frame in arrays:
+        if not isinstance(frame, np.ndarray):
+            raise UserError(f"frames must be PIL images or arrays, not {type(frame).__name__}")
     sizes = {a.shape for a in arrays}
     if len(sizes) > 1:
         shown = ", ".join(sorted(f"{s[1]}x{s[0]}" for s in sizes))
@@ -236,8 +320,5 @@ def to_tensor(frames: Frames) -> Tensor:
 def _convert(images: Tensor, output_type: str) -> Any:
     if output_type == "pt":
         return images
-    if output_type == "np":
-        return images.permute(0, 2, 3, 1).numpy()
-    from PIL import Image
-
-    return [Image.fromarray(to_uint8(image)) for image in images]
+    array = images.permute(0, 2, 3, 1).numpy()
+    return array if output_type == "np" else DiffusionPipeline.numpy_to_pil(array)

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from stablevsr.data.frames import Frame
 from stablevsr.method import tcm, unet
-from stablevsr.method.components import Components
 from stablevsr.method.flow import FlowEstimator
 from stablevsr.method.guidance import Flows, guidance_image
+from stablevsr.method.networks import ModelParts
 from stablevsr.method.noise import INITIAL, Noise
 from stablevsr.method.scheduler import MULTISTEP, Schedule
 from stablevsr.method.settings import Guidance, Sampling
@@ -51,7 +51,7 @@ class Sampler:
 
     def __init__(
         self,
-        model: Components,
+        model: ModelParts,
         sampling: Sampling,
         guidance: Guidance,
         estimator: FlowEstimator,
@@ -181,13 +181,13 @@ class _Run:
             return self.model.decode_guidance(latents)
 
 
-def latent_shape(model: Components, height: int, width: int) -> tuple[int, int, int]:
+def latent_shape(model: ModelParts, height: int, width: int) -> tuple[int, int, int]:
     """(4, h, w): the latent of an LR frame of (height, width) pixels."""
     return int(model.unet.config.out_channels), height, width
 
 
 @torch.no_grad()
-def decode_frames(model: Components, latents: Tensor, stage: Stage = untimed) -> Iterator[Tensor]:
+def decode_frames(model: ModelParts, latents: Tensor, stage: Stage = untimed) -> Iterator[Tensor]:
     """Decode finished latents (N, 4, h, w) one by one to float32 (3, 4h, 4w) in [0, 1]."""
     for latent in latents:
         with stage("VAE decoder"):

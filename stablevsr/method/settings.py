@@ -6,7 +6,6 @@ keys are refused; every field here changes numbers, labels and places live elsew
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,16 +27,6 @@ Strategy = Annotated[str, one_of(STRATEGIES)]  #: a name of :data:`stablevsr.met
 
 LARGEST_SEED = 2**63 - 1
 SMALLEST_TILE = 32  #: LR pixels a side
-
-
-def default_flow(model: str | Path) -> Flow:
-    """The motion estimator that a model was trained with: DIS for ``tiny``, RAFT for the released one."""
-    return "dis" if str(model) == "tiny" else "raft"
-
-
-def default_warp(model: str | Path) -> Grid:
-    """The warp grid that a model was trained with: aligned for ``tiny``, the published one for the released one."""
-    return "aligned" if str(model) == "tiny" else "published"
 
 
 class _Settings(BaseModel):

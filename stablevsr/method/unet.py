@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
 Residuals = tuple[tuple[Tensor, ...], Tensor]  #: of the skip connections, and of the mid block
@@ -27,6 +28,7 @@ class Encoded(NamedTuple):
         return Encoded(self.embedding, tuple(skip[some] for skip in self.skips), self.middle[some])
 
 
+@apply_forward_hook  # type: ignore[untyped-decorator]  # CPU offload: to the GPU here, as `forward` is never called
 def encode(unet: Any, sample: Tensor, timestep: int, prompt: Tensor) -> Encoded:
     """First half: down blocks and mid block of (B, 7, h, w) samples; ``prompt`` is (1, 77, C)."""
     prompt = prompt.expand(len(sample), -1, -1)

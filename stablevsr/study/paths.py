@@ -69,7 +69,7 @@ class Paths:
         return self._fill("low_resolution", key=digest([str(spec.root), dataset_code(spec.make)]))
 
     def model(self, base: Base) -> str:
-        """What :func:`~.components.find_model` takes: a fine-tuned model's folder, else the name itself."""
+        """What :func:`~.model_folder.find_model` takes: a fine-tuned model's folder, else the name itself."""
         return str(self.training(base.training)) if base.training else base.name
 
     def training(self, run: TrainingRun) -> Path:

@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator
 
 from stablevsr.data.layouts import Sequence
-from stablevsr.method.components import find_model
+from stablevsr.method.model_folder import find_model
 from stablevsr.method.settings import ROUNDING_ONLY
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import digest, file_hash, folder_hash

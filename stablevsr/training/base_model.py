@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch.utils.data import DataLoader, Subset
 
 from stablevsr.data.layouts import load_sequences
-from stablevsr.method.components import encode_empty_prompt
+from stablevsr.method.loading import load_prompt
 from stablevsr.runtime.io import write_text
 from stablevsr.training.loop import accelerator_for, train
 from stablevsr.training.samples import WindowDataset
@@ -104,7 +104,7 @@ def _train_unet(data: Path, out: Path, state: Path, settings: LoopSettings) -> N
     vae = AutoencoderKL.from_pretrained(out / "vae", torch_dtype=torch.float32)
     scheduler = DDPMScheduler.from_config(SCHEDULER)
     unet: UNet2DConditionModel = tiny_unet(TEXT_WIDTH)
-    task = UNetTask(unet, vae, scheduler, encode_empty_prompt(out), windows)
+    task = UNetTask(unet, vae, scheduler, load_prompt(out), windows)
     history = _trained(task, settings, state, {"part": "unet", **settings.model_dump()})
     task.save(out)
     write_history(history, out / "unet" / "history.csv")
@@ -114,7 +114,7 @@ def _train_decoder(data: Path, out: Path, state: Path, settings: LoopSettings) -
     windows = WindowDataset(load_sequences("reds", data, "train"), frames=1, crop=96, seed=3)
     vae = AutoencoderKL.from_pretrained(out / "vae", torch_dtype=torch.float32)
     unet = UNet2DConditionModel.from_pretrained(out / "unet", torch_dtype=torch.float32)
-    task = DecoderTask(vae, unet, DDPMScheduler.from_config(SCHEDULER), encode_empty_prompt(out), windows)
+    task = DecoderTask(vae, unet, DDPMScheduler.from_config(SCHEDULER), load_prompt(out), windows)
     history = _trained(task, settings, state, {"part": "decoder", **settings.model_dump()})
     task.save(out)
     write_history(history, out / "vae" / "decoder_history.csv")

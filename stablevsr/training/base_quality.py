@@ -17,7 +17,6 @@ import torch
 from stablevsr.data.degradation import bicubic_upscale
 from stablevsr.data.frames import Frame, read_frame, write_frame
 from stablevsr.data.layouts import Sequence, load_sequences
-from stablevsr.method.components import Components, load_components
 from stablevsr.method.pipeline import StableVSRPipeline
 from stablevsr.method.sampler import to_uint8
 from stablevsr.metrics.builtin.psnr import decibels
@@ -39,10 +38,10 @@ def measure(model: Path, data: Path, out: Path) -> str:
     Returns:
         The CSV's text.
     """
-    components = load_components(model, with_tcm=False)
+    pipe = StableVSRPipeline.from_pretrained(model, with_tcm=False, device="cpu", tile=None)
     rows, pictures = [], []
     for clip in load_sequences("reds", data, "test"):
-        gt, images = _images(components, clip)
+        gt, images = _images(pipe, clip)
         row: dict[str, object] = {"clip": clip.name}
         for name, image in images.items():
             pair = FramePair(gt, image)
@@ -59,22 +58,20 @@ def measure(model: Path, data: Path, out: Path) -> str:
     return text.getvalue()
 
 
-def _images(components: Components, clip: Sequence) -> tuple[Frame, dict[str, Frame]]:
+def _images(pipe: StableVSRPipeline, clip: Sequence) -> tuple[Frame, dict[str, Frame]]:
     """The middle frame's ground truth, and what three methods make of it."""
     middle = len(clip.gt) // 2
     gt, lr = read_frame(clip.gt[middle]), read_frame(clip.lr[middle])
-    sample = StableVSRPipeline(components)(
-        lr[None], STEPS, "single_frame", generator=torch.Generator().manual_seed(0), output_type="pt"
-    )
+    sample = pipe(lr[None], STEPS, "single_frame", generator=torch.Generator().manual_seed(0), output_type="pt")
     return gt, {
         "bicubic": bicubic_upscale(lr),
-        "vae": _reconstruction(components, gt),
+        "vae": _reconstruction(pipe, gt),
         "single_frame": to_uint8(sample.frames[0]),
     }
 
 
 @torch.no_grad()
-def _reconstruction(components: Components, gt: Frame) -> Frame:
+def _reconstruction(pipe: StableVSRPipeline, gt: Frame) -> Frame:
     image = torch.from_numpy(gt).permute(2, 0, 1)[None].float() / 127.5 - 1
-    latents = components.vae.encode(image).latent_dist.mode() * components.vae_scale
-    return to_uint8(((components.decode(latents)[0] + 1) / 2).clamp(0, 1))
+    latents = pipe.vae.encode(image).latent_dist.mode() * pipe.networks.vae_scale
+    return to_uint8(((pipe.networks.decode(latents)[0] + 1) / 2).clamp(0, 1))

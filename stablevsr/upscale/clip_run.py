@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from stablevsr.data.frames import read_frame, write_frame
-from stablevsr.method.components import Components
 from stablevsr.method.flow import FlowEstimator
+from stablevsr.method.networks import ModelParts
 from stablevsr.method.noise import Noise
 from stablevsr.method.pipeline import to_tensor
 from stablevsr.method.sampler import Progress, Sampler, decode_frames, latent_shape, to_uint8
@@ -63,7 +63,7 @@ class ClipRun:
         return all(path.exists() for path in self.outputs)
 
     def run(
-        self, model: Components, estimator: FlowEstimator, generator: torch.Generator, reserve: int, progress: Progress
+        self, model: ModelParts, estimator: FlowEstimator, generator: torch.Generator, reserve: int, progress: Progress
     ) -> None:
         """Do what is left to do.
 
@@ -118,7 +118,7 @@ class ClipRun:
     def _is_written(self, index: int) -> bool:
         return all(self.outputs[frame].exists() for frame in self._final(index))
 
-    def _write(self, index: int, model: Components) -> None:
+    def _write(self, index: int, model: ModelParts) -> None:
         window = self.windows[index]
         for frame in self._final(index):
             if self.outputs[frame].exists():
@@ -129,6 +129,6 @@ class ClipRun:
                 image = share * image + (1 - share) * self._decode(index - 1, frame, model)
             write_frame(self.outputs[frame], to_uint8(image))
 
-    def _decode(self, index: int, frame: int, model: Components) -> Tensor:
+    def _decode(self, index: int, frame: int, model: ModelParts) -> Tensor:
         state = self._state(index, model.device)
         return next(decode_frames(model, state.latent(self.sampling.steps, frame - self.windows[index].start)))

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stablevsr.data.frames import list_frames
+from stablevsr.method.model_folder import check_model, check_weights, default_guidance, find_model
 from stablevsr.method.settings import (
     SMALLEST_TILE,
     Flow,
@@ -29,8 +30,6 @@ from stablevsr.method.settings import (
     Guidance,
     Precision,
     Sampling,
-    default_flow,
-    default_warp,
 )
 from stablevsr.method.strategies import is_guided
 from stablevsr.runtime.errors import UserError
@@ -59,8 +58,8 @@ class UpscaleOptions:
     tcm: Path | None = None  #: folder of another TCM
     steps: int = 50
     strategy: str = "bidirectional"  #: a name of :data:`stablevsr.method.strategies.STRATEGIES`
-    flow: Flow | None = None  #: None: dis for the tiny model, raft for others
-    warp: Grid | None = None  #: None: aligned for the tiny model, which was trained so; published for others
+    flow: Flow | None = None  #: None: the model's default
+    warp: Grid | None = None  #: None: the model's default
     precision: Precision = "fp32"
     seed: int = 0
     window: int = 0  #: frames sampled together; 0 = the whole clip
@@ -71,13 +70,10 @@ class UpscaleOptions:
         """The sampling settings."""
         return Sampling(strategy=self.strategy, steps=self.steps, precision=self.precision)
 
-    def guidance(self) -> Guidance:
-        """The guidance settings."""
-        return Guidance(warp=self.warp or default_warp(self.model))
-
-    def estimator(self) -> Flow:
-        """The name of the flow estimator."""
-        return self.flow or default_flow(self.model)
+    def guidance(self, folder: Path) -> Guidance:
+        """The guidance settings: those chosen here, and the defaults of the model in ``folder`` for the others."""
+        defaults = default_guidance(folder)
+        return Guidance(warp=self.warp or defaults.warp, flow=self.flow or defaults.flow)
 
     def check(self) -> None:
         """Raise :class:`UserError` for a value out of range."""
@@ -148,15 +144,14 @@ def _open(source: Path, out: Path, options: UpscaleOptions) -> Request:
 def _find_networks(options: UpscaleOptions) -> tuple[Path, str]:
     """The model folder, checked, and the device; nothing is loaded yet."""
     from stablevsr.data.downloads.weights import weight_file
-    from stablevsr.method.components import check_model, check_weights, find_model
 
     device = _device(options.device)
     guided = is_guided(options.strategy)
     folder = find_model(options.model)
-    check_model(folder, tcm=guided and options.tcm is None)
+    check_model(folder, without=() if guided and options.tcm is None else {"controlnet"})
     if options.tcm is not None:
         check_weights(options.tcm)
-    if guided and options.estimator() == "raft":
+    if guided and options.guidance(folder).flow == "raft":
         weight_file("raft")
     return folder, device
 
@@ -190,8 +185,7 @@ def _key(request: Request, model: Path, device: str) -> str:
         "input": source,
         "settings": [
             options.sampling().model_dump(),
-            options.guidance().model_dump(),
-            options.estimator(),
+            options.guidance(model).model_dump(),
             options.seed,
             options.window,
             options.tile,
@@ -215,7 +209,7 @@ def _make(request: Request, place: Path, model: Path, device: str) -> None:
     timings: list[Timing] = []
     if request.video is not None:
         clips, timings = _extracted(request, request.video, place)
-    runs = [_clip_run(request, clip, place) for clip in clips]
+    runs = [_clip_run(request, clip, place, model) for clip in clips]
     if not all(run.is_finished() for run in runs):
         _sample(request, runs, model, device)
     if request.video is not None:
@@ -236,13 +230,13 @@ def _extracted(request: Request, info: VideoInfo, place: Path) -> tuple[list[Cli
     return [Clip("", tuple(list_frames(place / "lr")), info.height, info.width)], timings
 
 
-def _clip_run(request: Request, clip: Clip, place: Path) -> ClipRun:
+def _clip_run(request: Request, clip: Clip, place: Path, model: Path) -> ClipRun:
     from stablevsr.upscale.clip_run import ClipRun
 
     frames = place / FRAMES / clip.name
     options = request.options
     work = place / "sampling" / (clip.name or "clip")
-    return ClipRun(clip, work, frames, options.sampling(), options.guidance(), options.window)
+    return ClipRun(clip, work, frames, options.sampling(), options.guidance(model), options.window)
 
 
 def _sample(request: Request, runs: list[ClipRun], model: Path, device: str) -> None:
@@ -260,13 +254,13 @@ def _sample(request: Request, runs: list[ClipRun], model: Path, device: str) -> 
         with_tcm=guided,
         tile=options.tile or "auto",
     )
-    estimator = flow_by_name(options.estimator() if guided else "dis", device)
+    estimator = flow_by_name(options.guidance(model).flow if guided else "dis", device)
     reserve = sum(len(run.outputs) * run.clip.height * run.clip.width for run in runs) * BYTES_A_PIXEL
     total, done = sum(run.total for run in runs), sum(run.done() for run in runs)
     with tqdm(total=total, initial=done, unit="frame-step", desc=request.out.name, mininterval=1) as bar:
         for run in runs:
             if not run.is_finished():
-                run.run(pipe.components, estimator, _generator(options.seed, run.clip.name), reserve, bar.update)
+                run.run(pipe.networks, estimator, _generator(options.seed, run.clip.name), reserve, bar.update)
 
 
 def _generator(seed: int, name: str) -> torch.Generator:

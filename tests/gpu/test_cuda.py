@@ -8,6 +8,7 @@ import torch
 
 from stablevsr import StableVSRPipeline
 from stablevsr.cli import main
+from stablevsr.method.noise import INITIAL, Noise
 from tests.flow import vector_flow
 
 pytestmark = [
@@ -43,6 +44,25 @@ def test_equals_the_published_sampler(vectors, case, exact):
 def test_lower_precision_stays_close(vectors, precision):
     made, published = frames(vectors, "sampling_v", precision=precision)
     assert -10 * np.log10(np.square(made - published).mean()) > 40
+
+
+def test_offloaded_networks_give_the_same_frames_and_leave_the_gpu(vectors, exact):
+    stored = np.load(vectors / "sampling_v" / "case.npz")
+    pipe = StableVSRPipeline.from_pretrained(vectors / "model_v", device="cpu")
+    pipe.enable_model_cpu_offload()
+    for _ in range(2):
+        generator = torch.Generator().manual_seed(int(stored["seed"]))
+        made = pipe(stored["lr"], int(stored["steps"]), generator=generator, flow_estimator=vector_flow).frames
+        assert np.abs(made - stored["sr"]).max() < 1e-4
+        assert {pipe.unet.device.type, pipe.vae.device.type, pipe.controlnet.device.type} == {"cpu"}
+
+
+def test_a_generator_on_the_gpu_draws_what_torch_draws_there():
+    noise = Noise([torch.Generator("cuda").manual_seed(1)], (4, 8, 8), [[0, 1]], {}, keep_on=torch.device("cuda"))
+    plain = torch.Generator("cuda").manual_seed(1)
+    for frame in range(2):
+        drawn = torch.randn(1, 4, 8, 8, generator=plain, device="cuda")
+        assert torch.equal(noise(INITIAL, frame), drawn)
 
 
 def test_the_bench_measures_stages_and_memory_of_the_card(tmp_path):

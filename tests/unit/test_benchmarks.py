@@ -12,8 +12,10 @@ import torch
 from benchmarks.flops import network_calls, network_flops
 from stablevsr.bench.sampling import PRESETS, Work, full_size
 from stablevsr.cli import main
-from stablevsr.method.components import TINY, Components, load_components
 from stablevsr.method.flow import DISFlow
+from stablevsr.method.model_folder import TINY
+from stablevsr.method.networks import ModelParts
+from stablevsr.method.pipeline import load_networks
 from stablevsr.method.sampler import Sampler, decode_frames
 from stablevsr.method.settings import Guidance
 from stablevsr.method.small_decoder import SmallDecoder
@@ -62,13 +64,13 @@ def test_the_flops_at_full_size_are_those_counted_by_hooks():
     with torch.device("meta"):
         unet, tcm, vae = full_size()
         prompt = torch.zeros(1, 77, 1024)
-    found = network_flops(Components(unet, vae, tcm, {}, prompt, torch.device("meta")), 180, 320)
+    found = network_flops(ModelParts(unet, vae, tcm, {}, prompt, torch.device("meta")), 180, 320)
     assert found["UNet"] == pytest.approx(3.99e12, rel=0.01)
     assert found["TCM"] == pytest.approx(1.56e12, rel=0.01)
     assert found["VAE decoder"] == pytest.approx(15.7e12, rel=0.01)
     with torch.device("meta"):
         small = SmallDecoder()
-    model = Components(unet, vae, None, {}, prompt, torch.device("meta"), guidance_decoder=small)
+    model = ModelParts(unet, vae, None, {}, prompt, torch.device("meta"), guidance_decoder=small)
     pixels = 180 * 320
     inner = 64 * 64 * (9 * pixels + 10 * 4 * pixels + 4 * 16 * pixels)  # layers at 1, 2 and 4 times the latents' size
     ends = 4 * 64 * pixels + 64 * 3 * 16 * pixels
@@ -77,7 +79,7 @@ def test_the_flops_at_full_size_are_those_counted_by_hooks():
 
 def test_networks_are_counted_as_often_as_they_are_called():
     """Against calls that are counted as they happen, in a preset with all steps guided and in one with half of them."""
-    work, model = Work(12, 16, frames=3, sequences=2, steps=4), load_components(TINY)
+    work, model = Work(12, 16, frames=3, sequences=2, steps=4), load_networks(TINY)
     small = SmallDecoder(width=8)
     seen = dict.fromkeys(("UNet", "TCM", "VAE decoder", "small decoder"), 0)
 

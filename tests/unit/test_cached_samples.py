@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from stablevsr.data.degradation import degrade
 from stablevsr.data.frames import write_frame
 from stablevsr.data.layouts import Sequence
-from stablevsr.method import components as models
+from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Training
 from stablevsr.training.cached_samples import BATCH, CachedSamples, cache_samples
 from stablevsr.training.samples import NEXT, PAST, WindowDataset, sample_generator
@@ -33,8 +33,8 @@ def windows(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def task(vectors, windows):
-    components = models.load_components(vectors / "model_v", device="cpu")
-    return TCMTask(components.tcm, components, Training(), Guidance(), vector_flow, windows)
+    networks = load_networks(vectors / "model_v", device="cpu")
+    return TCMTask(networks.tcm, networks, Training(), Guidance(), vector_flow, windows)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import torch
 from stablevsr import StableVSRPipeline
 from stablevsr.data.degradation import degrade
 from stablevsr.data.frames import read_frame, write_frame
-from stablevsr.method.components import TINY, load_components
+from stablevsr.method.model_folder import TINY
+from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Distillation
 from stablevsr.method.small_decoder import SmallDecoder
 from stablevsr.runtime.errors import UserError
@@ -67,8 +68,8 @@ def test_the_small_decoder_guides_and_the_vae_paints(distilled, vectors, monkeyp
 
     assert np.array_equal(frames(pipe, "single_frame"), frames(whole, "single_frame"))
     painted = []
-    decode = pipe.components.vae.decode
-    monkeypatch.setattr(pipe.components.vae, "decode", lambda z, **named: painted.append(len(z)) or decode(z, **named))
+    decode = pipe.networks.vae.decode
+    monkeypatch.setattr(pipe.networks.vae, "decode", lambda z, **named: painted.append(len(z)) or decode(z, **named))
     guided = frames(pipe, "bidirectional")
     assert sum(painted) == 3  # the finished frames and no other
     difference = np.abs(guided - frames(whole, "bidirectional"))
@@ -85,7 +86,7 @@ def test_weights_in_8_bits_are_smaller_and_give_nearly_the_same_frames():
 
     def made(weights):
         pipe = StableVSRPipeline.from_pretrained("tiny", device="cpu", precision="bf16", weights=weights)
-        size = sum(p.nbytes for p in pipe.components.unet.parameters())
+        size = sum(p.nbytes for p in pipe.networks.unet.parameters())
         return size, pipe(lr, 2, generator=torch.Generator().manual_seed(0), flow_estimator="dis").frames
 
     full, frames = made("full")
@@ -96,7 +97,7 @@ def test_weights_in_8_bits_are_smaller_and_give_nearly_the_same_frames():
 
 
 def test_packing_leaves_normalisations_and_the_arithmetic_in_full():
-    model = load_components(TINY)
+    model = load_networks(TINY)
     model.pack()
     kinds = {name: p.dtype for name, p in model.unet.named_parameters()}
     assert kinds["conv_norm_out.weight"] == torch.float32

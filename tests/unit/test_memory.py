@@ -8,8 +8,9 @@ import torch
 
 from stablevsr import StableVSRPipeline, cli
 from stablevsr.data.frames import list_frames, read_frame, write_frame
-from stablevsr.method import components as models
+from stablevsr.method.model_folder import TINY
 from stablevsr.method.pipeline import StableVSRPipeline as Pipeline
+from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.inference import Networks, Shard, infer
@@ -18,9 +19,9 @@ from stablevsr.study.methods import Method
 
 @pytest.fixture
 def tiny():
-    components = models.load_components(models.TINY, with_tcm=False)
-    components.may_tile = True
-    return components
+    networks = load_networks(TINY, with_tcm=False)
+    networks.may_tile = True
+    return networks
 
 
 def small_card(monkeypatch, vae, pixels):

@@ -83,7 +83,7 @@ def test_a_folder_of_another_network_is_one_sentence(vectors, given, sentence):
     ({"strategy": "bidirectonal"}, "'strategy' is 'bidirectonal', .*did you mean 'bidirectional'"),
     ({"scheduler": "ddmi"}, "'scheduler' is 'ddmi'"),
     ({"warp": "alligned"}, "did you mean 'aligned'"),
-    ({"flow_estimator": "rafft"}, "no motion estimator 'rafft': known are raft, dis"),
+    ({"flow_estimator": "rafft"}, "no flow estimator 'rafft': known are raft, dis"),
 ])  # fmt: skip
 def test_a_misspelt_setting_is_one_sentence(misspelt, sentence):
     pipe = StableVSRPipeline.from_pretrained("tiny", device="cpu")
@@ -93,8 +93,8 @@ def test_a_misspelt_setting_is_one_sentence(misspelt, sentence):
 
 def test_the_tiny_model_takes_the_grid_and_the_flow_it_was_trained_with(vectors):
     tiny, released = (StableVSRPipeline.from_pretrained(m, device="cpu") for m in ("tiny", vectors / "model_v"))
-    assert (tiny.flow, tiny.warp) == ("dis", "aligned")
-    assert (released.flow, released.warp) == ("raft", "published")
+    assert (tiny.config.flow, tiny.config.warp) == ("dis", "aligned")
+    assert (released.config.flow, released.config.warp) == ("raft", "published")
     frames = np.random.default_rng(0).integers(0, 256, (2, 12, 16, 3), dtype=np.uint8)
     made = [tiny(frames, 2, generator=torch.Generator().manual_seed(1), **how).frames
             for how in ({}, {"warp": "aligned"}, {"warp": "published"})]  # fmt: skip
@@ -102,32 +102,32 @@ def test_the_tiny_model_takes_the_grid_and_the_flow_it_was_trained_with(vectors)
 
 
 def test_a_tcm_from_another_folder_replaces_the_models_own(vectors, tmp_path):
-    other = tcm.from_unet(StableVSRPipeline.from_pretrained(vectors / "model_v").components.unet)
+    other = tcm.from_unet(StableVSRPipeline.from_pretrained(vectors / "model_v").networks.unet)
     other.save_pretrained(tmp_path / "tcm")
     pipe = StableVSRPipeline.from_pretrained(vectors / "model_v", tcm=tmp_path / "tcm", device="cpu")
-    weight = pipe.components.tcm.controlnet_mid_block.weight
+    weight = pipe.networks.tcm.controlnet_mid_block.weight
     assert torch.count_nonzero(weight) == 0  # a fresh TCM; the vector model's own is random there
 
 
 def test_a_fresh_tcm_changes_nothing_and_is_loadable_by_diffusers(pipe_v, tmp_path):
     from diffusers import ControlNetModel
 
-    module = tcm.from_unet(pipe_v.components.unet, conditioning_init=0.02)
+    module = tcm.from_unet(pipe_v.networks.unet, conditioning_init=0.02)
     module.save_pretrained(tmp_path)
     again = ControlNetModel.from_pretrained(tmp_path)
     sample, image = torch.randn(1, 7, 16, 16), torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        down, mid = tcm.residuals(again, sample, 10, pipe_v.components.prompt, image)
+        down, mid = tcm.residuals(again, sample, 10, pipe_v.networks.prompt, image)
     assert all(torch.count_nonzero(d) == 0 for d in down) and torch.count_nonzero(mid) == 0
     assert torch.count_nonzero(again.controlnet_cond_embedding.conv_out.weight) > 0
 
 
 def test_parameter_groups_cover_the_tcm_once(pipe_v):
-    module = tcm.from_unet(pipe_v.components.unet)
+    module = tcm.from_unet(pipe_v.networks.unet)
     copied, new = tcm.split_parameters(module)
     assert sum(p.numel() for p in copied) + sum(p.numel() for p in new) == tcm.parameter_count(module)
     assert not {id(p) for p in copied} & {id(p) for p in new}
-    source = dict(pipe_v.components.unet.named_parameters())
+    source = dict(pipe_v.networks.unet.named_parameters())
     assert torch.equal(dict(module.named_parameters())["conv_in.weight"], source["conv_in.weight"])
 
 

@@ -7,10 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from stablevsr.method.components import load_components
 from stablevsr.method.guidance import Flows, guidance_image
 from stablevsr.method.noise import INITIAL, Noise
-from stablevsr.method.pipeline import to_tensor
+from stablevsr.method.pipeline import load_networks, to_tensor
 from stablevsr.method.sampler import Sampler, decode_frames
 from stablevsr.method.scheduler import Schedule
 from stablevsr.method.settings import Guidance, Sampling
@@ -24,8 +23,8 @@ ROUNDING = 1e-5  # of frames that go through a network side by side, whose convo
 
 
 def run(pipe, lr, seed=3, steps=3, **settings):
-    settings.setdefault("flow_estimator", vector_flow)
-    return pipe(lr, num_inference_steps=steps, generator=torch.Generator().manual_seed(seed), **settings).frames
+    settings = {"flow_estimator": vector_flow, "generator": torch.Generator().manual_seed(seed), **settings}
+    return pipe(lr, num_inference_steps=steps, **settings).frames
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,7 @@ def test_equals_the_published_sampler(case, model, vectors, request):
 )
 def test_equals_the_published_sampler_more_closely_frame_by_frame(case, folder, vectors):
     stored = np.load(vectors / case / "case.npz")
-    model = load_components(vectors / folder)
+    model = load_networks(vectors / folder)
     sampler = Sampler(model, Sampling(steps=int(stored["steps"])), Guidance(), vector_flow, at_once=1)
     latents = sampler(to_tensor(stored["lr"])[None], [torch.Generator().manual_seed(int(stored["seed"]))])
     out = torch.stack(list(decode_frames(model, latents[0]))).permute(0, 2, 3, 1).numpy()
@@ -168,7 +167,7 @@ def test_deterministic_solvers_equal_diffusers_own_loop(pipe_v, clip, scheduler)
     """One frame, no TCM: diffusers' scheduler in a plain loop is the outside truth for the solvers."""
     from stablevsr.method.scheduler import _build
 
-    model = pipe_v.components
+    model = pipe_v.networks
     reference = _build(model.scheduler, scheduler)
     reference.set_timesteps(4)
     lr = torch.from_numpy(clip[:1]).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -188,7 +187,7 @@ def test_deterministic_solvers_equal_diffusers_own_loop(pipe_v, clip, scheduler)
 @pytest.mark.parametrize("scheduler", ["ddpm", "ddim", "dpmsolver++", "unipc"])
 def test_every_solvers_clean_latent_comes_from_the_models_output(pipe_v, scheduler, kind):
     """A model that knows the noise exactly: whatever it predicts, at every step the clean latent is found."""
-    schedule = Schedule({**pipe_v.components.scheduler, "prediction_type": kind}, scheduler, 5)
+    schedule = Schedule({**pipe_v.networks.scheduler, "prediction_type": kind}, scheduler, 5)
     clean, noise = torch.randn(2, 1, 4, 6, 6, generator=torch.Generator().manual_seed(0)).double()
     for step, timestep in enumerate(schedule.timesteps):
         signal, spread = schedule.alpha_bar(timestep).sqrt(), (1 - schedule.alpha_bar(timestep)).sqrt()
@@ -269,12 +268,30 @@ def test_a_number_of_steps_out_of_range_is_one_sentence(pipe_v, steps):
         pipe_v(np.zeros((1, 16, 16, 3), np.uint8), num_inference_steps=steps)
 
 
-def test_a_gpu_generator_is_refused_as_noise_would_depend_on_the_card(pipe_v, clip):
-    class OnAnotherDevice:
-        device = torch.device("meta")
+def test_a_generator_on_a_gpu_is_used_with_a_warning(pipe_v, clip, monkeypatch):
+    class OnTheGPU:
+        device = torch.device("cuda:0")
 
-    with pytest.raises(UserError, match="on the CPU"):
-        pipe_v(clip, num_inference_steps=1, generator=OnAnotherDevice(), flow_estimator=vector_flow)
+    used = []
+    monkeypatch.setattr(
+        type(pipe_v), "sample", lambda self, lr, generators, *_: used.extend(generators) or lr[:, :, :1]
+    )
+    monkeypatch.setattr("stablevsr.method.pipeline.decode_frames", lambda *_: [torch.zeros(3, 8, 8)])
+    generator = OnTheGPU()
+    with pytest.warns(UserWarning, match="the generator is on cuda:0"):
+        pipe_v(clip, num_inference_steps=1, generator=generator)
+    assert used == [generator]
+
+
+def test_a_list_of_one_generator_is_a_generator(pipe_v, clip, usual):
+    assert np.array_equal(run(pipe_v, clip, generator=[torch.Generator().manual_seed(3)]), usual)
+    with pytest.raises(UserError, match="2 generators were given: a sequence takes one"):
+        pipe_v(clip, num_inference_steps=1, generator=[torch.Generator(), torch.Generator()])
+
+
+@pytest.mark.parametrize("steps", [np.int64(3), np.int32(3), np.uint8(3)])
+def test_numpy_integers_are_numbers_of_steps(pipe_v, clip, usual, steps):
+    assert np.array_equal(run(pipe_v, clip, steps=steps), usual)
 
 
 def test_guidance_acts_at_every_kth_step_counted_from_the_end():
@@ -295,8 +312,8 @@ def test_the_direction_turns_from_one_guided_step_to_the_next(every):
 def _tcm_calls(pipe, monkeypatch, sampling):
     """How often the TCM runs, and the latents, for three frames of noise."""
     calls = []
-    forward = pipe.components.tcm.forward
-    monkeypatch.setattr(pipe.components.tcm, "forward", lambda *a, **k: calls.append(1) or forward(*a, **k))
+    forward = pipe.networks.tcm.forward
+    monkeypatch.setattr(pipe.networks.tcm, "forward", lambda *a, **k: calls.append(1) or forward(*a, **k))
     lr = torch.rand(1, 3, 3, 12, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
     latents = pipe.sample(lr, [torch.Generator().manual_seed(2)], sampling, Guidance(flow="dis"), None, None)
     return len(calls), torch.stack(list(latents))

@@ -52,10 +52,10 @@ def stream(model, lr, folder, strategy, progress=None, seed=3, start=0, **settin
 @pytest.mark.parametrize("strategy", KNOWN)
 def test_equals_the_run_that_holds_the_clip_in_memory(pipe_v, lr, tmp_path, strategy, every):
     sampling = Sampling(strategy=strategy, steps=STEPS, guide_every=every)
-    sampler = Sampler(pipe_v.components, sampling, Guidance(), vector_flow)
+    sampler = Sampler(pipe_v.networks, sampling, Guidance(), vector_flow)
     expected = sampler(lr, [torch.Generator().manual_seed(3)])[0]
     torch.testing.assert_close(
-        stream(pipe_v.components, lr, tmp_path, strategy, guide_every=every), expected, atol=2e-5, rtol=1e-5
+        stream(pipe_v.networks, lr, tmp_path, strategy, guide_every=every), expected, atol=2e-5, rtol=1e-5
     )
 
 
@@ -67,12 +67,12 @@ def test_a_registered_strategy_gives_the_same_frames_in_memory_from_disk_and_by_
         parse(Sampling, {"strategy": "revers"}, "sampling")
     generator = torch.Generator().manual_seed(3)
     by_pipeline = pipe_v.sample(lr, [generator], sampling, Guidance(), vector_flow)[0]
-    from_disk = stream(pipe_v.components, lr, tmp_path / "disk", reverse)
+    from_disk = stream(pipe_v.networks, lr, tmp_path / "disk", reverse)
     torch.testing.assert_close(from_disk, by_pipeline, atol=2e-5, rtol=1e-5)
     # the same as the clip played backwards, with noise drawn for the frames that it visits
     flipped, noise = lr.flip(1), record(tmp_path / "flipped", sampling)
     state = State({})
-    Sampler(pipe_v.components, Sampling(strategy="unidirectional", steps=STEPS), Guidance(), vector_flow).run(
+    Sampler(pipe_v.networks, Sampling(strategy="unidirectional", steps=STEPS), Guidance(), vector_flow).run(
         FRAMES, lambda f: flipped[:, f], lambda step, f: noise(step, FRAMES - 1 - f), state, {}
     )
     forward = torch.cat([state.latent(STEPS, frame) for frame in range(FRAMES)])
@@ -84,18 +84,18 @@ def test_stopped_at_every_frame_step_it_gives_the_same_bits(pipe_v, lr, tmp_path
     def stop(_):
         raise KeyboardInterrupt
 
-    undisturbed = stream(pipe_v.components, lr, tmp_path / "undisturbed", strategy)
+    undisturbed = stream(pipe_v.networks, lr, tmp_path / "undisturbed", strategy)
     for _ in range(FRAMES * STEPS):
         with pytest.raises(KeyboardInterrupt):
-            stream(pipe_v.components, lr, tmp_path / "stopped", strategy, stop)
-    resumed = stream(pipe_v.components, lr, tmp_path / "stopped", strategy, stop)  # nothing is left to be stopped at
+            stream(pipe_v.networks, lr, tmp_path / "stopped", strategy, stop)
+    resumed = stream(pipe_v.networks, lr, tmp_path / "stopped", strategy, stop)  # nothing is left to be stopped at
     assert torch.equal(resumed, undisturbed)
 
 
 @pytest.mark.parametrize("torn", range(FRAMES + 1, FRAMES + 12))
 def test_stopped_at_any_write_it_gives_the_same_bits(pipe_v, lr, tmp_path, monkeypatch, torn):
     """Also between a frame-step's latent, its guidance and its count."""
-    undisturbed = stream(pipe_v.components, lr, tmp_path / "undisturbed", "bidirectional")
+    undisturbed = stream(pipe_v.networks, lr, tmp_path / "undisturbed", "bidirectional")
     written, write = [], FolderStore.__setitem__
 
     def stop(self, name, value):
@@ -107,20 +107,20 @@ def test_stopped_at_any_write_it_gives_the_same_bits(pipe_v, lr, tmp_path, monke
 
     monkeypatch.setattr(FolderStore, "__setitem__", stop)
     with pytest.raises(KeyboardInterrupt):
-        stream(pipe_v.components, lr, tmp_path / "torn", "bidirectional")
+        stream(pipe_v.networks, lr, tmp_path / "torn", "bidirectional")
     monkeypatch.undo()
-    assert torch.equal(stream(pipe_v.components, lr, tmp_path / "torn", "bidirectional"), undisturbed)
+    assert torch.equal(stream(pipe_v.networks, lr, tmp_path / "torn", "bidirectional"), undisturbed)
 
 
 def test_a_window_has_the_noise_of_the_whole_clip(pipe_v, lr, tmp_path):
     """Without a neighbour, the last frame alone must come out as it does among the others."""
-    whole = stream(pipe_v.components, lr, tmp_path / "whole", "single_frame")
-    alone = stream(pipe_v.components, lr, tmp_path / "alone", "single_frame", start=FRAMES - 1)
+    whole = stream(pipe_v.networks, lr, tmp_path / "whole", "single_frame")
+    alone = stream(pipe_v.networks, lr, tmp_path / "alone", "single_frame", start=FRAMES - 1)
     assert torch.equal(alone[0], whole[-1])
 
 
 def test_the_seed_decides(pipe_v, lr, tmp_path):
-    one, other = (stream(pipe_v.components, lr, tmp_path / str(s), "single_frame", seed=s) for s in (1, 2))
+    one, other = (stream(pipe_v.networks, lr, tmp_path / str(s), "single_frame", seed=s) for s in (1, 2))
     assert (one - other).abs().max() > 0.1
 
 
@@ -172,6 +172,6 @@ def test_flow_is_kept_only_while_the_disk_has_room(lr, tmp_path, monkeypatch, fr
 
 
 def test_a_solver_with_a_history_is_not_resumed(pipe_v, lr, tmp_path):
-    stream(pipe_v.components, lr, tmp_path, "single_frame", scheduler="unipc")
+    stream(pipe_v.networks, lr, tmp_path, "single_frame", scheduler="unipc")
     with pytest.raises(ValueError, match="cannot be resumed"):
-        stream(pipe_v.components, lr, tmp_path, "single_frame", scheduler="unipc")
+        stream(pipe_v.networks, lr, tmp_path, "single_frame", scheduler="unipc")

@@ -13,8 +13,8 @@ import torch
 from stablevsr.data.degradation import degrade
 from stablevsr.data.frames import write_frame
 from stablevsr.data.layouts import Sequence
-from stablevsr.method import components as models
 from stablevsr.method import tcm
+from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Training
 from stablevsr.runtime.errors import UserError
 from stablevsr.training.loop import rate_factor, train
@@ -24,9 +24,9 @@ from stablevsr.training.tasks.tcm import TCMTask
 
 
 def task_for(vectors, model="model_v", guidance=None, flow=None, **settings):
-    components = models.load_components(vectors / model, device="cpu")
-    module = components.tcm.requires_grad_(True)
-    return TCMTask(module, components, Training(**settings), guidance or Guidance(), flow, data=None)
+    networks = load_networks(vectors / model, device="cpu")
+    module = networks.tcm.requires_grad_(True)
+    return TCMTask(module, networks, Training(**settings), guidance or Guidance(), flow, data=None)
 
 
 @pytest.fixture(scope="module")

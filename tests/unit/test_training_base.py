@@ -3,7 +3,8 @@
 import torch
 from diffusers import DDPMScheduler
 
-from stablevsr.method import components as models
+from stablevsr.method.model_folder import TINY
+from stablevsr.method.pipeline import load_networks
 from stablevsr.training.base_model import SCHEDULER
 from stablevsr.training.samples import sample_generator
 from stablevsr.training.task import LoopSettings
@@ -24,7 +25,7 @@ def test_texture_is_compared_by_strength_and_place_not_by_phase():
 
 def test_the_decoder_stage_leaves_latents_as_they_are():
     torch.manual_seed(0)
-    model = models.load_components(models.TINY, with_tcm=False)
+    model = load_networks(TINY, with_tcm=False)
     batch = {"gt": torch.rand(2, 1, 3, 64, 64), "lq": torch.rand(2, 1, 3, 16, 16)}
     image = batch["gt"][:, 0] * 2 - 1
     before = model.vae.encode(image).latent_dist.mode()

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from stablevsr import StableVSRPipeline
 from stablevsr.data.degradation import degrade
 from stablevsr.data.frames import read_frame, write_frame
-from stablevsr.method import components as models
+from stablevsr.method.networks import ModelParts
 from stablevsr.method.settings import Finetuning, Guidance, Training
 from stablevsr.study.files import Dataset
 from stablevsr.study.methods import Base, TrainingRun
@@ -128,13 +128,13 @@ def test_the_history_can_be_watched_in_tensorboard(tuned, reds, tmp_path):
 
 def test_frozen_parts_are_kept_in_low_precision_and_the_tcm_in_full(tuned, reds, tmp_path, monkeypatch):
     seen = {}
-    loss = models.Components.decode
+    loss = ModelParts.decode
 
     def decode(self, latents):
         seen.update(unet=self.unet.dtype, vae=self.vae.dtype)
         return loss(self, latents)
 
-    monkeypatch.setattr(models.Components, "decode", decode)
+    monkeypatch.setattr(ModelParts, "decode", decode)
     folder = train_here(tcm_run(tuned, reds, precision="bf16", gradient_checkpointing=True), tmp_path)
     weights = load_file(folder / WEIGHTS)
     assert seen == {"unet": torch.bfloat16, "vae": torch.bfloat16}

@@ -4,15 +4,16 @@ import pytest
 import torch
 
 from stablevsr.method import tcm, unet
-from stablevsr.method.components import TINY, load_components
 from stablevsr.method.flow import DISFlow
+from stablevsr.method.model_folder import TINY
+from stablevsr.method.pipeline import load_networks
 from stablevsr.method.sampler import Sampler
 from stablevsr.method.settings import Guidance, Sampling
 
 
 @pytest.fixture(scope="module")
 def model():
-    return load_components(TINY)
+    return load_networks(TINY)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (45, 52), (9, 13)])

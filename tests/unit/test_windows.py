@@ -56,7 +56,7 @@ def test_the_overlap_is_cross_faded(tmp_path, monkeypatch):
     monkeypatch.setattr(ClipRun, "_decode", lambda self, index, *_: torch.full((3, 32, 32), float(index)))
     clip = write_clip(tmp_path / "lr", [np.zeros((8, 8, 3), np.uint8)] * 20)
     run = ClipRun(clip, tmp_path / "work", tmp_path / "out", Sampling(steps=1), Guidance(), window=12)
-    model = StableVSRPipeline.from_pretrained("tiny", device="cpu", with_tcm=False).components
+    model = StableVSRPipeline.from_pretrained("tiny", device="cpu", with_tcm=False).networks
     run.run(model, vector_flow, torch.Generator(), 0, lambda _: None)
     levels = [int(read_frame(path).mean()) for path in run.outputs]
     first = run.windows[1].start
@@ -72,7 +72,7 @@ def moving_texture(frames, side):
 
 
 def sampled(clip, folder, window, seed=0):
-    model = StableVSRPipeline.from_pretrained("tiny", device="cpu").components
+    model = StableVSRPipeline.from_pretrained("tiny", device="cpu").networks
     run = ClipRun(clip, folder / "work", folder / "out", Sampling(steps=4), Guidance(), window)
     run.run(model, vector_flow, torch.Generator().manual_seed(seed), 0, lambda _: None)
     return np.stack([read_frame(path) for path in list_frames(folder / "out")]).astype(float)

@@ -20,7 +20,7 @@ MARK = ".done.json"
 
 def identity(method: Method, dataset: str, seed: int, networks: Networks) -> str:
     """A digest of everything but the LR frames that decides a sequence's frames: settings, code, weights."""
-    from stablevsr.method.components import find_model
+    from stablevsr.method.model_folder import find_model
 
     weights: dict[str, Any] = {
         "tcm": folder_hash(networks.tcm) if networks.tcm else None,

@@ -31,7 +31,7 @@ BatchUpscaler = Callable[[Batch, list[list[Frame]]], Iterator[list[Frame]]]
 class Networks:
     """Where a method's networks come from, and the device they run on."""
 
-    model: str  #: for :func:`stablevsr.method.components.find_model`; empty for methods without networks
+    model: str  #: for :func:`stablevsr.method.model_folder.find_model`; empty for methods without networks
     device: str
     tcm: Path | None = None  #: None = the model's own
     decoder: Path | None = None  #: of the guidance; None = the VAE
@@ -93,7 +93,7 @@ def _sampler(
     def upscale(batch: Batch, frames: list[list[Frame]]) -> Iterator[list[Frame]]:
         lr = torch.stack([to_tensor(sequence) for sequence in frames])
         for latents in sample([name for name, _ in batch], lr):
-            yield [to_uint8(image) for image in decode_frames(pipe.components, latents, timer.stage)]
+            yield [to_uint8(image) for image in decode_frames(pipe.networks, latents, timer.stage)]
 
     return upscale
 

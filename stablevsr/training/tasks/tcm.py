@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stablevsr.method import tcm
-from stablevsr.method.components import Components, load_components
 from stablevsr.method.flow import FlowEstimator
 from stablevsr.method.guidance import blank_image, enlarge, guidance_image
-from stablevsr.method.pipeline import flow_by_name
+from stablevsr.method.networks import ModelParts
+from stablevsr.method.pipeline import flow_by_name, load_networks
 from stablevsr.method.settings import Guidance, Training
 from stablevsr.training.cached_samples import CachedSamples
 from stablevsr.training.denoising import DenoisingTask, clean_estimate
@@ -37,39 +37,39 @@ def build(inputs: TaskInputs) -> TCMTask:
     """A TCM copied from the UNet of the model, to be trained beside it."""
     settings: Training = inputs.settings
     guidance = settings.guidance or Guidance()
-    components = load_components(inputs.model, device=str(inputs.device), with_tcm=False)
+    networks = load_networks(inputs.model, inputs.device, with_tcm=False)
     torch.manual_seed(settings.seed)  # the new layers' initial weights
-    module = tcm.from_unet(components.unet, settings.conditioning_init).to(inputs.device)
-    components.freeze_in(settings.precision)  # after the copy: what is trained keeps float32
+    module = tcm.from_unet(networks.unet, settings.conditioning_init).to(inputs.device)
+    networks.freeze_in(settings.precision)  # after the copy: what is trained keeps float32
     estimator = flow_by_name(guidance.flow, str(inputs.device)) if guidance.needs_flow else None
     if inputs.samples:
         data: Any = CachedSamples(inputs.samples, settings.neighbour == "both", settings.seed)
     else:
         data = WindowDataset(inputs.clips, WINDOW, settings.crop, settings.seed)
-    task = TCMTask(module, components, settings, guidance, estimator, data)
+    task = TCMTask(module, networks, settings, guidance, estimator, data)
     task.hold_out(inputs.held_out, WINDOW, settings.crop, inputs.device)
     if settings.gradient_checkpointing:
         module.enable_gradient_checkpointing()
-        components.unet.enable_gradient_checkpointing()
+        networks.unet.enable_gradient_checkpointing()
     return task
 
 
 class TCMTask(DenoisingTask):
-    """Train a TCM; ``model`` is the TCM, everything in ``components`` stays frozen."""
+    """Train a TCM; ``model`` is the TCM, everything in ``networks`` stays frozen."""
 
     def __init__(
         self,
         module: Any,
-        components: Components,
+        networks: ModelParts,
         settings: Training,
         guidance: Guidance,
         estimator: FlowEstimator | None,
         data: Dataset[Sample],
     ) -> None:
         self.model, self.data = module, data
-        self.frozen, self.settings, self.guidance, self.estimator = components, settings, guidance, estimator
-        self.scheduler = DDPMScheduler.from_config(components.scheduler)
-        self.channels = int(components.unet.config.out_channels)
+        self.frozen, self.settings, self.guidance, self.estimator = networks, settings, guidance, estimator
+        self.scheduler = DDPMScheduler.from_config(networks.scheduler)
+        self.channels = int(networks.unet.config.out_channels)
 
     def parameter_groups(self, settings: LoopSettings) -> list[dict[str, Any]]:
         """Copied and new layers, each with its learning rate."""

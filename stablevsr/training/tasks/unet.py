@@ -14,7 +14,8 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from stablevsr.method import components
+from stablevsr.method.loading import DTYPES, load_for_training, load_prompt, load_scheduler, load_vae
+from stablevsr.method.model_folder import check_model
 from stablevsr.training.denoising import DenoisingTask
 from stablevsr.training.samples import WindowDataset
 from stablevsr.training.task import Sample, TaskInputs
@@ -26,7 +27,7 @@ def build(inputs: TaskInputs) -> UNetTask:
     A UNet with class labels (the x4 upscaler's noise level) loses them: the released UNet has none and the released
     code passes none.
     """
-    components.check_model(inputs.model, tcm=False)
+    check_model(inputs.model, without={"controlnet"})
     task = load(inputs)
     if inputs.settings.gradient_checkpointing:
         task.model.enable_gradient_checkpointing()
@@ -38,10 +39,10 @@ def load(inputs: TaskInputs) -> UNetTask:
     """The task on the networks and data of ``inputs``, with its held-out samples."""
     settings, folder = inputs.settings, inputs.model
     task = UNetTask(
-        components.load_for_training(folder / "unet").to(inputs.device),
-        components.load_vae(folder, settings.precision),
-        DDPMScheduler.from_config(components.scheduler_config(folder)),
-        components.encode_empty_prompt(folder).to(inputs.device),
+        load_for_training(folder / "unet").to(inputs.device),
+        load_vae(folder / "vae", DTYPES[settings.precision]),
+        DDPMScheduler.from_config(load_scheduler(folder / "scheduler").config),
+        load_prompt(folder).to(inputs.device),
         WindowDataset(inputs.clips, 1, settings.crop, settings.seed),
     )
     task.hold_out(inputs.held_out, 1, settings.crop, inputs.device)

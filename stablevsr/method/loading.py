@@ -1,0 +1,152 @@
+"""Loading the parts of a model folder (:mod:`.model_folder`) with the classes of diffusers and transformers.
+
+Whatever is wrong with a part becomes a :class:`UserError` of one sentence that names it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
+from torch import Tensor
+
+from stablevsr.method.model_folder import PARTS, check_model, check_weights, model_index
+from stablevsr.method.small_decoder import SmallDecoder
+from stablevsr.runtime.errors import UserError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+#: The x4 upscaler's class label, the noise level of its LR input, is unused by the released code and weights.
+NO_NOISE_LEVEL = {"num_class_embeds": None}
+
+
+def load_parts(
+    folder: Path, device: str | torch.device, dtype: torch.dtype, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The parts of a pipeline by name, the networks frozen on ``device`` in ``dtype``.
+
+    Args:
+        folder: the model folder.
+        device: of the networks; the text encoder, which runs once, stays on the CPU in float32.
+        dtype: of the networks; a VAE that would overflow in float16 is loaded in float32.
+        given: used in place of the folder's parts, by name: another folder, a loaded part, or None for no such part.
+
+    Raises:
+        UserError: a part is missing, damaged, or of another class.
+    """
+    given = dict(given or {})
+    if model_index(folder).get("controlnet") == [None, None]:
+        given.setdefault("controlnet", None)
+    check_model(folder, without=given)
+    loaded = {name: part for name, part in given.items() if not isinstance(part, str | Path)}
+    for part in loaded.values():
+        if isinstance(part, torch.nn.Module):
+            part.to(device)
+    elsewhere = {name: Path(part) for name, part in given.items() if name not in loaded}
+    for other in elsewhere.values():
+        check_weights(other)
+    at = {name: folder / name for name in (*PARTS, "guidance_decoder")} | elsewhere
+    small = at["guidance_decoder"]
+    loaders: dict[str, Callable[[], Any]] = {
+        "unet": lambda: load_network(UNet2DConditionModel, at["unet"], dtype, **NO_NOISE_LEVEL).to(device),
+        "vae": lambda: load_vae(at["vae"], dtype).to(device),
+        "controlnet": lambda: load_network(ControlNetModel, at["controlnet"], dtype).to(device),
+        "guidance_decoder": lambda: load_network(SmallDecoder, small, dtype).to(device) if small.is_dir() else None,
+        "scheduler": lambda: load_scheduler(at["scheduler"]),
+        "tokenizer": lambda: load_tokenizer(at["tokenizer"]),
+        "text_encoder": lambda: load_text_encoder(at["text_encoder"]),
+    }
+    return loaded | {name: load() for name, load in loaders.items() if name not in loaded}
+
+
+def load_network(kind: Any, folder: Path, dtype: torch.dtype, **config: Any) -> Any:
+    """A frozen network of class ``kind``; ``config`` replaces values of its ``config.json``."""
+    written = _class_name(folder)
+    if written not in (None, kind.__name__):
+        raise UserError(f"{folder} holds another network, {written}: {kind.__name__} is wanted there")
+    with _one_sentence(f"{folder} cannot be loaded as {kind.__name__}"):
+        model = kind.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True, **config)
+    if any(parameter.is_meta for parameter in model.parameters()):  # diffusers warns and leaves them without values
+        raise UserError(f"{folder} holds weights that are not those of the {kind.__name__} in its config.json")
+    return model.eval().requires_grad_(False)
+
+
+def load_vae(folder: Path, dtype: torch.dtype) -> Any:
+    """A frozen VAE, in float32 where it would overflow in ``dtype``."""
+    vae = load_network(AutoencoderKL, folder, dtype)
+    keep_finite(vae)
+    return vae
+
+
+def keep_finite(vae: Any) -> None:
+    """Move a VAE that overflows in float16 (``force_upcast`` in its configuration) to float32."""
+    if vae.dtype == torch.float16 and vae.config.force_upcast:
+        torch.nn.Module.to(vae, torch.float32)
+
+
+def load_for_training(folder: Path) -> Any:
+    """A UNet in float32 that can be trained, without class labels if it had them."""
+    return load_network(UNet2DConditionModel, folder, torch.float32, **NO_NOISE_LEVEL).train().requires_grad_(True)
+
+
+def load_scheduler(folder: Path) -> Any:
+    """A noise scheduler; sampling and training take its configuration, not its class."""
+    with _one_sentence(f"{folder} cannot be loaded as a scheduler"):
+        return DDIMScheduler.from_pretrained(folder, local_files_only=True)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """A tokenizer of CLIP."""
+    from transformers import CLIPTokenizer
+
+    with _one_sentence(f"{folder} cannot be loaded as a tokenizer"):
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def load_text_encoder(folder: Path) -> Any:
+    """A frozen text encoder of CLIP, in float32."""
+    from transformers import CLIPTextModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # of weights that load in a moment
+    options = {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
+    with _one_sentence(f"{folder} cannot be loaded as a text encoder"):
+        return CLIPTextModel.from_pretrained(folder, **options).eval().requires_grad_(False)
+
+
+def load_prompt(folder: Path) -> Tensor:
+    """The empty prompt, encoded by a model folder's tokenizer and text encoder: float32 (1, 77, C)."""
+    return encode_empty_prompt(load_tokenizer(folder / "tokenizer"), load_text_encoder(folder / "text_encoder"))
+
+
+@torch.no_grad()
+def encode_empty_prompt(tokenizer: Any, text_encoder: Any) -> Tensor:
+    """The prompt '' padded to the tokenizer's length (77) and encoded: float32 (1, 77, C)."""
+    with _one_sentence(f"the prompt cannot be encoded by {tokenizer.name_or_path} and its text encoder"):
+        length = tokenizer.model_max_length
+        tokens = tokenizer([""], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        tokens = tokens.to(text_encoder.device)
+        mask = tokens.attention_mask if getattr(text_encoder.config, "use_attention_mask", False) else None
+        return text_encoder(tokens.input_ids, attention_mask=mask)[0].float()
+
+
+@contextmanager
+def _one_sentence(what: str) -> Iterator[None]:
+    """Errors of diffusers and transformers, of many classes for a damaged folder, as ``what`` and their first line."""
+    try:
+        yield
+    except Exception as error:
+        raise UserError(f"{what}: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
+
+
+def _class_name(folder: Path) -> str | None:
+    """The class that a network's configuration names; None if it cannot be read, which loading it reports."""
+    try:
+        content = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return content.get("_class_name") if isinstance(content, dict) else None

@@ -1,0 +1,81 @@
+"""Model folders in the layout of the hub: finding one, and checking it before anything is loaded.
+
+A folder holds ``unet/``, ``vae/``, ``controlnet/`` (the TCM), ``text_encoder/``, ``tokenizer/`` and ``scheduler/``,
+with weights as safetensors, and ``model_index.json``. Nothing here imports torch: a missing part is reported at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from stablevsr.data.downloads import registry
+from stablevsr.method.settings import Guidance
+from stablevsr.runtime.errors import UserError, near_miss
+from stablevsr.runtime.parsing import parse
+
+TINY = Path(__file__).parents[1] / "assets" / "tiny"  #: the model embedded in this package
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "controlnet")
+WITH_WEIGHTS = ("unet", "vae", "text_encoder", "controlnet")
+
+
+def find_model(model: str | Path, revision: str | None = None) -> Path:
+    """The local folder of ``model``: ``tiny``, a folder, or a hub id (downloaded once, then taken from the cache).
+
+    Raises :class:`UserError` if there is no such folder or the hub cannot be reached.
+    """
+    if str(model) == "tiny":
+        return TINY
+    path = Path(model)
+    if path.is_dir():
+        return path
+    if not registry.is_hub_id(str(model)):
+        raise UserError(f"there is no model folder {model}{near_miss(str(model), ['tiny'])}")
+    from stablevsr.data.downloads.hub import model_folder
+
+    try:
+        return model_folder(str(model), revision)
+    except UserError as error:
+        raise UserError(f"{error}; or take the embedded model, `tiny`") from error
+
+
+def check_model(folder: Path, without: Collection[str] = ()) -> None:
+    """Raise :class:`UserError` naming the first part that a model folder lacks, those in ``without`` aside."""
+    needed = [part for part in PARTS if part not in without]
+    for part in needed:
+        if not (folder / part).is_dir():
+            raise UserError(f"model folder {folder} lacks {part}/: it must hold {', '.join(PARTS)}")
+    for part in needed:
+        if part in WITH_WEIGHTS:
+            check_weights(folder / part)
+
+
+def check_weights(folder: Path) -> None:
+    """Raise :class:`UserError` unless ``folder`` holds a configuration and safetensors weights."""
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} has no config.json: it is no diffusers model folder")
+    if not list(folder.glob("*.safetensors")):
+        raise UserError(f"{folder} has no .safetensors weights (pickled weights are not loaded)")
+
+
+def default_guidance(folder: Path) -> Guidance:
+    """The flow and the warp grid that a model was trained with, from its ``model_index.json``.
+
+    A model that stores none, as the released one, gets RAFT and the published grid.
+    """
+    index = model_index(folder)
+    stored = {name: index[name] for name in ("flow", "warp") if name in index}
+    return parse(Guidance, stored, folder / "model_index.json")
+
+
+def model_index(folder: Path) -> dict[str, Any]:
+    """The content of a folder's ``model_index.json``, empty if there is none. Raises :class:`UserError` if damaged."""
+    file = folder / "model_index.json"
+    try:
+        return dict(json.loads(file.read_text())) if file.is_file() else {}
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({error}): copy the model folder again") from error

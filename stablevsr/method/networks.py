@@ -1,0 +1,80 @@
+"""What the sampler runs on: the networks of one model, and decoding in the memory that there is."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stablevsr.method import decoding
+from stablevsr.method.loading import DTYPES, keep_finite
+from stablevsr.method.settings import Precision
+
+
+@dataclass
+class ModelParts:
+    """The networks of one model, ready to run on one device."""
+
+    unet: Any
+    vae: Any
+    tcm: Any | None
+    scheduler: dict[str, Any]  #: the scheduler's configuration (the sampling settings choose its class)
+    prompt: Tensor  #: (1, 77, C), the empty prompt's encoding
+    device: torch.device
+    guidance_decoder: Any | None = None  #: decodes the guidance; None = the VAE
+    tile: int | None = None  #: decode in tiles of so many latent pixels a side; None = whole frames
+    may_tile: bool = False  #: when memory runs out, switch to (smaller) tiles with a message
+
+    @property
+    def vae_scale(self) -> float:
+        """Latents are divided by this before decoding (0.08333 for the released model)."""
+        return float(self.vae.config.scaling_factor)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode scaled latents (B, 4, h, w) to RGB (B, 3, 4h, 4w), nominally in [-1, 1], not clamped.
+
+        When the GPU's memory runs out and :attr:`may_tile` is set, smaller tiles are used from then on, with a message
+        on stderr. Raises :class:`UserError` if the smallest do not fit either.
+        """
+        unscaled = (latents / self.vae_scale).to(self.vae.dtype)
+        while True:
+            try:
+                return decoding.decode(self.vae, unscaled, self.tile).float()
+            except torch.OutOfMemoryError:
+                if not self.may_tile:
+                    raise
+                self.tile = decoding.smaller(self.tile, unscaled)
+            # outside the handler: the exception keeps the allocated memory alive
+            torch.cuda.empty_cache()
+            print(f"the GPU's memory ran out: decoding in tiles of {self.tile} latent pixels", file=sys.stderr)
+
+    def decode_guidance(self, latents: Tensor) -> Tensor:
+        """As :meth:`decode`, for the guidance alone: with the small decoder if there is one."""
+        if self.guidance_decoder is None:
+            return self.decode(latents)
+        return torch.as_tensor(self.guidance_decoder(latents.to(self.guidance_decoder.dtype))).float()
+
+    def pack(self) -> None:
+        """Keep the weights of UNet and TCM in 8 bits (e4m3), each layer unpacked for its computation.
+
+        Half of bf16's memory, slower, and other numbers. Normalisation layers keep their precision.
+        """
+        for network in (self.unet, self.tcm):
+            if network is not None:
+                network.enable_layerwise_casting(torch.float8_e4m3fn, compute_dtype=network.dtype)
+
+    def channels_last(self) -> None:
+        """Store weights, and so activations, in channels-last order: faster on the CPU (docs/performance.md)."""
+        for network in (self.unet, self.vae, self.tcm, self.guidance_decoder):
+            if network is not None:
+                network.to(memory_format=torch.channels_last)
+
+    def freeze_in(self, precision: Precision) -> None:
+        """Keep the frozen UNet and VAE in ``precision`` (the VAE in float32 where it would overflow)."""
+        for network in (self.unet, self.vae):
+            # torch's own `to`: diffusers' warns about layers to keep in float32 that these networks do not have
+            torch.nn.Module.to(network, DTYPES[precision])
+        keep_finite(self.vae)
