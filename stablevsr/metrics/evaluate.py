@@ -22,7 +22,6 @@ from tqdm import tqdm
 
 from stablevsr.data.downloads.weights import digest, location
 from stablevsr.metrics.chunks import read_chunks
-from stablevsr.metrics.convolutions import WinogradConvolutions
 from stablevsr.metrics.folders import FramePaths, pair_folders
 from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import missing, resolve
@@ -109,7 +108,7 @@ def score_frames(
     names = [metric.name for metric in chosen]
     rows: list[list[list[Any]]] = [[] for _ in range(methods)]
     bar = tqdm(total=sum(len(p.stems) for p in paths), unit="frame", disable=None if progress else True)
-    with bar, torch.inference_mode(), WinogradConvolutions():
+    with bar, torch.inference_mode():
         for chunk in read_chunks(paths, batch, device):
             values: dict[str, Values] = {}
             for scorer in scorers:
