@@ -204,11 +204,11 @@ def compare(
 ) -> tuple[list[Part], list[Agreement]]:
     """Score ``methods`` both ways; the last part is the whole. Networks are loaded, and used once, before the clock."""
     names = [metric.name for metric in chosen]
-    tools = Tools(names, device, find=find)
+    tools = Tools(device, find=find)
     scorers = build_scorers(chosen, tools)
     metrics = plain_metrics(names, device, find)
     first = [_beginning(pair_folders(gt, methods)[0])]
-    score_frames(first, 1, scorers, chosen, 1, device, progress=False)
+    score_frames(first, 1, scorers, chosen, 1, device)
     plain_scores(first[0], 0, metrics, chosen, device, lambda name: None)
 
     ours, plain = _Clock(device), _Clock(device)
@@ -222,7 +222,7 @@ def compare(
         sequences, unit="sequence", disable=None
     ):  # in turns, so that other jobs of the machine slow both sides
         ours.start()
-        tables = score_frames([paths], len(methods), timed, chosen, BATCH, device, progress=False)
+        tables = score_frames([paths], len(methods), timed, chosen, BATCH, device)
         ours(READING)
         plain.start()
         again = [plain_scores(paths, method, metrics, chosen, device, plain) for method in range(len(methods))]

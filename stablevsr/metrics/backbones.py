@@ -1,4 +1,4 @@
-"""The image networks under LPIPS and DISTS, filled from local files instead of the packages' downloads."""
+"""The image networks under LPIPS and DISTS, loaded from local files instead of downloaded by their packages."""
 
 from __future__ import annotations
 
@@ -9,30 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-
-
-def backbone(name: str, file: Path) -> nn.Module:
-    """The convolutional part (``.features``) of torchvision's alexnet or vgg16, filled from a local state dict."""
-    import torchvision
-
-    with torch.device("meta"):  # no memory and no random numbers for the classifier, which is not used
-        network = getattr(torchvision.models, name)(weights=None)
-    state = torch.load(file, map_location="cpu", weights_only=True)
-    prefix = "features."
-    features: nn.Module = network.features
-    features.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}, assign=True)
-    return features
 
 
 @contextmanager
-def replaced_backbone(module: Any, attribute: str, name: str, file: Path) -> Iterator[None]:
-    """While a package builds its network, its view of ``torchvision.models`` holds our backbone and nothing else.
+def local_backbone(module: Any, attribute: str, name: str, file: Path) -> Iterator[None]:
+    """While ``module`` builds its network, its ``attribute`` (torchvision.models) is a stub with one local network.
 
-    Both packages ask torchvision for a pretrained network in their constructor, which would download it.
+    The lpips and DISTS packages ask torchvision for a pretrained ``name`` (alexnet or vgg16) in their constructors,
+    which would download it. The stub returns that network's ``features``, filled from the state dict ``file``.
     """
+    import torchvision
+
+    with torch.device("meta"):  # allocates and initialises nothing: the classifier is large and not used
+        features = getattr(torchvision.models, name)(weights=None).features
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    prefix = "features."
+    features.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}, assign=True)
     original = getattr(module, attribute)
-    network = types.SimpleNamespace(features=backbone(name, file))
+    network = types.SimpleNamespace(features=features)
     setattr(module, attribute, types.SimpleNamespace(**{name: lambda pretrained: network}))
     try:
         yield

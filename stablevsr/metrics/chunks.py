@@ -1,8 +1,4 @@
-"""The frames on their way into the metrics: runs of consecutive frames, decoded while the metrics are at work.
-
-A chunk holds up to a batch of frames of one sequence, from the ground truth and from every method, and before them the
-one frame that temporal metrics look back to.
-"""
+"""Reads frames in chunks of consecutive frames, the next chunk while the metrics score the current one."""
 
 from __future__ import annotations
 
@@ -24,17 +20,17 @@ from stablevsr.metrics.folders import FramePaths
 from stablevsr.runtime.background import prefetch
 
 DECODERS = 4
-CHUNK_PIXELS = 8 * 1280 * 720  # frames larger than 720p come in shorter chunks, so that memory stays as it is
+CHUNK_PIXELS = 8 * 1280 * 720  # chunks of larger frames are shorter, which bounds memory
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """n consecutive frames of one sequence.
+    """n consecutive frames of one sequence, and before them the frame that temporal metrics compare the first with.
 
-    Arrays are uint8 (lead + n, H, W, 3); ``lead`` is 1 where the frame before the first of the n comes along, 0 at the
-    start of a sequence. ``outputs`` has one array a method.
+    Arrays are uint8 (lead + n, H, W, 3); ``lead`` is 0 at the start of a sequence, else 1. ``outputs`` has one array
+    for each method.
     """
 
     sequence: str
@@ -49,7 +45,7 @@ class Chunk:
         return len(self.stems)
 
     def once(self, compute: Callable[[Chunk], Result]) -> Result:
-        """``compute(self)``, made by the first metric that asks and shared by the others."""
+        """``compute(self)``, computed for the first metric that asks and shared by the others."""
         if compute not in self._results:
             self._results[compute] = compute(self)
         return self._results[compute]
@@ -61,7 +57,7 @@ class Chunk:
 
     @cached_property
     def output_tensors(self) -> list[Tensor]:
-        """One tensor like :attr:`gt_tensor` a method."""
+        """A tensor like :attr:`gt_tensor` for each method."""
         return [_to_tensor(output, self.device) for output in self.outputs]
 
     @property
@@ -76,7 +72,7 @@ class Chunk:
 
     @cached_property
     def pair_keys(self) -> list[str]:
-        """A digest of each consecutive pair of ground-truth frames, by pixel content: keys of the cache."""
+        """A digest of the pixels of each consecutive pair of ground-truth frames, for :meth:`Tools.cached`."""
         shape = str(self.gt.shape[1:]).encode()
         frames = [hashlib.blake2b(frame.tobytes(), key=shape, digest_size=20).digest() for frame in self.gt]
         return [
@@ -91,7 +87,10 @@ def _to_tensor(frames: NDArray[np.uint8], device: torch.device) -> Tensor:
 
 def read_chunks(sequences: Sequence[FramePaths], batch: int, device: torch.device) -> Iterator[Chunk]:
     """All frames of all sequences in order, at most ``batch`` at a time; the next are decoded in the background."""
-    spans = [span for paths in sequences for span in _spans(paths, batch)]
+    spans = []
+    for paths in sequences:
+        step = max(1, min(batch, CHUNK_PIXELS // (paths.size[0] * paths.size[1])))
+        spans += [(paths, slice(start, start + step)) for start in range(0, len(paths.stems), step)]
     with ThreadPoolExecutor(DECODERS) as pool:
 
         def decode(span: tuple[FramePaths, slice]) -> list[NDArray[np.uint8]]:
@@ -105,8 +104,3 @@ def read_chunks(sequences: Sequence[FramePaths], batch: int, device: torch.devic
                 sides = [np.concatenate(both) for both in zip(last, sides, strict=True)]
             last = [side[-1:].copy() for side in sides]
             yield Chunk(paths.name, paths.stems[part], lead, sides[0], tuple(sides[1:]), device)
-
-
-def _spans(paths: FramePaths, batch: int) -> list[tuple[FramePaths, slice]]:
-    step = max(1, min(batch, CHUNK_PIXELS // (paths.size[0] * paths.size[1])))
-    return [(paths, slice(start, start + step)) for start in range(0, len(paths.stems), step)]

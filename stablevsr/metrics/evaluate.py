@@ -1,8 +1,7 @@
-"""``stablevsr evaluate``: the metrics of anybody's frames, one pass over them for all metrics and methods.
+"""``stablevsr evaluate``: score frames against ground truth, in one pass over them for all metrics and methods.
 
-Order of work: metric names and weights are resolved, the input is checked file by file, networks are loaded, and only
-then is anything computed. Each method gets a CSV file (one row a frame) and beside it ``FILE.csv.json``, which says how
-the numbers were made, why a column is empty, and what the means are. Both appear whole or not at all, the CSV last.
+Names, weights and every input file are checked before anything is computed. Each method gets a CSV file (one row a
+frame) and ``FILE.csv.json`` (means, conventions, versions, the reasons for empty columns), both written atomically.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from stablevsr.metrics.folders import FramePaths, pair_folders
 from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import missing, resolve
 from stablevsr.metrics.scoring import Scorer, Values, build_scorers
-from stablevsr.metrics.tables import KEYS, format_scores, summarise
+from stablevsr.metrics.tables import KEYS, summarise
 from stablevsr.metrics.tools import Tools
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.io import write_text
@@ -45,7 +44,6 @@ def evaluate(
     device: str = "cpu",
     batch: int = 8,
     centre_only: bool = False,
-    progress: bool = True,
 ) -> None:
     """Score the frames ``DIR/sequence/frame.png`` of methods against those of ``gt``, in one pass.
 
@@ -54,14 +52,13 @@ def evaluate(
         metrics: names of :data:`stablevsr.metrics.registry.METRICS`.
         weights: ``require`` stops if a metric's weights or package are missing, ``skip`` leaves its column empty and
             gives the reason in ``<out>.json`` and on stderr.
-        sequences: only these; otherwise all folders must hold the same ones. Folders of loose frames are one sequence,
-            named like ``gt``.
+        sequences, centre_only: as for :func:`stablevsr.metrics.folders.pair_folders`; temporal metrics are undefined
+            where only the centre frame of each sequence is scored.
         cache: folder for ground-truth flows and distances, shared by methods and safe between processes.
         batch: frames at a time; fewer for frames above 720p.
-        centre_only: score the centre frame of each sequence only (Vimeo-90K-T); temporal metrics are then undefined.
 
     Raises :class:`UserError`, before any metric is computed, for unknown metrics, missing weights (``require``),
-    damaged weights, and for every fault of the input that :func:`stablevsr.metrics.folders.pair_folders` finds.
+    damaged weights, and every error of the input that ``pair_folders`` finds.
     """
     chosen = resolve(metrics)
     for out in methods:
@@ -73,16 +70,16 @@ def evaluate(
     usable = [metric for metric in chosen if metric.name not in skipped]
     paths = pair_folders(gt, list(methods.values()), sequences=sequences, centre_only=centre_only)
     _require_side(paths, usable)
-    tools = Tools([metric.name for metric in usable], torch.device(device), cache)
+    tools = Tools(torch.device(device), cache)
     scorers = build_scorers(usable, tools)
     for name, reason in skipped.items():
         print(f"{name} is left empty: {reason}", file=sys.stderr)
 
-    tables = score_frames(paths, len(methods), scorers, chosen, batch, tools.device, progress=progress)
+    tables = score_frames(paths, len(methods), scorers, chosen, batch, tools.device)
     for (out, sr), table in zip(methods.items(), tables, strict=True):
         notes = {"gt": str(gt), "sr": str(sr), "skipped": skipped} | _notes(chosen, skipped, table)
         write_text(Path(f"{out}.json"), json.dumps(notes, indent=2) + "\n")
-        write_text(out, format_scores(table))
+        write_text(out, table.to_csv(index=False, lineterminator="\n"))
         means = ", ".join(
             f"{m.name} {float(value):.{m.decimals}f}" for m in chosen if (value := notes["mean"][m.name]) is not None
         )
@@ -96,18 +93,15 @@ def score_frames(
     chosen: Sequence[Metric],
     batch: int,
     device: torch.device,
-    *,
-    progress: bool = True,
 ) -> list[pd.DataFrame]:
-    """One pass over the frames for all metrics and methods: for each method a row a frame, in the order of ``paths``.
+    """One table for each method, with a row for each frame in the order of ``paths``; each frame is read once.
 
-    Columns are sequence, frame and the names of ``chosen``.
-
-    A metric of ``chosen`` that no scorer computes is nan, and so are temporal ones on the first frame of a sequence.
+    Columns are sequence, frame and the names of ``chosen``; nan where no scorer computes a metric, and for temporal
+    metrics on the first frame of a sequence.
     """
     names = [metric.name for metric in chosen]
     rows: list[list[list[Any]]] = [[] for _ in range(methods)]
-    bar = tqdm(total=sum(len(p.stems) for p in paths), unit="frame", disable=None if progress else True)
+    bar = tqdm(total=sum(len(p.stems) for p in paths), unit="frame", disable=None)
     with bar, torch.inference_mode():
         for chunk in read_chunks(paths, batch, device):
             values: dict[str, Values] = {}

@@ -1,4 +1,4 @@
-"""A pair of frames for the metrics that compare pixels, in the two forms that they take: RGB and luma, in float64."""
+"""A pair of frames for metrics that compare pixels, as RGB and as luma in float64."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Image = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FramePair:
-    """A frame of the ground truth and of a method, uint8 RGB (H, W, 3) of equal size; each form is computed once."""
+    """A frame of the ground truth and of a method, uint8 RGB (H, W, 3) of equal size; conversions are cached."""
 
     gt: Frame
     sr: Frame

@@ -1,15 +1,14 @@
-"""Pairs the frames of two (or more) ``DIR/sequence/frame.png`` trees and checks every file.
+"""Pairs the frames of two or more ``DIR/sequence/frame.png`` trees and checks every file before any metric runs.
 
-Folders that hold the frames of one sequence themselves (``DIR/frame.png``) are paired as well, if all are of that form.
-Everything that can be wrong with the input is found here, before any metric runs: missing or surplus sequences and
-frames, sizes, grey or 16-bit frames, damaged files.
+``DIR/frame.png`` of one sequence is accepted too, if all folders have that form. Errors name missing or surplus
+sequences and frames, differing sizes, grey or 16-bit frames, and damaged files.
 """
 
 from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,10 @@ from stablevsr.data.frames import list_frames, natural_key, read_frame
 from stablevsr.runtime.errors import UserError, near_miss
 
 Size = tuple[int, int]  #: width, height
+Tree = dict[str, dict[str, Path]]  #: sequence -> stem -> file
 FORM = "give DIR/sequence/frame.png, or DIR/frame.png of one sequence"
 READERS = 8
-NAMED = 4  # names given in a message before it says how many more there are
+NAMED = 4  # names listed in a message; the others are counted
 
 
 @dataclass(frozen=True)
@@ -41,24 +41,22 @@ def pair_folders(
 ) -> list[FramePaths]:
     """Pair the frames of ``gt`` with those of every folder in ``outputs``, by sequence name and file stem.
 
-    ``sequences`` restricts all sides to these; otherwise both sides must hold the same ones. ``centre_only`` keeps the
-    centre frame of each ground-truth sequence (frame 4 of 7), the usual protocol of Vimeo-90K-T, and then asks the
-    outputs for that frame only. A folder of loose frames is a sequence named like the ground truth's folder. Raises
-    :class:`UserError`, one sentence with names and counts.
+    Args:
+        sequences: use only these; by default both sides must hold the same sequences. A folder of loose frames is one
+            sequence, named like the ground truth's folder.
+        centre_only: keep the centre frame of each ground-truth sequence (frame 4 of 7), the usual protocol of
+            Vimeo-90K-T; the outputs then need that frame only.
+
+    Raises :class:`UserError`, one sentence with names and counts.
     """
-    found_in = {folder: _sequence_folders(folder) for folder in (gt, *outputs)}
-    sides = [_chosen(folder, _as_one_side(folder, gt, found_in), sequences) for folder in (gt, *outputs)]
-    names = list(sides[0])
-    for folder, side in zip(outputs, sides[1:], strict=True):
-        _require_same(folder, gt, list(side), names, "sequences")
-    truth, *found = [{name: _frames(side[name]) for name in names} for side in sides]
+    truth, *found = _trees(gt, outputs, sequences)
     if centre_only:
-        truth = {name: _centre(frames) for name, frames in truth.items()}
-    expected = [f"{name}/{stem}" for name in names for stem in truth[name]]
+        truth = {name: dict([list(frames.items())[len(frames) // 2]]) for name, frames in truth.items()}
+    expected = _frame_names(truth, truth)
     for folder, tree in zip(outputs, found, strict=True):
-        present = [f"{name}/{stem}" for name in names for stem in tree[name]]
+        present = _frame_names(tree, truth)
         _require_same(folder, gt, set(expected).intersection(present) if centre_only else present, expected, "frames")
-    files = {name: [tuple(tree[name][stem] for stem in truth[name]) for tree in (truth, *found)] for name in names}
+    files = {name: [tuple(tree[name][stem] for stem in truth[name]) for tree in (truth, *found)] for name in truth}
     sizes = _inspect([file for sides in files.values() for side in sides for file in side])
     _require_sizes(files, sizes)
     return [
@@ -67,21 +65,34 @@ def pair_folders(
     ]
 
 
-Tree = dict[str, dict[str, Path]]  #: sequence -> stem -> file
-
-
-def _centre(frames: dict[str, Path]) -> dict[str, Path]:
-    stem = list(frames)[len(frames) // 2]
-    return {stem: frames[stem]}
-
-
 def sequence_names(folder: Path) -> list[str]:
     """The sequences in ``folder``, in natural order; loose frames are one sequence, named like the folder."""
     return list(_sequence_folders(folder)) or [folder.resolve().name]
 
 
+def _trees(gt: Path, outputs: Sequence[Path], sequences: Sequence[str] | None) -> list[Tree]:
+    """The frames of ``gt`` and of each output, which hold the same sequences; only ``sequences`` unless None."""
+    folders = {folder: _sequence_folders(folder) for folder in (gt, *outputs)}
+    for folder in outputs:
+        if bool(folders[folder]) != bool(folders[gt]):
+            form, other = ("sequence folders" if folders[side] else "loose frames" for side in (folder, gt))
+            raise UserError(
+                f"{folder} holds {form} but {gt} holds {other}: give both as DIR/sequence/frame.png, or both as "
+                "DIR/frame.png of one sequence"
+            )
+    sides = []
+    for folder in (gt, *outputs):
+        side = folders[folder] or {gt.resolve().name: folder}
+        for name in sequences or ():
+            if name not in side:
+                raise UserError(f"{folder} has no sequence '{name}'{near_miss(name, side)}: it holds {_list(side)}")
+        sides.append({name: path for name, path in side.items() if sequences is None or name in sequences})
+        _require_same(folder, gt, sides[-1], list(sides[0]), "sequences")
+    return [{name: _frames(side[name]) for name in sides[0]} for side in sides]
+
+
 def _sequence_folders(folder: Path) -> dict[str, Path]:
-    """The folders of sequences by name; none where the frames of one sequence lie loose."""
+    """The folders of sequences by name; none if ``folder`` holds the frames of one sequence itself."""
     if not folder.is_dir():
         raise UserError(f"the folder {folder} does not exist: {FORM}")
     folders = [p for p in sorted(folder.iterdir(), key=natural_key) if p.is_dir() and not p.name.startswith(".")]
@@ -90,53 +101,34 @@ def _sequence_folders(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in folders}
 
 
-def _as_one_side(folder: Path, gt: Path, found_in: dict[Path, dict[str, Path]]) -> dict[str, Path]:
-    """The sequences of ``folder``, whose form must be that of ``gt``; loose frames are a sequence named like ``gt``."""
-    if bool(found_in[folder]) != bool(found_in[gt]):
-        form, other = ("sequence folders" if found_in[side] else "loose frames" for side in (folder, gt))
-        raise UserError(
-            f"{folder} holds {form} but {gt} holds {other}: give both as DIR/sequence/frame.png, or both as "
-            "DIR/frame.png of one sequence"
-        )
-    return found_in[folder] or {gt.resolve().name: folder}
-
-
-def _chosen(folder: Path, found: dict[str, Path], sequences: Sequence[str] | None) -> dict[str, Path]:
-    """Only ``sequences``, all of which must be there; None = all."""
-    for name in sequences or ():
-        if name not in found:
-            raise UserError(f"{folder} has no sequence '{name}'{near_miss(name, found)}: it holds {_list(list(found))}")
-    return {name: path for name, path in found.items() if sequences is None or name in set(sequences)}
-
-
 def _frames(folder: Path) -> dict[str, Path]:
-    files = list_frames(folder)
-    if not files:
-        raise UserError(f"the sequence folder {folder} holds no frames: remove it or add its frames")
     frames: dict[str, Path] = {}
-    for file in files:
+    for file in list_frames(folder):
         if file.stem in frames:
             raise UserError(f"{folder} holds both {frames[file.stem].name} and {file.name}: remove one of them")
         frames[file.stem] = file
+    if not frames:
+        raise UserError(f"the sequence folder {folder} holds no frames: remove it or add its frames")
     return frames
 
 
-def _require_same(folder: Path, gt: Path, present: Collection[str], expected: Sequence[str], what: str) -> None:
-    absent = [name for name in expected if name not in set(present)]
-    surplus = [name for name in present if name not in set(expected)]
-    if not absent and not surplus:
-        return
+def _frame_names(tree: Tree, sequences: Iterable[str]) -> list[str]:
+    return [f"{name}/{stem}" for name in sequences for stem in tree[name]]
+
+
+def _require_same(folder: Path, gt: Path, present: Collection[str], expected: Collection[str], what: str) -> None:
     parts = []
-    if absent:
+    if absent := [name for name in expected if name not in set(present)]:
         parts.append(f"{folder} lacks {len(absent)} of the {len(expected)} {what} of {gt} ({_list(absent)})")
-    if surplus:
+    if surplus := [name for name in present if name not in set(expected)]:
         parts.append(f"{folder} holds {len(surplus)} {what} that {gt} lacks ({_list(surplus)})")
-    raise UserError(" and ".join(parts) + f": both sides must hold the same {what}")
+    if parts:
+        raise UserError(" and ".join(parts) + f": both sides must hold the same {what}")
 
 
-def _list(names: Sequence[str]) -> str:
+def _list(names: Collection[str]) -> str:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    return ", ".join(list(names)[:NAMED]) + more
 
 
 def _inspect(files: Sequence[Path]) -> dict[Path, Size]:
@@ -161,7 +153,7 @@ def _inspect_one(file: Path) -> Size | str:
                 image.load()
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error) as error:
         return f"frame {file} cannot be read ({error}): the file is damaged, replace it"
-    # Pillow opens 16-bit RGB as "RGB" and drops the low byte; only the raw layout tells.
+    # Pillow opens 16-bit RGB as "RGB" and drops the low byte; only the raw layout shows the depth.
     if ";16" in layout or mode.startswith(("I", "F")):
         return f"frame {file} has more than 8 bits a channel: metrics are defined on 8-bit RGB, convert it"
     if mode in ("L", "LA", "1"):
@@ -175,17 +167,15 @@ def _inspect_one(file: Path) -> Size | str:
 
 
 def _require_sizes(files: dict[str, list[tuple[Path, ...]]], sizes: dict[Path, Size]) -> None:
-    """``files``: of each sequence, those of the ground truth and of each method."""
+    """``files``: for each sequence, those of the ground truth and of each method."""
     wrong = []
     for sides in files.values():
-        first = sizes[sides[0][0]]
-        wrong += [(file, first) for side in sides for file in side if sizes[file] != first]
+        width, height = sizes[sides[0][0]]
+        for file in (file for side in sides for file in side if sizes[file] != (width, height)):
+            wrong.append(f"{file} is {sizes[file][0]}x{sizes[file][1]} instead of {width}x{height}")
     if wrong:
-        shown = [
-            f"{file} is {sizes[file][0]}x{sizes[file][1]} instead of {size[0]}x{size[1]}" for file, size in wrong[:2]
-        ]
         more = f" and {len(wrong) - 2} more" if len(wrong) > 2 else ""
         raise UserError(
-            f"{len(wrong)} frames differ in size from their ground-truth sequence ({', '.join(shown)}{more}): metrics "
-            "compare frames of equal size"
+            f"{len(wrong)} frames differ in size from their ground-truth sequence ({', '.join(wrong[:2])}{more}): "
+            "metrics compare frames of equal size"
         )

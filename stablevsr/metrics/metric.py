@@ -1,14 +1,7 @@
-"""What a metric is: its meaning as data, and the two decorators that join it to the function that computes it.
+"""The description of a metric, and the two decorators that attach it to the function that computes the metric.
 
-A file of :mod:`stablevsr.metrics.builtin`, or of any installed package with an entry point in the group
-``stablevsr.metrics``, decorates a function with the metric's description; the name then stands for the metric:
-
-    @frame_metric(Metric("mae", "MAE", kind="fidelity", direction="lower", decimals=4, convention=..., source=...))
-    def mae(pair: FramePair) -> float:
-        return abs(pair.rgb[0] - pair.rgb[1]).mean()
-
-Descriptions are read by plans, help texts and workflow parsing: nothing heavy is imported here, and files of metrics
-import torch inside their functions.
+The decorated function becomes a :class:`Metric` (``docs/metrics.md`` has an example). Plans, help texts and workflow
+parsing read descriptions, so files of metrics import torch and numpy inside their functions only.
 """
 
 from __future__ import annotations
@@ -35,15 +28,14 @@ class Metric:
         name: its column in CSV files, and what studies and ``--metrics`` call it.
         kind: what it measures; ``temporal`` metrics compare a frame with the one before it and are undefined on the
             first frame of a sequence.
-        direction: which values are better; ``none`` where an ideal value lies in between.
+        direction: which values are better; ``none`` if an ideal value lies in between.
         decimals: rounding in tables; CSV files are unrounded.
         unit, scale: the values in CSV files are in ``unit``, multiplied by ``scale``.
         rewards_blur: whether a blurred video scores better.
-        margin: differences below it, in the values of CSV files, count as none; None where nobody has set one.
+        margin: differences below it, in the values of CSV files, count as no difference; None: no margin is set.
         smallest: the shortest frame side in pixels for which the metric is defined.
         needs: weight files, by their names in the registry of downloads.
-        package: the distribution that computes it (its version is kept with the scores); ``extra``: the extra of this
-            package that installs it.
+        package, extra: the distribution that computes it, and the extra of stablevsr that installs that distribution.
     """
 
     name: str
@@ -71,15 +63,14 @@ class Metric:
 
 
 def frame_metric(description: Metric) -> Callable[[FrameScorer], Metric]:
-    """Decorates a function of one pair of 8-bit frames; several frames are computed at once, each in a thread."""
+    """Decorates a function of one pair of 8-bit frames, which must be thread-safe."""
     return lambda function: replace(description, score_frame=function)
 
 
 def chunk_metric(description: Metric) -> Callable[[Callable[[Tools], ChunkScorer]], Metric]:
-    """Decorates a function that loads what the metric needs, once a run, and returns its scorer.
+    """Decorates a function that is called once in a run, loads what the metric needs and returns its scorer.
 
-    The scorer gets runs of consecutive frames of the ground truth and of all methods
-    (:class:`stablevsr.metrics.chunks.Chunk`). What several metrics use is shared by ``tools.once`` (networks) and
-    ``chunk.once`` (results).
+    The scorer gets consecutive frames of the ground truth and all methods (:class:`stablevsr.metrics.chunks.Chunk`).
+    Metrics share networks by ``tools.once`` and results by ``chunk.once``.
     """
     return lambda function: replace(description, build=function)

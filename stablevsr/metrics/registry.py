@@ -1,9 +1,7 @@
 """All metrics by name: those of this package, and those that installed packages add by an entry point.
 
-Whatever changes a number has its own name here: ``psnr`` (RGB, the published convention) and ``psnr_y`` are two
-metrics, and so are ``tof`` (RAFT fed [0, 1], as the authors' script does) and ``tof_raft_std`` (RAFT's own range).
-Tables, claims, plots, documentation and benchmarks take everything they say about a metric from here. Nothing heavy is
-imported.
+Each convention has a name: ``psnr`` (RGB, as published) and ``psnr_y`` are two metrics, and so are ``tof`` (RAFT fed
+[0, 1], as in the authors' script) and ``tof_raft_std`` (the range RAFT was trained on). Nothing heavy is imported.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 
 from stablevsr.data.downloads.weights import absence, location
 from stablevsr.metrics.builtin import dists, flow, iqa, lpips, psnr, sharpness, ssim
@@ -24,10 +22,10 @@ GROUP = "stablevsr.metrics"  #: entry points: the name of a metric, and where it
 
 
 class Metrics(Mapping[str, Metric]):
-    """Metrics by name; one of another package is imported when it is asked for.
+    """Metrics by name; those of other packages are imported on lookup.
 
-    Looking up a metric raises KeyError for an unknown name, and :class:`UserError` if two packages have a metric of
-    that name or the one that has it cannot be imported.
+    Raises KeyError for an unknown name, and :class:`UserError` if two packages have a metric of that name or it cannot
+    be imported.
     """
 
     def __init__(self) -> None:
@@ -35,29 +33,26 @@ class Metrics(Mapping[str, Metric]):
         self._known = {metric.name: metric for metric in found}
 
     @cached_property
-    def _entries(self) -> dict[str, list[EntryPoint]]:
-        found: dict[str, list[EntryPoint]] = {}
-        for entry in importlib.metadata.entry_points(group=GROUP):
-            found.setdefault(entry.name, []).append(entry)
-        return found
+    def _entries(self) -> EntryPoints:
+        return importlib.metadata.entry_points(group=GROUP)
 
     def __getitem__(self, name: str) -> Metric:
-        entries = self._entries.get(name, [])
+        entries = list(self._entries.select(name=name))
         owners = (["stablevsr"] if name in self._known else []) + [_distribution(entry) for entry in entries]
         if len(owners) > 1:
             raise UserError(f"the metric '{name}' comes from {' and '.join(owners)}: uninstall all but one of them")
         return _load(entries[0]) if entries else self._known[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys([*self._known, *self._entries]))
+        return iter(dict.fromkeys([*self._known, *(entry.name for entry in self._entries)]))
 
     def __len__(self) -> int:
         return len(list(iter(self)))
 
     def foreign(self, names: Sequence[str]) -> list[str]:
         """Name and version of the other packages that ``names`` come from."""
-        entries = [entry for name in names for entry in self._entries.get(name, [])]
-        return sorted({f"{_distribution(entry)} {entry.dist.version}" for entry in entries if entry.dist})
+        found = [entry.dist for entry in self._entries if entry.name in names and entry.dist]
+        return sorted({f"{package.name} {package.version}" for package in found})
 
 
 def _distribution(entry: EntryPoint) -> str:
@@ -85,7 +80,7 @@ METRICS = Metrics()
 
 
 def resolve(names: Sequence[str]) -> list[Metric]:
-    """The metrics of these names, in this order, each once. Raises :class:`UserError` for an unknown name or none."""
+    """The metrics of these names in order, without repeats. Raises :class:`UserError` for unknown names or none."""
     if not names:
         raise UserError(f"no metric is named: choose from {', '.join(METRICS)}")
     for name in names:
@@ -104,7 +99,7 @@ def missing(metric: Metric) -> str | None:
 
 
 def missing_package(metric: Metric) -> str | None:
-    """As :func:`missing`, for what comes with pip alone."""
+    """As :func:`missing`, for the package alone."""
     if metric.package:
         try:
             importlib.metadata.version(metric.package)

@@ -1,4 +1,4 @@
-"""From chosen metrics to numbers: every metric of a chunk of frames, for all methods, as an array."""
+"""Computes the chosen metrics of a chunk of frames, for all methods, as arrays in the unit of CSV files."""
 
 from __future__ import annotations
 
@@ -20,17 +20,14 @@ Scorer = Callable[[Chunk], dict[str, Values]]
 
 
 def build_scorers(chosen: Sequence[Metric], tools: Tools) -> list[Scorer]:
-    """Functions that together compute ``chosen``; networks are loaded here.
-
-    Raises :class:`stablevsr.runtime.errors.UserError` for a missing or damaged weight file.
-    """
+    """Functions that together compute ``chosen``; loads networks, and raises UserError for missing or damaged weights."""
     on_frames = [metric for metric in chosen if metric.score_frame]
     scorers: list[Scorer] = [partial(_score_frames, on_frames)] if on_frames else []
     return scorers + [partial(_score_chunk, metric, metric.build(tools)) for metric in chosen if metric.build]
 
 
 def _score_frames(metrics: Sequence[Metric], chunk: Chunk) -> dict[str, Values]:
-    """On the CPU, as many frames at once as torch has threads."""
+    """Frames are scored in parallel on the CPU, in as many threads as torch has."""
 
     def score(frames: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> list[float]:
         pair = FramePair(*frames)
@@ -43,7 +40,7 @@ def _score_frames(metrics: Sequence[Metric], chunk: Chunk) -> dict[str, Values]:
 
 
 def _score_chunk(metric: Metric, score: ChunkScorer, chunk: Chunk) -> dict[str, Values]:
-    """Results belong to the last frames of a chunk: those of the lead are dropped, and what has none is nan."""
+    """A metric may return values for the lead, which are dropped, or none for the first frame, which is nan."""
     values = np.full((len(chunk.outputs), len(chunk)), np.nan)
     if not metric.temporal or len(chunk.gt) > 1:
         for row, result in zip(values, score(chunk), strict=True):

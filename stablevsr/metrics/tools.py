@@ -1,46 +1,61 @@
-"""What the metrics of one run share: the device, networks, weight files, and the cache of ground-truth results."""
+"""What the metrics of one run share: the device, networks, weight files, and a disk cache of ground-truth results."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from stablevsr.data.downloads import weights
-from stablevsr.metrics.cache import PairCache
+from stablevsr.runtime.io import atomic_file
 
 Built = TypeVar("Built")
 FindWeights = Callable[[str], Path]  #: from a name in the registry of downloads to the file
 
 
 class Tools:
-    """Handed to each metric once, before the first frame.
+    """Passed to each metric once, before the first frame.
 
     Args:
-        chosen: names of all metrics of the run.
         device: where frames and networks are.
-        cache: folder of ground-truth results, shared by methods and processes; None keeps nothing.
-        find: the file of a name of weights; by default the verified one, or :class:`UserError`.
+        cache: folder of ground-truth results, shared by methods and safe between processes; None keeps nothing.
+        find: from the name of weights to their file; the default verifies it and raises
+            :class:`~stablevsr.runtime.errors.UserError` if it is missing or damaged.
     """
 
     def __init__(
-        self,
-        chosen: Iterable[str],
-        device: torch.device,
-        cache: Path | None = None,
-        find: FindWeights = weights.weight_file,
+        self, device: torch.device, cache: Path | None = None, find: FindWeights = weights.weight_file
     ) -> None:
-        self.chosen, self.device, self.cache, self.find = frozenset(chosen), device, PairCache(cache), find
+        self.device, self.cache, self.find = device, cache, find
         self._built: dict[Callable[[Tools], Any], Any] = {}
 
     def once(self, build: Callable[[Tools], Built]) -> Built:
-        """``build(self)``, made by the first metric that asks and shared by the others."""
+        """``build(self)``, computed for the first metric that asks and shared by the others."""
         if build not in self._built:
             self._built[build] = build(self)
         return self._built[build]
 
+    def cached(self, kind: str, keys: Sequence[str], compute: Callable[[], Tensor]) -> Tensor:
+        """``compute()``, one result for each pair of frames along the first axis, or the same from the cache.
+
+        ``kind`` names the network, its weights and versions; ``keys`` are :attr:`Chunk.pair_keys`, one file each.
+        """
+        if self.cache is None:
+            return compute()
+        files = [self.cache / kind / key[:2] / f"{key}.npy" for key in keys]
+        try:
+            return torch.from_numpy(np.stack([np.load(file, allow_pickle=False) for file in files])).to(self.device)
+        except (OSError, ValueError, EOFError):  # a file is missing, or incomplete because the disk was full
+            values = compute()
+        for file, value in zip(files, values.cpu().numpy(), strict=True):
+            with atomic_file(file) as stream:
+                np.save(stream, value)
+        return values
+
     def cache_kind(self, what: str, weight: str) -> str:
-        """The name under which results of a network are cached; devices and versions differ by rounding."""
+        """A kind of result for :meth:`cached` of a network; devices and versions of torch differ by rounding."""
         return f"{what}-{weights.published_hash(weight)[:8]}-{self.device.type}-torch{torch.__version__}"

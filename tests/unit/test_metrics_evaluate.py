@@ -15,10 +15,10 @@ from PIL import Image
 
 from stablevsr.data.frames import write_frame
 from stablevsr.metrics.builtin.psnr import psnr
-from stablevsr.metrics.cache import PairCache
 from stablevsr.metrics.evaluate import evaluate
 from stablevsr.metrics.fidelity import FramePair
 from stablevsr.metrics.tables import read_scores, summarise
+from stablevsr.metrics.tools import Tools
 from stablevsr.runtime.errors import UserError
 
 OFFLINE = ["psnr", "ssim_y", "tof_dis", "warp_error", "sharpness"]
@@ -56,7 +56,7 @@ def sr(tmp_path: Path) -> Path:
 
 def test_one_row_a_frame_and_undefined_cells_are_empty(gt: Path, sr: Path, tmp_path: Path) -> None:
     out = tmp_path / "scores" / "sr.csv"
-    evaluate(gt, {out: sr}, OFFLINE, progress=False)
+    evaluate(gt, {out: sr}, OFFLINE)
     lines = out.read_text().splitlines()
     assert lines[0] == "sequence,frame," + ",".join(OFFLINE)
     assert [line.split(",")[:2] for line in lines[1:]] == [
@@ -71,7 +71,7 @@ def test_one_row_a_frame_and_undefined_cells_are_empty(gt: Path, sr: Path, tmp_p
 
 def test_identical_frames_score_perfectly(gt: Path, tmp_path: Path) -> None:
     out = tmp_path / "same.csv"
-    evaluate(gt, {out: gt}, OFFLINE, progress=False)
+    evaluate(gt, {out: gt}, OFFLINE)
     assert out.read_text().splitlines()[2].split(",")[2] == "inf"
     table = read_scores(out)
     assert (table["psnr"] == math.inf).all()
@@ -86,23 +86,23 @@ def test_identical_frames_score_perfectly(gt: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_the_batch_size_changes_nothing(gt: Path, sr: Path, tmp_path: Path, batch: int) -> None:
-    evaluate(gt, {tmp_path / "whole.csv": sr}, OFFLINE, progress=False)
-    evaluate(gt, {tmp_path / "parts.csv": sr}, OFFLINE, progress=False, batch=batch)
+    evaluate(gt, {tmp_path / "whole.csv": sr}, OFFLINE)
+    evaluate(gt, {tmp_path / "parts.csv": sr}, OFFLINE, batch=batch)
     whole, parts = (read_scores(tmp_path / f"{name}.csv")[OFFLINE] for name in ("whole", "parts"))
     np.testing.assert_allclose(whole, parts, rtol=1e-6)
 
 
 def test_several_methods_in_one_pass_are_the_methods_one_by_one(gt: Path, sr: Path, tmp_path: Path) -> None:
     worse = write(tmp_path / "worse", {"a": clip(0, 5, 0.1), "b": clip(1, 3, 0.1)})
-    evaluate(gt, {tmp_path / "1.csv": sr, tmp_path / "2.csv": worse}, OFFLINE, progress=False)
+    evaluate(gt, {tmp_path / "1.csv": sr, tmp_path / "2.csv": worse}, OFFLINE)
     for index, folder in enumerate((sr, worse), start=1):
-        evaluate(gt, {tmp_path / "alone.csv": folder}, OFFLINE, progress=False)
+        evaluate(gt, {tmp_path / "alone.csv": folder}, OFFLINE)
         assert (tmp_path / f"{index}.csv").read_text() == (tmp_path / "alone.csv").read_text()
 
 
 def test_sequences_restrict_both_sides(gt: Path, sr: Path, tmp_path: Path) -> None:
     (sr / "a" / "0003.png").unlink()  # a fault in a sequence that is not asked for
-    evaluate(gt, {tmp_path / "b.csv": sr}, ["psnr"], sequences=["b"], progress=False)
+    evaluate(gt, {tmp_path / "b.csv": sr}, ["psnr"], sequences=["b"])
     assert list(read_scores(tmp_path / "b.csv")["sequence"]) == ["b"] * 3
 
 
@@ -115,7 +115,7 @@ def test_shards_cover_every_sequence_once_and_may_be_empty(gt: Path, sr: Path, t
         options = ["--metrics", "psnr,tof_dis", "--shard", f"{shard}/3", "--device", "cpu", "--out", str(out)]
         assert main(["evaluate", "--gt", str(gt), "--sr", str(sr), *options]) == 0
         rows += out.read_text().splitlines()[1:]
-    evaluate(gt, {tmp_path / "whole.csv": sr}, ["psnr", "tof_dis"], progress=False)
+    evaluate(gt, {tmp_path / "whole.csv": sr}, ["psnr", "tof_dis"])
     assert rows == (tmp_path / "whole.csv").read_text().splitlines()[1:]
 
 
@@ -124,7 +124,7 @@ def test_centre_frame_only(gt: Path, tmp_path: Path) -> None:
     for name, frame in (("a", clip(0, 5, 0.05)[2]), ("b", clip(1, 3, 0.05)[1])):
         write_frame(sr / name / f"{2 if name == 'a' else 1:04d}.png", frame)
     out = tmp_path / "centre.csv"
-    evaluate(gt, {out: sr}, ["psnr_y", "tof_dis"], centre_only=True, progress=False)
+    evaluate(gt, {out: sr}, ["psnr_y", "tof_dis"], centre_only=True)
     table = read_scores(out)
     assert table[["sequence", "frame"]].to_numpy().tolist() == [["a", "0002"], ["b", "0001"]]
     assert table["psnr_y"].notna().all()
@@ -137,7 +137,7 @@ def test_missing_weights_skip_a_column_or_stop(
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing"))
     out = tmp_path / "some.csv"
-    evaluate(gt, {out: sr}, ["lpips", "psnr"], progress=False)
+    evaluate(gt, {out: sr}, ["lpips", "psnr"])
     table = read_scores(out)
     assert table["lpips"].isna().all()
     assert table["psnr"].notna().all()
@@ -145,13 +145,13 @@ def test_missing_weights_skip_a_column_or_stop(
     assert "stablevsr fetch alexnet" in reason
     assert f"lpips is left empty: {reason}" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"2 of 3 metrics .*lpips: .*fetch alexnet.*tof: .*fetch raft"):
-        evaluate(gt, {tmp_path / "none.csv": sr}, ["lpips", "tof", "psnr"], weights="require", progress=False)
+        evaluate(gt, {tmp_path / "none.csv": sr}, ["lpips", "tof", "psnr"], weights="require")
     assert not (tmp_path / "none.csv").exists()
 
 
 def test_the_sidecar_says_how_the_numbers_were_made(gt: Path, sr: Path, tmp_path: Path) -> None:
     out = tmp_path / "sr.csv"
-    evaluate(gt, {out: sr}, OFFLINE, progress=False)
+    evaluate(gt, {out: sr}, OFFLINE)
     notes = json.loads(Path(f"{out}.json").read_text())
     assert notes["frames"] == 8
     assert notes["sequences"] == {"a": 5, "b": 3}
@@ -164,36 +164,36 @@ def test_the_sidecar_says_how_the_numbers_were_made(gt: Path, sr: Path, tmp_path
 
 def test_the_cache_is_used_and_changes_nothing(gt: Path, sr: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    evaluate(gt, {tmp_path / "cold.csv": sr}, OFFLINE, cache=cache, progress=False)
+    evaluate(gt, {tmp_path / "cold.csv": sr}, OFFLINE, cache=cache)
     stored = sorted(cache.rglob("*.npy"))
     assert len(stored) == 12  # (4 + 2) pairs, a flow and a mask of visible pixels each
-    evaluate(gt, {tmp_path / "warm.csv": sr}, OFFLINE, cache=cache, progress=False)
+    evaluate(gt, {tmp_path / "warm.csv": sr}, OFFLINE, cache=cache)
     assert (tmp_path / "cold.csv").read_bytes() == (tmp_path / "warm.csv").read_bytes()
     flow = next(file for file in stored if "visible" not in str(file))
     np.save(flow, np.load(flow) + 5)  # a stored result that is recognisably not recomputed
-    evaluate(gt, {tmp_path / "shifted.csv": sr}, ["tof_dis"], cache=cache, progress=False)
+    evaluate(gt, {tmp_path / "shifted.csv": sr}, ["tof_dis"], cache=cache)
     gap = read_scores(tmp_path / "shifted.csv")["tof_dis"] - read_scores(tmp_path / "cold.csv")["tof_dis"]
     assert gap.max() > 10
 
 
 def test_the_cache_goes_by_the_pixels_of_the_ground_truth(gt: Path, sr: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    evaluate(gt, {tmp_path / "1.csv": sr}, ["tof_dis"], cache=cache, sequences=["b"], progress=False)
+    evaluate(gt, {tmp_path / "1.csv": sr}, ["tof_dis"], cache=cache, sequences=["b"])
     write_frame(gt / "b" / "0001.png", clip(5, 1)[0])
-    evaluate(gt, {tmp_path / "2.csv": sr}, ["tof_dis"], cache=cache, sequences=["b"], progress=False)
-    evaluate(gt, {tmp_path / "3.csv": sr}, ["tof_dis"], sequences=["b"], progress=False)
+    evaluate(gt, {tmp_path / "2.csv": sr}, ["tof_dis"], cache=cache, sequences=["b"])
+    evaluate(gt, {tmp_path / "3.csv": sr}, ["tof_dis"], sequences=["b"])
     assert (tmp_path / "2.csv").read_text() == (tmp_path / "3.csv").read_text() != (tmp_path / "1.csv").read_text()
 
 
 def test_a_cut_short_cache_file_is_computed_again(tmp_path: Path) -> None:
-    cache, device = PairCache(tmp_path), torch.device("cpu")
+    tools = Tools(torch.device("cpu"), tmp_path)
     value = torch.arange(6.0).reshape(2, 3)
-    cache.pairs("kind", ["k1", "k2"], lambda: value, device)
-    assert torch.equal(cache.pairs("kind", ["k1", "k2"], lambda: value + 1, device), value)
+    tools.cached("kind", ["k1", "k2"], lambda: value)
+    assert torch.equal(tools.cached("kind", ["k1", "k2"], lambda: value + 1), value)
     file = next(tmp_path.rglob("k1.npy"))
     file.write_bytes(file.read_bytes()[:-5])
-    assert torch.equal(cache.pairs("kind", ["k1", "k2"], lambda: value + 1, device), value + 1)
-    assert torch.equal(PairCache(None).pairs("kind", ["k1", "k2"], lambda: value + 2, device), value + 2)
+    assert torch.equal(tools.cached("kind", ["k1", "k2"], lambda: value + 1), value + 1)
+    assert torch.equal(Tools(tools.device).cached("kind", ["k1", "k2"], lambda: value + 2), value + 2)
 
 
 def grey(folder: Path) -> None:
@@ -266,7 +266,7 @@ def test_faults_of_the_input_are_named(
     damage(sr)
     out = tmp_path / "out.csv"
     with pytest.raises(UserError, match=said):
-        evaluate(gt, {out: sr}, ["psnr"], progress=False)
+        evaluate(gt, {out: sr}, ["psnr"])
     assert not out.exists()
     assert not Path(f"{out}.json").exists()
 
@@ -279,20 +279,20 @@ def test_folders_of_the_wrong_form_are_named(gt: Path, sr: Path, tmp_path: Path)
         (tmp_path / "nowhere", "does not exist"),
     ):
         with pytest.raises(UserError, match=said):
-            evaluate(gt, {tmp_path / "out.csv": folder}, ["psnr"], progress=False)
+            evaluate(gt, {tmp_path / "out.csv": folder}, ["psnr"])
     with pytest.raises(UserError, match="holds loose frames but"):
-        evaluate(gt, {tmp_path / "out.csv": sr / "a"}, ["psnr"], sequences=["a"], progress=False)
+        evaluate(gt, {tmp_path / "out.csv": sr / "a"}, ["psnr"], sequences=["a"])
     with pytest.raises(UserError, match="has no sequence 'aa'"):
-        evaluate(gt, {tmp_path / "out.csv": sr}, ["psnr"], sequences=["aa"], progress=False)
+        evaluate(gt, {tmp_path / "out.csv": sr}, ["psnr"], sequences=["aa"])
 
 
 def test_two_folders_of_loose_frames_are_one_sequence(gt: Path, sr: Path, tmp_path: Path) -> None:
     """As `upscale` writes a single clip; the scores are those of the sequence in a tree."""
-    evaluate(gt / "a", {tmp_path / "loose.csv": sr / "a"}, ["psnr"], progress=False)
-    evaluate(gt, {tmp_path / "tree.csv": sr}, ["psnr"], sequences=["a"], progress=False)
+    evaluate(gt / "a", {tmp_path / "loose.csv": sr / "a"}, ["psnr"])
+    evaluate(gt, {tmp_path / "tree.csv": sr}, ["psnr"], sequences=["a"])
     assert (tmp_path / "loose.csv").read_bytes() == (tmp_path / "tree.csv").read_bytes()
     shutil.move(sr / "a", tmp_path / "other")
-    evaluate(gt / "a", {tmp_path / "other.csv": tmp_path / "other"}, ["psnr"], progress=False)
+    evaluate(gt / "a", {tmp_path / "other.csv": tmp_path / "other"}, ["psnr"])
     assert (tmp_path / "other.csv").read_bytes() == (tmp_path / "tree.csv").read_bytes()
 
 
@@ -300,13 +300,13 @@ def test_many_faults_are_counted_and_few_are_named(gt: Path, sr: Path, tmp_path:
     for file in (sr / "a").iterdir():
         file.write_bytes(b"no image")
     with pytest.raises(UserError, match=r"a/0000\.png cannot be read .*\(5 of 16 frames are unusable\)"):
-        evaluate(gt, {tmp_path / "out.csv": sr}, ["psnr"], progress=False)
+        evaluate(gt, {tmp_path / "out.csv": sr}, ["psnr"])
 
 
 def test_frames_too_small_for_a_metric_are_refused(tmp_path: Path) -> None:
     tiny = write(tmp_path / "tiny", {"a": [np.zeros((8, 16, 3), np.uint8)]})
     with pytest.raises(UserError, match=r"16x8 pixels, too small \(ssim needs 11"):
-        evaluate(tiny, {tmp_path / "out.csv": tiny}, ["ssim", "psnr"], progress=False)
+        evaluate(tiny, {tmp_path / "out.csv": tiny}, ["ssim", "psnr"])
 
 
 def test_a_failure_leaves_no_file_behind(gt: Path, sr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,7 +322,7 @@ def test_a_failure_leaves_no_file_behind(gt: Path, sr: Path, tmp_path: Path, mon
     read_chunks = module.read_chunks
     monkeypatch.setattr(module, "read_chunks", remove_then_read)
     with pytest.raises(UserError, match=r"b/0001\.png is missing"):
-        evaluate(gt, {out: sr}, ["psnr"], progress=False)
+        evaluate(gt, {out: sr}, ["psnr"])
     assert out.read_text() == "earlier\n"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["gt", "out.csv", "sr"]
 
@@ -334,7 +334,7 @@ def test_scores_are_read_back_with_their_names_as_text(tmp_path: Path) -> None:
     assert table["sequence"].tolist() == ["000", "NA"]
     assert table["psnr"].tolist() == [math.inf, 30.5]
     assert summarise(table, ["psnr", "tlp"]) == {"psnr": math.inf, "tlp": 1.5}
-    for text, said in (("a,b\n1,2\n", "no table of scores"), ("sequence,frame,psnr\n0,0,good\n", "cannot be read")):
+    for text, said in (("a,b\n1,2\n", "not a table of scores"), ("sequence,frame,psnr\n0,0,good\n", "cannot be read")):
         file.write_text(text)
         with pytest.raises(UserError, match=said):
             read_scores(file)

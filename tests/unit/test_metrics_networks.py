@@ -143,7 +143,7 @@ def scored(hub: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index, strength in enumerate((0.05, 0.1)):
         frames_on_disk(folder / f"sr{index}", (gt + strength * noise).clamp(0, 1))
     outs = {folder / f"{index}.csv": folder / f"sr{index}" for index in (0, 1)}
-    evaluate(folder / "gt", outs, NETWORKS, progress=False, weights="require")
+    evaluate(folder / "gt", outs, NETWORKS, weights="require")
     return folder
 
 
@@ -177,9 +177,7 @@ def test_tof_is_the_mean_difference_of_flow_components(scored: Path, hub: Path) 
 
 def test_one_method_with_a_warm_cache_scores_as_in_the_joint_run(scored: Path, tmp_path: Path) -> None:
     for out in ("cold.csv", "warm.csv"):
-        evaluate(
-            scored / "gt", {tmp_path / out: scored / "sr1"}, NETWORKS, progress=False, cache=tmp_path / "c", batch=2
-        )
+        evaluate(scored / "gt", {tmp_path / out: scored / "sr1"}, NETWORKS, cache=tmp_path / "c", batch=2)
         alone, joint = (read_scores(file)[NETWORKS] for file in (tmp_path / out, scored / "1.csv"))
         np.testing.assert_allclose(alone, joint, rtol=2e-3, atol=1e-6)
     kinds = {folder.name.split("-")[0] for folder in (tmp_path / "c").iterdir()}
@@ -188,7 +186,7 @@ def test_one_method_with_a_warm_cache_scores_as_in_the_joint_run(scored: Path, t
 
 
 def test_perfect_output_has_perfect_scores(scored: Path, tmp_path: Path) -> None:
-    evaluate(scored / "gt", {tmp_path / "same.csv": scored / "gt"}, NETWORKS, progress=False)
+    evaluate(scored / "gt", {tmp_path / "same.csv": scored / "gt"}, NETWORKS)
     table = read_scores(tmp_path / "same.csv")
     assert (table["lpips"] == 0).all()
     assert table["dists"].to_numpy() == pytest.approx(0, abs=1e-6)

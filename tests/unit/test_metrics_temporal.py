@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from stablevsr.metrics.builtin.flow import dis_flows, flow_difference, warping_error
+from stablevsr.metrics.builtin.flow import Flows, dis_flows, warping_error
 from stablevsr.metrics.chunks import Chunk
 from stablevsr.metrics.tools import Tools
 
 
-def test_flow_difference_is_the_mean_over_components_and_pixels() -> None:
+def test_tof_is_the_mean_over_components_and_pixels() -> None:
     gt = torch.zeros(2, 2, 4, 6)
     sr = gt.clone()
     sr[0, 0] = 3.0  # only x, everywhere: (3 + 0) / 2
     sr[1, :, :2] = -2.0  # both components on half of the pixels
-    assert flow_difference(gt, sr).tolist() == pytest.approx([1.5, 1.0])
+    fields = iter((gt, sr))
+    flows = Flows(lambda target, source: next(fields), "kind", Tools(torch.device("cpu")))
+    black = np.zeros((3, 4, 6, 3), np.uint8)
+    chunk = Chunk("clip", ("0", "1", "2"), 0, black, (black,), torch.device("cpu"))
+    assert flows.difference(chunk)[0].tolist() == pytest.approx([1.5, 1.0])
 
 
 def test_warping_error_of_a_panned_texture_is_zero_where_visible() -> None:
@@ -49,7 +54,7 @@ def test_flow_runs_from_a_frame_to_the_one_before() -> None:
     frames = torch.cat([texture[..., 16:80, 16:80], texture[..., 16:80, 13:77]])  # 3 pixels to the right
     levels = frames.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     chunk = Chunk("clip", ("0", "1"), 0, levels, (), torch.device("cpu"))
-    flows = dis_flows(Tools((), chunk.device))
+    flows = dis_flows(Tools(chunk.device))
     flow = flows.of_gt(chunk)
     assert flow.shape == (1, 2, 64, 64)
     inner = flow[0, :, 16:-16, 16:-16].mean((1, 2))

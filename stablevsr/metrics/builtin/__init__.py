@@ -1,4 +1,4 @@
-"""The metrics of this package, one file each; metrics that share a network share a file.
+"""The metrics of this package, one file each, or one for metrics that share a network.
 
-A new file is imported by :mod:`stablevsr.metrics.registry`, which makes it known to everything else.
+:mod:`stablevsr.metrics.registry` imports each file by name, so that fingerprints of the evaluation contain them.
 """

@@ -1,7 +1,7 @@
-"""DISTS (Ding et al., TPAMI 2020) with VGG16 at full resolution, all methods against one pass of the ground truth.
+"""DISTS (Ding et al., TPAMI 2020) with the DISTS-pytorch package's VGG16, at full resolution.
 
-The network is the DISTS-pytorch package's; its formula is rearranged so that the ground truth's features are computed
-once for all methods, and level by level, so that only one level of features is in memory.
+The package's formula is evaluated level by level: the ground truth's features are computed once for all methods, and
+only one level of features is in memory.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class DISTSDistance:
         import torch
         from DISTS_pytorch import DISTS_pt
 
-        from stablevsr.metrics.backbones import replaced_backbone
+        from stablevsr.metrics.backbones import local_backbone
 
-        with replaced_backbone(DISTS_pt, "models", "vgg16", vgg16):
+        with local_backbone(DISTS_pt, "models", "vgg16", vgg16):
             self.model: Any = DISTS_pt.DISTS(load_weights=False)
-        # The package itself reads sys.prefix/weights.pt, which is wrong for --user and --target installs
+        # The package itself reads sys.prefix/weights.pt, which does not exist after pip install --user or --target.
         file = Path(DISTS_pt.__file__).with_name("weights.pt")
         channels = torch.load(file, map_location="cpu", weights_only=True)
         self.model.alpha.data, self.model.beta.data = channels["alpha"].data, channels["beta"].data
@@ -61,7 +61,7 @@ class DISTSDistance:
         for stage, alpha, beta in zip(stages, alphas[1:], betas[1:], strict=True):
             if maps[0][0, 0].numel() <= TOGETHER:
                 maps = list(stage(torch.cat(maps)).chunk(len(maps)))
-            else:  # one after another, in place, so that the level before is not kept
+            else:  # one after another, each replacing its input, so that the level before is freed
                 for index, level in enumerate(maps):
                     maps[index] = stage(level)
             similarity = similarity + _similarity(maps, alpha, beta)
@@ -84,7 +84,7 @@ def _similarity(maps: Sequence[Tensor], alpha: Tensor, beta: Tensor) -> Tensor:
 
 
 def _centred(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Each channel's mean, (B, C), and the maps as (B, C, HW) less it: cheaper than ``Tensor.var`` on a CPU."""
+    """Each channel's mean, (B, C), and the maps minus it as (B, C, HW): cheaper than ``Tensor.var`` on a CPU."""
     flat = maps.flatten(2)
     mean = flat.mean(-1)
     return mean, flat - mean[..., None]

@@ -1,8 +1,7 @@
-"""tOF, how far the optical flow of the output is from that of the ground truth, and the warping error.
+"""tOF, the difference between the optical flows of output and ground truth, and the warping error.
 
-Flow runs from a frame to the one before it. tOF comes with RAFT, whose range of input has two readings, and with
-OpenCV's DIS, which needs no weights; the warping error follows the ground truth's DIS flow. What depends on the ground
-truth alone is cached for all methods. Frames are (T, 3, H, W) in [0, 1], results a value for each of the T - 1 pairs.
+Flow is from a frame to the one before it: by RAFT, with two ranges of its input, or by OpenCV's DIS, which needs no
+weights. Frames are (T, 3, H, W) in [0, 1]; each of the T - 1 pairs has a value. Ground-truth flow is cached.
 """
 
 from __future__ import annotations
@@ -19,11 +18,6 @@ if TYPE_CHECKING:
     from stablevsr.metrics.tools import Tools
 
 
-def flow_difference(gt: Tensor, sr: Tensor) -> Tensor:
-    """Mean absolute difference of two flow fields (B, 2, H, W) over both components and all pixels, (B,)."""
-    return (gt - sr).abs().mean((1, 2, 3))
-
-
 def warping_error(frames: Tensor, flow: Tensor, visible: Tensor) -> Tensor:
     """Mean |frame t - frame t-1 warped to t| over visible pixels and channels, (T-1,); nan where nothing is visible.
 
@@ -37,41 +31,41 @@ def warping_error(frames: Tensor, flow: Tensor, visible: Tensor) -> Tensor:
 
 
 class Flows:
-    """Flow of every frame but the first to the one before, by one estimator that is fed [-1, 1] or (``raw``) [0, 1]."""
+    """Flow from every frame but the first to the one before; the estimator gets [-1, 1] or (``raw``) [0, 1].
+
+    ``kind`` is the name of the results in the cache of ``tools``.
+    """
 
     def __init__(self, estimator: FlowEstimator, kind: str, tools: Tools, *, raw: bool = False) -> None:
-        self.estimator, self.kind, self.cache, self.raw = estimator, kind, tools.cache, raw
+        self.estimator, self.kind, self.tools, self.raw = estimator, kind, tools, raw
 
-    def estimate(self, frames: Tensor) -> Tensor:
-        """(T-1, 2, H, W) in pixels."""
-        frames = self._fed(frames)
-        return self.estimator(frames[1:], frames[:-1])
+    def estimate(self, frames: Tensor, *, backward: bool = True) -> Tensor:
+        """(T-1, 2, H, W) in pixels; not ``backward``: from each frame but the last to the one after."""
+        frames = frames if self.raw else 2 * frames - 1
+        before, after = frames[:-1], frames[1:]
+        return self.estimator(after, before) if backward else self.estimator(before, after)
 
     def of_gt(self, chunk: Chunk) -> Tensor:
         """:meth:`estimate` of the ground truth."""
-        return self.cache.pairs(self.kind, chunk.pair_keys, lambda: self.estimate(chunk.gt_tensor), chunk.device)
+        return self.tools.cached(self.kind, chunk.pair_keys, lambda: self.estimate(chunk.gt_tensor))
 
     def visible(self, chunk: Chunk) -> Tensor:
-        """Where :meth:`of_gt` agrees with the flow the other way: bool (T-1, 1, H, W)."""
+        """Where :meth:`of_gt` agrees with the flow in the other direction: bool (T-1, 1, H, W)."""
         from stablevsr.method.flow import occlusion_mask
 
         def compute() -> Tensor:
-            frames = self._fed(chunk.gt_tensor)
-            return occlusion_mask(chunk.once(self.of_gt), self.estimator(frames[:-1], frames[1:])) > 0
+            return occlusion_mask(chunk.once(self.of_gt), self.estimate(chunk.gt_tensor, backward=False)) > 0
 
-        return self.cache.pairs(f"{self.kind}-visible", chunk.pair_keys, compute, chunk.device)
+        return self.tools.cached(f"{self.kind}-visible", chunk.pair_keys, compute)
 
     def difference(self, chunk: Chunk) -> list[Tensor]:
-        """tOF of each method, without its factor."""
+        """tOF of each method, without its factor: mean |difference| over both components and all pixels, (T-1,)."""
         gt = chunk.once(self.of_gt)
-        return [flow_difference(gt, self.estimate(output)) for output in chunk.output_tensors]
-
-    def _fed(self, frames: Tensor) -> Tensor:
-        return frames if self.raw else 2 * frames - 1
+        return [(gt - self.estimate(output)).abs().mean((1, 2, 3)) for output in chunk.output_tensors]
 
 
 def dis_flows(tools: Tools) -> Flows:
-    """By OpenCV's DIS."""
+    """Flows by OpenCV's DIS."""
     import cv2
 
     from stablevsr.method.flow import DISFlow

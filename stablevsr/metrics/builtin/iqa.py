@@ -26,27 +26,23 @@ def load_iqa(name: str, file: Path, device: torch.device | str = "cpu") -> Calla
 
     CLIP's file is a TorchScript archive and is run as such, so load verified files only.
     """
-    with warnings.catch_warnings(), _pkg_resources():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"), _pkg_resources():
         import pyiqa
         import torch
         from pyiqa.archs.arch_util import clean_state_dict
 
         logging.getLogger("pyiqa").setLevel(logging.WARNING)
+        options = {"clipiqa": {"backbone": str(file)}, "niqe": {"pretrained_model_path": str(file)}}
+        metric = pyiqa.create_metric(name, device=device, **options.get(name, {"pretrained": False}))
         if name == "musiq":
-            metric = pyiqa.create_metric("musiq", device=device, pretrained=False)
             state = torch.load(file, map_location="cpu", weights_only=True)
             metric.net.load_state_dict(clean_state_dict(state))
-        elif name == "clipiqa":
-            metric = pyiqa.create_metric("clipiqa", device=device, backbone=str(file))
-        else:
-            metric = pyiqa.create_metric("niqe", device=device, pretrained_model_path=str(file))
     return lambda images: metric(images).flatten()
 
 
 @contextmanager
 def _pkg_resources() -> Iterator[None]:
-    """openai-clip imports ``packaging`` through pkg_resources, which newer setuptools no longer has: provide it."""
+    """openai-clip imports ``packaging`` through pkg_resources, which newer setuptools lacks: provide a stub."""
     absent = importlib.util.find_spec("pkg_resources") is None
     if absent:
         import packaging.version

@@ -1,7 +1,7 @@
 """LPIPS (Zhang et al., CVPR 2018) and tLP, its change from frame to frame (Chu et al. 2020).
 
-The network is the lpips package's; its distance is taken apart from its features, so that a frame passes AlexNet once
-for both metrics. The changes of the ground truth are cached for all methods.
+The network is the lpips package's, called in two steps (features, distance), so that a frame passes AlexNet once for
+both metrics. The changes of the ground truth are cached for all methods.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class LPIPSDistance:
-    """LPIPS with AlexNet and the version 0.1 linear weights, features and distance apart; images in [0, 1]."""
+    """LPIPS with AlexNet and the version 0.1 linear weights in two steps: features of images in [0, 1], distance."""
 
     def __init__(self, alexnet: Path, device: torch.device | str = "cpu") -> None:
         import lpips
 
-        from stablevsr.metrics.backbones import replaced_backbone
+        from stablevsr.metrics.backbones import local_backbone
 
-        with replaced_backbone(lpips.pretrained_networks, "tv", "alexnet", alexnet):
+        with local_backbone(lpips.pretrained_networks, "tv", "alexnet", alexnet):
             self.model: Any = lpips.LPIPS(net="alex", verbose=False).eval().requires_grad_(False).to(device)
 
     def features(self, images: Tensor) -> list[Tensor]:
@@ -45,29 +45,17 @@ class LPIPSDistance:
         """LPIPS of each image but the first to the one before it, (B - 1,)."""
         return self.distance([level[1:] for level in features], [level[:-1] for level in features])
 
+    def of_gt(self, chunk: Chunk) -> list[Tensor]:
+        """The features of the ground truth."""
+        return self.features(chunk.gt_tensor)
 
-class _Scores:
-    """Both metrics of a chunk, as far as the run wants them."""
+    def of_outputs(self, chunk: Chunk) -> list[list[Tensor]]:
+        """The features of each method."""
+        return [self.features(output) for output in chunk.output_tensors]
 
-    def __init__(self, tools: Tools) -> None:
-        self.chosen, self.cache = tools.chosen, tools.cache
-        self.network = LPIPSDistance(tools.find("alexnet"), tools.device)
-        self.kind = tools.cache_kind("lpips", "alexnet")
 
-    def of_chunk(self, chunk: Chunk) -> dict[str, list[Tensor]]:
-        network, pairs = self.network, "tlp" in self.chosen and len(chunk.gt) > 1
-        known = self.cache.peek(self.kind, chunk.pair_keys, chunk.device) if pairs else None
-        gt = network.features(chunk.gt_tensor) if "lpips" in self.chosen or known is None else []
-        if pairs and known is None:
-            known = self.cache.pairs(self.kind, chunk.pair_keys, lambda: network.changes(gt), chunk.device)
-        scores: dict[str, list[Tensor]] = {"lpips": [], "tlp": []}
-        for output in chunk.output_tensors:
-            features = network.features(output)
-            if "lpips" in self.chosen:
-                scores["lpips"].append(network.distance(gt, features))
-            if known is not None:
-                scores["tlp"].append((network.changes(features) - known).abs())
-        return scores
+def _network(tools: Tools) -> LPIPSDistance:
+    return LPIPSDistance(tools.find("alexnet"), tools.device)
 
 
 @chunk_metric(Metric(
@@ -76,8 +64,13 @@ class _Scores:
     source="Zhang et al., CVPR 2018 (lpips package)",
 ))  # fmt: skip
 def lpips(tools: Tools) -> ChunkScorer:
-    scores = tools.once(_Scores)
-    return lambda chunk: chunk.once(scores.of_chunk)["lpips"]
+    network = tools.once(_network)
+
+    def score(chunk: Chunk) -> list[Tensor]:
+        gt = chunk.once(network.of_gt)
+        return [network.distance(gt, output) for output in chunk.once(network.of_outputs)]
+
+    return score
 
 
 @chunk_metric(Metric(
@@ -87,5 +80,10 @@ def lpips(tools: Tools) -> ChunkScorer:
     source="StableVSR eval.py after Chu et al. 2020 (TecoGAN reports x100)",
 ))  # fmt: skip
 def tlp(tools: Tools) -> ChunkScorer:
-    scores = tools.once(_Scores)
-    return lambda chunk: chunk.once(scores.of_chunk)["tlp"]
+    network, kind = tools.once(_network), tools.cache_kind("lpips", "alexnet")
+
+    def score(chunk: Chunk) -> list[Tensor]:
+        gt = tools.cached(kind, chunk.pair_keys, lambda: network.changes(chunk.once(network.of_gt)))
+        return [(network.changes(output) - gt).abs() for output in chunk.once(network.of_outputs)]
+
+    return score
