@@ -20,7 +20,7 @@ Scorer = Callable[[Chunk], dict[str, Values]]
 
 
 def build_scorers(chosen: Sequence[Metric], tools: Tools) -> list[Scorer]:
-    """Functions that together compute ``chosen``; loads networks, and raises UserError for missing or damaged weights."""
+    """Functions that together compute ``chosen``. Loads networks; UserError for missing or damaged weight files."""
     on_frames = [metric for metric in chosen if metric.score_frame]
     scorers: list[Scorer] = [partial(_score_frames, on_frames)] if on_frames else []
     return scorers + [partial(_score_chunk, metric, metric.build(tools)) for metric in chosen if metric.build]

@@ -85,6 +85,8 @@ def test_words_and_what_decides_no_number_change_nothing(copied, package, file, 
     ("training/loop.py", "0.998", "0.997", {"unet", "tcm", "decoder"}),
     ("training/tasks/tcm.py", "WINDOW = 3", "WINDOW = 4", {"tcm"}),
     ("training/tasks/decoder.py", "log10(4 /", "log10(5 /", {"decoder"}),
+    ("metrics/builtin/sharpness.py", "axis=1)[:-1]", "axis=1)[1:]", {"metrics", "tables", "report"}),
+    ("metrics/builtin/dists.py", "STABILISER = 1e-6", "STABILISER = 1e-7", {"metrics", "tables", "report"}),
     ("report/tables/render.py", "from __future__ import annotations", "from __future__ import annotations\nX = 1",
      {"report"}),
     ("report/page/templates/page.css", ".own > *", ".own > a", {"report"}),
@@ -106,6 +108,12 @@ def test_a_new_import_inside_a_function_is_seen(package):
     extra.write_text("X = 2\n")
     after = fingerprints()
     assert {name for name in before if before[name] != after[name]} == {"stablevsr", "tcm", "upscale"}
+
+
+def test_every_metric_of_this_package_is_in_the_fingerprint_of_the_evaluation():
+    files = (REPOSITORY / "stablevsr/metrics/builtin").glob("[!_]*.py")
+    metrics = {f"stablevsr.metrics.builtin.{file.stem}" for file in files}
+    assert len(metrics) >= 7 and metrics <= code.import_closure(("stablevsr.metrics.evaluate",))
 
 
 def test_what_trains_and_samples_does_not_contain_what_plans():
