@@ -2,9 +2,9 @@
 
     python benchmarks/metrics.py [--metrics psnr,lpips] [--device cuda] [--out FILE.json]
 
-Both score the same files with the same networks in one run: the plain loop (plain_metrics.py) method by method, the
-evaluation all methods in one pass, its check of every file included. Weights that are not on this machine are replaced
-by random ones of a fixed seed, which take as long and can be compared as well.
+Both score the same files with the same networks in one run: the plain loop (plain_metrics.py) one method after another,
+the evaluation all methods in one pass, including its check of every file. Weights that are not on this machine are
+replaced by random ones with a fixed seed, which changes neither the time nor the comparison.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from plain_metrics import plain_metrics, plain_scores
 from torch import nn
-from tqdm import tqdm
 
 from stablevsr.cli.options import device_of, set_threads
 from stablevsr.data.downloads import weights
@@ -41,7 +40,7 @@ from stablevsr.metrics.tools import FindWeights, Tools
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.io import write_text
 
-RANDOM = ("alexnet", "vgg16", "raft")  #: networks that can be had with random weights
+RANDOM = ("alexnet", "vgg16", "raft")  #: networks that can be built with random weights
 READING = "reading and checking frames"
 BATCH = 8  # the default of stablevsr evaluate
 SEED = 1
@@ -49,7 +48,7 @@ SEED = 1
 
 @dataclass(frozen=True)
 class Work:
-    """What is scored: ``sequences`` clips of ``frames`` frames of ``width`` x ``height``, of ``methods`` methods."""
+    """``sequences`` clips of ``frames`` frames of ``width`` x ``height`` pixels, from ``methods`` methods."""
 
     width: int
     height: int
@@ -60,7 +59,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Part:
-    """Metrics that are computed together, or the reading of frames, or all: seconds on both sides."""
+    """Seconds on both sides of a group of metrics, of reading frames, or of everything."""
 
     name: str
     plain: float
@@ -74,7 +73,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far the two sides are apart on one metric, over all frames and methods, in the registry's unit."""
+    """The largest difference between the two sides on one metric, over all frames and methods, in its unit."""
 
     metric: str
     difference: float
@@ -178,7 +177,7 @@ def _make_random(name: str, file: Path) -> None:
 
 
 class _Clock:
-    """Seconds by name; each call books the time since the last call or start."""
+    """Seconds by name; each call adds the time since the last call or start."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -202,14 +201,15 @@ class _Clock:
 def compare(
     gt: Path, methods: Sequence[Path], chosen: Sequence[Metric], device: torch.device, find: FindWeights
 ) -> tuple[list[Part], list[Agreement]]:
-    """Score ``methods`` both ways; the last part is the whole. Networks are loaded, and used once, before the clock."""
+    """Score ``methods`` both ways; the last part is the total. Networks are loaded and used once before timing."""
     names = [metric.name for metric in chosen]
     tools = Tools(device, find=find)
     scorers = build_scorers(chosen, tools)
     metrics = plain_metrics(names, device, find)
-    first = [_beginning(pair_folders(gt, methods)[0])]
-    score_frames(first, 1, scorers, chosen, 1, device)
-    plain_scores(first[0], 0, metrics, chosen, device, lambda name: None)
+    paths = pair_folders(gt, methods)[0]
+    start = FramePaths(paths.name, paths.stems[:2], paths.gt[:2], (paths.outputs[0][:2],), paths.size)
+    score_frames([start], 1, scorers, chosen, 1, device)
+    plain_scores(start, 0, metrics, chosen, device, lambda name: None)
 
     ours, plain = _Clock(device), _Clock(device)
     timed: list[Scorer] = [_Timed(scorer, ours) for scorer in scorers]
@@ -218,9 +218,7 @@ def compare(
     ours.start()
     sequences = pair_folders(gt, methods)
     ours(READING)
-    for paths in tqdm(
-        sequences, unit="sequence", disable=None
-    ):  # in turns, so that other jobs of the machine slow both sides
+    for paths in sequences:  # alternately, so that other jobs on the machine slow both sides
         ours.start()
         tables = score_frames([paths], len(methods), timed, chosen, BATCH, device)
         ours(READING)
@@ -232,13 +230,8 @@ def compare(
     return _parts(chosen, plain.seconds, ours.seconds), _agreements(chosen, *map(np.concatenate, (expected, scored)))
 
 
-def _beginning(paths: FramePaths) -> FramePaths:
-    """The first two frames of the first method."""
-    return FramePaths(paths.name, paths.stems[:2], paths.gt[:2], (paths.outputs[0][:2],), paths.size)
-
-
 class _Timed:
-    """A scorer whose seconds are booked under the metrics that are computed together."""
+    """A scorer whose seconds are added to those of the metrics that are computed together."""
 
     def __init__(self, scorer: Scorer, clock: _Clock) -> None:
         self.scorer, self.clock = scorer, clock
@@ -251,7 +244,7 @@ class _Timed:
 
 
 def _together(metric: Metric) -> str:
-    """Metrics of single frames are computed together, others with those of their file that need the same weights."""
+    """The group in which a metric is timed: all metrics of single frames, or those of a file with equal weights."""
     return "frames" if metric.score_frame else " ".join([metric.build.__module__, *metric.needs])
 
 

@@ -1,7 +1,7 @@
-"""The metrics as a plain loop computes them: one frame, one metric, the ground truth's side again for every method.
+"""The metrics in a plain loop over frames and metrics, which repeats the work on the ground truth for every method.
 
-This is how the published evaluation script works, on one method after another. ``metrics.py`` compares the evaluation
-with it, in time and in numbers: LPIPS, DISTS and RAFT are called as their packages document it, SSIM is scikit-image's.
+The published evaluation script works this way. ``metrics.py`` compares the evaluation with it, in time and in numbers:
+LPIPS, DISTS and RAFT are called as their packages document it, SSIM is scikit-image's.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.tools import FindWeights
 
-Timer = Callable[[str], None]  #: told the name of a metric when its value is known
+Timer = Callable[[str], None]  #: called with the name of a metric when its value is computed
 
 
 class View:
     """One frame of one side: uint8 (H, W, 3), and as torchvision's ToTensor makes it, (1, 3, H, W) in [0, 1]."""
 
     def __init__(self, frame: Frame, device: torch.device) -> None:
-        self.levels = frame.copy()  # Pillow lends its memory read-only
+        self.levels = frame.copy()  # the array of a Pillow image is read-only
         self.tensor = torch.from_numpy(self.levels).to(device).permute(2, 0, 1)[None].float().div(255)
 
 

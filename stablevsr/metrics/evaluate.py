@@ -49,7 +49,6 @@ def evaluate(
 
     Args:
         methods: for each method the CSV file to write and the folder of its frames.
-        metrics: names of :data:`stablevsr.metrics.registry.METRICS`.
         weights: ``require`` stops if a metric's weights or package are missing, ``skip`` leaves its column empty and
             gives the reason in ``<out>.json`` and on stderr.
         sequences, centre_only: as for :func:`stablevsr.metrics.folders.pair_folders`; temporal metrics are undefined

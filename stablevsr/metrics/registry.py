@@ -90,10 +90,7 @@ def resolve(names: Sequence[str]) -> list[Metric]:
 
 
 def missing(metric: Metric) -> str | None:
-    """Why ``metric`` cannot be computed here, in one sentence with the fix, or None if it can.
-
-    Looks for packages and files only; contents are verified when they are loaded.
-    """
+    """Why ``metric`` cannot be computed here, with the fix, or None; the contents of files are verified on loading."""
     absent = [name for name in metric.needs if not location(name).is_file()]
     return missing_package(metric) or (absence(absent[0]) if absent else None)
 

@@ -20,7 +20,7 @@ Scorer = Callable[[Chunk], dict[str, Values]]
 
 
 def build_scorers(chosen: Sequence[Metric], tools: Tools) -> list[Scorer]:
-    """Functions that together compute ``chosen``. Loads networks; UserError for missing or damaged weight files."""
+    """Load the networks of ``chosen`` and return functions that together compute them. UserError for bad weights."""
     on_frames = [metric for metric in chosen if metric.score_frame]
     scorers: list[Scorer] = [partial(_score_frames, on_frames)] if on_frames else []
     return scorers + [partial(_score_chunk, metric, metric.build(tools)) for metric in chosen if metric.build]

@@ -1,8 +1,8 @@
-"""Every metric once: frames, what other people's code (or a calculation by hand) says of them, and the tolerance.
+"""Every metric once: frames, their value by other people's code or by hand, and the tolerance.
 
 Values of networks with published weights were computed by the packages themselves, called as their documentation shows;
-they are compared where these weights are on the machine. Metrics whose published weights were not to be had are
-compared with the package that defines them, on random weights.
+they are compared if these weights are on the machine. Where the published weights could not be downloaded, the metric
+is compared with the package that defines it, on random weights.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def bunny() -> tuple[Frames, Frames]:
 
 
 def still_and_panned() -> tuple[Frames, Frames]:
-    """A texture that stands still, and one whose content moves 3 pixels to the right from frame to frame."""
+    """A static texture, and one whose content moves 3 pixels to the right from frame to frame."""
     wide = texture(96, 105)
     return np.stack([wide[:, 9:]] * 3), np.stack([wide[:, 9 - 3 * t : 105 - 3 * t] for t in range(3)])
 
 
 def still_and_brightening() -> tuple[Frames, Frames]:
-    """A texture that stands still, and one that gets 10 levels brighter from frame to frame."""
+    """A static texture, and one that gets 10 levels brighter from frame to frame."""
     frame = 20 + texture(64, 64) // 2
     return np.stack([frame] * 3), np.stack([frame, frame + 10, frame + 20])
 
@@ -187,23 +187,23 @@ TABLE = (
     ),
     Row(
         "musiq", moving, musiq_directly, 1e-4, "pyiqa on random weights",
-        "the published weights were not to be had", random_musiq, "pyiqa",
+        "the published weights could not be downloaded", random_musiq, "pyiqa",
     ),
     Row(
         "clipiqa", moving, pyiqa_directly("clipiqa", "backbone"), 1e-5, "pyiqa on random weights",
-        "the published weights were not to be had", random_clip, "pyiqa",
+        "the published weights could not be downloaded", random_clip, "pyiqa",
     ),
     Row(
         "niqe", lambda: moving(192), pyiqa_directly("niqe", "pretrained_model_path"), 1e-5, "pyiqa on random weights",
-        "the published weights were not to be had", random_niqe, "pyiqa",
+        "the published weights could not be downloaded", random_niqe, "pyiqa",
     ),
     Row(
         "tof", moving, raft_directly(raw=True), 1e-3, "torchvision's raft_large and numpy, on random weights",
-        "the published weights were not to be had; rounding grows over RAFT's 12 updates", random_raft,
+        "the published weights could not be downloaded; rounding grows over RAFT's 12 updates", random_raft,
     ),
     Row(
         "tof_raft_std", moving, raft_directly(raw=False), 1e-3, "torchvision's raft_large and numpy, on random weights",
-        "the published weights were not to be had; rounding grows over RAFT's 12 updates", random_raft,
+        "the published weights could not be downloaded; rounding grows over RAFT's 12 updates", random_raft,
     ),
     Row(
         "tof_dis", still_and_panned, [NAN, 15.0, 15.0], 1.0,

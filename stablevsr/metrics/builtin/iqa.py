@@ -32,8 +32,12 @@ def load_iqa(name: str, file: Path, device: torch.device | str = "cpu") -> Calla
         from pyiqa.archs.arch_util import clean_state_dict
 
         logging.getLogger("pyiqa").setLevel(logging.WARNING)
-        options = {"clipiqa": {"backbone": str(file)}, "niqe": {"pretrained_model_path": str(file)}}
-        metric = pyiqa.create_metric(name, device=device, **options.get(name, {"pretrained": False}))
+        options = {
+            "musiq": {"pretrained": False},
+            "clipiqa": {"backbone": str(file)},
+            "niqe": {"pretrained_model_path": str(file)},
+        }
+        metric = pyiqa.create_metric(name, device=device, **options[name])
         if name == "musiq":
             state = torch.load(file, map_location="cpu", weights_only=True)
             metric.net.load_state_dict(clean_state_dict(state))
