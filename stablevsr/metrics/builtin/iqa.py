@@ -32,7 +32,7 @@ def load_iqa(name: str, file: Path, device: torch.device | str = "cpu") -> Calla
         from pyiqa.archs.arch_util import clean_state_dict
 
         logging.getLogger("pyiqa").setLevel(logging.WARNING)
-        options = {
+        options: dict[str, dict[str, Any]] = {
             "musiq": {"pretrained": False},
             "clipiqa": {"backbone": str(file)},
             "niqe": {"pretrained_model_path": str(file)},
