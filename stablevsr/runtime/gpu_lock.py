@@ -1,8 +1,8 @@
 """GPU locks: a command gets GPUs that no other job of this user holds on this machine.
 
-Snakemake's ``gpu`` resource only counts jobs. This process locks one file per GPU, hides the other GPUs from the
-command (CUDA_VISIBLE_DEVICES) and replaces itself by the command (exec). The command and its children inherit the
-locks, which the operating system drops when the last of them ends. (Locks of the ``filelock`` library end at exec.)
+Snakemake's ``gpu`` resource only counts jobs. This process locks one file per GPU, hides the other GPUs and replaces
+itself by the command (exec), whose children inherit the locks; the last of them to end releases the locks. (Locks of
+``filelock`` would end at exec.)
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def visible_gpus(environment: Mapping[str, str]) -> list[str]:
     if chosen is None:
         return gpus
     names = [name.strip() for name in chosen.split(",") if name.strip()]
-    # CUDA and nvidia-smi number the GPUs alike only in PCI bus order, which Slurm also uses. A number then becomes a
-    # UUID, because under Slurm two jobs of a node may both see their GPU as number 0.
+    # CUDA and nvidia-smi agree on GPU numbers only in PCI bus order, which Slurm also uses. Numbers are replaced by
+    # UUIDs, because two Slurm jobs on one node may both see their GPU as number 0.
     if environment.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID" and "SLURM_JOB_ID" not in environment:
         return names
     return [gpus[int(name)] if name.isdigit() and int(name) < len(gpus) else name for name in names]
