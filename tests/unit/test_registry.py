@@ -56,7 +56,7 @@ def test_the_published_hashes_of_facts_are_in_the_table() -> None:
         ({"sha265": "0" * 64}, "sha265"),
         ({"sha256": "12ab"}, "sha256"),
         ({"sha256_prefix": "NOTHEX"}, "sha256_prefix"),
-        ({"urls": ["ftp://example.org/w.pth"]}, "no http or https address"),
+        ({"urls": ["ftp://example.org/w.pth"]}, "'urls.0': String should match pattern '^https?://"),
         ({"urls": []}, "address"),
         ({"destination": {"how": "torch_hub", "folder": "../up"}}, "stays inside"),
         ({"destination": {"how": "somewhere"}}, "destination"),

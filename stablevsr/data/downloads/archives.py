@@ -1,8 +1,8 @@
 """Unpacking zip archives that are not trusted.
 
-An archive is refused as a whole, before anything is written, if any entry is unsafe (see :func:`_unsafe`). Every
-entry's CRC is checked while it is written to a temporary file; an existing file of the same size and CRC is kept, so an
-interrupted unpacking continues where it stopped.
+An archive is refused as a whole, before anything is written, if an entry could be written outside its folder, is a link,
+a device or encrypted, or has the same target as another. CRCs are checked; an existing file of the same size and CRC is
+kept, so an interrupted unpacking continues where it stopped.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import TypeAlias
+
+#: Files of an archive by their path below the dataset's folder.
+Members: TypeAlias = Mapping[PurePosixPath, zipfile.ZipInfo]
 
 
 class ArchiveError(Exception):
@@ -32,21 +35,13 @@ def describe(error: BaseException) -> str:
     return str(error) if isinstance(error, ArchiveError) else f"is truncated or damaged ({error})"
 
 
-@dataclass(frozen=True)
-class Member:
-    """One file of an archive and its path below the dataset's folder."""
-
-    info: zipfile.ZipInfo
-    target: PurePosixPath
-
-
-def members(archive: zipfile.ZipFile, keep: Sequence[str]) -> list[Member]:
+def members(archive: zipfile.ZipFile, keep: Sequence[str]) -> Members:
     """The files of ``archive`` that have a path component in ``keep``, in the order of their data in the archive.
 
     The path before that component is dropped (``train/train_sharp/000/...`` becomes ``train_sharp/000/...``). Raises
     :class:`ArchiveError` that names the entry if any entry of the archive, wanted or not, is unsafe.
     """
-    found: dict[PurePosixPath, Member] = {}
+    found: dict[PurePosixPath, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         fault = _unsafe(info)
         if fault:
@@ -56,8 +51,8 @@ def members(archive: zipfile.ZipFile, keep: Sequence[str]) -> list[Member]:
             continue
         if target in found:
             raise ArchiveError(f"is refused: two of its entries would both be written to {target}")
-        found[target] = Member(info, target)
-    return sorted(found.values(), key=lambda member: member.info.header_offset)
+        found[target] = info
+    return dict(sorted(found.items(), key=lambda item: item[1].header_offset))
 
 
 def _unsafe(info: zipfile.ZipInfo) -> str | None:
@@ -84,26 +79,27 @@ def _target(info: zipfile.ZipInfo, keep: Sequence[str]) -> PurePosixPath | None:
     return PurePosixPath(*parts[start:])
 
 
-def unpack(archive: zipfile.ZipFile, chosen: Iterable[Member], folder: Path, progress: Callable[[int], object]) -> None:
+def unpack(archive: zipfile.ZipFile, chosen: Members, folder: Path, progress: Callable[[int], object]) -> None:
     """Write the members below ``folder``; calls ``progress`` with the bytes unpacked so far.
 
     Raises one of :data:`DAMAGE` if the archive is truncated or an entry's CRC is wrong, OSError if the disk is full.
     """
     done = 0
-    for member in chosen:
-        path = folder / member.target
-        size = member.info.file_size
-        same_size = path.is_file() and path.stat().st_size == size
-        if not (same_size and zlib.crc32(path.read_bytes()) == member.info.CRC):
-            _write(archive, member.info, path)
-        done += size
+    for target, info in chosen.items():
+        path = folder / target
+        if not (_has_size(path, info) and zlib.crc32(path.read_bytes()) == info.CRC):
+            _write(archive, info, path)
+        done += info.file_size
         progress(done)
 
 
-def missing_bytes(chosen: Iterable[Member], folder: Path) -> int:
+def missing_bytes(chosen: Members, folder: Path) -> int:
     """How many bytes unpacking will add below ``folder``; files of the right size count as unpacked."""
-    sizes = ((folder / member.target, member.info.file_size) for member in chosen)
-    return sum(size for path, size in sizes if not (path.is_file() and path.stat().st_size == size))
+    return sum(info.file_size for target, info in chosen.items() if not _has_size(folder / target, info))
+
+
+def _has_size(path: Path, info: zipfile.ZipInfo) -> bool:
+    return path.is_file() and path.stat().st_size == info.file_size
 
 
 def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:

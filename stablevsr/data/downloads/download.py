@@ -72,7 +72,7 @@ def disk_errors(name: str, path: Path) -> Iterator[None]:
 
 
 def need_room(folder: Path, wanted: int, purpose: str) -> None:
-    """Raise :class:`UserError` if the disk under ``folder`` has less than ``wanted`` bytes free."""
+    """Raise :class:`UserError` if the disk of ``folder`` has less than ``wanted`` bytes free."""
     existing = next(path for path in [folder, *folder.parents] if path.exists())
     free = shutil.disk_usage(existing).free
     if free < wanted:
@@ -133,11 +133,16 @@ def accepted(download: Download, path: Path, fix: str) -> str:
 
 
 def fetch_verified(download: Download, path: Path, times: int = 1) -> str:
-    """Download the row's file to ``path`` from the first address that delivers it, and return its sha256.
+    """Download the row's file to ``path`` from the first address that delivers it; returns its sha256.
 
     A wrong file is removed, so that the next call downloads it again. Raises :class:`UserError` with the reason of
     every address if none delivers, and at once if the disk has no room for ``times`` the file's size.
     """
+    if path.is_file():  # an earlier call was stopped while it unpacked this archive
+        sha256, fault = check(download, path)
+        if fault is None:
+            return sha256
+        path.unlink()
     row, part, reasons = download.row, part_of(path), []
     need_room(path.parent, max(0, row.bytes * times - http.length(part)), f"fetching {row.filename}")
     for url in addresses(row):

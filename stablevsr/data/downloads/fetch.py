@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stablevsr.data.downloads import registry
-from stablevsr.data.downloads.archives import DAMAGE, ArchiveError, Member, describe, members, missing_bytes, unpack
+from stablevsr.data.downloads.archives import DAMAGE, ArchiveError, Members, describe, members, missing_bytes, unpack
 from stablevsr.data.downloads.contents import frames_sha256, frames_stamp
 from stablevsr.data.downloads.download import (
     Download,
     accepted,
     addresses,
     by_hand,
-    check,
     copy_verified,
     disk_errors,
     fetch_verified,
@@ -130,8 +129,12 @@ def _fetch_weights(download: Download) -> None:
 def _fetch_archive(download: Download, destination: Unpack) -> None:
     """Download the zip (or take the user's), unpack and verify it, and remove it if it was downloaded."""
     row, ours = download.row, download.source is None
-    file = _own_archive(download, destination) if ours else in_source(download, row)
-    sha256 = _downloaded_archive(download, file) if ours else accepted(download, file, AGAIN)
+    if ours:
+        file = _own_archive(download, destination)
+        sha256 = fetch_verified(download, file, times=2)  # room for the zip and, about as large, its frames
+    else:
+        file = in_source(download, row)
+        sha256 = accepted(download, file, AGAIN)
     try:
         with zipfile.ZipFile(file) as archive:
             _unpack(download, archive, members(archive, destination.keep))
@@ -151,19 +154,10 @@ def _fetch_archive(download: Download, destination: Unpack) -> None:
         file.unlink()
 
 
-def _downloaded_archive(download: Download, archive: Path) -> str:
-    if archive.is_file():  # an earlier call was stopped while it unpacked
-        sha256, fault = check(download, archive)
-        if fault is None:
-            return sha256
-        archive.unlink()
-    return fetch_verified(download, archive, times=2)  # the zip and, about as large, its frames
-
-
-def _unpack(download: Download, archive: zipfile.ZipFile, chosen: list[Member]) -> None:
+def _unpack(download: Download, archive: zipfile.ZipFile, chosen: Members) -> None:
     label = f"unpacking {download.row.name}"
     need_room(download.path, missing_bytes(chosen, download.path), label)
-    with progress_bar(label, sum(member.info.file_size for member in chosen)) as progress:
+    with progress_bar(label, sum(info.file_size for info in chosen.values())) as progress:
         unpack(archive, chosen, download.path, progress)
 
 
@@ -220,9 +214,9 @@ def _pick_remote(download: Download, destination: Pick, row: Row) -> None:
     raise UserError(f"the clips of {name} could not be read out of {' nor '.join(reasons)}: {by_hand(name, files)}")
 
 
-def _wanted(download: Download, row: Row, archive: zipfile.ZipFile) -> list[Member]:
+def _wanted(download: Download, row: Row, archive: zipfile.ZipFile) -> Members:
     """The members of the zip of ``row`` that are frames of the downloaded row."""
     assert isinstance(row.destination, Unpack)
     folders = [f"{contents.root}/{name}" for contents in download.row.contents for name in contents.named()]
     found = members(archive, row.destination.keep)
-    return [member for member in found if member.target.parent.as_posix() in folders]
+    return {target: info for target, info in found.items() if target.parent.as_posix() in folders}

@@ -94,7 +94,6 @@ class Source:
         limits, faults = (self.policy.connect, self.policy.read), requests.exceptions
         try:
             with self.session.get(self.url, headers=headers, stream=True, timeout=limits) as response:
-                _check_hops(response)
                 _check_status(response)
                 _check_identity(response, self.published)
                 yield response
@@ -120,13 +119,10 @@ def reason(error: BaseException) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
-def _check_hops(response: requests.Response) -> None:
+def _check_status(response: requests.Response) -> None:
     schemes = [urlsplit(hop.url).scheme for hop in [*response.history, response]]
     if "https" in schemes and "http" in schemes[schemes.index("https") :]:
         raise TransferError("it redirects from https to plain http")
-
-
-def _check_status(response: requests.Response) -> None:
     status = response.status_code
     if status >= 500 or status in (408, 425, 429):
         wait = response.headers.get("Retry-After", "")
@@ -166,12 +162,6 @@ def range_start(response: requests.Response) -> int:
     return int(text)
 
 
-def strong_validator(response: requests.Response) -> str | None:
-    """The value for If-Range: a strong ETag, else the date of the last change."""
-    etag = response.headers.get("ETag", "")
-    return etag if etag.startswith('"') else response.headers.get("Last-Modified")
-
-
 def download(source: Source, part: Path, progress: Callable[[int], object]) -> None:
     """Complete the file ``part``, from where an earlier call stopped.
 
@@ -208,7 +198,9 @@ def _attempt(source: Source, part: Path, progress: Callable[[int], object]) -> N
         if start not in (0, have):
             raise TransferError("the server answered with another range than the one asked for")
         part.parent.mkdir(parents=True, exist_ok=True)
-        note = {"url": source.url, "validator": strong_validator(response)}
+        etag = response.headers.get("ETag", "")  # If-Range accepts strong ETags and dates
+        validator = etag if etag.startswith('"') else response.headers.get("Last-Modified")
+        note = {"url": source.url, "validator": validator}
         with part.open("ab" if start else "wb") as out:
             note_path(part).write_text(json.dumps(note), encoding="utf-8")
             done, total = start, total_size(response)

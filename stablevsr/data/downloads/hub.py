@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stablevsr.data.downloads import registry
-from stablevsr.data.downloads.download import FULL, copy_verified, disk_errors, need_room
+from stablevsr.data.downloads.download import FULL, by_hand, copy_verified, disk_errors, need_room
 from stablevsr.data.downloads.http import reason
 from stablevsr.data.downloads.record import NAME, DownloadRecord, cache_folder, file_stamp
 from stablevsr.data.downloads.registry import Hub, Published, Row, hub_snapshot
@@ -122,11 +122,8 @@ def _or_announced(published: Published, path: Path) -> Published:
 
 
 def _by_hand(model: HubModel) -> str:
-    return (
-        f"check the network, or get {', '.join(list(model.files)[:2])} and the other files of {model.repo} at revision "
-        f"{model.commit} by other means and run `stablevsr fetch {model.name} --from DIR`, where DIR holds them in the "
-        "same folders"
-    )
+    others = f"the other files of {model.repo} at revision {model.commit}, in the same folders,"
+    return by_hand(model.name, [next(iter(model.files)), others])
 
 
 def _download(model: HubModel, names: Mapping[str, str]) -> None:

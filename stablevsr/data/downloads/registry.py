@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from stablevsr.data.downloads.contents import Contents, Inside, Strict
+from stablevsr.runtime import parsing
 from stablevsr.runtime.errors import UserError, near_miss
-from stablevsr.runtime.parsing import explain
 
 TABLE = Path(__file__).with_name("registry.yaml")
 
@@ -26,13 +26,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Prefix = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{6,63}$")]
 
 
-def _web_address(url: str) -> str:
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-        raise ValueError(f"{url!r} is no http or https address")
-    return url
-
-
-Address = Annotated[str, AfterValidator(_web_address)]
+Address = Annotated[str, StringConstraints(pattern=r"^https?://[^/]+")]
 
 
 class Published(Strict):
@@ -92,7 +86,7 @@ class Hub(Strict):
 
 
 class Row(Published):
-    """One row of the registry; sizes in bytes. ``urls``: the main address, then mirrors of the same bytes."""
+    """One row of the registry; ``about`` is the approximate size in bytes, ``urls`` the main address and mirrors."""
 
     name: str
     kind: Literal["dataset", "model", "weights"]
@@ -129,12 +123,9 @@ class Row(Published):
 def parse(text: str, origin: str = "registry") -> dict[str, Row]:
     """Read a registry from YAML. Raises :class:`UserError` that names ``origin``, the row and the key."""
     raw: dict[str, dict[str, Any]] = yaml.safe_load(text)
-    rows: dict[str, Row] = {}
-    for name, fields in raw.items():
-        try:
-            rows[name] = Row(name=name, **fields)
-        except ValidationError as error:
-            raise UserError(f"{origin}: row '{name}': {explain(error, Row)}") from error
+    rows = {
+        name: parsing.parse(Row, {"name": name, **fields}, f"{origin}: row '{name}'") for name, fields in raw.items()
+    }
     for row in rows.values():
         for source in row.destination.sources if isinstance(row.destination, Pick) else []:
             if source not in rows or not isinstance(rows[source].destination, Unpack):

@@ -8,18 +8,10 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_right
-from collections.abc import Iterable
 from zipfile import ZipFile
 
-from stablevsr.data.downloads.archives import Member
-from stablevsr.data.downloads.http import (
-    RetryableError,
-    Source,
-    TransferError,
-    range_start,
-    total_size,
-    with_retries,
-)
+from stablevsr.data.downloads.archives import Members
+from stablevsr.data.downloads.http import RetryableError, Source, TransferError, range_start, total_size, with_retries
 
 GAP = 1 << 16  #: bytes between two wanted entries that are cheaper to transfer than a second request
 BLOCK = 1 << 23  #: the most bytes of one request; a broken one is repeated
@@ -38,11 +30,11 @@ class RemoteFile:
         self._block, self._block_at, self._at, self._size = b"", 0, 0, 1
         self._fetch(1)  # learns the size, and whether the server supports ranges
 
-    def announce(self, archive: ZipFile, chosen: Iterable[Member]) -> None:
+    def announce(self, archive: ZipFile, chosen: Members) -> None:
         """Plan the requests for these members of ``archive``, which are sorted by their position in it."""
         starts = sorted({info.header_offset for info in archive.infolist()} | {archive.start_dir})
-        for member in chosen:
-            start = first = member.info.header_offset
+        for info in chosen.values():
+            start = first = info.header_offset
             if self._spans and start - self._spans[-1][1] <= GAP:
                 first = self._spans.pop()[0]
             self._spans.append((first, starts[bisect_right(starts, start)]))
