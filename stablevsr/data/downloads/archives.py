@@ -1,8 +1,8 @@
 """Unpacking zip archives that are not trusted.
 
-An archive is refused as a whole, before anything is written, if an entry could be written outside its folder, is a link,
-a device or encrypted, or has the same target as another. CRCs are checked; an existing file of the same size and CRC is
-kept, so an interrupted unpacking continues where it stopped.
+An archive is refused as a whole, before anything is written, if an entry could be written outside its folder, is a
+link, a device or encrypted, or has the same target as another. CRCs are checked; an existing file of the same size and
+CRC is kept, so an interrupted unpacking continues where it stopped.
 """
 
 from __future__ import annotations
