@@ -77,7 +77,7 @@ def _numbered(folder: Path) -> tuple[Path, ...]:
     for number, frame in enumerate(frames):
         if frame.stem != f"{number:08d}":
             raise UserError(
-                f"frame {folder / f'{number:08d}.png'} is missing ({frame.name} lies in its place): fetch or unpack "
+                f"frame {folder / f'{number:08d}.png'} is missing ({frame.name} comes next): fetch or unpack "
                 "the dataset again"
             )
     return frames

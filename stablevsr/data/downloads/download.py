@@ -158,7 +158,7 @@ def fetch_verified(download: Download, path: Path, times: int = 1) -> str:
             return sha256
         part.unlink()
         http.note_path(part).unlink(missing_ok=True)
-        reasons.append(f"{url} (what it sent is not the file: {fault})")
+        reasons.append(f"{url} (it sent another file: {fault})")
     raise UserError(
         f"{row.filename} could not be fetched from {' nor from '.join(reasons)}: {by_hand(row.name, [row.filename])}"
     )

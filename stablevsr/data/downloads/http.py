@@ -172,7 +172,7 @@ def download(source: Source, part: Path, progress: Callable[[int], object]) -> N
 
 
 def note_path(part: Path) -> Path:
-    """The file beside a part file that keeps its address and the server's validator."""
+    """The JSON file of a part file, with its address and the server's validator."""
     return part.with_name(f"{part.name}.json")
 
 

@@ -167,8 +167,8 @@ def _hub_errors(name: str, fix: str) -> Iterator[None]:
     except Exception as error:  # versions of the client use different HTTP libraries with different errors
         if isinstance(error, OSError) and error.errno in FULL:
             raise
-        said = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else reason(error)
-        raise UserError(f"{name} could not be fetched from {constants.ENDPOINT} ({said}): {fix}") from error
+        cause = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else reason(error)
+        raise UserError(f"{name} could not be fetched from {constants.ENDPOINT} ({cause}): {fix}") from error
 
 
 def _copy(model: HubModel, source: Path, names: Mapping[str, str]) -> None:
