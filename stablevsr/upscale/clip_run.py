@@ -17,7 +17,7 @@ from stablevsr.method.flow import FlowEstimator
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.noise import Noise
 from stablevsr.method.pipeline import to_tensor
-from stablevsr.method.sampler import Progress, Sampler, decode_frames, latent_shape, to_uint8
+from stablevsr.method.sampler import Progress, Sampler, decode_frames, to_uint8
 from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.method.stores import FolderStore, State
 from stablevsr.method.visits import noise_order
@@ -76,7 +76,7 @@ class ClipRun:
         """
         # one frame at a time: memory for more would be memory for larger frames
         sampler = Sampler(model, self.sampling, self.guidance, estimator, at_once=1, progress=progress)
-        shape = latent_shape(model, self.clip.height, self.clip.width)
+        shape = (model.unet.config.out_channels, self.clip.height, self.clip.width)
         order = noise_order(self.sampling, len(self.clip.files))
         noise = Noise([generator], shape, order, FolderStore(self.work / "noise"))
         for index in range(len(self.windows)):
