@@ -14,7 +14,7 @@ import torch
 from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 
-from stablevsr.method.model_folder import PARTS, check_model, check_weights, model_index
+from stablevsr.method.model_folder import check_model, check_weights, model_index
 from stablevsr.method.small_decoder import SmallDecoder
 from stablevsr.runtime.errors import UserError
 
@@ -37,29 +37,29 @@ def load_parts(
     Raises:
         UserError: a part is missing, damaged, or of another class.
     """
-    given = dict(given or {})
+    small = folder / "guidance_decoder"
+    given = {"guidance_decoder": small if small.is_dir() else None, **(given or {})}
     if model_index(folder).get("controlnet") == [None, None]:
         given.setdefault("controlnet", None)
     check_model(folder, without=given)
-    loaded = {name: part for name, part in given.items() if not isinstance(part, str | Path)}
-    for part in loaded.values():
-        if isinstance(part, torch.nn.Module):
-            part.to(device)
-    elsewhere = {name: Path(part) for name, part in given.items() if name not in loaded}
-    for other in elsewhere.values():
-        check_weights(other)
-    at = {name: folder / name for name in (*PARTS, "guidance_decoder")} | elsewhere
-    small = at["guidance_decoder"]
-    loaders: dict[str, Callable[[], Any]] = {
-        "unet": lambda: load_network(UNet2DConditionModel, at["unet"], dtype, **NO_NOISE_LEVEL).to(device),
-        "vae": lambda: load_vae(at["vae"], dtype).to(device),
-        "controlnet": lambda: load_network(ControlNetModel, at["controlnet"], dtype).to(device),
-        "guidance_decoder": lambda: load_network(SmallDecoder, small, dtype).to(device) if small.is_dir() else None,
-        "scheduler": lambda: load_scheduler(at["scheduler"]),
-        "tokenizer": lambda: load_tokenizer(at["tokenizer"]),
-        "text_encoder": lambda: load_text_encoder(at["text_encoder"]),
+    for part in given.values():
+        if isinstance(part, str | Path):
+            check_weights(Path(part))
+    loaders: dict[str, Callable[[Path], Any]] = {
+        "unet": lambda at: load_network(UNet2DConditionModel, at, dtype, **NO_NOISE_LEVEL),
+        "vae": lambda at: load_vae(at, dtype),
+        "controlnet": lambda at: load_network(ControlNetModel, at, dtype),
+        "guidance_decoder": lambda at: load_network(SmallDecoder, at, dtype),
+        "scheduler": load_scheduler,
+        "tokenizer": load_tokenizer,
+        "text_encoder": load_text_encoder,
     }
-    return loaded | {name: load() for name, load in loaders.items() if name not in loaded}
+    chosen = {name: given.get(name, folder / name) for name in loaders}
+    parts = {name: loaders[name](Path(p)) if isinstance(p, str | Path) else p for name, p in chosen.items()}
+    for name in ("unet", "vae", "controlnet", "guidance_decoder"):
+        if parts[name] is not None:
+            parts[name].to(device)
+    return parts
 
 
 def load_network(kind: Any, folder: Path, dtype: torch.dtype, **config: Any) -> Any:
@@ -135,7 +135,7 @@ def encode_empty_prompt(tokenizer: Any, text_encoder: Any) -> Tensor:
 
 @contextmanager
 def _one_sentence(what: str) -> Iterator[None]:
-    """Turns any error (diffusers and transformers raise many classes) into a :class:`UserError` of ``what`` and its first line."""
+    """Turns every error, of many classes in diffusers and transformers, into ``what`` and its first line."""
     try:
         yield
     except Exception as error:
