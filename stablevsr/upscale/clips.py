@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 from stablevsr.data.frames import SUFFIXES, list_frames, read_frame
+from stablevsr.method.settings import SMALLEST_FRAME
 from stablevsr.runtime.errors import UserError
 
 Kind = Literal["video", "frames", "sequences"]
 VIDEO_OUT = (".mp4", ".m4v", ".mov", ".mkv")
 #: Usual endings of videos, for error messages only: any file is tried.
 VIDEO_IN = (*VIDEO_OUT, ".avi", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".y4m", ".gif")
-SMALLEST = 8  #: pixels a side of a LR frame (:data:`stablevsr.method.pipeline.SMALLEST`, which imports torch)
 
 
 @dataclass(frozen=True)
@@ -125,5 +125,5 @@ def _open_clip(name: str, files: list[Path]) -> Clip:
 
 def check_size(height: int, width: int, where: Path) -> None:
     """Raise :class:`UserError` for frames too small for the networks."""
-    if min(height, width) < SMALLEST:
-        raise UserError(f"{where} is {width}x{height}: frames of at least {SMALLEST} pixels a side are needed")
+    if min(height, width) < SMALLEST_FRAME:
+        raise UserError(f"{where} is {width}x{height}: frames of at least {SMALLEST_FRAME} pixels a side are needed")

@@ -48,9 +48,9 @@ def batch_upscaler(
     return _baseline(method.kind, progress)
 
 
-def sequence_generator(seed: int, dataset: str, sequence: str) -> torch.Generator:
+def seeded_generator(seed: int, *names: str) -> torch.Generator:
     """The CPU generator of one sequence, seeded from (seed, dataset, sequence): independent of shard and order."""
-    key = hashlib.sha256(f"{seed}/{dataset}/{sequence}".encode()).digest()
+    key = hashlib.sha256("/".join([str(seed), *names]).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
 
 
@@ -79,7 +79,7 @@ def _sampler(
 
     def sample(names: list[str], lr: torch.Tensor) -> list[torch.Tensor]:
         """Finished latents by sequence; half of the batch at a time where the GPU's memory is too small for it."""
-        generators = [sequence_generator(seed, dataset, name) for name in names]
+        generators = [seeded_generator(seed, dataset, name) for name in names]
         try:
             return list(pipe.sample(lr, generators, sampling, guidance, flow, progress, timer.stage))
         except torch.OutOfMemoryError:
