@@ -32,7 +32,7 @@ def decode(vae: Any, latents: Tensor, tile: int | None) -> Tensor:
     except torch.OutOfMemoryError:
         if len(latents) == 1:
             raise
-    # outside the handler: the exception holds on to what was allocated
+    # outside the handler: the exception keeps the allocated memory alive
     torch.cuda.empty_cache()
     return torch.cat([vae.decode(latent[None], return_dict=False)[0] for latent in latents])
 
@@ -41,7 +41,7 @@ def smaller(tile: int | None, latents: Tensor) -> int:
     """The next tile to try after memory ran out for ``latents``. Raises :class:`UserError` after the smallest."""
     side = max(latents.shape[-2:])
     for candidate in TILES:
-        if candidate < side and (tile is None or candidate < tile):
+        if candidate < min(side, tile or side):
             return candidate
     height, width = latents.shape[-2:]
     raise UserError(

@@ -101,7 +101,6 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         precision: Precision | None = None,
         revision: str | None = None,
         tcm: str | Path | None = None,
-        with_tcm: bool = True,
         guidance_decoder: str | Path | None = None,
         tile: int | Literal["auto"] | None = "auto",
         weights: Weights = "full",
@@ -118,14 +117,14 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
             precision: ``torch_dtype`` by name: fp32, bf16 or fp16.
             revision: commit of the hub repository.
             tcm: folder of another TCM (``config.json`` and safetensors), in place of ``model``'s ``controlnet/``.
-            with_tcm: False loads no TCM; only ``single_frame`` can then be sampled.
             guidance_decoder: folder of a small decoder for the guidance (``stablevsr train decoder``); None = the VAE.
             tile: side of the decoder's tiles in LR pixels, for GPUs with little memory; None decodes whole frames;
                 ``auto`` decodes whole frames and changes to tiles when memory runs out.
             weights: ``fp8`` keeps UNet and TCM in 8 bits, which changes the frames a little.
             flow: default flow estimator in place of the stored one.
             warp: default warp grid in place of the stored one.
-            parts: loaded parts in place of ``model``'s, by name: ``unet``, ``vae``, ``controlnet``, ...
+            parts: loaded parts in place of ``model``'s, by name: ``unet``, ``vae``, ... With ``controlnet=None`` there
+                is no TCM, and only ``single_frame`` can be sampled.
 
         Raises:
             UserError: a part is missing or damaged, an argument is unknown, or the hub cannot be reached.
@@ -140,8 +139,8 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         folder = find_model(model, revision)
         defaults = default_guidance(folder, flow, warp)
-        if tcm is not None or not with_tcm:
-            parts["controlnet"] = tcm if with_tcm else None
+        if tcm is not None:
+            parts["controlnet"] = tcm
         if guidance_decoder is not None:
             parts["guidance_decoder"] = guidance_decoder
         parts = load_parts(folder, chosen, torch_dtype or DTYPES[how.precision], parts)
@@ -227,7 +226,10 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         self.maybe_free_model_hooks()  # makes room for the largest decoding
         images = torch.stack(list(decode_frames(self.networks, latents))).cpu()
         self.maybe_free_model_hooks()
-        return StableVSROutput(_convert(images, output_type))
+        if output_type == "pt":
+            return StableVSROutput(images)
+        array = images.permute(0, 2, 3, 1).numpy()
+        return StableVSROutput(array if output_type == "np" else self.numpy_to_pil(array))
 
     def sample(
         self,
@@ -249,8 +251,9 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
             raise UserError(f"strategy {sampling.strategy} needs a TCM, and this pipeline was loaded without one")
         needs_flow = is_guided(sampling.strategy) and lr.shape[1] > 1 and guidance.needs_flow
         if not callable(flow_estimator):
-            name = flow_estimator or guidance.flow
-            flow_estimator = flow_by_name(name, networks.device) if needs_flow else _no_flow
+            # DIS, which loads nothing, where the estimator is never called
+            name = flow_estimator or guidance.flow if needs_flow else "dis"
+            flow_estimator = flow_by_name(name, networks.device)
         return Sampler(networks, sampling, guidance, flow_estimator, progress=progress, stage=stage)(lr, generators)
 
 
@@ -277,10 +280,6 @@ def _one_generator(given: torch.Generator | list[torch.Generator] | None) -> tor
             stacklevel=3,
         )
     return generators[0]
-
-
-def _no_flow(target: Tensor, source: Tensor) -> Tensor:
-    raise AssertionError("this strategy needs no optical flow")
 
 
 def flow_by_name(name: str, device: torch.device | str) -> FlowEstimator:
@@ -316,10 +315,3 @@ def to_tensor(frames: Frames) -> Tensor:
             f"frames of {shape[1]}x{shape[0]} are too small: at least {SMALLEST_FRAME} pixels a side are needed"
         )
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def _convert(images: Tensor, output_type: str) -> Any:
-    if output_type == "pt":
-        return images
-    array = images.permute(0, 2, 3, 1).numpy()
-    return array if output_type == "np" else DiffusionPipeline.numpy_to_pil(array)

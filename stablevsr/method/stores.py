@@ -1,18 +1,17 @@
 """Stores for the tensors of sampling: a dictionary in memory, or a folder on disk with the same interface.
 
-A folder holds one ``.npz`` a tensor, written atomically. Plain files are used because a full disk is then an OSError
-that can be reported; with memory maps it would be a signal.
+A folder holds one safetensors file per tensor, written atomically. Plain files are used because a full disk is then an
+OSError that can be reported; with memory maps it would be a signal.
 """
 
 from __future__ import annotations
 
-import io
 import shutil
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
 from stablevsr.runtime.io import atomic_file
@@ -40,23 +39,20 @@ class FolderStore:
         self.folder, self._device, self._reserve = folder, device, reserve
 
     def __getitem__(self, name: str) -> Tensor:
-        with np.load(self._file(name)) as content:
-            return torch.from_numpy(content["value"]).to(self._device)
+        return load(self._file(name).read_bytes())["value"].to(self._device)
 
     def __setitem__(self, name: str, value: Tensor) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._reserve is not None and shutil.disk_usage(self.folder).free - value.nbytes < self._reserve:
             return
-        buffer = io.BytesIO()  # when numpy writes to a file itself, it hides why it could not
-        np.savez(buffer, allow_pickle=False, value=value.detach().cpu().numpy())
         with atomic_file(self._file(name)) as stream:
-            stream.write(buffer.getbuffer())
+            stream.write(save({"value": value.detach().contiguous()}))
 
     def __contains__(self, name: object) -> bool:
         return self._file(str(name)).exists()
 
     def _file(self, name: str) -> Path:
-        return self.folder / f"{name}.npz"
+        return self.folder / f"{name}.safetensors"
 
 
 class State:

@@ -168,8 +168,8 @@ class _UpscaleRun:
 
         options = self.options
         pipe = StableVSRPipeline.from_pretrained(
-            self.model, tcm=options.tcm, device=self.device, precision=options.precision, with_tcm=options.is_guided,
-            tile=options.tile or "auto",
+            self.model, tcm=options.tcm, device=self.device, precision=options.precision, tile=options.tile or "auto",
+            **({} if options.is_guided else {"controlnet": None}),
         )  # fmt: skip
         estimator = flow_by_name(self.guidance.flow if options.is_guided else "dis", self.device)
         reserve = sum(len(run.outputs) * run.clip.height * run.clip.width for run in runs) * BYTES_A_PIXEL

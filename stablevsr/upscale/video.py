@@ -73,7 +73,7 @@ class Timing(NamedTuple):
 
 
 def probe(path: Path) -> VideoInfo:
-    """The properties of a video file, from its header and first frame. Raises :class:`UserError` if it is unreadable."""
+    """The properties of a video file, from its header and first frame. Raises :class:`UserError` if unreadable."""
     try:
         with av.open(str(path)) as container:
             stream = _video_stream(container, path)
@@ -83,9 +83,7 @@ def probe(path: Path) -> VideoInfo:
             check_size(frame.height, frame.width, path)
             return _describe(container, stream, frame)
     except (av.FFmpegError, OSError) as error:
-        raise UserError(
-            f"video {path} cannot be read ({_reason(error)}): the file is damaged or not a video"
-        ) from error
+        raise UserError(f"video {path} cannot be read ({_reason(error)}): it is damaged or not a video") from error
 
 
 def _reason(error: BaseException) -> str:

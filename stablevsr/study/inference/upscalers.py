@@ -70,7 +70,7 @@ def _sampler(
         tcm=networks.tcm,
         device=networks.device,
         precision=sampling.precision,
-        with_tcm=guided,
+        **({} if guided else {"controlnet": None}),
         tile=sampling.tile,
         guidance_decoder=networks.decoder,
         weights=sampling.weights,
