@@ -63,7 +63,7 @@ class Preset:
 
     name: str
     precision: Precision
-    #: All sequences, and frames in the UNet's first half, go through the networks together; PNGs in the background.
+    #: All sequences (and several frames in the UNet's first half) in one batch; PNGs are written in the background.
     batched: bool = True
     channels_last: bool | None = None  #: None = on a CPU, as in the pipeline
     scheduler: Solver = "ddpm"

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stablevsr.method.settings import Grid
+from stablevsr.method.settings import Flow, Grid
+from stablevsr.runtime.errors import UserError
 
 FlowEstimator = Callable[[Tensor, Tensor], Tensor]
 
@@ -124,6 +125,17 @@ class RAFTFlow:
         # one pair at a time: the correlation volume is large
         flows = [self.model(t, s)[-1] for t, s in zip(target.split(1), source.split(1), strict=True)]
         return torch.cat(flows)[..., :height, :width]
+
+
+def flow_by_name(name: str, device: torch.device | str) -> FlowEstimator:
+    """``raft`` (its weights verified in the local cache) or ``dis``. Raises :class:`UserError` if there is no such."""
+    if name not in get_args(Flow):
+        raise UserError(f"there is no flow estimator {name!r}: known are {', '.join(get_args(Flow))}")
+    if name == "dis":
+        return DISFlow()
+    from stablevsr.data.downloads.weights import weight_file
+
+    return RAFTFlow(weight_file("raft"), device)
 
 
 def _tiles(size: int, limit: int) -> list[tuple[slice, Tensor]]:

@@ -75,6 +75,6 @@ class ModelParts:
     def freeze_in(self, precision: Precision) -> None:
         """Move the frozen UNet and VAE to ``precision`` (the VAE stays in float32 if it would overflow)."""
         for network in (self.unet, self.vae):
-            # torch's own `to`: diffusers' warns about layers to keep in float32 that these networks do not have
+            # torch's `to`: diffusers' would warn about layers to keep in float32 that these networks do not have
             torch.nn.Module.to(network, DTYPES[precision])
         keep_finite(self.vae)

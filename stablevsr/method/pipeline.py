@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from inspect import signature
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stablevsr.method.flow import DISFlow, FlowEstimator, RAFTFlow
+from stablevsr.method.flow import FlowEstimator, flow_by_name
 from stablevsr.method.loading import DTYPES, encode_empty_prompt, keep_finite, load_parts
 from stablevsr.method.model_folder import PARTS, default_guidance, find_model
 from stablevsr.method.networks import ModelParts
@@ -280,17 +280,6 @@ def _one_generator(given: torch.Generator | list[torch.Generator] | None) -> tor
             stacklevel=3,
         )
     return generators[0]
-
-
-def flow_by_name(name: str, device: torch.device | str) -> FlowEstimator:
-    """``raft`` (weights from the local cache, checked) or ``dis``. Raises :class:`UserError` if they are not there."""
-    if name not in get_args(Flow):
-        raise UserError(f"there is no flow estimator {name!r}: known are {', '.join(get_args(Flow))}")
-    if name == "dis":
-        return DISFlow()
-    from stablevsr.data.downloads.weights import weight_file
-
-    return RAFTFlow(weight_file("raft"), device)
 
 
 def to_tensor(frames: Frames) -> Tensor:

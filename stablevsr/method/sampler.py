@@ -41,7 +41,7 @@ class Sampler:
     Args:
         model: the networks.
         sampling: strategy, solver, steps.
-        guidance: what the TCM sees.
+        guidance: how the TCM's image is made.
         estimator: optical flow, used by the strategies that have a neighbour.
         at_once: LR pixels that go through the UNet's first half together (without guidance through all of it); 1 takes
             one frame at a time as the published code does. Results differ by rounding only.
@@ -97,7 +97,7 @@ class _Run:
         self._kept: tuple[tuple[int, int], Tensor] | None = None  # a finished neighbour's image, with its pair
 
     def visit_all(self, frames: int) -> None:
-        """Make all visits that are left, a few frames of one step at a time."""
+        """Make all remaining visits, a few frames of one step at a time."""
         if self._done == 0:
             for frame in range(frames):
                 self.state.start(frame, self.noise(INITIAL, frame).to(self.model.device))
@@ -110,7 +110,7 @@ class _Run:
     def _visit(self, step: int, some: list[Visit]) -> None:
         """Several frames of one step: through the UNet's first half together, and without guidance through all of it.
 
-        With guidance, the second half needs the neighbour's image, which the visit just before may make.
+        With guidance, the second half waits for the image of the neighbour, which is often the visit just before.
         """
         timestep = self._schedule(some[0].frame).timesteps[step]
         noisy = torch.cat([self.state.latent(step, visit.frame) for visit in some])

@@ -35,7 +35,7 @@ class _Settings(BaseModel):
 
 
 class Guidance(_Settings):
-    """Temporal texture guidance: what the TCM sees of the neighbour frame (paper, eq. 7)."""
+    """Temporal texture guidance: the TCM's image, made from the neighbour frame (paper, eq. 7)."""
 
     source: Source = "x0"  #: x0 = D(predicted clean latent), xt = D(noisy latent), none = a blank image
     motion_compensation: Compensation = "pixel"  #: warp after decoding, before it (latent), or not at all

@@ -1,7 +1,7 @@
-"""The Temporal Conditioning Module: a ControlNet made from the UNet's own encoder (paper, section 4.1).
+"""The Temporal Conditioning Module: a ControlNet made from the UNet's encoder (paper, section 4.1).
 
-It sees what the UNet sees (noisy latent and LR frame, 7 channels, the timestep) and the motion-compensated RGB of the
-neighbour frame, and adds residuals to the UNet's skip connections and mid block. The class is diffusers'
+Its inputs are the UNet's (noisy latent and LR frame, 7 channels; the timestep) and the motion-compensated RGB of the
+neighbour frame. It adds residuals to the UNet's skip connections and mid block. The class is diffusers'
 ``ControlNetModel``, so a TCM loads anywhere diffusers does.
 """
 

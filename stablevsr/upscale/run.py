@@ -163,7 +163,8 @@ class _UpscaleRun:
         import torch
         from tqdm import tqdm
 
-        from stablevsr.method.pipeline import StableVSRPipeline, flow_by_name
+        from stablevsr.method.flow import flow_by_name
+        from stablevsr.method.pipeline import StableVSRPipeline
         from stablevsr.study.inference.upscalers import seeded_generator
 
         options = self.options

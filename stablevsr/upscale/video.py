@@ -43,7 +43,7 @@ PRECISE = int(
     | av.video.reformatter.Interpolation.FULL_CHR_H_INP
 )
 TRUNCATED = 0.9  #: share of the declared frames below which a file is cut off; an edit list may hide a few frames
-#: Tags that describe the container and not the content; the new container writes its own.
+#: Tags that describe the container and not the content; the new container has others.
 CONTAINER_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder")
 
 

@@ -57,7 +57,8 @@ def seeded_generator(seed: int, *names: str) -> torch.Generator:
 def _sampler(
     method: Method, dataset: str, seed: int, networks: Networks, progress: Progress, timer: StageTimer
 ) -> BatchUpscaler:
-    from stablevsr.method.pipeline import StableVSRPipeline, flow_by_name, to_tensor
+    from stablevsr.method.flow import flow_by_name
+    from stablevsr.method.pipeline import StableVSRPipeline, to_tensor
     from stablevsr.method.sampler import decode_frames, to_uint8
     from stablevsr.method.settings import Guidance
     from stablevsr.method.strategies import is_guided
