@@ -66,7 +66,7 @@ class DISFlow:
     def __init__(self) -> None:
         import cv2
 
-        self._engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
 
     def __call__(self, target: Tensor, source: Tensor) -> Tensor:
         """Flow (B, 2, H, W) in pixels, on ``target``'s device; images (B, 3, H, W) in [-1, 1]."""
@@ -123,7 +123,7 @@ class RAFTFlow:
         pad = (0, goal[1] - width, 0, goal[0] - height)
         target, source = (F.pad(images.float(), pad, mode="replicate").contiguous() for images in (target, source))
         # one pair at a time: the correlation volume is large
-        flows = [self.model(t, s)[-1] for t, s in zip(target.split(1), source.split(1), strict=True)]
+        flows = [self.model(t, s)[-1] for t, s in zip(torch.split(target, 1), torch.split(source, 1), strict=True)]
         return torch.cat(flows)[..., :height, :width]
 
 

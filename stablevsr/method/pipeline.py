@@ -270,16 +270,17 @@ def _one_generator(given: torch.Generator | list[torch.Generator] | None) -> tor
     generators = given if isinstance(given, list) else [given]
     if len(generators) != 1:
         raise UserError(f"{len(generators)} generators were given: a sequence takes one")
-    if generators[0] is None:
-        generators[0] = torch.Generator()
-        generators[0].seed()
-    elif generators[0].device.type != "cpu":
+    generator = generators[0]
+    if generator is None:
+        generator = torch.Generator()
+        generator.seed()
+    elif generator.device.type != "cpu":
         warnings.warn(
-            f"the generator is on {generators[0].device}: its frames repeat the published code's on that device, and "
+            f"the generator is on {generator.device}: its frames repeat the published code's on that device, and "
             "no other device gives the same; use a generator on the CPU for frames that do not depend on the device",
             stacklevel=3,
         )
-    return generators[0]
+    return generator
 
 
 def to_tensor(frames: Frames) -> Tensor:

@@ -124,7 +124,7 @@ class _Run:
             part = slice(first * sequences, (first + together) * sequences)
             image = self._guidance_image(some[first])
             predicted = self._predict(encoded.part(part), sample[part], timestep, image)
-            latents = zip(noisy[part].split(sequences), predicted.split(sequences), strict=True)
+            latents = zip(torch.split(noisy[part], sequences), torch.split(predicted, sequences), strict=True)
             for visit, (before, output) in zip(some[first : first + together], latents, strict=True):
                 self._step(visit, before, output)
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stablevsr.data.downloads.weights import weight_file
 from stablevsr.data.frames import list_frames
@@ -120,7 +120,7 @@ class _UpscaleRun:
     def _key(self) -> str:
         """A digest of everything that the frames depend on: input, settings, model, code, device."""
         if self.video is None:
-            content = [[c.name, [file.name for file in c.files], content_hash(c.files)] for c in self.clips]
+            content: list[Any] = [[c.name, [file.name for file in c.files], content_hash(c.files)] for c in self.clips]
         else:
             content = [file_hash(self.source)]
         settings = [self.sampling.model_dump(), self.guidance.model_dump()]
@@ -168,9 +168,10 @@ class _UpscaleRun:
         from stablevsr.study.inference.upscalers import seeded_generator
 
         options = self.options
+        parts: dict[str, Any] = {} if options.is_guided else {"controlnet": None}
         pipe = StableVSRPipeline.from_pretrained(
             self.model, tcm=options.tcm, device=self.device, precision=options.precision, tile=options.tile or "auto",
-            **({} if options.is_guided else {"controlnet": None}),
+            **parts,
         )  # fmt: skip
         estimator = flow_by_name(self.guidance.flow if options.is_guided else "dis", self.device)
         reserve = sum(len(run.outputs) * run.clip.height * run.clip.width for run in runs) * BYTES_A_PIXEL

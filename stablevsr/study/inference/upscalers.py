@@ -66,12 +66,13 @@ def _sampler(
     assert method.sampling is not None
     sampling, guidance = method.sampling, method.guidance or Guidance()
     guided = is_guided(sampling.strategy)
+    parts: dict[str, Any] = {} if guided else {"controlnet": None}
     pipe = StableVSRPipeline.from_pretrained(
         networks.model,
         tcm=networks.tcm,
         device=networks.device,
         precision=sampling.precision,
-        **({} if guided else {"controlnet": None}),
+        **parts,
         tile=sampling.tile,
         guidance_decoder=networks.decoder,
         weights=sampling.weights,
