@@ -262,7 +262,7 @@ def test_output_types_agree(pipe_v, clip):
 
 @pytest.mark.parametrize("steps", [0, 1001])
 def test_a_number_of_steps_out_of_range_is_one_sentence(pipe_v, steps):
-    with pytest.raises(UserError, match=f"num_inference_steps {steps} is no whole number from 1 to 1000"):
+    with pytest.raises(UserError, match=f"num_inference_steps {steps} is not a whole number from 1 to 1000"):
         pipe_v(np.zeros((1, 16, 16, 3), np.uint8), num_inference_steps=steps)
 
 
