@@ -1,4 +1,4 @@
-"""FLOPs of the networks, the rates of this device, and what share of them the presets of a bench reach.
+"""FLOPs of the networks, this device's peak rates, and the share of them that the presets of a bench reach.
 
     stablevsr bench --device cuda --model random --size 320x180 --presets all --out reds.json
     python benchmarks/flops.py reds.json --device cuda
@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from stablevsr.bench.sampling import PRESETS, Preset, Work, load
@@ -25,14 +25,12 @@ from stablevsr.method.loading import DTYPES
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.visits import guided_steps
 
-CALLS = 10  #: of a timed operation, of which the fastest counts
-
 
 def network_flops(model: ModelParts, height: int, width: int) -> dict[str, float]:
     """Floating-point operations of one frame of (height, width) LR pixels in each network, a multiply-add being two.
 
-    Shapes alone are worked through, nothing is computed. Keys: ``UNet``, ``TCM``, ``VAE decoder``, and
-    ``small decoder`` where the guidance has one.
+    They are counted from shapes, without computing. Keys: ``UNet``, ``TCM``, ``VAE decoder``, and ``small decoder``
+    where the guidance has one.
     """
     channels = int(model.unet.config.out_channels)
     found = {}
@@ -52,52 +50,38 @@ def network_flops(model: ModelParts, height: int, width: int) -> dict[str, float
 
 
 def _count(run: Callable[[], object]) -> float:
-    # attention as plain products, which the counter knows on every device; no memory is taken
+    # attention as plain products, which the counter supports on every device; no memory is used
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         run()
     return float(counter.get_total_flops())
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a large matrix product: the ceiling of what the networks can reach.
+    """Floating-point operations a second of a large matrix product, the highest rate that networks can reach.
 
     float32 on a GPU is measured with TF32 if torch lets convolutions use it (its default), as the networks do.
     """
-    before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
-    try:
-        return _matrix_rate(device, dtype)
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
-
-
-def _matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     side = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    return 2 * side**3 / _fastest(lambda: a @ b, device)
+    return 2 * side**3 / _fastest(lambda: a @ b)
 
 
 def copy_rate(device: torch.device) -> float:
     """Bytes a second read and written by a large copy."""
     source = torch.empty(2**28 if device.type == "cuda" else 2**26, device=device, dtype=torch.uint8)
     target = torch.empty_like(source)
-    return 2 * source.nbytes / _fastest(lambda: target.copy_(source), device)
+    return 2 * source.nbytes / _fastest(lambda: target.copy_(source))
 
 
-def _fastest(run: Callable[[], object], device: torch.device) -> float:
-    """Seconds of the fastest of :data:`CALLS` calls."""
-    best = float("inf")
-    for _ in range(CALLS):
-        began = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - began)
-    return best
+def _fastest(run: Callable[[], object]) -> float:
+    """Seconds of the fastest call."""
+    timer = Timer("run()", globals={"run": run}, num_threads=torch.get_num_threads())
+    return min(timer.blocked_autorange().times)
 
 
 def network_calls(work: Work, preset: Preset) -> dict[str, int]:
-    """How often each network sees a frame: keys as of :func:`network_flops`."""
+    """How many frames each network processes, with the keys of :func:`network_flops`."""
     sampling = preset.sampling(work.steps)
     guided = (work.frames - 1) * len(guided_steps(sampling))
     by_vae = 0 if preset.small_decoder else guided

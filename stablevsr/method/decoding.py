@@ -1,8 +1,8 @@
-"""Decoding latents in the memory that there is: together, one by one, or in overlapping tiles.
+"""Decoding latents within the available memory: together, one by one, or in overlapping tiles.
 
-The decoder at full size is where the published code runs out of memory. Tiles are diffusers' own: neighbours are
-cross-faded over a quarter of their side. They change the image a little, because the decoder's normalisation sees a
-tile and not the frame (docs/performance.md): they are used only when asked for, or when memory ran out.
+The published code runs out of memory in the full-size decoder. Tiles are those of diffusers, cross-faded over a
+quarter of their side. They change the image a little, because the decoder's normalisation sees a tile and not the frame
+(docs/performance.md), so they are used only on request or when memory runs out.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ TILES = (192, 128, 96, 64, 48, SMALLEST_TILE)  #: sides in latent pixels (a quar
 
 
 def decode(vae: Any, latents: Tensor, tile: int | None) -> Tensor:
-    """RGB (B, 3, 4h, 4w) of unscaled latents (B, 4, h, w); ``tile`` latent pixels a side at once, None = all.
+    """RGB (B, 3, 4h, 4w) of unscaled latents (B, 4, h, w), in tiles of ``tile`` latent pixels a side; None = whole.
 
-    Where the GPU has too little memory for the batch, its frames are decoded one by one: the same to rounding.
+    If the GPU's memory is too small for the batch, its frames are decoded one by one: equal up to rounding.
     """
     vae.use_tiling = tile is not None
     if tile is not None:
@@ -32,7 +32,7 @@ def decode(vae: Any, latents: Tensor, tile: int | None) -> Tensor:
     except torch.OutOfMemoryError:
         if len(latents) == 1:
             raise
-    # outside the handler: the exception holds on to what was allocated
+    # outside the handler: the exception keeps the allocated memory alive
     torch.cuda.empty_cache()
     return torch.cat([vae.decode(latent[None], return_dict=False)[0] for latent in latents])
 
@@ -41,7 +41,7 @@ def smaller(tile: int | None, latents: Tensor) -> int:
     """The next tile to try after memory ran out for ``latents``. Raises :class:`UserError` after the smallest."""
     side = max(latents.shape[-2:])
     for candidate in TILES:
-        if candidate < side and (tile is None or candidate < tile):
+        if candidate < min(side, tile or side):
             return candidate
     height, width = latents.shape[-2:]
     raise UserError(

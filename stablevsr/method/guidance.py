@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stablevsr.data.degradation import SCALE
-from stablevsr.method.flow import FlowEstimator, scale_flow, warp
+from stablevsr.method.flow import FlowEstimator, warp
 from stablevsr.method.settings import Guidance
 from stablevsr.method.stores import Store
 
@@ -31,25 +31,24 @@ class Flows:
     Args:
         lr: LR frames (S, 3, h, w) in [-1, 1] of all sequences, by frame number.
         estimator: the flow estimator.
-        store: keeps the flow; a pair that it does not keep is estimated anew.
+        store: keeps the flow; a pair that it does not keep is estimated again.
     """
 
     def __init__(self, lr: Callable[[int], Tensor], estimator: FlowEstimator, store: Store) -> None:
         self._lr, self._estimator, self._store = lr, estimator, store
 
+    @torch.no_grad()
     def between(self, target: int, source: int) -> Tensor:
         """(S, 2, 4h, 4w) in pixels of the x4 frame: brings frame ``source`` onto ``target``."""
         pair = f"{source:08d}-{target:08d}"
         if pair in self._store:
             return self._store[pair]
         lr = self._lr(target)
-        with torch.no_grad():
-            flow = self._estimator(enlarge(lr), enlarge(self._lr(source)))
+        flow = self._estimator(enlarge(lr), enlarge(self._lr(source)))
         expected = (len(lr), 2, lr.shape[-2] * SCALE, lr.shape[-1] * SCALE)
         if tuple(flow.shape) != expected:
             raise ValueError(f"the flow estimator returned {tuple(flow.shape)} instead of {expected}")
-        flow = flow.to(lr.device, torch.float32)
-        self._store[pair] = flow
+        self._store[pair] = flow = flow.to(lr.device, torch.float32)
         return flow
 
 
@@ -57,15 +56,16 @@ def guidance_image(latents: Tensor, flow: Tensor, decode: Callable[[Tensor], Ten
     """The TCM's conditioning image (B, 3, 4h, 4w) from the neighbour's latents.
 
     Args:
-        latents: (B, 4, h, w), scaled; the neighbour's x̂0 (or x_t, which is the caller's choice).
+        latents: (B, 4, h, w), scaled; the neighbour's x̂0 (or x_t: the caller applies ``source`` xt).
         flow: (B, 2, 4h, 4w) in pixels, from the current frame into the neighbour.
         decode: scaled latents -> raw RGB (B, 3, 4h, 4w), nominally in [-1, 1].
-        settings: ``source`` none gives a blank image, ``motion_compensation`` says whether and where to warp.
+        settings: ``source`` none gives a blank image; ``motion_compensation`` chooses where to warp, if at all.
     """
     if settings.source == "none":
         return blank_image(latents)
     if settings.motion_compensation == "latent":
-        return decode(warp(latents, scale_flow(flow, 1 / SCALE).to(latents.dtype), settings.warp))
+        small_flow = F.avg_pool2d(flow, SCALE) / SCALE
+        return decode(warp(latents, small_flow.to(latents.dtype), settings.warp))
     image = decode(latents)
     if settings.motion_compensation == "pixel":
         return warp(image, flow.to(image.dtype), settings.warp)
@@ -73,6 +73,6 @@ def guidance_image(latents: Tensor, flow: Tensor, decode: Callable[[Tensor], Ten
 
 
 def blank_image(latents: Tensor) -> Tensor:
-    """The image that carries no information: 0 in [-1, 1], mid grey, at four times the latents' size."""
+    """Mid grey, 0 in [-1, 1], at four times the latents' size: an image without information."""
     batch, _, height, width = latents.shape
     return torch.zeros(batch, 3, height * SCALE, width * SCALE, device=latents.device, dtype=torch.float32)

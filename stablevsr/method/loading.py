@@ -1,11 +1,10 @@
 """Loading the parts of a model folder (:mod:`.model_folder`) with the classes of diffusers and transformers.
 
-Whatever is wrong with a part becomes a :class:`UserError` of one sentence that names it.
+A part that is missing, damaged or of another class raises a :class:`UserError` that names it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 
-from stablevsr.method.model_folder import PARTS, check_model, check_weights, model_index
+from stablevsr.method.model_folder import check_model, check_weights, model_index
 from stablevsr.method.small_decoder import SmallDecoder
 from stablevsr.runtime.errors import UserError
 
@@ -38,38 +37,38 @@ def load_parts(
     Raises:
         UserError: a part is missing, damaged, or of another class.
     """
-    given = dict(given or {})
+    small = folder / "guidance_decoder"
+    given = {"guidance_decoder": small if small.is_dir() else None, **(given or {})}
     if model_index(folder).get("controlnet") == [None, None]:
         given.setdefault("controlnet", None)
     check_model(folder, without=given)
-    loaded = {name: part for name, part in given.items() if not isinstance(part, str | Path)}
-    for part in loaded.values():
-        if isinstance(part, torch.nn.Module):
-            part.to(device)
-    elsewhere = {name: Path(part) for name, part in given.items() if name not in loaded}
-    for other in elsewhere.values():
-        check_weights(other)
-    at = {name: folder / name for name in (*PARTS, "guidance_decoder")} | elsewhere
-    small = at["guidance_decoder"]
-    loaders: dict[str, Callable[[], Any]] = {
-        "unet": lambda: load_network(UNet2DConditionModel, at["unet"], dtype, **NO_NOISE_LEVEL).to(device),
-        "vae": lambda: load_vae(at["vae"], dtype).to(device),
-        "controlnet": lambda: load_network(ControlNetModel, at["controlnet"], dtype).to(device),
-        "guidance_decoder": lambda: load_network(SmallDecoder, small, dtype).to(device) if small.is_dir() else None,
-        "scheduler": lambda: load_scheduler(at["scheduler"]),
-        "tokenizer": lambda: load_tokenizer(at["tokenizer"]),
-        "text_encoder": lambda: load_text_encoder(at["text_encoder"]),
+    for part in given.values():
+        if isinstance(part, str | Path):
+            check_weights(Path(part))
+    loaders: dict[str, Callable[[Path], Any]] = {
+        "unet": lambda at: load_network(UNet2DConditionModel, at, dtype, **NO_NOISE_LEVEL),
+        "vae": lambda at: load_vae(at, dtype),
+        "controlnet": lambda at: load_network(ControlNetModel, at, dtype),
+        "guidance_decoder": lambda at: load_network(SmallDecoder, at, dtype),
+        "scheduler": load_scheduler,
+        "tokenizer": load_tokenizer,
+        "text_encoder": load_text_encoder,
     }
-    return loaded | {name: load() for name, load in loaders.items() if name not in loaded}
+    chosen = {name: given.get(name, folder / name) for name in loaders}
+    parts = {name: loaders[name](Path(p)) if isinstance(p, str | Path) else p for name, p in chosen.items()}
+    for name in ("unet", "vae", "controlnet", "guidance_decoder"):
+        if parts[name] is not None:
+            parts[name].to(device)
+    return parts
 
 
 def load_network(kind: Any, folder: Path, dtype: torch.dtype, **config: Any) -> Any:
     """A frozen network of class ``kind``; ``config`` replaces values of its ``config.json``."""
-    written = _class_name(folder)
-    if written not in (None, kind.__name__):
-        raise UserError(f"{folder} holds another network, {written}: {kind.__name__} is wanted there")
     with _one_sentence(f"{folder} cannot be loaded as {kind.__name__}"):
-        model = kind.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True, **config)
+        written = kind.load_config(folder, local_files_only=True).get("_class_name", kind.__name__)
+    if written != kind.__name__:
+        raise UserError(f"{folder} holds another network, {written}: {kind.__name__} is wanted there")
+    model = _load(kind, folder, torch_dtype=dtype, use_safetensors=True, **config)
     if any(parameter.is_meta for parameter in model.parameters()):  # diffusers warns and leaves them without values
         raise UserError(f"{folder} holds weights that are not those of the {kind.__name__} in its config.json")
     return model.eval().requires_grad_(False)
@@ -77,15 +76,14 @@ def load_network(kind: Any, folder: Path, dtype: torch.dtype, **config: Any) -> 
 
 def load_vae(folder: Path, dtype: torch.dtype) -> Any:
     """A frozen VAE, in float32 where it would overflow in ``dtype``."""
-    vae = load_network(AutoencoderKL, folder, dtype)
-    keep_finite(vae)
-    return vae
+    return keep_finite(load_network(AutoencoderKL, folder, dtype))
 
 
-def keep_finite(vae: Any) -> None:
-    """Move a VAE that overflows in float16 (``force_upcast`` in its configuration) to float32."""
+def keep_finite(vae: Any) -> Any:
+    """The VAE, moved to float32 if it overflows in float16 (``force_upcast`` in its configuration)."""
     if vae.dtype == torch.float16 and vae.config.force_upcast:
         torch.nn.Module.to(vae, torch.float32)
+    return vae
 
 
 def load_for_training(folder: Path) -> Any:
@@ -95,16 +93,14 @@ def load_for_training(folder: Path) -> Any:
 
 def load_scheduler(folder: Path) -> Any:
     """A noise scheduler; sampling and training take its configuration, not its class."""
-    with _one_sentence(f"{folder} cannot be loaded as a scheduler"):
-        return DDIMScheduler.from_pretrained(folder, local_files_only=True)
+    return _load(DDIMScheduler, folder)
 
 
 def load_tokenizer(folder: Path) -> Any:
     """A tokenizer of CLIP."""
     from transformers import CLIPTokenizer
 
-    with _one_sentence(f"{folder} cannot be loaded as a tokenizer"):
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    return _load(CLIPTokenizer, folder)
 
 
 def load_text_encoder(folder: Path) -> Any:
@@ -112,10 +108,13 @@ def load_text_encoder(folder: Path) -> Any:
     from transformers import CLIPTextModel
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # of weights that load in a moment
-    options = {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
-    with _one_sentence(f"{folder} cannot be loaded as a text encoder"):
-        return CLIPTextModel.from_pretrained(folder, **options).eval().requires_grad_(False)
+    logging.disable_progress_bar()  # the weights load in a moment
+    return _load(CLIPTextModel, folder, dtype=torch.float32, use_safetensors=True).eval().requires_grad_(False)
+
+
+def _load(kind: Any, folder: Path, **options: Any) -> Any:
+    with _one_sentence(f"{folder} cannot be loaded as {kind.__name__}"):
+        return kind.from_pretrained(folder, local_files_only=True, **options)
 
 
 def load_prompt(folder: Path) -> Tensor:
@@ -136,17 +135,8 @@ def encode_empty_prompt(tokenizer: Any, text_encoder: Any) -> Tensor:
 
 @contextmanager
 def _one_sentence(what: str) -> Iterator[None]:
-    """Errors of diffusers and transformers, of many classes for a damaged folder, as ``what`` and their first line."""
+    """Turns every error, of many classes in diffusers and transformers, into ``what`` and its first line."""
     try:
         yield
     except Exception as error:
         raise UserError(f"{what}: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
-
-
-def _class_name(folder: Path) -> str | None:
-    """The class that a network's configuration names; None if it cannot be read, which loading it reports."""
-    try:
-        content = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return content.get("_class_name") if isinstance(content, dict) else None

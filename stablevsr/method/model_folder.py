@@ -1,7 +1,7 @@
 """Model folders in the layout of the hub: finding one, and checking it before anything is loaded.
 
 A folder holds ``unet/``, ``vae/``, ``controlnet/`` (the TCM), ``text_encoder/``, ``tokenizer/`` and ``scheduler/``,
-with weights as safetensors, and ``model_index.json``. Nothing here imports torch: a missing part is reported at once.
+with weights as safetensors, and ``model_index.json``. Nothing here imports torch, so errors come at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stablevsr.data.downloads import registry
-from stablevsr.method.settings import Guidance
+from stablevsr.method.settings import Flow, Grid, Guidance
 from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.runtime.parsing import parse
 
@@ -42,7 +42,7 @@ def find_model(model: str | Path, revision: str | None = None) -> Path:
 
 
 def check_model(folder: Path, without: Collection[str] = ()) -> None:
-    """Raise :class:`UserError` naming the first part that a model folder lacks, those in ``without`` aside."""
+    """Raise :class:`UserError` that names the first part, except those in ``without``, that a model folder lacks."""
     needed = [part for part in PARTS if part not in without]
     for part in needed:
         if not (folder / part).is_dir():
@@ -57,19 +57,20 @@ def check_weights(folder: Path) -> None:
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}")
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} has no config.json: it is no diffusers model folder")
+        raise UserError(f"{folder} has no config.json: it is not a diffusers model folder")
     if not list(folder.glob("*.safetensors")):
         raise UserError(f"{folder} has no .safetensors weights (pickled weights are not loaded)")
 
 
-def default_guidance(folder: Path) -> Guidance:
-    """The flow and the warp grid that a model was trained with, from its ``model_index.json``.
+def default_guidance(folder: Path, flow: Flow | None = None, warp: Grid | None = None) -> Guidance:
+    """The guidance with ``flow`` and ``warp``; None takes what the model stores in its ``model_index.json``.
 
-    A model that stores none, as the released one, gets RAFT and the published grid.
+    A model that stores none, as the released one, gets RAFT and the published grid. Raises :class:`UserError`.
     """
     index = model_index(folder)
     stored = {name: index[name] for name in ("flow", "warp") if name in index}
-    return parse(Guidance, stored, folder / "model_index.json")
+    defaults = parse(Guidance, stored, folder / "model_index.json")
+    return parse(Guidance, {"flow": flow or defaults.flow, "warp": warp or defaults.warp}, "guidance")
 
 
 def model_index(folder: Path) -> dict[str, Any]:

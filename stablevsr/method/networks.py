@@ -1,4 +1,4 @@
-"""What the sampler runs on: the networks of one model, and decoding in the memory that there is."""
+"""The networks of one model on one device, as the sampler uses them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class ModelParts:
     prompt: Tensor  #: (1, 77, C), the empty prompt's encoding
     device: torch.device
     guidance_decoder: Any | None = None  #: decodes the guidance; None = the VAE
-    tile: int | None = None  #: decode in tiles of so many latent pixels a side; None = whole frames
-    may_tile: bool = False  #: when memory runs out, switch to (smaller) tiles with a message
+    tile: int | None = None  #: side of the decoder's tiles in latent pixels; None = whole frames
+    may_tile: bool = False  #: when memory runs out, switch to (smaller) tiles
 
     @property
     def vae_scale(self) -> float:
@@ -58,9 +58,9 @@ class ModelParts:
         return torch.as_tensor(self.guidance_decoder(latents.to(self.guidance_decoder.dtype))).float()
 
     def pack(self) -> None:
-        """Keep the weights of UNet and TCM in 8 bits (e4m3), each layer unpacked for its computation.
+        """Store the weights of UNet and TCM in 8 bits (e4m3); each layer is unpacked for its computation.
 
-        Half of bf16's memory, slower, and other numbers. Normalisation layers keep their precision.
+        This takes half of bf16's memory, is slower, and changes numbers. Normalisation layers keep their precision.
         """
         for network in (self.unet, self.tcm):
             if network is not None:
@@ -73,8 +73,8 @@ class ModelParts:
                 network.to(memory_format=torch.channels_last)
 
     def freeze_in(self, precision: Precision) -> None:
-        """Keep the frozen UNet and VAE in ``precision`` (the VAE in float32 where it would overflow)."""
+        """Move the frozen UNet and VAE to ``precision`` (the VAE stays in float32 if it would overflow)."""
         for network in (self.unet, self.vae):
-            # torch's own `to`: diffusers' warns about layers to keep in float32 that these networks do not have
+            # torch's `to`: diffusers' would warn about layers to keep in float32 that these networks do not have
             torch.nn.Module.to(network, DTYPES[precision])
         keep_finite(self.vae)

@@ -18,15 +18,15 @@ INITIAL = -1  #: in place of a step: the latents that sampling starts from
 
 
 class Noise:
-    """Gives the draws (S, 4, h, w) of S sequences by step and frame.
+    """The noise (S, 4, h, w) of S sequences by step and frame.
 
     Args:
         generators: one a sequence, all on one device.
         shape: of one latent, (4, h, w).
         order: the frames in drawing order, for each step (:func:`stablevsr.method.visits.noise_order`).
-        states: keeps the generators' states. Draws that it holds already, from an earlier process, are repeated.
-        keep_on: the device for the tensors of the step drawn last, of all frames; None: they are repeated from the
-            states, one frame at a time.
+        states: keeps the generators' states; draws of an earlier process, whose states it holds, are repeated.
+        keep_on: the device that keeps the last step's draws for all frames; None: each is repeated from its state when
+            it is asked for, which takes no memory.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Noise:
         self._order = {INITIAL: range(len(order[0])), **dict(enumerate(order))}
         self._repeating = torch.Generator(generators[0].device)
         self._last = INITIAL - 1  # the step drawn last
-        self._drawn: Tensor | None = None
+        self._drawn: dict[int, Tensor] = {}  # of that step, by frame
         self._loaded: tuple[int, Tensor] | None = None
         while f"noise{self._last + 1}" in states:
             self._last += 1
@@ -54,7 +54,7 @@ class Noise:
         """The draw of ``step`` (or :data:`INITIAL`) for ``frame``, on the generators' device or ``keep_on``."""
         while self._last < step:
             self._record(self._last + 1)
-        if self._drawn is not None and step == self._last:
+        if step == self._last and frame in self._drawn:
             return self._drawn[frame]
         draws = []
         for state in self._state(step, frame):
@@ -64,19 +64,14 @@ class Noise:
         return torch.cat(draws)
 
     def _record(self, step: int) -> None:
-        frames, sequences = len(self._order[step]), len(self._generators)
-        states = torch.empty(frames, sequences, len(self._generators[0].get_state()), dtype=torch.uint8)
-        drawn = {}
+        """Draw the noise of all frames for ``step``, keeping each generator's state before each draw."""
+        self._drawn, states = {}, {}
         for frame in self._order[step]:
-            for sequence, generator in enumerate(self._generators):
-                states[frame, sequence] = generator.get_state()
-                draw = self._draw(generator)
-                if self._keep_on is not None:
-                    drawn[frame, sequence] = draw
-        self._states[f"noise{step}"] = states
-        if self._keep_on is not None:
-            ordered = torch.cat([drawn[frame, s] for frame in range(frames) for s in range(sequences)])
-            self._drawn = ordered.to(self._keep_on).view(frames, sequences, *self._shape)
+            states[frame] = torch.stack([generator.get_state() for generator in self._generators])
+            noise = torch.cat([self._draw(generator) for generator in self._generators])
+            if self._keep_on is not None:
+                self._drawn[frame] = noise.to(self._keep_on)
+        self._states[f"noise{step}"] = torch.stack([states[frame] for frame in sorted(states)])
         self._last = step
 
     def _state(self, step: int, frame: int) -> Tensor:

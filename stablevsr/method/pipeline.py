@@ -1,8 +1,8 @@
-"""StableVSRPipeline: a model folder or hub id in, sharper frames out (x4), as a pipeline of diffusers.
+"""StableVSRPipeline: the method as a pipeline of diffusers, which upscales LR frames x4.
 
 The published settings (bidirectional strategy, DDPM with 50 steps, x̂0 guidance compensated in pixels, the published
-warp grid, RAFT) are the defaults and reproduce the released code's numbers. A model that was trained with another grid
-or flow names them in its ``model_index.json``, and they become its defaults.
+warp grid, RAFT) are the defaults and reproduce the released code's numbers. A model that was trained with another warp
+grid or flow estimator stores its own defaults in ``model_index.json``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from inspect import signature
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -22,12 +22,13 @@ from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stablevsr.method.flow import DISFlow, FlowEstimator, RAFTFlow
+from stablevsr.method.flow import FlowEstimator, flow_by_name
 from stablevsr.method.loading import DTYPES, encode_empty_prompt, keep_finite, load_parts
 from stablevsr.method.model_folder import PARTS, default_guidance, find_model
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.sampler import Progress, Sampler, decode_frames
 from stablevsr.method.settings import (
+    SMALLEST_FRAME,
     Compensation,
     Flow,
     Grid,
@@ -45,7 +46,7 @@ from stablevsr.runtime.parsing import parse
 from stablevsr.runtime.timing import Stage, untimed
 
 Frames = Sequence[Any] | NDArray[np.uint8]
-SMALLEST = 8  #: pixels a side of an LR frame; below it the networks' coarsest level is empty
+FlowChoice: TypeAlias = FlowEstimator | Flow | None  #: None: the model's default
 
 
 @dataclass
@@ -62,12 +63,12 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         unet, vae, text_encoder, tokenizer, scheduler: as :meth:`from_pretrained` loads them.
         controlnet: the TCM; without one only ``single_frame`` can be sampled.
         guidance_decoder: a small decoder for the guidance; None = the VAE.
-        flow: the flow estimator where a call names none, stored in ``model_index.json``.
-        warp: the warp grid where a call names none, stored there too.
+        flow: the default flow estimator, stored in ``model_index.json``.
+        warp: the default warp grid, stored there too.
     """
 
-    #: UNet, TCM and VAE take turns at every frame, so none of them is moved off the GPU when another one runs: each
-    #: stays there until all frames are sampled.
+    #: UNet, TCM and VAE alternate at every frame, so under CPU offload each stays on the GPU until all frames are
+    #: sampled, instead of leaving it when the next one runs.
     model_cpu_offload_seq = "unet"
     _optional_components = ["controlnet", "guidance_decoder"]  # noqa: RUF012
 
@@ -100,7 +101,6 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         precision: Precision | None = None,
         revision: str | None = None,
         tcm: str | Path | None = None,
-        with_tcm: bool = True,
         guidance_decoder: str | Path | None = None,
         tile: int | Literal["auto"] | None = "auto",
         weights: Weights = "full",
@@ -117,14 +117,14 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
             precision: ``torch_dtype`` by name: fp32, bf16 or fp16.
             revision: commit of the hub repository.
             tcm: folder of another TCM (``config.json`` and safetensors), in place of ``model``'s ``controlnet/``.
-            with_tcm: False loads no TCM; only ``single_frame`` can then be sampled.
             guidance_decoder: folder of a small decoder for the guidance (``stablevsr train decoder``); None = the VAE.
-            tile: decode in tiles of so many LR pixels a side, for GPUs with little memory; None decodes whole frames;
+            tile: side of the decoder's tiles in LR pixels, for GPUs with little memory; None decodes whole frames;
                 ``auto`` decodes whole frames and changes to tiles when memory runs out.
             weights: ``fp8`` keeps UNet and TCM in 8 bits, which changes the frames a little.
             flow: default flow estimator in place of the stored one.
             warp: default warp grid in place of the stored one.
-            parts: loaded parts in place of ``model``'s, by name: ``unet``, ``vae``, ``controlnet``, ...
+            parts: loaded parts in place of ``model``'s, by name: ``unet``, ``vae``, ... With ``controlnet=None`` there
+                is no TCM, and only ``single_frame`` can be sampled.
 
         Raises:
             UserError: a part is missing or damaged, an argument is unknown, or the hub cannot be reached.
@@ -138,10 +138,9 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         how = parse(Sampling, {"precision": precision or "fp32", "weights": weights}, "from_pretrained")
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         folder = find_model(model, revision)
-        asked = {name: value for name, value in (("flow", flow), ("warp", warp)) if value is not None}
-        defaults = parse(Guidance, default_guidance(folder).model_dump() | asked, "from_pretrained")
-        if tcm is not None or not with_tcm:
-            parts["controlnet"] = tcm if with_tcm else None
+        defaults = default_guidance(folder, flow, warp)
+        if tcm is not None:
+            parts["controlnet"] = tcm
         if guidance_decoder is not None:
             parts["guidance_decoder"] = guidance_decoder
         parts = load_parts(folder, chosen, torch_dtype or DTYPES[how.precision], parts)
@@ -156,9 +155,9 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     @property
     def networks(self) -> ModelParts:
-        """What the sampler runs on: the parts as they are now, on the device where they run (CPU offload or not)."""
+        """The current networks for the sampler, with the device on which they run, also under CPU offload."""
         device = self._execution_device
-        self._networks = replace(  # keeps the size of tiles that memory was found to allow
+        self._networks = replace(  # keeps the tile size that was found to fit
             self._networks,
             unet=self.unet,
             vae=self.vae,
@@ -184,7 +183,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         strategy: Strategy = "bidirectional",
         warp: Grid | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
-        flow_estimator: FlowEstimator | Literal["raft", "dis"] | None = None,
+        flow_estimator: FlowChoice = None,
         output_type: Literal["np", "pt", "pil"] = "np",
         *,
         scheduler: Solver = "ddpm",
@@ -198,13 +197,14 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
             num_inference_steps: denoising steps.
             strategy: single_frame, auto_regressive, unidirectional or bidirectional.
             warp: ``published`` grid or ``aligned``; None = the model's default.
-            generator: draws the noise in the published order, or a list of one. On the CPU, so that frames do not
-                depend on the device; on a GPU only to repeat what the published code draws there. None = a fresh seed.
+            generator: draws the noise in the published order, or a list of one generator. Use one on the CPU: the
+                frames then do not depend on the device. One on a GPU repeats the published code's draws there. None =
+                a random seed.
             flow_estimator: callable (target, source), each (B, 3, 4h, 4w) in [-1, 1], to (B, 2, 4h, 4w) pixels;
                 ``"raft"``, ``"dis"``; None = the model's default.
             output_type: np, pt or pil, see :class:`StableVSROutput`.
             scheduler: ddpm, ddim, dpmsolver++ or unipc.
-            source: what guides: ``x0``, ``xt`` or ``none``.
+            source: the latent that guides: ``x0``, ``xt`` or ``none``.
             motion_compensation: ``pixel``, ``latent`` or ``none``.
 
         Raises:
@@ -214,19 +214,22 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         if output_type not in ("np", "pt", "pil"):
             raise UserError(f"output_type {output_type!r} is not one of np, pt, pil")
         if not (isinstance(num_inference_steps, Integral) and 1 <= num_inference_steps <= 1000):
-            raise UserError(f"num_inference_steps {num_inference_steps!r} is no whole number from 1 to 1000")
+            raise UserError(f"num_inference_steps {num_inference_steps!r} is not a whole number from 1 to 1000")
         steps = int(num_inference_steps)
         sampling = parse(Sampling, {"strategy": strategy, "scheduler": scheduler, "steps": steps}, "sampling")
         defaults = {"flow": self.config.flow, "warp": self.config.warp if warp is None else warp}
-        guidance = {"source": source, "motion_compensation": motion_compensation, **defaults}
+        chosen = {"source": source, "motion_compensation": motion_compensation, **defaults}
+        guidance = parse(Guidance, chosen, "guidance")
         lr, noise = to_tensor(frames)[None], _one_generator(generator)
-        settings = sampling, parse(Guidance, guidance, "guidance")
         with self.progress_bar(total=steps * lr.shape[1]) as bar:
-            latents = self.sample(lr, [noise], *settings, flow_estimator, bar.update)[0]
+            latents = self.sample(lr, [noise], sampling, guidance, flow_estimator, bar.update)[0]
         self.maybe_free_model_hooks()  # makes room for the largest decoding
         images = torch.stack(list(decode_frames(self.networks, latents))).cpu()
         self.maybe_free_model_hooks()
-        return StableVSROutput(_convert(images, output_type))
+        if output_type == "pt":
+            return StableVSROutput(images)
+        array = images.permute(0, 2, 3, 1).numpy()
+        return StableVSROutput(array if output_type == "np" else self.numpy_to_pil(array))
 
     def sample(
         self,
@@ -234,22 +237,23 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         generators: Sequence[torch.Generator],
         sampling: Sampling,
         guidance: Guidance,
-        flow_estimator: FlowEstimator | Literal["raft", "dis"] | None = None,
+        flow_estimator: FlowChoice = None,
         progress: Progress | None = None,
         stage: Stage = untimed,
     ) -> Tensor:
         """Sample several sequences of one shape side by side: LR (S, N, 3, h, w) in [-1, 1] -> latents (S, N, 4, h, w).
 
-        Each sequence has its own generator and comes out as it would alone, up to rounding. ``progress`` is called
-        with the number of frame-steps just done.
+        Each sequence has its own generator, and its latents do not depend on the others, up to rounding. ``progress``
+        is called with the number of frame-steps just done.
         """
         networks = self.networks
         if is_guided(sampling.strategy) and networks.tcm is None:
             raise UserError(f"strategy {sampling.strategy} needs a TCM, and this pipeline was loaded without one")
         needs_flow = is_guided(sampling.strategy) and lr.shape[1] > 1 and guidance.needs_flow
         if not callable(flow_estimator):
-            name = flow_estimator or guidance.flow
-            flow_estimator = flow_by_name(name, networks.device) if needs_flow else _no_flow
+            # DIS, which loads nothing, where the estimator is never called
+            name = flow_estimator or guidance.flow if needs_flow else "dis"
+            flow_estimator = flow_by_name(name, networks.device)
         return Sampler(networks, sampling, guidance, flow_estimator, progress=progress, stage=stage)(lr, generators)
 
 
@@ -262,36 +266,21 @@ def load_networks(
 
 
 def _one_generator(given: torch.Generator | list[torch.Generator] | None) -> torch.Generator:
-    """The generator of a sequence, freshly seeded if none is given."""
-    if given is None:
-        fresh = torch.Generator()
-        fresh.seed()
-        return fresh
+    """The generator of a sequence, randomly seeded if none is given."""
     generators = given if isinstance(given, list) else [given]
     if len(generators) != 1:
         raise UserError(f"{len(generators)} generators were given: a sequence takes one")
-    if generators[0].device.type != "cpu":
+    generator = generators[0]
+    if generator is None:
+        generator = torch.Generator()
+        generator.seed()
+    elif generator.device.type != "cpu":
         warnings.warn(
-            f"the generator is on {generators[0].device}: it repeats what the published code draws there, and no other "
-            "device gives the same frames; use a generator on the CPU for frames that do not depend on the device",
+            f"the generator is on {generator.device}: its frames repeat the published code's on that device, and "
+            "no other device gives the same; use a generator on the CPU for frames that do not depend on the device",
             stacklevel=3,
         )
-    return generators[0]
-
-
-def _no_flow(target: Tensor, source: Tensor) -> Tensor:
-    raise AssertionError("this strategy needs no optical flow")
-
-
-def flow_by_name(name: str, device: torch.device | str) -> FlowEstimator:
-    """``raft`` (weights from the local cache, checked) or ``dis``. Raises :class:`UserError` if they are not there."""
-    if name not in get_args(Flow):
-        raise UserError(f"there is no flow estimator {name!r}: known are {', '.join(get_args(Flow))}")
-    if name == "dis":
-        return DISFlow()
-    from stablevsr.data.downloads.weights import weight_file
-
-    return RAFTFlow(weight_file("raft"), device)
+    return generator
 
 
 def to_tensor(frames: Frames) -> Tensor:
@@ -311,14 +300,8 @@ def to_tensor(frames: Frames) -> Tensor:
     shape = arrays[0].shape
     if len(shape) != 3 or shape[2] != 3 or arrays[0].dtype != np.uint8:
         raise UserError(f"frames must be 8-bit RGB, (h, w, 3) uint8; got {shape} {arrays[0].dtype}")
-    if min(shape[:2]) < SMALLEST:
-        raise UserError(f"frames of {shape[1]}x{shape[0]} are too small: at least {SMALLEST} pixels a side are needed")
-    stacked = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
-    return stacked.float() / 127.5 - 1
-
-
-def _convert(images: Tensor, output_type: str) -> Any:
-    if output_type == "pt":
-        return images
-    array = images.permute(0, 2, 3, 1).numpy()
-    return array if output_type == "np" else DiffusionPipeline.numpy_to_pil(array)
+    if min(shape[:2]) < SMALLEST_FRAME:
+        raise UserError(
+            f"frames of {shape[1]}x{shape[0]} are too small: at least {SMALLEST_FRAME} pixels a side are needed"
+        )
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 127.5 - 1

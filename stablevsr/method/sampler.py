@@ -1,9 +1,9 @@
-"""The sampler: denoises the frames of sequences visit by visit, as a strategy says (:mod:`.strategies`).
+"""The sampler: denoises the frames of sequences in the visit order of a strategy (:mod:`.strategies`).
 
 Frame-wise bidirectional sampling (paper, section 4.3): each denoising step visits all frames before the next step
-begins, every frame guided by the one visited just before it, and the direction turns after every step. The other
-strategies are its ablations. One loop serves all of them, for sequences held in memory, several side by side, and for
-a clip of any length whose latents, noise and flow are kept on disk.
+begins, every frame guided by the one visited just before it, and the direction turns after every step. The same loop
+runs the other strategies, the paper's ablations. It takes several sequences at once from memory, or one clip of any
+length whose latents, noise and flow are kept on disk.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from stablevsr.method.visits import noise_order, visits
 from stablevsr.runtime.timing import Stage, untimed
 
 Progress = Callable[[int], None]  #: called with the number of frame-steps just done
-LR = Callable[[int], Tensor]  #: frame number -> (S, 3, h, w) in [-1, 1], that frame of S sequences
-Draw = Callable[[int, int], Tensor]  #: step (or INITIAL) and frame -> (S, 4, h, w), its noise: a :class:`Noise`
+LR = Callable[[int], Tensor]  #: frame number -> that frame of S sequences, (S, 3, h, w) in [-1, 1]
+Draw = Callable[[int, int], Tensor]  #: step (or INITIAL) and frame -> its noise (S, 4, h, w): a :class:`Noise`
 #: LR pixels that go through the UNet's first half together: a frame of REDS, which keeps a GPU busy by itself. More
-#: would take memory (0.27 GB a frame of REDS in float32) and gain nothing.
+#: would need more memory (0.27 GB a frame of REDS in float32) and be no faster.
 AT_ONCE = 320 * 180
 
 
@@ -41,12 +41,12 @@ class Sampler:
     Args:
         model: the networks.
         sampling: strategy, solver, steps.
-        guidance: what the TCM sees.
+        guidance: how the TCM's image is made.
         estimator: optical flow, used by the strategies that have a neighbour.
-        at_once: LR pixels that go through the UNet's first half together, and at steps without guidance through all of
-            it; 1 takes frame by frame as the published code does. Rounding only.
+        at_once: LR pixels that go through the UNet's first half together (without guidance through all of it); 1 takes
+            one frame at a time as the published code does. Results differ by rounding only.
         progress: called as frame-steps are done.
-        stage: a timer's; stages are flow, warp, scheduler and the networks by name.
+        stage: measures the stages: flow, warp, scheduler, and each network by name.
     """
 
     def __init__(
@@ -69,40 +69,40 @@ class Sampler:
         if len(generators) != sequences:
             raise ValueError(f"{sequences} sequences need as many generators, got {len(generators)}")
         lr, state = lr.to(self.model.device), State({})
-        shape, device = latent_shape(self.model, *lr.shape[-2:]), self.model.device
-        noise = Noise(generators, shape, noise_order(self.sampling, frames), {}, keep_on=device)
+        shape = (self.model.unet.config.out_channels, *lr.shape[-2:])
+        noise = Noise(generators, shape, noise_order(self.sampling, frames), {}, keep_on=self.model.device)
         self.run(frames, lambda frame: lr[:, frame], noise, state, {})
         return torch.stack([state.latent(self.sampling.steps, frame) for frame in range(frames)], dim=1)
 
     @torch.no_grad()
     def run(self, frames: int, lr: LR, noise: Draw, state: State, flows: Store) -> None:
-        """Make the frame-steps of ``frames`` frames that ``state`` does not count as done; it then has their latents.
+        """Sample ``frames`` frames from where ``state`` stopped; it then holds their finished latents.
 
-        Raises ValueError where a run would be resumed whose solver keeps a history that ``state`` has not.
+        Raises ValueError if a run with a multistep solver is resumed: ``state`` does not hold the solver's history.
         """
         if state.done and self.sampling.scheduler in MULTISTEP:
             raise ValueError(f"scheduler {self.sampling.scheduler} keeps a history: a run cannot be resumed")
-        _Run(self, lr, noise, state, Flows(lr, self.estimator, flows)).finish(frames)
+        _Run(self, lr, noise, state, Flows(lr, self.estimator, flows)).visit_all(frames)
 
 
 class _Run:
     """One run of a sampler over the visits of its strategy."""
 
     def __init__(self, sampler: Sampler, lr: LR, noise: Draw, state: State, flows: Flows) -> None:
-        self.model, self.guidance, self.stage = sampler.model, sampler.guidance, sampler.stage
-        self.sampler, self.lr, self.noise, self.state, self.flows = sampler, lr, noise, state, flows
-        self.steps = sampler.sampling.steps
+        self.sampler, self.model, self.stage = sampler, sampler.model, sampler.stage
+        self.lr, self.noise, self.state, self.flows = lr, noise, state, flows
+        self.sampling, self.guidance = sampler.sampling, sampler.guidance
         self._done = state.done
         self._schedules: dict[int, Schedule] = {}
         self._kept: tuple[tuple[int, int], Tensor] | None = None  # a finished neighbour's image, with its pair
 
-    def finish(self, frames: int) -> None:
-        """Make all visits that are left."""
+    def visit_all(self, frames: int) -> None:
+        """Make all remaining visits, a few frames of one step at a time."""
         if self._done == 0:
             for frame in range(frames):
                 self.state.start(frame, self.noise(INITIAL, frame).to(self.model.device))
         count = max(1, self.sampler.at_once // self.lr(0)[:, 0].numel())
-        left = islice(visits(self.sampler.sampling, frames), self._done, None)
+        left = islice(visits(self.sampling, frames), self._done, None)
         for step, group in groupby(left, key=lambda visit: visit.step):
             while some := list(islice(group, count)):
                 self._visit(step, some)
@@ -110,7 +110,7 @@ class _Run:
     def _visit(self, step: int, some: list[Visit]) -> None:
         """Several frames of one step: through the UNet's first half together, and without guidance through all of it.
 
-        The second half waits for the neighbour's image, which the visit just before may make.
+        With guidance, the second half waits for the image of the neighbour, which is often the visit just before.
         """
         timestep = self._schedule(some[0].frame).timesteps[step]
         noisy = torch.cat([self.state.latent(step, visit.frame) for visit in some])
@@ -122,13 +122,13 @@ class _Run:
         together = 1 if any(visit.neighbour is not None for visit in some) else len(some)
         for first in range(0, len(some), together):
             part = slice(first * sequences, (first + together) * sequences)
-            image = self._image(some[first])
-            predicted = self._decode(encoded.part(part), sample[part], timestep, image)
-            outputs = zip(torch.split(noisy[part], sequences), torch.split(predicted, sequences), strict=True)
-            for visit, (before, output) in zip(some[first : first + together], outputs, strict=True):
+            image = self._guidance_image(some[first])
+            predicted = self._predict(encoded.part(part), sample[part], timestep, image)
+            latents = zip(torch.split(noisy[part], sequences), torch.split(predicted, sequences), strict=True)
+            for visit, (before, output) in zip(some[first : first + together], latents, strict=True):
                 self._step(visit, before, output)
 
-    def _decode(self, encoded: unet.Encoded, sample: Tensor, timestep: int, image: Tensor | None) -> Tensor:
+    def _predict(self, encoded: unet.Encoded, sample: Tensor, timestep: int, image: Tensor | None) -> Tensor:
         """The UNet's output (B, 4, h, w), with the TCM's residuals where there is a guidance image."""
         residuals = None
         if image is not None:
@@ -138,37 +138,36 @@ class _Run:
             return unet.decode(self.model.unet, encoded, self.model.prompt, residuals).float()
 
     def _step(self, visit: Visit, noisy: Tensor, predicted: Tensor) -> None:
-        """The scheduler's step of one frame, and what the frame has for its neighbours: x̂0, or x_t."""
-        step, frame, _, _ = visit
+        """The scheduler's step of one frame; what guides its neighbours, x̂0 or x_t, is kept with the new latent."""
         with self.stage("scheduler"):
-            schedule = self._schedule(frame)
-            noise = self.noise(step, frame).to(noisy) if schedule.stochastic else None
-            latent = schedule.step(step, noisy, predicted, noise)
-            guide = noisy if self.guidance.source == "xt" else schedule.clean(step, noisy, predicted)
+            schedule = self._schedule(visit.frame)
+            noise = self.noise(visit.step, visit.frame).to(noisy) if schedule.stochastic else None
+            latent = schedule.step(visit.step, noisy, predicted, noise)
+            guide = noisy if self.guidance.source == "xt" else schedule.clean(visit.step, noisy, predicted)
         self._done += 1
-        self.state.finish(step, frame, latent, guide, self._done)
+        self.state.finish(visit.step, visit.frame, latent, guide, self._done)
         self.sampler.progress(len(latent))
 
     def _schedule(self, frame: int) -> Schedule:
         """One for all frames, or one a frame where the solver keeps a history from step to step."""
-        sampling = self.sampler.sampling
-        key = frame if sampling.scheduler in MULTISTEP else 0
+        key = frame if self.sampling.scheduler in MULTISTEP else 0
         if key not in self._schedules:
-            self._schedules[key] = Schedule(self.model.scheduler, sampling.scheduler, sampling.steps)
+            self._schedules[key] = Schedule(self.model.scheduler, self.sampling.scheduler, self.sampling.steps)
         return self._schedules[key]
 
-    def _image(self, visit: Visit) -> Tensor | None:
-        """The guidance image of a visit; a finished neighbour's is made once for all steps of a frame."""
+    def _guidance_image(self, visit: Visit) -> Tensor | None:
+        """The TCM's image for a visit; that of a finished neighbour is computed once for all steps of a frame."""
         if visit.neighbour is None:
             return None
         if not visit.finished:
             return self._compensated(self.state.guide(visit.neighbour), visit.frame, visit.neighbour)
         pair = (visit.frame, visit.neighbour)
         if self._kept is None or self._kept[0] != pair:
-            self._kept = pair, self._compensated(self.state.latent(self.steps, visit.neighbour), *pair)
+            self._kept = pair, self._compensated(self.state.latent(self.sampling.steps, visit.neighbour), *pair)
         return self._kept[1]
 
     def _compensated(self, latents: Tensor, target: int, source: int) -> Tensor:
+        """The guidance image (S, 3, 4h, 4w) of frame ``target`` from the latents of frame ``source`` (eq. 7)."""
         flow = torch.empty(0)
         if self.guidance.needs_flow:
             with self.stage("flow"):
@@ -179,11 +178,6 @@ class _Run:
     def _rgb(self, latents: Tensor) -> Tensor:
         with self.stage("VAE decoder" if self.model.guidance_decoder is None else "small decoder"):
             return self.model.decode_guidance(latents)
-
-
-def latent_shape(model: ModelParts, height: int, width: int) -> tuple[int, int, int]:
-    """(4, h, w): the latent of an LR frame of (height, width) pixels."""
-    return int(model.unet.config.out_channels), height, width
 
 
 @torch.no_grad()

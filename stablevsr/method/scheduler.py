@@ -1,8 +1,8 @@
 """The noise scheduler: timesteps, predicted clean latents, and one reverse step.
 
-The schedule itself comes from diffusers. Written here is what a frame-wise sampler needs and diffusers' schedulers do
+The schedule itself comes from diffusers. This module adds what a frame-wise sampler needs and diffusers' schedulers do
 not offer: the predicted clean latent for every prediction type, and DDPM's ancestral step with the noise as an
-argument, because a sequence's draws have their own order.
+argument, because the sampler draws it in another order.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ from torch import Tensor
 
 from stablevsr.method.settings import Solver
 
+#: Each solver with diffusers' defaults: the multistep ones are of second order.
+SOLVERS: dict[Solver, Any] = {
+    "ddpm": DDPMScheduler, "ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler,
+    "unipc": UniPCMultistepScheduler,
+}  # fmt: skip
 MULTISTEP = ("dpmsolver++", "unipc")  #: solvers that keep a history from step to step
 
 
@@ -44,7 +49,7 @@ class Schedule:
     """
 
     def __init__(self, config: dict[str, Any], solver: Solver, steps: int) -> None:
-        self._scheduler = _build(config, solver)
+        self._scheduler = SOLVERS[solver].from_config(config)  # the class that the model folder names is not used
         self._scheduler.set_timesteps(steps)
         self.timesteps: list[int] = [int(t) for t in self._scheduler.timesteps]
         self.kind: str = self._scheduler.config.prediction_type
@@ -52,7 +57,7 @@ class Schedule:
         self._alpha_bar = self._scheduler.alphas_cumprod.double()
 
     def alpha_bar(self, timestep: int) -> Tensor:
-        """Cumulative alpha at ``timestep`` (scalar, float64: the products below are then exact to float32)."""
+        """Cumulative product of alphas at ``timestep`` (scalar, float64, so that its products are exact in float32)."""
         return self._alpha_bar[timestep] if timestep >= 0 else torch.ones((), dtype=torch.float64)
 
     def clean(self, index: int, noisy: Tensor, predicted: Tensor) -> Tensor:
@@ -64,35 +69,17 @@ class Schedule:
         """x_{t-1} for all frames at once: (B, 4, h, w) in, the same out; ``noise`` only where :attr:`stochastic`."""
         if self.stochastic:
             return self._ancestral(index, noisy, predicted, noise)
-        timestep = self._scheduler.timesteps[index]
-        return self._scheduler.step(predicted.to(noisy), timestep, noisy, return_dict=False)[0]
+        return self._scheduler.step(predicted.to(noisy), self.timesteps[index], noisy, return_dict=False)[0]
 
     def _ancestral(self, index: int, noisy: Tensor, predicted: Tensor, noise: Tensor | None) -> Tensor:
         """DDPM's posterior mean and the ``fixed_small`` variance (Ho et al., eq. 6 and 7)."""
         timestep = self.timesteps[index]
-        previous = self._previous(timestep)
-        bar, bar_previous = self.alpha_bar(timestep), self.alpha_bar(previous)
+        stride = self._scheduler.config.num_train_timesteps // len(self.timesteps)  # even, also for the last step
+        bar, bar_previous = self.alpha_bar(timestep), self.alpha_bar(timestep - stride)
         alpha = bar / bar_previous
-        clean = clean_latent(self.kind, bar.to(noisy), noisy, predicted.to(noisy))
-        mean = (bar_previous.sqrt() * (1 - alpha) / (1 - bar)).to(noisy) * clean
+        mean = (bar_previous.sqrt() * (1 - alpha) / (1 - bar)).to(noisy) * self.clean(index, noisy, predicted)
         mean = mean + (alpha.sqrt() * (1 - bar_previous) / (1 - bar)).to(noisy) * noisy
         if timestep == 0 or noise is None:
             return mean
         variance = ((1 - bar_previous) / (1 - bar) * (1 - alpha)).clamp(min=1e-20)
         return mean + variance.sqrt().to(noisy) * noise
-
-    def _previous(self, timestep: int) -> int:
-        """The timestep that one step leads to: an even stride, as DDPM counts it, also for the last step."""
-        stride = self._scheduler.config.num_train_timesteps // len(self.timesteps)
-        return timestep - stride
-
-
-def _build(config: dict[str, Any], solver: Solver) -> Any:
-    """A diffusers scheduler with the model folder's configuration; the class it declares (DDIM) is ignored."""
-    if solver == "ddpm":
-        return DDPMScheduler.from_config(config)
-    if solver == "ddim":
-        return DDIMScheduler.from_config(config)
-    if solver == "dpmsolver++":
-        return DPMSolverMultistepScheduler.from_config(config, algorithm_type="dpmsolver++", solver_order=2)
-    return UniPCMultistepScheduler.from_config(config, solver_order=2)

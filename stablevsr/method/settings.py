@@ -1,7 +1,7 @@
-"""The settings that decide a method's frames: guidance, sampling, and how its networks were trained.
+"""The settings that a method's frames depend on: guidance, sampling, and how its networks were trained.
 
-One set of pydantic models serves the Python API, the command line, the studies and the digests of the stores. Unknown
-keys are refused; every field here changes numbers, labels and places live elsewhere.
+The Python API, the command line, the studies and the stores' digests use these pydantic models. Unknown keys are
+refused. Every field can change numbers; labels and paths are defined elsewhere.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ Strategy = Annotated[str, one_of(STRATEGIES)]  #: a name of :data:`stablevsr.met
 
 LARGEST_SEED = 2**63 - 1
 SMALLEST_TILE = 32  #: LR pixels a side
+SMALLEST_FRAME = 8  #: LR pixels a side; in smaller frames the networks' coarsest level is empty
 
 
 class _Settings(BaseModel):
@@ -34,7 +35,7 @@ class _Settings(BaseModel):
 
 
 class Guidance(_Settings):
-    """Temporal texture guidance: what the TCM sees of the neighbour frame (paper, eq. 7)."""
+    """Temporal texture guidance: the TCM's image, made from the neighbour frame (paper, eq. 7)."""
 
     source: Source = "x0"  #: x0 = D(predicted clean latent), xt = D(noisy latent), none = a blank image
     motion_compensation: Compensation = "pixel"  #: warp after decoding, before it (latent), or not at all
@@ -54,15 +55,15 @@ class Sampling(_Settings):
     scheduler: Solver = "ddpm"
     steps: int = Field(50, ge=1, le=1000)
     precision: Precision = "fp32"
-    #: Guidance and TCM act at every so many steps, counted back from the last one (1 = all, as published).
+    #: The TCM acts at every k-th step, counted back from the last one (1 = all, as published) ...
     guide_every: int = Field(1, ge=1)
-    #: ... and only after this share of the steps is done; before it, frames are denoised alone (0 = all).
+    #: ... after this share of the steps; before it, frames are denoised without a neighbour (0 = all).
     guide_from: float = Field(0.0, ge=0, lt=1)
-    #: What decodes the guidance: the VAE, or a small decoder that the study distils from it. Frames come from the VAE.
+    #: Decodes the guidance: the VAE, or a small decoder that the study distils from it. The VAE decodes the frames.
     guidance_decoder: Decoder = "vae"
-    #: How UNet and TCM are kept: in ``precision``, or in 8 bits (e4m3) that are unpacked layer by layer to compute.
+    #: Storage of UNet and TCM: in ``precision``, or in 8 bits (e4m3) that each layer unpacks for its computation.
     weights: Weights = "full"
-    tile: int | None = Field(None, ge=SMALLEST_TILE)  #: decode in tiles of so many LR pixels; None = whole frames
+    tile: int | None = Field(None, ge=SMALLEST_TILE)  #: side of the decoder's tiles in LR pixels; None = whole frames
 
 
 class Optimisation(_Settings):
@@ -85,13 +86,13 @@ class Optimisation(_Settings):
 
 
 class Training(Optimisation):
-    """How a TCM is trained; ``guidance`` None means the method's own."""
+    """How a TCM is trained; ``guidance`` None means that of the method."""
 
     neighbour: Literal["past", "both"] = "both"
     guidance: Guidance | None = None
     learning_rate_new: float | None = Field(None, gt=0)  #: for layers not copied from the UNet; None = the same
     conditioning_init: float = Field(0.0, ge=0)  #: std of the last conditioning convolution (published: zero)
-    #: Train on this many samples whose frozen part is computed once for all variants; None = fresh samples.
+    #: Train on this many samples whose frozen part is computed once for all variants; None = a new sample each time.
     cached_samples: int | None = Field(None, ge=1)
 
 
@@ -114,5 +115,5 @@ class Distillation(Optimisation):
     width: int = Field(64, ge=1)  #: channels
 
 
-#: Settings that move numbers by rounding at most: no part of a training's identity.
+#: Settings that change numbers by rounding at most, so they are not part of a training's identity.
 ROUNDING_ONLY = {"micro_batch", "gradient_checkpointing"}

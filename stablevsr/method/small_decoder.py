@@ -1,7 +1,7 @@
-"""A small decoder for the guidance alone, distilled from the VAE's (:mod:`stablevsr.training.tasks.decoder`).
+"""A small decoder for the guidance only, distilled from the VAE's (:mod:`stablevsr.training.tasks.decoder`).
 
-Three quarters of the method's FLOPs are the VAE decoder's, whose image the TCM then sees through two strided
-convolutions. This one costs a thirtieth of it at full size; the output frames are decoded by the VAE as before.
+The VAE decoder takes three quarters of the method's FLOPs to make an image that the TCM reduces by two strided
+convolutions. This decoder needs a thirtieth of them at full size; the VAE still decodes the output frames.
 """
 
 from __future__ import annotations

@@ -1,18 +1,17 @@
-"""Where sampling keeps its tensors: a dictionary in memory, or a folder on disk with the same interface.
+"""Stores for the tensors of sampling: a dictionary in memory, or a folder on disk with the same interface.
 
-A folder holds one ``.npz`` a tensor, written whole or not at all, through plain files: a full disk is then an OSError
-that can be reported, and not a signal, as it would be with memory maps.
+A folder holds one safetensors file per tensor, written atomically. Plain files are used because a full disk is then an
+OSError that can be reported; with memory maps it would be a signal.
 """
 
 from __future__ import annotations
 
-import io
 import shutil
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
 from stablevsr.runtime.io import atomic_file
@@ -32,38 +31,35 @@ class FolderStore:
     Args:
         folder: made when the first tensor is written.
         device: of the tensors that are read.
-        reserve: a tensor that would leave less than so many bytes of the disk free is silently not kept: for what can
-            be computed again. None = everything is kept, and a full disk is an OSError.
+        reserve: bytes of the disk to leave free: a tensor that would leave less is not kept and must be computed
+            again. None = everything is kept, and a full disk is an OSError.
     """
 
     def __init__(self, folder: Path, device: torch.device | str = "cpu", reserve: int | None = None) -> None:
         self.folder, self._device, self._reserve = folder, device, reserve
 
     def __getitem__(self, name: str) -> Tensor:
-        with np.load(self._file(name)) as content:
-            return torch.from_numpy(content["value"]).to(self._device)
+        return load(self._file(name).read_bytes())["value"].to(self._device)
 
     def __setitem__(self, name: str, value: Tensor) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._reserve is not None and shutil.disk_usage(self.folder).free - value.nbytes < self._reserve:
             return
-        buffer = io.BytesIO()  # numpy hides why it could not write when it writes to a file itself
-        np.savez(buffer, allow_pickle=False, value=value.detach().cpu().numpy())
         with atomic_file(self._file(name)) as stream:
-            stream.write(buffer.getbuffer())
+            stream.write(save({"value": value.detach().contiguous()}))
 
     def __contains__(self, name: object) -> bool:
         return self._file(str(name)).exists()
 
     def _file(self, name: str) -> Path:
-        return self.folder / f"{name}.npz"
+        return self.folder / f"{name}.safetensors"
 
 
 class State:
-    """How far the sampling of some frames has come, and their latents, in a store.
+    """The progress of sampling some frames, and their latents, in a store.
 
-    Latents alternate between two entries a frame (what a step reads, and what it writes), so that a frame-step that
-    was interrupted can be done again.
+    A frame's latents alternate between two entries, one read and one written by a step, so that an interrupted
+    frame-step can be repeated.
     """
 
     def __init__(self, store: Store) -> None:
@@ -75,11 +71,11 @@ class State:
         return int(self._store["done"]) if "done" in self._store else 0
 
     def latent(self, step: int, frame: int) -> Tensor:
-        """(S, 4, h, w): what ``step`` reads; for ``step`` = the number of steps, the finished latent."""
+        """(S, 4, h, w): the input of ``step``; for ``step`` = the number of steps, the finished latent."""
         return self._store[f"latent{frame:08d}-{step % 2}"]
 
     def guide(self, frame: int) -> Tensor:
-        """(S, 4, h, w): what the latest visit of ``frame`` has for its neighbours, x̂0 or x_t."""
+        """(S, 4, h, w): x̂0 (or x_t) of the latest visit of ``frame``, which guides its neighbours."""
         return self._store[f"guide{frame:08d}"]
 
     def start(self, frame: int, latent: Tensor) -> None:
@@ -87,7 +83,7 @@ class State:
         self._store[f"latent{frame:08d}-0"] = latent
 
     def finish(self, step: int, frame: int, latent: Tensor, guide: Tensor, done: int) -> None:
-        """Keep what a frame-step made, then count it: ``done`` frame-steps are finished."""
+        """Keep the results of a frame-step, then the number of finished frame-steps, ``done``."""
         self._store[f"latent{frame:08d}-{(step + 1) % 2}"] = latent
         self._store[f"guide{frame:08d}"] = guide
         self._store["done"] = torch.tensor(done)

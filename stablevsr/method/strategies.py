@@ -1,8 +1,8 @@
-"""Sampling strategies: in which order denoising steps and frames are visited, and which neighbour guides each visit.
+"""Sampling strategies: the order in which steps and frames are visited, and the neighbour that guides each visit.
 
 Frame-wise bidirectional sampling is the paper's (section 4.3); the others are its ablations. A strategy is one
-generator of visits, registered by name: that name is then valid in settings, studies and on the command line, and the
-same generator drives sampling in memory and from disk. Nothing here imports torch, so that a study's plan can count.
+generator of visits; its registered name is valid in settings, studies and on the command line. Nothing here imports
+torch, so that a study's plan can count visits.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Visit(NamedTuple):
     finished: bool = False
 
 
-#: ``(frames, guided)`` to visits: ``frames`` is their number, ``guided`` says for each step whether guidance may act.
-#: Every (step, frame) is visited once, a frame's steps in ascending order.
+#: (number of frames, for each step whether the TCM may act) -> visits: each (step, frame) once, a frame's steps in
+#: ascending order.
 Strategy = Callable[[int, Sequence[bool]], Iterator[Visit]]
 STRATEGIES: dict[str, Strategy] = {}
 
@@ -48,7 +48,7 @@ def sweep(step: int, frames: Iterable[int], guided: bool) -> Iterator[Visit]:
 
 @register("single_frame")
 def single_frame(frames: int, guided: Sequence[bool]) -> Iterator[Visit]:
-    """Every frame for itself, without the TCM."""
+    """Each frame alone, without the TCM."""
     for step in range(len(guided)):
         yield from sweep(step, range(frames), guided=False)
 

@@ -1,28 +1,23 @@
-"""The Temporal Conditioning Module: a ControlNet made from the UNet's own encoder (paper, section 4.1).
+"""The Temporal Conditioning Module: a ControlNet made from the UNet's encoder (paper, section 4.1).
 
-It sees what the UNet sees (noisy latent and LR frame, 7 channels, the timestep) and the motion-compensated RGB of the
-neighbour frame, and adds residuals to the UNet's skip connections and mid block. The class is diffusers' own
-``ControlNetModel``; this module knows how the paper's is made, so the result loads anywhere diffusers does.
+Its inputs are the UNet's (noisy latent and LR frame, 7 channels; the timestep) and the motion-compensated RGB of the
+neighbour frame. It adds residuals to the UNet's skip connections and mid block. The class is diffusers'
+``ControlNetModel``, so a TCM loads anywhere diffusers does.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
-#: Parts that do not exist in the UNet: the image embedding and the zero convolutions.
-NEW_PARTS = ("controlnet_cond_embedding", "controlnet_down_blocks", "controlnet_mid_block")
-
 
 def from_unet(unet: UNet2DConditionModel, conditioning_init: float = 0.0) -> ControlNetModel:
-    """A TCM whose encoder is copied from ``unet``; its output convolutions are zero, so it starts as 'no change'.
+    """A TCM whose encoder is copied from ``unet``; its output convolutions are zero, so at first it changes nothing.
 
-    The image embedding has widths (1/4, 1/2, 1) of the UNet's first block, (64, 128, 256) at full size, two stride-2
-    stages that bring the x4 image to the latents' size. ``conditioning_init`` above zero draws the embedding's last
-    convolution with that standard deviation instead of zeros: the tiny model learns only then.
+    The image embedding has widths (1/4, 1/2, 1) of the UNet's first block, (64, 128, 256) at full size, and
+    two stride-2 stages that bring the x4 image to the latents' size. ``conditioning_init`` above zero draws the
+    embedding's last convolution with that standard deviation instead of zeros; the tiny model needs it to learn.
     """
     width = unet.config.block_out_channels[0]
     tcm = ControlNetModel.from_unet(
@@ -34,19 +29,14 @@ def from_unet(unet: UNet2DConditionModel, conditioning_init: float = 0.0) -> Con
 
 
 def split_parameters(tcm: ControlNetModel) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """(copied from the UNet, new) parameters, for learning rates by group."""
-    new = {id(p) for p in _new_parameters(tcm)}
-    return [p for p in tcm.parameters() if id(p) not in new], list(_new_parameters(tcm))
+    """(copied from the UNet, new) parameters, for learning rates by group.
 
-
-def _new_parameters(tcm: ControlNetModel) -> Iterator[nn.Parameter]:
-    for name in NEW_PARTS:
-        yield from getattr(tcm, name).parameters()
-
-
-def parameter_count(module: nn.Module) -> int:
-    """Number of parameters; 207.7 M for the full-size TCM."""
-    return sum(p.numel() for p in module.parameters())
+    New are the image embedding and the zero convolutions, whose names begin with ``controlnet_``.
+    """
+    groups: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
+    for name, parameter in tcm.named_parameters():
+        groups[name.startswith("controlnet_")].append(parameter)
+    return groups
 
 
 def residuals(

@@ -1,8 +1,8 @@
-"""The UNet in two halves, because only the second one waits for the neighbour frame.
+"""The UNet in two halves, because only the second one depends on the neighbour frame.
 
-The TCM's residuals are added to the skip connections and to the mid block's output. What comes before does not depend
-on them: for one denoising step it can be computed for several frames at once, before the visits that need it.
-The halves run the modules of diffusers' ``UNet2DConditionModel`` in the order of its ``forward``.
+The TCM's residuals are added to the skip connections and to the mid block's output. The first half comes before that
+and can be computed for several frames of a denoising step at once. The two halves run the modules of diffusers'
+``UNet2DConditionModel`` in the order of its ``forward``.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ Residuals = tuple[tuple[Tensor, ...], Tensor]  #: of the skip connections, and o
 
 
 class Encoded(NamedTuple):
-    """What the first half hands to the second, for B frames."""
+    """The output of the first half for B frames."""
 
-    embedding: Tensor  #: of the timestep, the same for all frames
+    embedding: Tensor  #: of the timestep, shared by all frames
     skips: tuple[Tensor, ...]  #: from the largest to the smallest
     middle: Tensor  #: the mid block's output
 
     def part(self, some: slice) -> Encoded:
-        """A part of the batch."""
+        """The same for a slice of the batch."""
         return Encoded(self.embedding, tuple(skip[some] for skip in self.skips), self.middle[some])
 
 
-@apply_forward_hook  # type: ignore[untyped-decorator]  # CPU offload: to the GPU here, as `forward` is never called
+@apply_forward_hook  # type: ignore[untyped-decorator]  # CPU offload moves the UNet to the GPU here: `forward` is never called
 def encode(unet: Any, sample: Tensor, timestep: int, prompt: Tensor) -> Encoded:
     """First half: down blocks and mid block of (B, 7, h, w) samples; ``prompt`` is (1, 77, C)."""
     prompt = prompt.expand(len(sample), -1, -1)
@@ -51,7 +51,7 @@ def decode(unet: Any, encoded: Encoded, prompt: Tensor, residuals: Residuals | N
         hidden = hidden + residuals[1]
     for block in unet.up_blocks:
         taken = [skips.pop() for _ in block.resnets][::-1]
-        # the size to grow to is the next skip connection's: twice this one's, or one pixel less
+        # upsample to the size of the next skip connection: twice this one's, or one pixel less
         size = skips[-1].shape[2:] if skips else None
         hidden = block(
             hidden_states=hidden,

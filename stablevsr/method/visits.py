@@ -1,7 +1,4 @@
-"""The visits of one sampling run: a strategy's generator, driven by the settings.
-
-Nothing here imports torch, so that a study's plan can count guided steps.
-"""
+"""The visits of one sampling run: a strategy's generator with the settings applied. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -25,9 +22,9 @@ def guided_steps(sampling: Sampling) -> list[int]:
 
 
 def noise_order(sampling: Sampling, frames: int) -> list[Sequence[int]]:
-    """For each step the frames in the order in which their noise is drawn, as published: step by step, in visit order.
+    """For each step, the frames in the order in which their noise is drawn: the visit order, as published.
 
-    Steps without guidance do not change it, so ``guide_every`` and ``guide_from`` leave the noise as it is.
+    ``guide_every`` and ``guide_from`` do not change it.
     """
     order = [array("I") for _ in range(sampling.steps)]
     for visit in visits(sampling.model_copy(update={"guide_every": 1, "guide_from": 0.0}), frames):

@@ -38,7 +38,7 @@ def measure(model: Path, data: Path, out: Path) -> str:
     Returns:
         The CSV's text.
     """
-    pipe = StableVSRPipeline.from_pretrained(model, with_tcm=False, device="cpu", tile=None)
+    pipe = StableVSRPipeline.from_pretrained(model, controlnet=None, device="cpu", tile=None)
     rows, pictures = [], []
     for clip in load_sequences("reds", data, "test"):
         gt, images = _images(pipe, clip)

@@ -1,4 +1,4 @@
-"""``stablevsr upscale``: clips, folders and videos of any length, resumable; see :mod:`stablevsr.upscale.run`."""
+"""``stablevsr upscale``: videos and folders of frames, of any length, resumable; see :mod:`stablevsr.upscale.run`."""
 
 from stablevsr.upscale.run import UpscaleOptions, upscale
 

@@ -1,6 +1,6 @@
-"""One clip from its LR frames to finished x4 frames on disk, window by window, resumable at every frame-step.
+"""Sampling one clip from LR frames to x4 frames on disk, window by window, resumable at every frame-step.
 
-Memory does not grow with the clip: latents, optical flow and the noise generator's states are kept in files.
+Memory does not grow with the length of the clip: latents, optical flow and the noise generator's states are files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stablevsr.method.flow import FlowEstimator
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.noise import Noise
 from stablevsr.method.pipeline import to_tensor
-from stablevsr.method.sampler import Progress, Sampler, decode_frames, latent_shape, to_uint8
+from stablevsr.method.sampler import Progress, Sampler, decode_frames, to_uint8
 from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.method.stores import FolderStore, State
 from stablevsr.method.visits import noise_order
@@ -31,10 +31,10 @@ class ClipRun:
     Args:
         clip: its LR frames.
         work: folder for the state of sampling; removed when the clip is finished.
-        result: folder for the x4 frames, PNG with the stems of the LR frames; a frame appears when it is final.
+        result: folder for the x4 frames, PNG with the stems of the LR frames; only final frames are written.
         sampling: strategy and steps; the scheduler must be ``ddpm`` (see :meth:`Sampler.run`).
         guidance: the warp grid (the flow estimator is an argument of :meth:`run`).
-        window: frames sampled together at most; 0 = all.
+        window: largest number of frames sampled together; 0 = all.
     """
 
     def __init__(
@@ -59,24 +59,24 @@ class ClipRun:
         )
 
     def is_finished(self) -> bool:
-        """Whether all x4 frames are there."""
+        """Whether all x4 frames are written."""
         return all(path.exists() for path in self.outputs)
 
     def run(
         self, model: ModelParts, estimator: FlowEstimator, generator: torch.Generator, reserve: int, progress: Progress
     ) -> None:
-        """Do what is left to do.
+        """Sample and write all frames that are not written yet.
 
         Args:
             model: the networks.
             estimator: optical flow.
             generator: draws the whole clip's noise, on the CPU.
-            reserve: bytes of the disk that kept optical flow must leave free.
+            reserve: bytes of the disk to leave free when optical flow is kept.
             progress: called with the number of frame-steps just done.
         """
-        # one frame at a time: memory for more would be memory for larger frames
+        # one frame at a time leaves the memory for larger frames
         sampler = Sampler(model, self.sampling, self.guidance, estimator, at_once=1, progress=progress)
-        shape = latent_shape(model, self.clip.height, self.clip.width)
+        shape = (model.unet.config.out_channels, self.clip.height, self.clip.width)
         order = noise_order(self.sampling, len(self.clip.files))
         noise = Noise([generator], shape, order, FolderStore(self.work / "noise"))
         for index in range(len(self.windows)):
@@ -99,7 +99,7 @@ class ClipRun:
         def lr(frame: int) -> Tensor:
             return to_tensor([read_frame(self.clip.files[window.start + frame])]).to(device)
 
-        # flow is the largest thing that a clip needs on disk (256 bytes a LR pixel and frame)
+        # flow takes the most space on disk (256 bytes per LR pixel and frame)
         flows = FolderStore(self._folder(index) / "flows", device, reserve)
         sampler.run(len(window), lr, lambda step, frame: noise(step, window.start + frame), state, flows)
         shutil.rmtree(flows.folder, ignore_errors=True)
@@ -111,9 +111,9 @@ class ClipRun:
         return State(FolderStore(self._folder(index), device))
 
     def _final(self, index: int) -> range:
-        """The frames that are final once this window is sampled: those before the next one begins."""
-        following = self.windows[index + 1 :]
-        return range(self.windows[index].start, following[0].start if following else len(self.clip.files))
+        """The frames that are final after this window: those before the start of the next one."""
+        starts = [*(window.start for window in self.windows), len(self.clip.files)]
+        return range(starts[index], starts[index + 1])
 
     def _is_written(self, index: int) -> bool:
         return all(self.outputs[frame].exists() for frame in self._final(index))

@@ -1,7 +1,6 @@
 """The input and output of ``stablevsr upscale``: a video, a folder of frames, or a folder of such folders.
 
-Everything a user can get wrong here is reported before torch is imported or a model is loaded; every frame is read once
-for that.
+Wrong input is reported before torch is imported or a model is loaded; the checks read every frame.
 """
 
 from __future__ import annotations
@@ -11,18 +10,18 @@ from pathlib import Path
 from typing import Literal
 
 from stablevsr.data.frames import SUFFIXES, list_frames, read_frame
+from stablevsr.method.settings import SMALLEST_FRAME
 from stablevsr.runtime.errors import UserError
 
 Kind = Literal["video", "frames", "sequences"]
 VIDEO_OUT = (".mp4", ".m4v", ".mov", ".mkv")
 #: Usual endings of videos, for error messages only: any file is tried.
 VIDEO_IN = (*VIDEO_OUT, ".avi", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".y4m", ".gif")
-SMALLEST = 8  #: pixels a side of a LR frame (:data:`stablevsr.method.pipeline.SMALLEST`, which imports torch)
 
 
 @dataclass(frozen=True)
 class Clip:
-    """The frames of one sequence: ``name`` is its folder's in a folder of sequences, empty for a single clip."""
+    """The frames of one sequence: ``name`` is the name of its folder in a folder of sequences, empty for one clip."""
 
     name: str
     files: tuple[Path, ...]
@@ -31,7 +30,7 @@ class Clip:
 
 
 def kind_of(source: Path) -> Kind:
-    """What ``source`` is, by looking at its names only. Raises :class:`UserError` if it is neither, or both."""
+    """What ``source`` is, from file names only. Raises :class:`UserError` if it is none of them, or mixed."""
     if source.is_file():
         if source.suffix.lower() in SUFFIXES:
             raise UserError(f"{source} is a single image: put the frames of a clip into a folder and give the folder")
@@ -49,9 +48,8 @@ def kind_of(source: Path) -> Kind:
         return "frames"
     if not holding:
         raise UserError(_nothing_in(source, sequences))
-    for folder in sequences:
-        if folder not in holding:
-            raise UserError(f"sequence folder {folder} holds no frames: remove it, or give the folder of one sequence")
+    if empty := [folder for folder in sequences if folder not in holding]:
+        raise UserError(f"sequence folder {empty[0]} holds no frames: remove it, or give the folder of one sequence")
     return "sequences"
 
 
@@ -71,12 +69,12 @@ def _nothing_in(source: Path, folders: list[Path]) -> str:
 
 
 def check_places(source: Path, out: Path, kind: Kind) -> None:
-    """Raise :class:`UserError` unless ``out`` is a name for results of this kind, apart from ``source``."""
+    """Raise :class:`UserError` unless ``out`` is a valid name for results of this kind, outside ``source``."""
     here, there = source.resolve(), out.resolve()
     if here == there:
         raise UserError(f"{out} is the input itself: give another output")
     if out.name in ("", ".."):
-        raise UserError(f"output {out} is no new name: give the name of the file or folder to make")
+        raise UserError(f"output {out} has no name: give the name of the file or folder to make")
     if here in there.parents:
         raise UserError(f"output {out} lies inside the input {source}: write it somewhere else")
     if kind == "video" and out.suffix.lower() not in VIDEO_OUT:
@@ -91,39 +89,35 @@ def check_free(out: Path, kind: Kind) -> None:
         return
     if kind == "video" or not out.is_dir() or out.is_symlink():
         raise UserError(f"output {out} exists already: remove it or give another name")
-    held = next(iter(sorted(out.iterdir())), None)
-    if held is not None:
-        raise UserError(f"output folder {out} holds files already ({held.name}): remove it or give another name")
+    if held := sorted(out.iterdir()):
+        raise UserError(f"output folder {out} holds files already ({held[0].name}): remove it or give another name")
 
 
 def open_folder(source: Path, kind: Kind) -> list[Clip]:
     """The clips of a folder, every frame read once. Raises :class:`UserError` that names the damaged file."""
-    if kind == "frames":
-        return [_open_clip("", list_frames(source))]
-    return [_open_clip(folder.name, list_frames(folder)) for folder in _sequences(source)]
+    folders = {"": source} if kind == "frames" else {folder.name: folder for folder in _sequences(source)}
+    return [_open_clip(name, list_frames(folder)) for name, folder in folders.items()]
 
 
 def _open_clip(name: str, files: list[Path]) -> Clip:
     """Frame files as a clip. Raises :class:`UserError` for a broken, too small or differently sized frame."""
     stems: dict[str, Path] = {}
-    shape: tuple[int, ...] | None = None
+    height, width, _ = read_frame(files[0]).shape
     for file in files:
         if file.stem in stems:
             raise UserError(f"{file} and {stems[file.stem].name} would both be written as {file.stem}.png: rename one")
         stems[file.stem] = file
         found = read_frame(file).shape
-        shape = shape or found
-        if found != shape:
+        if found != (height, width, 3):
             raise UserError(
                 f"the frames of a sequence must be of one size: {file} is {found[1]}x{found[0]}, "
-                f"{files[0].name} is {shape[1]}x{shape[0]}"
+                f"{files[0].name} is {width}x{height}"
             )
-    assert shape is not None
-    check_size(shape[0], shape[1], files[0])
-    return Clip(name, tuple(files), shape[0], shape[1])
+    check_size(height, width, files[0])
+    return Clip(name, tuple(files), height, width)
 
 
 def check_size(height: int, width: int, where: Path) -> None:
     """Raise :class:`UserError` for frames too small for the networks."""
-    if min(height, width) < SMALLEST:
-        raise UserError(f"{where} is {width}x{height}: frames of at least {SMALLEST} pixels a side are needed")
+    if min(height, width) < SMALLEST_FRAME:
+        raise UserError(f"{where} is {width}x{height}: frames of at least {SMALLEST_FRAME} pixels a side are needed")

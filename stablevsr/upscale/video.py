@@ -1,19 +1,21 @@
-"""Video files in and out (PyAV): frames as RGB with their times, and x4 frames back into H.264 beside the same audio.
+"""Video files in and out (PyAV): decoding to RGB frames with their times, and encoding x4 frames as H.264.
 
-Kept of the source: every frame's time (a variable rate too), rotation, pixel aspect, colour matrix and range, audio
-streams (copied, not re-encoded), title and other tags. Video is written by libx264, 8-bit 4:2:0.
+The output keeps every frame's time (also at a variable rate), rotation, pixel aspect, colour matrix and range, the
+audio streams (copied without encoding), the title and other tags. Video is written by libx264, 8-bit 4:2:0.
 """
 
 from __future__ import annotations
 
+import heapq
 import io
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import av
 import numpy as np
@@ -24,13 +26,15 @@ from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.io import write_text
 from stablevsr.upscale.clips import check_size
 
-QUALITY = {"crf": "14", "preset": "slow"}  #: close to invisible loss
+#: A loss that is hardly visible. Without B-frames, frames are stored in display order, and a variable rate survives in
+#: every container.
+ENCODER = {"crf": "14", "preset": "slow", "bf": "0"}
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-EXACT = {"fflags": "bitexact"}  #: the same frames give the same bytes: no random numbers in Matroska files
-FULL, LIMITED = 2, 1  #: colour ranges as FFmpeg counts them
-BT709, BT601, UNKNOWN = 1, 6, 2  #: colour matrices, primaries and transfers, likewise
-HD_ROWS = 720  #: players take untagged video of this height for BT.709, smaller for BT.601
-#: FFmpeg's colour matrices that its scaler knows, and the scaler's number for each.
+EXACT = {"fflags": "bitexact"}  #: the same frames give the same bytes, without random numbers in Matroska files
+FULL, LIMITED = 2, 1  #: FFmpeg's numbers of colour ranges
+BT709, BT601 = 1, 6  #: FFmpeg's numbers of colour matrices
+HD_ROWS = 720  #: players show untagged video as BT.709 from this height on, and smaller video as BT.601
+#: FFmpeg's colour matrices that its scaler supports, and the scaler's number of each.
 SCALER_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 PRECISE = int(
     av.video.reformatter.Interpolation.BICUBIC
@@ -38,17 +42,20 @@ PRECISE = int(
     | av.video.reformatter.Interpolation.FULL_CHR_H_INT
     | av.video.reformatter.Interpolation.FULL_CHR_H_INP
 )
+TRUNCATED = 0.9  #: share of the declared frames below which a file is cut off; an edit list may hide a few frames
+#: Tags that describe the container and not the content; the new container has others.
+CONTAINER_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder")
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """The properties of a video file that its enlarged copy repeats."""
+    """The properties of a video file that its x4 copy keeps."""
 
     height: int
     width: int
     rate: Fraction  #: frames a second, on average
     time_base: Fraction  #: seconds of one unit of a frame's time
-    matrix: int  #: RGB to YCbCr, as FFmpeg counts; named even where the source leaves it to the player's guess
+    matrix: int  #: RGB to YCbCr, FFmpeg's number; where the source names none, the one that players assume
     range: int  #: FULL or LIMITED
     primaries: int
     transfer: int
@@ -58,8 +65,7 @@ class VideoInfo:
     notes: tuple[str, ...]  #: warnings for the user
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(NamedTuple):
     """When a frame is shown and for how long, in units of the video's time base."""
 
     start: int
@@ -67,7 +73,7 @@ class Timing:
 
 
 def probe(path: Path) -> VideoInfo:
-    """Look at a video file and its first frame. Raises :class:`UserError` if it is no video that can be read."""
+    """The properties of a video file, from its header and first frame. Raises :class:`UserError` if unreadable."""
     try:
         with av.open(str(path)) as container:
             stream = _video_stream(container, path)
@@ -77,7 +83,7 @@ def probe(path: Path) -> VideoInfo:
             check_size(frame.height, frame.width, path)
             return _describe(container, stream, frame)
     except (av.FFmpegError, OSError) as error:
-        raise UserError(f"video {path} cannot be read ({_reason(error)}): the file is damaged or no video") from error
+        raise UserError(f"video {path} cannot be read ({_reason(error)}): it is damaged or not a video") from error
 
 
 def _reason(error: BaseException) -> str:
@@ -85,9 +91,9 @@ def _reason(error: BaseException) -> str:
 
 
 def _video_stream(container: Any, path: Path) -> Any:
-    # FFmpeg renders text files as teletype pictures and takes a single image for a video of one frame
+    # FFmpeg also opens text files (as teletype pictures) and single images (as videos of one frame)
     if container.format.name in ("tty", "image2") or container.format.name.endswith("_pipe"):
-        raise UserError(f"{path} is no video")
+        raise UserError(f"{path} is not a video")
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
             return stream
@@ -114,7 +120,7 @@ def _describe(container: Any, stream: Any, frame: Any) -> VideoInfo:
         int(frame.color_trc),
         stream.sample_aspect_ratio or None,
         struct.unpack("<9i", bytes(display)) if display is not None else None,
-        {k: v for k, v in container.metadata.items() if k.lower() not in _CONTAINER_TAGS},
+        {k: v for k, v in container.metadata.items() if k.lower() not in CONTAINER_TAGS},
         tuple(_notes(frame)),
     )
 
@@ -123,41 +129,41 @@ def _is_rgb(frame: Any) -> bool:
     return bool(frame.format.is_rgb or frame.format.has_palette)
 
 
-#: Tags that describe the container and not the content; the new container writes its own.
-_CONTAINER_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder")
-
-
 def _notes(frame: Any) -> Iterator[str]:
     if frame.format.components[0].bits > 8:
-        yield f"its {frame.format.components[0].bits} bits a channel are rounded to 8"
+        yield f"its {frame.format.components[0].bits} bits per channel are rounded to 8"
     if frame.interlaced_frame:
-        yield "it is interlaced: combed edges are enlarged like any other, deinterlace it first"
+        yield "it is interlaced: deinterlace it first, or its combed edges are enlarged too"
 
 
-def decode(path: Path, info: VideoInfo) -> Iterator[tuple[Frame, Timing]]:
-    """All frames, uint8 RGB (h, w, 3), with their times (strictly rising; made up from the rate where missing).
+def extract(path: Path, info: VideoInfo, folder: Path) -> list[Timing]:
+    """Write all frames as ``folder/00000000.png`` and on; a second call only reads their times again.
 
-    Raises :class:`UserError` that names the frame which is damaged, transparent or of another size.
+    Times rise strictly; missing ones are computed from the rate. Raises :class:`UserError` that names a frame which is
+    damaged, transparent or of another size; OSError if the disk is full.
     """
-    number, before = 0, None
+    times = folder / "times.json"
+    if times.exists():
+        return [Timing(*pair) for pair in json.loads(times.read_text())]
+    timings: list[Timing] = []
     try:
         with av.open(str(path)) as container:
             stream = _video_stream(container, path)
             stream.thread_type = "AUTO"
             for frame in container.decode(stream):
+                number = len(timings)
                 if (frame.height, frame.width) != (info.height, info.width):
                     raise UserError(f"video {path} changes to {frame.width}x{frame.height} at frame {number}: split it")
-                timing = _timing(frame, info, before)
-                yield _to_rgb(frame, info, f"{path}, frame {number}"), timing
-                number, before = number + 1, timing
+                write_frame(folder / f"{number:08d}.png", _to_rgb(frame, info, f"{path}, frame {number}"))
+                timings.append(_timing(frame, info, timings[-1] if timings else None))
             declared = stream.frames
     except av.FFmpegError as error:
-        raise UserError(f"video {path} is damaged after frame {number} ({_reason(error)}): repair or cut it") from error
-    if number < declared * TRUNCATED:
-        raise UserError(f"video {path} is cut off: {number} of its {declared} frames can be read")
-
-
-TRUNCATED = 0.9  #: of the declared frames; a few may be missing by right, hidden by an edit list
+        place = f"after frame {len(timings)} ({_reason(error)})"
+        raise UserError(f"video {path} is damaged {place}: repair or cut it") from error
+    if len(timings) < declared * TRUNCATED:
+        raise UserError(f"video {path} is cut off: {len(timings)} of its {declared} frames can be read")
+    write_text(times, json.dumps(timings))
+    return timings
 
 
 def _timing(frame: Any, info: VideoInfo, before: Timing | None) -> Timing:
@@ -186,29 +192,14 @@ def _to_rgb(frame: Any, info: VideoInfo, where: str) -> Frame:
     return np.asarray(rgb.to_ndarray())
 
 
-def extract(path: Path, info: VideoInfo, folder: Path) -> list[Timing]:
-    """Write all frames as ``folder/00000000.png`` and on; a second call only reads the times back.
-
-    Raises :class:`UserError` as :func:`decode` does; OSError if the disk is full.
-    """
-    times = folder / "times.json"
-    if not times.exists():
-        timings = []
-        for number, (frame, timing) in enumerate(decode(path, info)):
-            write_frame(folder / f"{number:08d}.png", frame)
-            timings.append([timing.start, timing.duration])
-        write_text(times, json.dumps(timings))
-    return [Timing(*pair) for pair in json.loads(times.read_text())]
-
-
 def rehearse(source: Path, info: VideoInfo, out: Path) -> None:
-    """Write one frame and the first audio packets into memory, as :func:`encode` will write ``out``.
+    """Write one frame and the first audio packet into memory, as :func:`encode` will write ``out``.
 
     Raises :class:`UserError` if the container cannot hold the audio, or the encoder not the size, before any work.
     """
     black = np.zeros((info.height * SCALE, info.width * SCALE, 3), np.uint8)
     try:
-        _write(io.BytesIO(), out, source, info, iter([black]), [Timing(0, 1)], all_audio=False)
+        _write(io.BytesIO(), out, source, info, [black], [Timing(0, 1)], audio_packets=1)
     except (av.FFmpegError, ValueError) as error:
         hint = "" if out.suffix.lower() == ".mkv" else ": try .mkv, which holds more kinds of audio"
         raise UserError(
@@ -218,38 +209,50 @@ def rehearse(source: Path, info: VideoInfo, out: Path) -> None:
 
 
 def encode(source: Path, info: VideoInfo, frames: list[Path], timings: list[Timing], out: Path) -> None:
-    """Write the x4 frames (image files) as a video beside the audio of ``source``; whole or not at all.
+    """Write the x4 frames (image files) as a video with the audio of ``source``, atomically.
 
     Raises OSError if the disk is full.
     """
     part = out.with_name(f".{out.name}.part")
-    # By name: a Python stream that fails while FFmpeg closes the file would hide why
+    # by name: with a Python stream, an error while FFmpeg closes the file would be hidden
     _write(str(part), out, source, info, map(read_frame, frames), timings)
     part.replace(out)
 
 
 def _write(
-    target: str | IO[bytes], out: Path, source: Path, info: VideoInfo, frames: Iterator[Frame], timings: list[Timing],
-    all_audio: bool = True,
+    target: str | IO[bytes], out: Path, source: Path, info: VideoInfo, frames: Iterable[Frame], timings: list[Timing],
+    audio_packets: int | None = None,
 ) -> None:  # fmt: skip
     how: dict[str, Any] = {"format": CONTAINERS[out.suffix.lower()], "container_options": EXACT}
     with av.open(str(source)) as original, av.open(target, "w", **how) as made:
         made.metadata.update(info.tags)
-        video = _video_track(made, info)
-        audio = _AudioCopy(original, made)
-        for frame, timing in zip(frames, timings, strict=True):
-            audio.up_to(timing.start * info.time_base)
-            made.mux(video.encode(_to_yuv(frame, info, timing)))
-        if all_audio:
-            audio.up_to(None)
-        rest = video.encode()
-        rest[-1].duration = timings[-1].duration  # the others last until the next begins
-        made.mux(rest)
+        video = _video_packets(_video_track(made, info), frames, info, timings)
+        tracks = {stream.index: made.add_stream_from_template(stream) for stream in original.streams.audio}
+        for stream in original.streams.audio:
+            tracks[stream.index].metadata.update(stream.metadata)
+        audio = islice(_audio_packets(original, tracks), audio_packets)
+        # in the order of their times, so that few packets wait in memory
+        for packet in heapq.merge(video, audio, key=lambda packet: packet.dts * packet.time_base):
+            made.mux(packet)
+
+
+def _video_packets(track: Any, frames: Iterable[Frame], info: VideoInfo, timings: list[Timing]) -> Iterator[Any]:
+    for frame, timing in zip(frames, timings, strict=True):
+        yield from track.encode(_to_yuv(frame, info, timing))
+    rest = track.encode()
+    rest[-1].duration = timings[-1].duration  # the others last until the next begins
+    yield from rest
+
+
+def _audio_packets(original: Any, tracks: dict[int, Any]) -> Iterator[Any]:
+    for packet in original.demux(*original.streams.audio) if tracks else ():
+        if packet.dts is not None:
+            packet.stream = tracks[packet.stream.index]
+            yield packet
 
 
 def _video_track(made: Any, info: VideoInfo) -> Any:
-    # Without B-frames, frames are stored in display order, and a variable rate survives in every container
-    video = made.add_stream("libx264", rate=info.rate, options={**QUALITY, "bf": "0"})
+    video = made.add_stream("libx264", rate=info.rate, options=ENCODER)
     video.width, video.height, video.pix_fmt = info.width * SCALE, info.height * SCALE, "yuv420p"
     video.time_base = video.codec_context.time_base = info.time_base
     context = video.codec_context
@@ -272,25 +275,3 @@ def _to_yuv(frame: Frame, info: VideoInfo, timing: Timing) -> Any:
     )
     picture.pts, picture.time_base, picture.duration = timing.start, info.time_base, timing.duration
     return picture
-
-
-class _AudioCopy:
-    """Copies the packets of all audio streams, in step with the video so that nothing piles up in memory."""
-
-    def __init__(self, original: Any, made: Any) -> None:
-        self._made = made
-        self._tracks = {s.index: made.add_stream_from_template(s) for s in original.streams.audio}
-        for stream in original.streams.audio:
-            self._tracks[stream.index].metadata.update(stream.metadata)
-        self._packets = original.demux(*original.streams.audio) if self._tracks else iter(())
-        self._next = self._following()
-
-    def up_to(self, seconds: Fraction | None) -> None:
-        """Copy what begins before ``seconds``; None: all that is left."""
-        while self._next is not None and (seconds is None or self._next.dts * self._next.time_base <= seconds):
-            self._next.stream = self._tracks[self._next.stream.index]
-            self._made.mux(self._next)
-            self._next = self._following()
-
-    def _following(self) -> Any:
-        return next((packet for packet in self._packets if packet.dts is not None), None)

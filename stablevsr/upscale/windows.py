@@ -1,23 +1,22 @@
 """Windows over a long clip: which frames are sampled together, and how neighbouring windows are joined.
 
 Sampling a clip in windows is an approximation: a frame near a window's border is guided by fewer frames than in the
-whole clip. Two things keep the result close to that of the whole clip and without a seam. The frames of a window get
-the noise that they have in the whole clip, so that both windows synthesise nearly the same detail where they overlap;
-and the overlap is cross-faded.
+whole clip. Two things avoid a visible seam: each frame has the same noise in every window, so that neighbouring windows
+synthesise nearly the same detail where they overlap, and the overlap is cross-faded.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-SMALLEST = 4  #: frames; shorter windows would overlap with more than their neighbours
+SMALLEST = 4  #: frames; shorter windows would have no overlap
 
 
 @dataclass(frozen=True)
 class Window:
-    """Frames [start, stop) sampled together; ``joined`` is where the window before it ends (``start`` for the first).
+    """Frames [start, stop) sampled together; [start, joined) are cross-faded with the window before.
 
-    Frames [start, joined) are cross-faded with the window before.
+    ``joined`` is the end of the window before, and ``start`` for the first window.
     """
 
     start: int

@@ -7,7 +7,6 @@ import torch
 
 from stablevsr.bench.sampling import full_size
 from stablevsr.cli import main
-from stablevsr.method.tcm import parameter_count
 from stablevsr.runtime.timing import StageTimer
 
 
@@ -54,7 +53,7 @@ def test_a_stage_inside_another_counts_for_itself_only(monkeypatch):
 
 def test_the_random_model_has_the_released_size():
     with torch.device("meta"):
-        counts = [round(parameter_count(network) / 1e6, 1) for network in full_size()]
+        counts = [round(network.num_parameters() / 1e6, 1) for network in full_size()]
     assert counts == [472.4, 207.7, 55.3]
 
 

@@ -100,7 +100,7 @@ def test_a_loaded_part_replaces_the_folders(vectors):
 
 
 def test_saving_and_loading_without_a_tcm(vectors, tmp_path):
-    load(vectors / "model_v", with_tcm=False).save_pretrained(tmp_path)
+    load(vectors / "model_v", controlnet=None).save_pretrained(tmp_path)
     pipe = load(tmp_path)
     assert pipe.controlnet is None and not (tmp_path / "controlnet").exists()
     with pytest.raises(UserError, match="bidirectional needs a TCM"):

@@ -12,7 +12,7 @@ from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.inference import Networks, Shard, infer
 from stablevsr.study.inference.store import MARK
-from stablevsr.study.inference.upscalers import sequence_generator
+from stablevsr.study.inference.upscalers import seeded_generator
 from stablevsr.study.methods import Method
 
 MODEL = str(Path(__file__).parents[1] / "vectors" / "model_v")
@@ -58,7 +58,7 @@ def test_frames_do_not_depend_on_the_shard_and_hardly_on_the_batch(lr, tmp_path)
 
 
 def test_sequences_and_seeds_have_noise_of_their_own(lr, tmp_path):
-    states = {sequence_generator(seed, "set", name).initial_seed() for seed in (0, 1) for name in ("a", "b")}
+    states = {seeded_generator(seed, "set", name).initial_seed() for seed in (0, 1) for name in ("a", "b")}
     assert len(states) == 4
     run(tmp_path / "0", lr), run(tmp_path / "1", lr, seed=1)
     assert not np.array_equal(frames(tmp_path / "0", "a"), frames(tmp_path / "1", "a"))

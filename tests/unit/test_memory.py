@@ -107,7 +107,7 @@ def test_tiles_can_be_asked_for():
     frames = np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3), dtype=np.uint8)
     outputs = []
     for tile in ("auto", 32):
-        pipe = StableVSRPipeline.from_pretrained("tiny", with_tcm=False, device="cpu", tile=tile)
+        pipe = StableVSRPipeline.from_pretrained("tiny", controlnet=None, device="cpu", tile=tile)
         generator = torch.Generator().manual_seed(0)
         outputs.append(pipe(frames, 2, "single_frame", generator=generator).frames)
     assert outputs[0].shape == outputs[1].shape and not np.array_equal(*outputs)

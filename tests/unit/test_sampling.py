@@ -11,7 +11,7 @@ from stablevsr.method.guidance import Flows, guidance_image
 from stablevsr.method.noise import INITIAL, Noise
 from stablevsr.method.pipeline import load_networks, to_tensor
 from stablevsr.method.sampler import Sampler, decode_frames
-from stablevsr.method.scheduler import Schedule
+from stablevsr.method.scheduler import SOLVERS, Schedule
 from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.method.strategies import STRATEGIES
 from stablevsr.method.visits import guided_steps, noise_order, visits
@@ -165,10 +165,8 @@ def test_a_blank_image_ignores_the_neighbour_and_the_flow(pipe_v, clip):
 @pytest.mark.parametrize("scheduler", ["ddim", "dpmsolver++", "unipc"])
 def test_deterministic_solvers_equal_diffusers_own_loop(pipe_v, clip, scheduler):
     """One frame, no TCM: diffusers' scheduler in a plain loop is the outside truth for the solvers."""
-    from stablevsr.method.scheduler import _build
-
     model = pipe_v.networks
-    reference = _build(model.scheduler, scheduler)
+    reference = SOLVERS[scheduler].from_config(model.scheduler)
     reference.set_timesteps(4)
     lr = torch.from_numpy(clip[:1]).permute(0, 3, 1, 2).float() / 127.5 - 1
     latent = torch.randn(1, 4, *lr.shape[-2:], generator=torch.Generator().manual_seed(7))
@@ -264,7 +262,7 @@ def test_output_types_agree(pipe_v, clip):
 
 @pytest.mark.parametrize("steps", [0, 1001])
 def test_a_number_of_steps_out_of_range_is_one_sentence(pipe_v, steps):
-    with pytest.raises(UserError, match=f"num_inference_steps {steps} is no whole number from 1 to 1000"):
+    with pytest.raises(UserError, match=f"num_inference_steps {steps} is not a whole number from 1 to 1000"):
         pipe_v(np.zeros((1, 16, 16, 3), np.uint8), num_inference_steps=steps)
 
 

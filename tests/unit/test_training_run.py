@@ -69,7 +69,7 @@ def test_a_fine_tuned_model_is_whole_and_differs_in_its_unet_alone(tuned, upscal
     assert sum(not torch.equal(before[key], after[key]) for key in after) > len(after) / 2
     assert (tuned / "vae" / WEIGHTS).read_bytes() == (upscaler / "vae" / WEIGHTS).read_bytes()
     assert not (tuned / "controlnet").exists()
-    pipe = StableVSRPipeline.from_pretrained(tuned, with_tcm=False, device="cpu")
+    pipe = StableVSRPipeline.from_pretrained(tuned, controlnet=None, device="cpu")
     frames = pipe(np.zeros((2, 16, 16, 3), np.uint8), 2, "single_frame").frames
     assert frames.shape == (2, 64, 64, 3) and np.isfinite(frames).all()
 

@@ -200,7 +200,7 @@ def bad_inputs(root):
         ("output taken", frames, root / "taken", [], "holds files already (im0.png)"),
         ("video taken", video, root / "taken.mp4", [], "exists already"),
         ("output is a link", frames, root / "link", [], "exists already"),
-        ("output without a name", frames, Path(), [], "is no new name"),
+        ("output without a name", frames, Path(), [], "has no name"),
         ("steps", frames, out, ["--steps", "0"], "--steps 0 is out of range"),
         ("window", frames, out, ["--window", "2"], "at least 4 frames"),
         ("seed", frames, out, ["--seed", "-1"], "--seed -1 is out of range"),

@@ -56,7 +56,7 @@ def test_the_overlap_is_cross_faded(tmp_path, monkeypatch):
     monkeypatch.setattr(ClipRun, "_decode", lambda self, index, *_: torch.full((3, 32, 32), float(index)))
     clip = write_clip(tmp_path / "lr", [np.zeros((8, 8, 3), np.uint8)] * 20)
     run = ClipRun(clip, tmp_path / "work", tmp_path / "out", Sampling(steps=1), Guidance(), window=12)
-    model = StableVSRPipeline.from_pretrained("tiny", device="cpu", with_tcm=False).networks
+    model = StableVSRPipeline.from_pretrained("tiny", device="cpu", controlnet=None).networks
     run.run(model, vector_flow, torch.Generator(), 0, lambda _: None)
     levels = [int(read_frame(path).mean()) for path in run.outputs]
     first = run.windows[1].start

@@ -48,16 +48,17 @@ def batch_upscaler(
     return _baseline(method.kind, progress)
 
 
-def sequence_generator(seed: int, dataset: str, sequence: str) -> torch.Generator:
+def seeded_generator(seed: int, *names: str) -> torch.Generator:
     """The CPU generator of one sequence, seeded from (seed, dataset, sequence): independent of shard and order."""
-    key = hashlib.sha256(f"{seed}/{dataset}/{sequence}".encode()).digest()
+    key = hashlib.sha256("/".join([str(seed), *names]).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
 
 
 def _sampler(
     method: Method, dataset: str, seed: int, networks: Networks, progress: Progress, timer: StageTimer
 ) -> BatchUpscaler:
-    from stablevsr.method.pipeline import StableVSRPipeline, flow_by_name, to_tensor
+    from stablevsr.method.flow import flow_by_name
+    from stablevsr.method.pipeline import StableVSRPipeline, to_tensor
     from stablevsr.method.sampler import decode_frames, to_uint8
     from stablevsr.method.settings import Guidance
     from stablevsr.method.strategies import is_guided
@@ -65,12 +66,13 @@ def _sampler(
     assert method.sampling is not None
     sampling, guidance = method.sampling, method.guidance or Guidance()
     guided = is_guided(sampling.strategy)
+    parts: dict[str, Any] = {} if guided else {"controlnet": None}
     pipe = StableVSRPipeline.from_pretrained(
         networks.model,
         tcm=networks.tcm,
         device=networks.device,
         precision=sampling.precision,
-        with_tcm=guided,
+        **parts,
         tile=sampling.tile,
         guidance_decoder=networks.decoder,
         weights=sampling.weights,
@@ -79,7 +81,7 @@ def _sampler(
 
     def sample(names: list[str], lr: torch.Tensor) -> list[torch.Tensor]:
         """Finished latents by sequence; half of the batch at a time where the GPU's memory is too small for it."""
-        generators = [sequence_generator(seed, dataset, name) for name in names]
+        generators = [seeded_generator(seed, dataset, name) for name in names]
         try:
             return list(pipe.sample(lr, generators, sampling, guidance, flow, progress, timer.stage))
         except torch.OutOfMemoryError:

@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stablevsr.method import tcm
-from stablevsr.method.flow import FlowEstimator
+from stablevsr.method.flow import FlowEstimator, flow_by_name
 from stablevsr.method.guidance import blank_image, enlarge, guidance_image
 from stablevsr.method.networks import ModelParts
-from stablevsr.method.pipeline import flow_by_name, load_networks
+from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Training
 from stablevsr.training.cached_samples import CachedSamples
 from stablevsr.training.denoising import DenoisingTask, clean_estimate
