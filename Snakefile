@@ -11,10 +11,9 @@ from snakemake.utils import min_version
 
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import content_hash
-from stablevsr.study.downloads import flow_weights, metric_weights, model_download
-from stablevsr.study.external import check_external, made_by_rules
 from stablevsr.study.fingerprint import fingerprint, report_code
 from stablevsr.study.paths import Paths
+from stablevsr.study.requirements import check_external, flow_weights, made_by_rules, metric_weights, model_download
 from stablevsr.study.resolve import load_study
 
 min_version("9.0")
@@ -58,9 +57,7 @@ rule all:
         PATHS.results / "report.html",
         SCORES,
         REPORT_CODE,
-        [MINI_CODE]
-        if any(spec.make == "mini" for spec in (*SPEC.datasets.values(), *SPEC.training_datasets.values()))
-        else [],
+        [MINI_CODE] if any(spec.make == "mini" for spec in SPEC.all_datasets()) else [],
 
 
 include: "workflow/rules/data.smk"

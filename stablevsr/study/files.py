@@ -136,19 +136,21 @@ class Study(_File):
     threads: int = Field(1, ge=1)  #: of one inference or training job
     training_processes: int = Field(1, ge=1)  #: that share every training; each takes a GPU if there are any
 
+    def all_datasets(self) -> tuple[Dataset, ...]:
+        """All test sets, then all training sets."""
+        return (*self.datasets.values(), *self.training_datasets.values())
+
 
 class _Loader(yaml.SafeLoader):
-    """Safe, and refuses a key that is there twice, of which YAML would take the last."""
+    """The safe loader, which also refuses duplicate keys: YAML would take the last of them."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As the parent's, which lays merged keys (``<<``) among the node's own: before that they are looked at."""
+        """Check the keys before the parent's method adds those of merged mappings (``<<``)."""
         seen = set()
         for key, _ in node.value:
             if key.tag != "tag:yaml.org,2002:merge" and isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise yaml.MarkedYAMLError(
-                        problem=f"the key '{key.value}' is there twice", problem_mark=key.start_mark
-                    )
+                    raise yaml.MarkedYAMLError(problem=f"the key '{key.value}' is there twice", problem_mark=key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 

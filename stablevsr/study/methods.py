@@ -121,6 +121,11 @@ class Method:
         """Whether its TCM is the one that comes with the base model."""
         return self.checkpoint == MODEL_TCM
 
+    @property
+    def external_tcm(self) -> Path | None:
+        """The folder of a TCM that neither the study nor the base model provides."""
+        return None if self.takes_model_tcm else self.checkpoint
+
     def trainings(self) -> list[TrainingRun]:
         """Everything that is trained for it."""
         runs = (self.base.training if self.base else None, self.training, self.decoder)

@@ -33,35 +33,32 @@ def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def study_files(root: Path) -> list[Path]:
+    """The study files of a repository's folder. Raises :class:`UserError` if there are none."""
+    folder = root / "workflow" / "studies"
+    files = sorted(folder.glob("*.yaml"))
+    if not files:
+        raise UserError(f"there is no study in {folder.absolute()}: run this in the repository's folder")
+    return files
+
+
 def load_study(name: str, root: Path = Path()) -> ResolvedStudy:
     """Read ``workflow/studies/NAME.yaml`` and the ablations it lists, below ``root``, and resolve every method.
 
     Raises :class:`UserError` naming file, key and near miss, before anything runs.
     """
-    folder = root / "workflow" / "studies"
-    known = sorted(p.stem for p in folder.glob("*.yaml"))
-    if not known:
-        raise UserError(f"there is no study in {folder.absolute()}: run this in the repository's folder")
-    if name not in known:
-        raise UserError(f"there is no study {name} in {folder}{near_miss(name, known)}: known are {', '.join(known)}")
-    _check_file_name(name, folder)
-    spec = parse(Study, load_yaml(folder / f"{name}.yaml"), folder / f"{name}.yaml")
-    return resolve(name, spec, load_ablations(name, known, spec, root / "ablations"), folder / f"{name}.yaml")
+    studies = [file.stem for file in study_files(root)]
+    file = _named(name, "study", root / "workflow" / "studies")
+    spec = parse(Study, load_yaml(file), file)
+    return resolve(name, spec, load_ablations(name, studies, spec, root / "ablations"), file)
 
 
 def load_ablations(study: str, studies: list[str], spec: Study, folder: Path) -> dict[str, Ablation]:
-    """The ablation files that a study lists; ``all`` means every file that is not restricted to other studies.
-
-    ``studies`` are the names that an ablation's own ``studies`` may hold.
-    """
-    known = sorted(p.stem for p in folder.glob("*.yaml"))
+    """The ablation files that a study lists; ``all`` means every file that is not restricted to other ``studies``."""
     everything = spec.ablations == ["all"]
     loaded = {}
-    for name in known if everything else spec.ablations:
-        if name not in known:
-            raise UserError(f"there is no ablation {name} in {folder}{near_miss(name, known)}")
-        _check_file_name(name, folder)
-        file = folder / f"{name}.yaml"
+    for name in sorted(file.stem for file in folder.glob("*.yaml")) if everything else spec.ablations:
+        file = _named(name, "ablation", folder)
         ablation = parse(Ablation, load_yaml(file), file)
         for other in ablation.studies or ():
             if other not in studies:
@@ -73,17 +70,22 @@ def load_ablations(study: str, studies: list[str], spec: Study, folder: Path) ->
     return loaded
 
 
-def _check_file_name(name: str, folder: Path) -> None:
-    """Raise :class:`UserError` for a name that could not be part of paths and shell commands."""
+def _named(name: str, what: str, folder: Path) -> Path:
+    """The file of a study or ablation. Its name is checked because it becomes part of paths and shell commands."""
+    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    if name not in known:
+        hint = f"{near_miss(name, known)}: known are {', '.join(known)}"
+        raise UserError(f"there is no {what} {name} in {folder}{hint}")
     if not re.fullmatch(NAME, name):
         raise UserError(f"{folder}/{name}.yaml: a name consists of letters, digits, - and _ only: rename the file")
+    return folder / f"{name}.yaml"
 
 
 def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path) -> ResolvedStudy:
     """Resolve a parsed study; ``where`` is only named in errors."""
     try:
         resolve_metrics(spec.metrics)
-        for dataset in (*spec.datasets.values(), *spec.training_datasets.values()):
+        for dataset in spec.all_datasets():
             for download in dataset.fetch:
                 registry.get(download)
     except UserError as error:

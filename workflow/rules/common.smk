@@ -62,8 +62,8 @@ def networks_of(method):
 def external_files(dataset, method):
     """What a method brings instead of computing it: a TCM's files, or its folders of frames."""
     files = []
-    if method.checkpoint and not method.takes_model_tcm:
-        files += sorted(method.checkpoint.glob("*.json")) + sorted(method.checkpoint.glob("*.safetensors"))
+    if method.external_tcm:
+        files += sorted(method.external_tcm.glob("*.json")) + sorted(method.external_tcm.glob("*.safetensors"))
     if method.frames:
         folder = method.frames_of(dataset)
         # Below work/ an ablation's rules make them (ablations/README.md). Elsewhere a person did, and every frame is
