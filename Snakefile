@@ -34,7 +34,6 @@ include: "workflow/rules/common.smk"
 
 wildcard_constraints:
     dataset="|".join(SPEC.datasets),
-    kind="|".join(KINDS),
     key="[0-9a-f]{16}",
     digest="[0-9a-f]{16}",
     metrics="[0-9a-f]{16}",

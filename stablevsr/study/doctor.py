@@ -99,7 +99,11 @@ def _download(name: str, data: Path, columns: str = "") -> str:
     if is_present(name, data):
         return _line("there", what)
     command = f"stablevsr fetch {name}"
-    return _line("optional", what, command) if columns else _line("missing", what, f"the workflow fetches it, or {command}")
+    return (
+        _line("optional", what, command)
+        if columns
+        else _line("missing", what, f"the workflow fetches it, or {command}")
+    )
 
 
 def _dataset(spec: Dataset, root: Path) -> Iterator[str]:

@@ -88,10 +88,10 @@ def imports(file: Path) -> tuple[str, ...]:
 class _Running(ast.NodeTransformer):
     """Removes what has no effect when a module runs: docstrings, and ``if TYPE_CHECKING:`` blocks."""
 
-    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:  # noqa: N802 (named by ast)
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
         return None if isinstance(node.value, ast.Constant) else node
 
-    def visit_If(self, node: ast.If) -> ast.AST | None:  # noqa: N802
+    def visit_If(self, node: ast.If) -> ast.AST | None:
         return None if getattr(node.test, "id", "") == "TYPE_CHECKING" else self.generic_visit(node)
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +28,8 @@ from stablevsr.study.prepare import open_dataset
 from stablevsr.training import tasks
 from stablevsr.training.cached_samples import cache_samples
 from stablevsr.training.loop import Outcome, accelerator_for, train
-from stablevsr.training.state import write_history
+from stablevsr.training.state import Row, write_history
 from stablevsr.training.task import LoopSettings, TaskInputs, TrainingTask
-from stablevsr.training.tensorboard import writer
 
 if TYPE_CHECKING:
     from stablevsr.study.methods import TrainingRun
@@ -60,11 +60,27 @@ def train_run(run: TrainingRun, paths: Paths, device: str, board: Path | None = 
         **run.settings.model_dump(mode="json", exclude={"dataset", *ROUNDING_ONLY}),
     }  # fmt: skip
     state = paths.state(run.digest) / digest(identity)
-    logged = writer(board) if board and accelerator.is_main_process else None
+    logged = _tensorboard(board) if board and accelerator.is_main_process else None
     outcome = train(task, loop_settings(run), state, identity, accelerator, logged)
     if accelerator.is_main_process:
         with single_writer(state):
             _write(run, task, outcome, paths.training(run), state, accelerator)
+
+
+def _tensorboard(folder: Path) -> Callable[[Row], None]:
+    """A function that writes a row of the history below ``folder``, to watch a long training in a browser."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError("--tensorboard needs a package: pip install -c requirements.lock tensorboard") from error
+    board = SummaryWriter(str(folder))
+
+    def write(row: Row) -> None:
+        for name in row.keys() - {"step"}:
+            board.add_scalar(name, row[name], int(row["step"]))
+        board.flush()
+
+    return write
 
 
 def make_samples(run: TrainingRun, paths: Paths, device: str) -> Path:

@@ -151,7 +151,9 @@ def _images(pipe: StableVSRPipeline, clip: Sequence) -> tuple[Frame, dict[str, F
     gt, lr = read_frame(clip.gt[middle]), read_frame(clip.lr[middle])
     image = torch.from_numpy(gt).permute(2, 0, 1)[None].float() / 127.5 - 1
     latents = pipe.vae.encode(image).latent_dist.mode() * pipe.networks.vae_scale
-    sample = pipe(lr[None], SAMPLING_STEPS, "single_frame", generator=torch.Generator().manual_seed(0), output_type="pt")
+    sample = pipe(
+        lr[None], SAMPLING_STEPS, "single_frame", generator=torch.Generator().manual_seed(0), output_type="pt"
+    )
     return gt, {
         "bicubic": bicubic_upscale(lr),
         "vae": to_uint8(((pipe.networks.decode(latents)[0] + 1) / 2).clamp(0, 1)),

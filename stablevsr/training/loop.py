@@ -25,7 +25,7 @@ from tqdm import tqdm
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.locks import single_writer
 from stablevsr.runtime.timing import peak_memory
-from stablevsr.training.samples import StepSampler, sample_generator, to_device
+from stablevsr.training.samples import sample_generator, sample_numbers
 from stablevsr.training.state import EMA, Row, check_identity, restore, save
 from stablevsr.training.task import LoopSettings, TrainingTask
 
@@ -90,7 +90,7 @@ def _run(
     batches = _batches(task, settings, start, accelerator)
     for step in range(start, settings.steps):
         mark = time.monotonic()
-        batch = to_device(next(batches), accelerator.device)
+        batch = {key: value.to(accelerator.device, non_blocking=True) for key, value in next(batches).items()}
         waited += time.monotonic() - mark
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * rate_factor(settings, step)
@@ -168,7 +168,7 @@ def _batches(
     loader = DataLoader(
         task.data,
         batch_size=settings.batch // world,
-        sampler=StepSampler(start, settings.steps, settings.batch, rank, world),
+        sampler=sample_numbers(start, settings.steps, settings.batch, rank, world),
         num_workers=settings.workers,
         pin_memory=accelerator.device.type == "cuda",
         persistent_workers=settings.workers > 0,
