@@ -98,12 +98,9 @@ def _download(name: str, data: Path, columns: str = "") -> str:
     what = f"{row.kind} {name}, {human(row.bytes)}{columns}"
     if is_present(name, data):
         return _line("there", what)
-    command = f"stablevsr fetch {name}"
-    return (
-        _line("optional", what, command)
-        if columns
-        else _line("missing", what, f"the workflow fetches it, or {command}")
-    )
+    if columns:
+        return _line("optional", what, f"stablevsr fetch {name}")
+    return _line("missing", what, f"the workflow fetches it, or stablevsr fetch {name}")
 
 
 def _dataset(spec: Dataset, root: Path) -> Iterator[str]:

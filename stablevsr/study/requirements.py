@@ -1,6 +1,6 @@
 """What a study needs but does not make: downloads, by their names in the registry, and external inputs.
 
-External inputs are frames, TCMs and base models in folders that the study's files name. They must be there before any job.
+External inputs are frames, TCMs and base models in folders that a study names. They must be there before any job.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Making the embedded tiny model with random initial weights: VAE, UNet, then the decoder once more; and its quality.
 
-``stablevsr train base`` runs this; it is how ``stablevsr/assets/tiny`` was made (docs/tiny-model.md). The architectures,
-the noise schedule and the tokenizer are read from there. Weights are stored as float16 and loaded as float32.
+``stablevsr train base`` runs this, and made ``stablevsr/assets/tiny`` (docs/tiny-model.md), from which it reads the
+architectures, the noise schedule and the tokenizer. Weights are stored as float16 and loaded as float32.
 """
 
 from __future__ import annotations
@@ -121,9 +121,9 @@ def store_as_half(folder: Path) -> None:
 def measure(model: Path, data: Path, out: Path) -> str:
     """Is the model in the folder ``model`` good enough for the ablations? Measured on the test clips of ``data``.
 
-    Compares the middle frame of every clip with bicubic, the VAE's reconstruction of the ground truth and a
-    single-frame sample. Wanted on the clips in focus (bicubic below 34 dB): a reconstruction at least 2 dB above bicubic,
-    a sample within 2.5 dB of bicubic, and its mean gradient within 15 % of the ground truth's.
+    The middle frame of every clip is made by bicubic, the VAE (which reconstructs the ground truth) and single-frame
+    sampling. Wanted on the clips in focus (bicubic below 34 dB): the VAE at least 2 dB above bicubic, the sample within
+    2.5 dB of bicubic, and its mean gradient within 15 % of the ground truth's.
 
     Writes ``out/quality.csv`` and ``out/quality.png`` (a row a clip, the ground truth last) and returns the CSV's text.
     """
@@ -151,9 +151,8 @@ def _images(pipe: StableVSRPipeline, clip: Sequence) -> tuple[Frame, dict[str, F
     gt, lr = read_frame(clip.gt[middle]), read_frame(clip.lr[middle])
     image = torch.from_numpy(gt).permute(2, 0, 1)[None].float() / 127.5 - 1
     latents = pipe.vae.encode(image).latent_dist.mode() * pipe.networks.vae_scale
-    sample = pipe(
-        lr[None], SAMPLING_STEPS, "single_frame", generator=torch.Generator().manual_seed(0), output_type="pt"
-    )
+    generator = torch.Generator().manual_seed(0)
+    sample = pipe(lr[None], SAMPLING_STEPS, "single_frame", generator=generator, output_type="pt")
     return gt, {
         "bicubic": bicubic_upscale(lr),
         "vae": to_uint8(((pipe.networks.decode(latents)[0] + 1) / 2).clamp(0, 1)),

@@ -77,7 +77,7 @@ def _stack(crops: list[NDArray[np.uint8]]) -> torch.Tensor:
 
 
 def sample_numbers(start: int, steps: int, batch: int, rank: int = 0, world: int = 1) -> list[int]:
-    """The samples that process ``rank`` of ``world`` needs from step ``start`` on: its share of every batch, in order."""
+    """The samples of process ``rank`` of ``world`` from step ``start`` on: its share of every batch, in order."""
     return np.arange(start * batch, steps * batch).reshape(-1, world, batch // world)[:, rank].ravel().tolist()
 
 

@@ -58,7 +58,7 @@ class TrainingTask(ABC):
         return [{"params": [p for p in self.model.parameters() if p.requires_grad], "lr": settings.learning_rate}]
 
     def figures(self) -> dict[str, dict[str, float]]:
-        """Figures on the held-out samples by name and noise level (:meth:`by_level`); for tasks that hold samples out."""
+        """Figures on the held-out samples by name and noise level (:meth:`by_level`)."""
         return {}
 
     def columns(self, sample: Sample) -> Sample:
