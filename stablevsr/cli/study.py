@@ -85,7 +85,7 @@ def _run_infer(arguments: argparse.Namespace) -> None:
         paths.manifest(arguments.dataset, method.digest, arguments.seed, index),
         Networks(
             paths.model(method.base) if method.base else "",
-            device_of(study.spec.device),
+            device_of(study.spec.device) if method.kind == "stablevsr" else "cpu",
             paths.training(method.training) if method.training else method.external_tcm,
             paths.training(method.decoder) if method.decoder else None,
         ),

@@ -1,9 +1,7 @@
 """The training loop: the same for the TCM, the UNet's fine-tuning, the small decoder and the tiny base model.
 
-What is trained is a :class:`~.task.TrainingTask`. The loop owns the optimiser, the schedule, accumulation, clipping,
-the moving average of the weights, logging, and states that survive a kill: every random draw is a function of (seed,
-sample), so a state needs only weights, optimiser and step to resume as if it had not been interrupted, and neither
-micro-batches nor processes change what is drawn.
+What is trained is a :class:`~.task.TrainingTask`. Every random draw is a function of (seed, sample): a killed run
+resumes from weights, optimiser and step to the same result, and micro-batches and processes change no draw.
 """
 
 from __future__ import annotations
@@ -11,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,20 +61,18 @@ def train(
         state: folder for the states; held by one process at a time.
         identity: everything that decides the weights; a state made under another identity is refused.
         accelerator: this process among those that a launcher started; None = one process on the CPU.
-        logged: called in the first process with every row of the history as it is made.
+        logged: called with every row of the history as it is made; None in all processes but the first.
     """
     accelerator = accelerator or accelerator_for(settings.precision, "cpu")
-    if accelerator.is_main_process:
-        with single_writer(state):
-            return _run(task, settings, state, identity, accelerator, logged)
-    return _run(task, settings, state, identity, accelerator, None)
+    with single_writer(state) if accelerator.is_main_process else nullcontext():
+        return _run(task, settings, state, identity, accelerator, logged)
 
 
 def _run(
     task: TrainingTask, settings: LoopSettings, state: Path, identity: dict[str, Any], accelerator: Accelerator,
     logged: Callable[[Row], None] | None,
 ) -> Outcome:  # fmt: skip
-    accelerator.wait_for_everyone()  # the first process holds the state now: nobody reads one that is being written
+    accelerator.wait_for_everyone()  # the first process holds the lock: no state is written while the others read it
     task.model.to(accelerator.device)
     optimizer = optimizer_for(task, settings)
     ema = EMA(task.model, settings.ema)
@@ -152,7 +149,7 @@ def training_step(
 
 
 def _average_over_processes(parameters: list[Tensor], loss: float, accelerator: Accelerator) -> float:
-    """Replace every gradient by its mean over the processes, whose shares are of one size; returns the mean loss."""
+    """Replace every gradient by its mean over the processes, whose shares have equal sizes; returns the mean loss."""
     for parameter in parameters:
         if parameter.grad is not None:
             parameter.grad = accelerator.reduce(parameter.grad, reduction="mean")

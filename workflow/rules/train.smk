@@ -26,7 +26,7 @@ for kind, network in KINDS.items():
             launch=LAUNCH,
             kind=kind,
             network=network,
-            methods=lambda w: ", ".join(study.trained_for(w.digest)),
+            methods=lambda w: ", ".join(study.names(w.digest)),
         message:
             "training the {params.network} of {params.methods}"
         shell:
@@ -48,7 +48,7 @@ rule cache_samples:
     params:
         study=STUDY,
         training=lambda w: SAMPLED[w.key].digest,
-        methods=lambda w: ", ".join(study.trained_for(SAMPLED[w.key].digest)),
+        methods=lambda w: ", ".join(study.names(SAMPLED[w.key].digest)),
     message:
         "computing the cached samples of {params.methods}"
     shell:

@@ -97,24 +97,15 @@ class TCMTask(DenoisingTask):
             (B, 3, H, W).
         """
         device = window["gt"].device
-        with torch.autocast(device.type, enabled=False):  # frozen networks keep the precision they were loaded in
-            return self._freeze(window, drawn, device)
-
-    def _freeze(self, window: Sample, drawn: Sample, device: torch.device) -> Sample:
         drawn = {key: value.to(device) for key, value in drawn.items()}
-        rows = torch.arange(len(window["gt"]), device=device)
+        noise, noise_near, timesteps = drawn["noise"], drawn["noise_neighbour"], drawn["timesteps"]
+        rows, near = torch.arange(len(window["gt"]), device=device), drawn["neighbour"]
         gt, lq = window["gt"] * 2 - 1, window["lq"] * 2 - 1
-        near = drawn["neighbour"]
-        both = self.encode(torch.cat([gt[:, CENTRE], gt[rows, near]]))  # centre and neighbour frames in one batch
-        latents, latents_near = both.chunk(2)
-        image = self.guide(latents_near, lq[rows, near], lq[:, CENTRE], drawn["noise_neighbour"], drawn["timesteps"])
-        return {
-            "latents": latents,
-            "noise": drawn["noise"],
-            "timesteps": drawn["timesteps"],
-            "lq": lq[:, CENTRE],
-            "guidance": image,
-        }
+        with torch.autocast(device.type, enabled=False):  # frozen networks keep the precision they were loaded in
+            both = self.encode(torch.cat([gt[:, CENTRE], gt[rows, near]]))  # centre and neighbour frames in one batch
+            latents, latents_near = both.chunk(2)
+            image = self.guide(latents_near, lq[rows, near], lq[:, CENTRE], noise_near, timesteps)
+        return {"latents": latents, "noise": noise, "timesteps": timesteps, "lq": lq[:, CENTRE], "guidance": image}
 
     def encode(self, images: Tensor) -> Tensor:
         """Scaled latents (the distribution's mode) of images in [-1, 1]."""
