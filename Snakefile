@@ -3,9 +3,9 @@
 #   snakemake --cores all --resources gpu=1                         the mini study (offline, two cores)
 #   snakemake --cores all --resources gpu=1 --config study=paper    the paper's tables
 #
-# Rules are short shell commands of the `stablevsr` command line; what they compute is decided by the study
-# (workflow/studies/) and the ablations (ablations/), both checked here before any job starts. Whatever decides a job's
-# numbers, code included, is in the path of its outputs (stablevsr/study/paths.py).
+# Rules are short `stablevsr` commands. What they compute is set by the study (workflow/studies/) and the ablations
+# (ablations/), which are checked here before any job starts. The path of a job's outputs holds a digest of everything
+# that they depend on, code included (stablevsr/study/paths.py).
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
@@ -49,8 +49,8 @@ localrules:
     metrics,
 
 
-# Scores and code are asked for by name: without Snakemake's records (a fresh clone) a file with a fixed name does not
-# show what it was made from.
+# Scores and code are listed as targets: in a fresh clone, without Snakemake's records, the report alone does not show
+# whether they are there and current.
 rule all:
     input:
         PATHS.results / "report.html",
@@ -66,7 +66,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 
 
-# An ablation may bring its rules: ablations/NAME.smk beside ablations/NAME.yaml.
+# Rules of ablations: ablations/NAME.smk goes with ablations/NAME.yaml.
 for extra in sorted(Path("ablations").glob("*.smk")):
     if extra.stem in study.ablations:
 

@@ -36,7 +36,7 @@ def fingerprint(*modules: str, without: tuple[str, ...] = ()) -> str:
 
 
 def sampling_code(kind: str) -> str:
-    """Fingerprint of what makes the frames of a method of ``kind``: the sampler, or a baseline's code."""
+    """Fingerprint of the code that makes the frames of a method of ``kind``: the sampler, or a baseline."""
     job, sampler, baselines = "stablevsr.study.inference.run", "stablevsr.method", "stablevsr.baselines"
     if kind == "stablevsr":
         return fingerprint(job, without=(baselines,))
@@ -45,17 +45,17 @@ def sampling_code(kind: str) -> str:
 
 
 def training_code(kind: str) -> str:
-    """Fingerprint of what trains a network of ``kind`` (:data:`stablevsr.training.tasks.KINDS`)."""
+    """Fingerprint of the code that trains a network of ``kind`` (:data:`stablevsr.training.tasks.KINDS`)."""
     return fingerprint("stablevsr.study.training", f"stablevsr.training.tasks.{kind}")
 
 
 def dataset_code(make: str | None) -> str:
-    """Fingerprint of what prepares a data set, and of what makes it where it is made here."""
+    """Fingerprint of the code that prepares a dataset, and of the code that makes it if ``make`` is set."""
     return fingerprint("stablevsr.study.prepare", *([f"stablevsr.data.{make}"] if make else []))
 
 
 def report_code(texts: Iterable[Path]) -> str:
-    """Fingerprint of what renders a report: its code, its templates, and the files whose ``texts`` it shows."""
+    """Fingerprint of a report: its code, its templates, and the files ``texts`` that it shows."""
     parts = [f"stablevsr.report.{part}" for part in ("tables", "figures", "page", "provenance")]
     templates = sorted(f for f in (PACKAGE / "report").rglob("*.*") if f.is_file() and f.suffix not in (".py", ".pyc"))
     return digest([fingerprint(*parts), content_hash([*templates, *texts])])

@@ -94,7 +94,7 @@ class Method:
     decoder: TrainingRun | None = None  #: of the small decoder of its guidance
     checkpoint: Path | None = None
     frames: Path | None = None
-    code: str = ""  #: fingerprint of what makes its frames
+    code: str = ""  #: fingerprint of the code that makes its frames
     #: The method on the datasets that name a model.
     by_dataset: dict[str, Method] = field(default_factory=dict, compare=False)
 
@@ -122,7 +122,7 @@ class Method:
         return [run for run in runs if run]
 
     def identity(self) -> dict[str, Any]:
-        """The settings and code that decide this method's numbers, as they are digested and recorded."""
+        """The settings and code that this method's numbers depend on, for digests and records."""
         return {
             "kind": self.kind,
             "guidance": self.guidance.model_dump(mode="json") if self.guidance else None,
@@ -158,7 +158,7 @@ class ResolvedStudy:
         return chosen
 
     def seeds(self, digest: str, dataset: str) -> tuple[int, ...]:
-        """All seeds that any method of this digest asks for on ``dataset``."""
+        """The seeds of all methods of this digest on ``dataset``."""
         here = (m for m in self.methods.values() if dataset in m.datasets and m.on(dataset).digest == digest)
         return tuple(sorted({seed for method in here for seed in method.seeds}))
 
@@ -188,7 +188,7 @@ class ResolvedStudy:
         return known[name]
 
     def table1(self) -> list[Method]:
-        """The rows of Table 1: baselines, what the study adds, and the study's own method last."""
+        """The rows of Table 1: baselines, those under ``table1`` in the study, and the study's method last."""
         names = [*self.spec.methods, *self.spec.table1, REFERENCE]
         return [self.methods[name] for name in names]
 
@@ -197,11 +197,11 @@ class ResolvedStudy:
         return tuple(name for name, spec in self.spec.datasets.items() if "table1" in spec.used_by)
 
     def main_datasets(self) -> tuple[str, ...]:
-        """The test sets of Table 1 and of ablations in general, without those that one ablation asks for by name."""
+        """The test sets that are used by default, without those that only some ablations name."""
         return tuple(name for name, spec in self.spec.datasets.items() if spec.used_by)
 
     def ablation_datasets(self, ablation: str) -> tuple[str, ...]:
-        """The test sets of an ablation: those it names, else those of the study that ablations use."""
+        """The test sets of an ablation: those it names, else the study's test sets for ablations."""
         usual = [name for name, spec in self.spec.datasets.items() if "ablations" in spec.used_by]
         named = self.ablations[ablation].datasets
         return tuple(usual if named is None else named)

@@ -35,7 +35,7 @@ PATTERNS = {
 
 
 def existing_folder(path: Path) -> Path:
-    """The closest folder above ``path``, or ``path``, that exists: where to ask for free disk space."""
+    """``path`` or its closest parent that exists, for measuring free disk space."""
     return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
 
 
@@ -95,7 +95,7 @@ class Paths:
         return self._fill("frames", dataset=dataset, key=self._dataset_key(dataset), digest=method, seed=seed)
 
     def manifest(self, dataset: str, method: str, seed: int, shard: int) -> Path:
-        """What an inference shard made: sequences, frame counts, hashes, seconds."""
+        """The record of an inference shard: sequences, frame counts, hashes, seconds."""
         return self._fill("manifest", **self._shard(dataset, method, seed, shard))
 
     def _shard(self, dataset: str, method: str, seed: int, shard: int) -> dict[str, object]:
@@ -105,8 +105,7 @@ class Paths:
 
     @cached_property
     def metrics_key(self) -> str:
-        """Identifies scores by the list of metrics, those left empty for lack of weights, and the versions of other
-        packages that metrics come from."""
+        """A digest of the metrics, of those that stay empty without weights, and of the versions of metric plug-ins."""
         spec = self.study.spec
         empty = [name for name in spec.metrics if missing(METRICS[name])] if spec.weights == "skip" else []
         foreign = METRICS.foreign(spec.metrics)

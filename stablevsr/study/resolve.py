@@ -1,6 +1,6 @@
 """From a study's file and its ablations to methods, trainings and base models (:mod:`.methods`).
 
-Everything is checked here, before any job starts: unknown names come with the near miss.
+Everything is checked here, before any job starts; for an unknown name the closest known one is suggested.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     if REFERENCE in spec.methods:
-        raise UserError(f"{where}: methods names {REFERENCE}, which is the study's own method: choose another name")
+        raise UserError(f"{where}: methods names {REFERENCE}, which is the study's method: choose another name")
     study = ResolvedStudy(name, spec, ablations, methods := {})
     main = study.table1_datasets()
     resolver = _Resolver(spec, where)
@@ -258,7 +258,7 @@ def _check_datasets(wanted: list[str] | None, spec: Study, where: Path) -> None:
 
 
 def _check_claims(study: ResolvedStudy, where: Path) -> None:
-    """Claims must name metrics and methods that exist; in an ablation the variants' own keys may be used."""
+    """Check that claims name metrics and methods that exist; an ablation's claims may use its variants' keys."""
     for ablation, claims in [(None, study.spec.claims)] + [(n, a.claims) for n, a in study.ablations.items()]:
         file = where.parents[2] / "ablations" / f"{ablation}.yaml" if ablation else where
         for number, claim in enumerate(claims, start=1):
@@ -274,7 +274,7 @@ def _check_claims(study: ResolvedStudy, where: Path) -> None:
 
 
 def claim_method(study: ResolvedStudy, ablation: str | None, name: str) -> Method:
-    """The method a claim names: a variant of its own ablation, or any method by its full name."""
+    """The method that a claim names: a variant of the same ablation, or any method by its full name."""
     full = f"{ablation}.{name}" if ablation and f"{ablation}.{name}" in study.methods else name
     if full not in study.methods:
         own = [m.partition(".")[2] for m in study.methods if ablation and m.startswith(f"{ablation}.")]

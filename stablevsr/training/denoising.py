@@ -21,7 +21,7 @@ SEED = 12345
 
 
 class DenoisingTask(TrainingTask):
-    """A network that learns v (or the noise). What no gradient flows through is computed before the step (``freeze``).
+    """A network that learns v (or the noise). Inputs without gradients are computed before the step (``freeze``).
 
     A frozen sample holds ``latents``, ``noise`` (B, 4, h, w), ``timesteps`` (B,) and ``lq`` (B, 3, h, w) in [-1, 1].
     """
@@ -31,14 +31,14 @@ class DenoisingTask(TrainingTask):
 
     @abstractmethod
     def freeze(self, window: Sample, drawn: Sample) -> Sample:
-        """The frozen sample of a window's ``gt`` (B, frames, 3, H, W) and ``lq`` in [0, 1], and of what was drawn."""
+        """The frozen sample of a window (``gt`` (B, frames, 3, H, W), ``lq``; in [0, 1]) and the output of :meth:`draw`."""
 
     @abstractmethod
     def predict(self, sample: Sample, **how: Any) -> tuple[Tensor, Tensor]:
         """The noisy latents of frozen samples and the UNet's output for them, both (B, 4, h, w)."""
 
     def draw(self, side: int, generators: Sequence[torch.Generator]) -> Sample:
-        """Timestep and noise for latents of ``side`` pixels, on the CPU, a generator a sample."""
+        """Timesteps and noise for latents of ``side`` pixels, on the CPU; one generator for each sample."""
         return {
             "timesteps": draw_integers(generators, 0, int(self.scheduler.config.num_train_timesteps)),
             "noise": draw_normal(generators, (self.channels, side, side)),

@@ -31,11 +31,11 @@ from stablevsr.training.task import LoopSettings, TrainingTask
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of the loop reports: the whole history, and what this run (not an earlier part of it) cost."""
+    """The whole history of a training, and the cost of this run (without earlier ones that it resumed)."""
 
     history: list[Row]
     seconds_per_step: float | None  #: None if nothing was left to do
-    data_wait: float  #: share of the time in which the device waited for data
+    data_wait: float  #: share of the time spent waiting for data
     peak_memory_bytes: int  #: of the GPU, or of this process on the CPU
 
 
@@ -59,7 +59,7 @@ def train(
         task: what to train; its networks are on the accelerator's device.
         settings: how.
         state: folder for the states; held by one process at a time.
-        identity: everything that decides the weights; a state made under another identity is refused.
+        identity: everything that the weights depend on; a state with another identity is refused.
         accelerator: this process among those that a launcher started; None = one process on the CPU.
         logged: called with every row of the history as it is made; None in all processes but the first.
     """

@@ -26,9 +26,9 @@ CAPTION = 14  #: rows of pixels above a strip
 
 
 class LoopSettings(Optimisation):
-    """How to optimise: the settings of a training, and what only the loop knows."""
+    """The settings of a training, with those that only the loop needs."""
 
-    learning_rate_new: float | None = Field(None, gt=0)  #: for layers that are not copied from the base model
+    learning_rate_new: float | None = Field(None, gt=0)  #: of layers not copied from the base model
     weight_decay: float = Field(1e-2, ge=0)
     ema: float = Field(0.0, ge=0, lt=1)  #: decay of the weights' moving average that is saved; 0 = the last weights
     workers: int = Field(2, ge=0)  #: processes that read crops
@@ -47,7 +47,7 @@ class TrainingTask(ABC):
 
     @abstractmethod
     def loss(self, batch: Sample, generators: Sequence[torch.Generator]) -> Tensor:
-        """Scalar loss of one micro-batch; a row's randomness comes from its own generator (on the CPU)."""
+        """Scalar loss of one micro-batch; each row draws from its generator, on the CPU."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:

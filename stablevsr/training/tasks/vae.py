@@ -1,9 +1,7 @@
-"""The tiny base model: an x4 latent-diffusion upscaler of the paper's classes, small enough for two CPU cores.
+"""Two tasks for the tiny base model: the VAE, and its decoder once more on the estimates of the trained UNet.
 
-Three tasks make it, in this order: the VAE (plain reconstruction of HR crops), the UNet (v-prediction diffusion on the
-VAE's latents, conditioned on the LR crop) and once more the decoder (so that what it makes of the UNet's estimates has
-the texture of real frames: plain reconstruction learns to leave fine texture out). The UNet's task is the one that
-fine-tunes the full-size UNet (:mod:`.unet`).
+The VAE learns to reconstruct HR crops, which leaves fine texture out; the second task gives decoded estimates the
+texture of real frames. The UNet between them is trained by the task of the full-size one (:mod:`.unet`).
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from stablevsr.training.denoising import clean_estimate
 from stablevsr.training.samples import draw_integers, draw_normal
 from stablevsr.training.task import TrainingTask
 
-LATENT_NOISE = 0.05  #: std of the noise the tiny decoder learns to bear; latents have a std near 1
+LATENT_NOISE = 0.05  #: std of the noise added to latents (std near 1), which the decoder must tolerate
 LATENT_PENALTY = 1e-3
 TEXTURE_WEIGHT = 8.0  #: of the texture term against the L1 term, both in image units of [-1, 1]
 #: Timesteps of the estimates that the decoder learns on: their missing texture is that of the tiny UNet's samples.
@@ -94,8 +92,8 @@ class DecoderTask(TrainingTask):
 def texture_distance(image: Tensor, target: Tensor) -> Tensor:
     """Mean difference of the local gradient magnitudes of two RGB batches (B, 3, H, W), at full and at half size.
 
-    Magnitudes are averaged over 8x8 windows before they are compared: texture must be as strong as the target's and
-    stand where the target's stands, not in the same phase. Two sizes, so that no single frequency can fake it.
+    Magnitudes are averaged over 8x8 windows before they are compared: texture must have the strength and the place of
+    the target's, but not its phase. Two sizes, so that texture of a single frequency does not suffice.
     """
     total = image.new_zeros(())
     for _ in range(2):
