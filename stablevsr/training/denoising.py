@@ -31,7 +31,7 @@ class DenoisingTask(TrainingTask):
 
     @abstractmethod
     def freeze(self, window: Sample, drawn: Sample) -> Sample:
-        """The frozen sample of a window (``gt`` (B, frames, 3, H, W), ``lq``, both in [0, 1]) and of the drawn values."""
+        """The frozen sample of a window (``gt`` (B, frames, 3, H, W), ``lq``, both in [0, 1]) and of drawn values."""
 
     @abstractmethod
     def predict(self, sample: Sample, **how: Any) -> tuple[Tensor, Tensor]:
