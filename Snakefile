@@ -3,18 +3,17 @@
 #   snakemake --cores all --resources gpu=1                         the mini study (offline, two cores)
 #   snakemake --cores all --resources gpu=1 --config study=paper    the paper's tables
 #
-# Rules are short shell commands of the `stablevsr` command line; what they compute is decided by the study
-# (workflow/studies/) and the ablations (ablations/), both checked here before any job starts. Whatever decides a job's
-# numbers, code included, is in the path of its outputs (stablevsr/study/paths.py).
+# Rules are short `stablevsr` commands. What they compute is set by the study (workflow/studies/) and the ablations
+# (ablations/), which are checked here before any job starts. The path of a job's outputs holds a digest of everything
+# that they depend on, code included (stablevsr/study/paths.py).
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import content_hash
-from stablevsr.study.downloads import flow_weights, metric_weights, model_download
-from stablevsr.study.external import check_external, made_by_rules
 from stablevsr.study.fingerprint import fingerprint, report_code
 from stablevsr.study.paths import Paths
+from stablevsr.study.requirements import check_external, flow_weights, made_by_rules, metric_weights, model_download
 from stablevsr.study.resolve import load_study
 
 min_version("9.0")
@@ -35,7 +34,6 @@ include: "workflow/rules/common.smk"
 
 wildcard_constraints:
     dataset="|".join(SPEC.datasets),
-    kind="|".join(KINDS),
     key="[0-9a-f]{16}",
     digest="[0-9a-f]{16}",
     metrics="[0-9a-f]{16}",
@@ -51,16 +49,14 @@ localrules:
     metrics,
 
 
-# Scores and code are asked for by name: without Snakemake's records (a fresh clone) a file with a fixed name does not
-# show what it was made from.
+# Scores and code are listed as targets: in a fresh clone, without Snakemake's records, the report alone does not show
+# whether they are there and current.
 rule all:
     input:
         PATHS.results / "report.html",
         SCORES,
         REPORT_CODE,
-        [MINI_CODE]
-        if any(spec.make == "mini" for spec in (*SPEC.datasets.values(), *SPEC.training_datasets.values()))
-        else [],
+        [MINI_CODE] if any(spec.make == "mini" for spec in SPEC.all_datasets()) else [],
 
 
 include: "workflow/rules/data.smk"
@@ -70,7 +66,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 
 
-# An ablation may bring its rules: ablations/NAME.smk beside ablations/NAME.yaml.
+# Rules of ablations: ablations/NAME.smk goes with ablations/NAME.yaml.
 for extra in sorted(Path("ablations").glob("*.smk")):
     if extra.stem in study.ablations:
 

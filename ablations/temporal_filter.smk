@@ -1,5 +1,5 @@
-# The rule behind temporal_filter.yaml: the single-frame frames of a dataset, averaged over time. An ablation's rules see
-# what the Snakefile knows: `study`, STUDY, SPEC, PATHS. Frames below work/ that a variant names must come from a rule.
+# The rule of temporal_filter.yaml: averages the single-frame frames of a dataset over time. An ablation's rules can use
+# the Snakefile's `study`, STUDY, SPEC and PATHS. Frames that a variant names below work/external/ must come from a rule.
 SINGLE_FRAME = study.methods["temporal_filter.single_frame"]
 FILTER = "ablations/temporal_filter.py"
 

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from stablevsr.data.frames import write_frame
 from stablevsr.method.flow import DISFlow, RAFTFlow
-from stablevsr.method.loading import DTYPES
-from stablevsr.method.model_folder import find_model
+from stablevsr.method.loading import DTYPES, load_scheduler
+from stablevsr.method.model_folder import TINY, find_model
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.pipeline import load_networks
 from stablevsr.method.sampler import AT_ONCE, Sampler, decode_frames, to_uint8
@@ -212,14 +212,12 @@ def load(model: str, device: str, preset: Preset) -> ModelParts:
 
 def random_model(device: str, precision: Precision) -> ModelParts:
     """The full-size networks with random weights: UNet 472.4 M, TCM 207.7 M, VAE 55.3 M parameters."""
-    from stablevsr.training.base_model import SCHEDULER
-
     torch.manual_seed(0)
     target, dtype = torch.device(device), DTYPES[precision]
     with target:
         unet, module, vae = (network.to(dtype).eval().requires_grad_(False) for network in full_size())
     prompt = torch.zeros(1, 77, UNET["cross_attention_dim"], device=target, dtype=dtype)
-    return ModelParts(unet, vae, module, SCHEDULER, prompt, target)
+    return ModelParts(unet, vae, module, load_scheduler(TINY / "scheduler").config, prompt, target)
 
 
 def full_size() -> tuple[Any, Any, Any]:

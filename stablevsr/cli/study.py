@@ -77,7 +77,6 @@ def _run_infer(arguments: argparse.Namespace) -> None:
     set_threads()
     from stablevsr.study.inference import Networks, Shard, infer
 
-    external = None if method.takes_model_tcm else method.checkpoint
     infer(
         method,
         Shard(arguments.dataset, paths.dataset(arguments.dataset) / "lr", index, count),
@@ -86,8 +85,8 @@ def _run_infer(arguments: argparse.Namespace) -> None:
         paths.manifest(arguments.dataset, method.digest, arguments.seed, index),
         Networks(
             paths.model(method.base) if method.base else "",
-            device_of(study.spec.device),
-            paths.training(method.training) if method.training else external,
+            device_of(study.spec.device) if method.kind == "stablevsr" else "cpu",
+            paths.training(method.training) if method.training else method.external_tcm,
             paths.training(method.decoder) if method.decoder else None,
         ),
         study.spec.batch,
@@ -131,15 +130,15 @@ def _run_report(arguments: argparse.Namespace) -> None:
 def add_plan(commands: Commands) -> None:
     parser = command(commands, "plan", "show a study's jobs, downloads, disk and GPU-hours before anything runs")
     parser.add_argument("study", metavar="STUDY", help="a file's stem in workflow/studies: mini, smoke, paper")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="where datasets lie (default: data)")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the datasets (default: data)")
     parser.add_argument("--tflops", type=float, default=50.0,
                         help="what your GPU reaches in this work, in TFLOP/s (default: 50, assumed)")  # fmt: skip
     parser.set_defaults(run=_run_plan)
 
 
 def _run_plan(arguments: argparse.Namespace) -> None:
-    from stablevsr.study.external import check_external
     from stablevsr.study.plan import plan
+    from stablevsr.study.requirements import check_external
 
     if not 0 < arguments.tflops < float("inf"):
         raise UserError(f"--tflops {arguments.tflops} must be a number above 0")
@@ -150,7 +149,7 @@ def _run_plan(arguments: argparse.Namespace) -> None:
 
 def add_doctor(commands: Commands) -> None:
     parser = command(commands, "doctor", "show what this machine has and lacks for each study, and the fix")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="where datasets lie (default: data)")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the datasets (default: data)")
     parser.set_defaults(run=_run_doctor)
 
 
@@ -167,18 +166,17 @@ def add_clean(commands: Commands) -> None:
 
 
 def _run_clean(arguments: argparse.Namespace) -> None:
-    from stablevsr.study.clean import cached, remove, unreferenced
+    from stablevsr.study.clean import remove, size, unreferenced
 
     found = unreferenced(Path())
-    for path, size in found:
-        print(f"{size / 2**20:9.1f} MiB  {path}")
-    total = sum(size for _, size in found) / 2**20
+    for path, occupied in found:
+        print(f"{occupied / 2**20:9.1f} MiB  {path}")
+    total = sum(occupied for _, occupied in found) / 2**20
     if arguments.yes:
         remove([path for path, _ in found])
         print(f"removed {len(found)} entries, {total:.1f} MiB")
     else:
         print(f"{len(found)} entries, {total:.1f} MiB that nothing refers to; `stablevsr clean --yes` removes them")
-    folder, size = cached(Path())
-    if size:
-        kept = f"{size / 2**20:.1f} MiB of the ground truth's flows and features"
-        print(f"{folder} holds {kept}, to be computed again if you remove it by hand")
+    if cache := size(Path("work/cache")):
+        kept = f"{cache / 2**20:.1f} MiB of the ground truth's flows and features"
+        print(f"work/cache holds {kept}, which all studies share; they are computed again if you remove it by hand")

@@ -23,9 +23,8 @@ def add_train(commands: Commands) -> None:
     base.add_argument("--data", type=Path, default=Path("data/mini/REDS"), help="a set in the layout of REDS")
     base.add_argument("--out", type=Path, required=True)
     base.add_argument("--state", type=Path, default=Path("work/base_state"), help="resume states")
-    base.add_argument("--vae-steps", type=int, default=9000)
-    base.add_argument("--unet-steps", type=int, default=5500)
-    base.add_argument("--decoder-steps", type=int, default=1500)
+    for part, steps in (("vae", 9000), ("unet", 5500), ("decoder", 1500)):
+        base.add_argument(f"--{part}-steps", type=int, default=steps)
     base.set_defaults(run=_run_base)
 
 
@@ -56,9 +55,8 @@ def _run_samples(arguments: argparse.Namespace) -> None:
 
 
 def _run_base(arguments: argparse.Namespace) -> None:
-    from stablevsr.training.base_model import make_base_model
-    from stablevsr.training.base_quality import measure
+    from stablevsr.training.base_model import make_base_model, measure
 
-    steps = (arguments.vae_steps, arguments.unet_steps, arguments.decoder_steps)
-    make_base_model(arguments.data, arguments.out, arguments.state, *steps)
+    steps = {part: getattr(arguments, f"{part}_steps") for part in ("vae", "unet", "decoder")}
+    make_base_model(arguments.data, arguments.out, arguments.state, steps)
     print(measure(arguments.out, arguments.data, arguments.out), end="")

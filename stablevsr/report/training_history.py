@@ -129,7 +129,7 @@ def histories(paths: Paths) -> list[History]:
             key,
             KINDS[run.kind],
             titles.get(key) or _title(run, study),
-            study.trained_for(key),
+            study.names(key),
             run.settings.model_dump(mode="json"),
             paths.training(run),
         )

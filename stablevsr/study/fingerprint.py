@@ -1,8 +1,8 @@
-"""Fingerprints of the code that decides numbers: part of every digest, so that stores are keyed by what made them.
+"""Fingerprints of the code that computes a job's numbers: part of every digest, so that changed code makes new results.
 
 The code of a job is the import closure of the module that does its work: every module of this package that it imports,
-directly or through others, at the top or inside functions. Of each the syntax is hashed, without comments and
-docstrings, so that a change of words is no change. Imports for type checkers alone never run and are left out.
+directly or through others, at the top or inside functions. What is hashed is the syntax, so comments, docstrings and
+imports for type checkers change nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from stablevsr.baselines import BASELINES
 from stablevsr.runtime.hashing import content_hash, digest, folder_hash
 
 PACKAGE = Path(__file__).parents[1]
-LIBRARIES = ("torch", "diffusers")  #: whose versions decide numbers too
-#: Packages that bring files and handle errors, whatever the numbers in them are: no part of any fingerprint.
+LIBRARIES = ("torch", "diffusers")  #: whose versions are part of every fingerprint
+#: Packages that move files and handle errors, and compute nothing: no part of any fingerprint.
 NO_NUMBERS = ("stablevsr.runtime", "stablevsr.data.downloads")
 
 
@@ -27,16 +27,16 @@ NO_NUMBERS = ("stablevsr.runtime", "stablevsr.data.downloads")
 def fingerprint(*modules: str, without: tuple[str, ...] = ()) -> str:
     """16 hex digits over the code that ``modules`` (dotted names) run, and the versions of torch and diffusers.
 
-    ``without`` names packages that count for nothing although they are imported.
+    ``without`` names packages to leave out although they are imported.
     """
     total = hashlib.sha256(" ".join(version(library) for library in LIBRARIES).encode())
     for name in sorted(import_closure(modules, without)):
-        total.update(f"{name}\n{_syntax(_file(name))}".encode())
+        total.update(f"{name}\n{ast.dump(_syntax(_file(name)))}".encode())
     return total.hexdigest()[:16]
 
 
 def sampling_code(kind: str) -> str:
-    """Fingerprint of what makes the frames of a method of ``kind``: the sampler, or a baseline's code."""
+    """Fingerprint of the code that makes the frames of a method of ``kind``: the sampler, or a baseline."""
     job, sampler, baselines = "stablevsr.study.inference.run", "stablevsr.method", "stablevsr.baselines"
     if kind == "stablevsr":
         return fingerprint(job, without=(baselines,))
@@ -45,17 +45,17 @@ def sampling_code(kind: str) -> str:
 
 
 def training_code(kind: str) -> str:
-    """Fingerprint of what trains a network of ``kind`` (:data:`stablevsr.training.tasks.KINDS`)."""
+    """Fingerprint of the code that trains a network of ``kind`` (:data:`stablevsr.training.tasks.KINDS`)."""
     return fingerprint("stablevsr.study.training", f"stablevsr.training.tasks.{kind}")
 
 
 def dataset_code(make: str | None) -> str:
-    """Fingerprint of what prepares a data set, and of what makes it where it is made here."""
+    """Fingerprint of the code that prepares a dataset, and of the code that makes it if ``make`` is set."""
     return fingerprint("stablevsr.study.prepare", *([f"stablevsr.data.{make}"] if make else []))
 
 
 def report_code(texts: Iterable[Path]) -> str:
-    """Fingerprint of what renders a report: its code, its templates, and the files whose ``texts`` it shows."""
+    """Fingerprint of a report: its code, its templates, and the files ``texts`` that it shows."""
     parts = [f"stablevsr.report.{part}" for part in ("tables", "figures", "page", "provenance")]
     templates = sorted(f for f in (PACKAGE / "report").rglob("*.*") if f.is_file() and f.suffix not in (".py", ".pyc"))
     return digest([fingerprint(*parts), content_hash([*templates, *texts])])
@@ -77,49 +77,28 @@ def import_closure(modules: tuple[str, ...], without: tuple[str, ...] = ()) -> s
 def imports(file: Path) -> tuple[str, ...]:
     """The modules of this package that a file imports when it runs, wherever in the file."""
     names: list[str] = []
-    for node in _running(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(_syntax(file)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return tuple(name for name in names if name.startswith("stablevsr.") and _is_module(name))
+    return tuple(name for name in names if name.startswith("stablevsr.") and _file(name).exists())
 
 
-def _running(tree: ast.AST) -> list[ast.AST]:
-    """All nodes of a module but those under ``if TYPE_CHECKING:``."""
-    nodes: list[ast.AST] = []
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
-        nodes.append(node)
-        if not _for_type_checkers(node):
-            waiting += ast.iter_child_nodes(node)
-    return nodes
+class _Running(ast.NodeTransformer):
+    """Removes what has no effect when a module runs: docstrings, and ``if TYPE_CHECKING:`` blocks."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        return None if isinstance(node.value, ast.Constant) else node
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        return None if getattr(node.test, "id", "") == "TYPE_CHECKING" else self.generic_visit(node)
 
 
 @cache
-def _syntax(file: Path) -> str:
-    """A module's syntax tree as text, without docstrings and what is for type checkers; comments are not in it."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [s for s in node.body if not _is_text(s) and not _for_type_checkers(s)]
-    return ast.dump(tree)
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    """Whether a statement is a string alone: a docstring, which does nothing."""
-    value = statement.value if isinstance(statement, ast.Expr) else None
-    return isinstance(value, ast.Constant) and isinstance(value.value, str)
-
-
-def _for_type_checkers(node: ast.AST) -> bool:
-    """Whether a node is ``if TYPE_CHECKING:``, which never runs."""
-    return isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
-
-
-def _is_module(name: str) -> bool:
-    return _file(name).exists()
+def _syntax(file: Path) -> ast.AST:
+    tree: ast.AST = _Running().visit(ast.parse(file.read_text(encoding="utf-8")))
+    return tree
 
 
 def _file(name: str) -> Path:

@@ -1,13 +1,13 @@
-"""A study with everything filled in: models, trainings and methods, each with the digest its files are kept under.
+"""A resolved study: models, trainings and methods, each with the digest under which its files are stored.
 
-A digest is taken over the settings that decide numbers, without those that cannot matter, and the code that makes them,
-so that variants that mean the same share frames, scores and checkpoints. Labels and names are not in it.
+A digest covers the settings and the code that numbers depend on, but not labels and names: variants with equal settings
+share frames, scores and checkpoints.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class Base:
 
     @property
     def identity(self) -> str:
-        """What decides its numbers, for digests."""
+        """Its part of the digests of what is computed with it."""
         if self.training:
             return self.training.digest
         return f"tiny {embedded_weights()}" if self.name == "tiny" else self.name
@@ -55,14 +55,13 @@ class TrainingRun:
     @classmethod
     def of(cls, kind: str, settings: Optimisation, dataset: Dataset, base: Base) -> TrainingRun:
         """A run with its digest."""
-        identity = {
-            "kind": kind,
-            "model": base.identity,
-            "settings": settings.model_dump(mode="json", exclude={"dataset", *ROUNDING_ONLY}),
-            "dataset": dataset_identity(dataset),
-            "code": training_code(kind),
-        }
-        return cls(kind, settings, dataset, base, digest(identity))
+        run = cls(kind, settings, dataset, base, "")
+        relevant = settings.model_dump(mode="json", exclude={"dataset", *ROUNDING_ONLY})
+        return replace(run, digest=digest(run._identity(relevant)))
+
+    def _identity(self, settings: dict[str, Any]) -> dict[str, Any]:
+        data, code = dataset_identity(self.dataset), training_code(self.kind)
+        return {"kind": self.kind, "model": self.base.identity, "settings": settings, "dataset": data, "code": code}
 
     @property
     def guidance(self) -> Guidance | None:
@@ -72,18 +71,10 @@ class TrainingRun:
     @property
     def samples(self) -> str | None:
         """The key of the cached samples it learns from: trainings that differ in neighbour or optimiser share them."""
-        settings = self.settings
-        if not isinstance(settings, Training) or not settings.cached_samples:
+        if not isinstance(self.settings, Training) or not self.settings.cached_samples:
             return None
         shared = {"guidance", "crop", "cached_samples", "seed", "precision"}
-        return digest(
-            {
-                "model": self.base.identity,
-                "dataset": dataset_identity(self.dataset),
-                "settings": settings.model_dump(mode="json", include=shared),
-                "code": training_code(self.kind),
-            }
-        )
+        return digest(self._identity(self.settings.model_dump(mode="json", include=shared)))
 
 
 @dataclass(frozen=True)
@@ -94,8 +85,8 @@ class Method:
     label: str
     kind: str  #: stablevsr, frames, or the name of a baseline
     digest: str
-    seeds: tuple[int, ...]
-    datasets: tuple[str, ...]
+    seeds: tuple[int, ...] = (0,)
+    datasets: tuple[str, ...] = ()
     guidance: Guidance | None = None
     sampling: Sampling | None = None
     base: Base | None = None
@@ -103,13 +94,12 @@ class Method:
     decoder: TrainingRun | None = None  #: of the small decoder of its guidance
     checkpoint: Path | None = None
     frames: Path | None = None
-    ablation: str | None = None
-    code: str = ""  #: fingerprint of what makes its frames
-    #: The method on the data sets that have a model for themselves.
+    code: str = ""  #: fingerprint of the code that makes its frames
+    #: The method on the datasets that name a model.
     by_dataset: dict[str, Method] = field(default_factory=dict, compare=False)
 
     def on(self, dataset: str) -> Method:
-        """The method as it runs on ``dataset``: with the model that belongs there. Name and label stay."""
+        """The method as it runs on ``dataset``, with the model that the dataset names. Name and label stay."""
         return self.by_dataset.get(dataset, self)
 
     def frames_of(self, dataset: str) -> Path:
@@ -121,13 +111,18 @@ class Method:
         """Whether its TCM is the one that comes with the base model."""
         return self.checkpoint == MODEL_TCM
 
+    @property
+    def external_tcm(self) -> Path | None:
+        """The folder of a TCM that neither the study nor the base model provides."""
+        return None if self.takes_model_tcm else self.checkpoint
+
     def trainings(self) -> list[TrainingRun]:
         """Everything that is trained for it."""
         runs = (self.base.training if self.base else None, self.training, self.decoder)
         return [run for run in runs if run]
 
     def identity(self) -> dict[str, Any]:
-        """The settings and code that decide this method's numbers, as they are digested and recorded."""
+        """The settings and code that this method's numbers depend on, for digests and records."""
         return {
             "kind": self.kind,
             "guidance": self.guidance.model_dump(mode="json") if self.guidance else None,
@@ -142,7 +137,7 @@ class Method:
 
 @dataclass(frozen=True)
 class ResolvedStudy:
-    """A study with everything filled in; ``methods`` by name, the study's own first, then baselines, then ablations."""
+    """A study with everything filled in; ``methods`` by name: the study's method, then baselines, then ablations."""
 
     name: str
     spec: Study
@@ -150,7 +145,7 @@ class ResolvedStudy:
     methods: dict[str, Method]
 
     def forms(self) -> Iterator[Method]:
-        """Every method as it runs on each of its datasets; the same form may come more than once."""
+        """Every method as it runs on each of its datasets, with repetitions."""
         for method in self.methods.values():
             yield from (method.on(dataset) for dataset in method.datasets)
 
@@ -163,23 +158,19 @@ class ResolvedStudy:
         return chosen
 
     def seeds(self, digest: str, dataset: str) -> tuple[int, ...]:
-        """All seeds that any method of this digest asks for on ``dataset``."""
+        """The seeds of all methods of this digest on ``dataset``."""
         here = (m for m in self.methods.values() if dataset in m.datasets and m.on(dataset).digest == digest)
         return tuple(sorted({seed for method in here for seed in method.seeds}))
 
     def names(self, digest: str) -> list[str]:
-        """The names under which a digest is known, for messages."""
-        return list(dict.fromkeys(m.name for m in self.forms() if m.digest == digest))
+        """The methods of this digest, or that use the training of this digest, by name."""
+        used = (m.name for m in self.forms() if digest in (m.digest, *(run.digest for run in m.trainings())))
+        return list(dict.fromkeys(used))
 
     def trainings(self) -> dict[str, TrainingRun]:
         """Everything to train, by digest: UNets, then TCMs, then small decoders."""
         runs = [run for method in self.forms() for run in method.trainings()]
         return {run.digest: run for kind in KINDS for run in runs if run.kind == kind}
-
-    def trained_for(self, training: str) -> list[str]:
-        """The methods that use a training, by name."""
-        used = (m.name for m in self.forms() if any(run.digest == training for run in m.trainings()))
-        return list(dict.fromkeys(used))
 
     def training(self, kind: str, name: str) -> TrainingRun:
         """A training by its digest, the name of a method that uses it, or (of a UNet) its name under ``finetuned``.
@@ -197,7 +188,7 @@ class ResolvedStudy:
         return known[name]
 
     def table1(self) -> list[Method]:
-        """The rows of Table 1: baselines, what the study adds, and the study's own method last."""
+        """The rows of Table 1: baselines, those under ``table1`` in the study, and the study's method last."""
         names = [*self.spec.methods, *self.spec.table1, REFERENCE]
         return [self.methods[name] for name in names]
 
@@ -206,11 +197,11 @@ class ResolvedStudy:
         return tuple(name for name, spec in self.spec.datasets.items() if "table1" in spec.used_by)
 
     def main_datasets(self) -> tuple[str, ...]:
-        """The test sets of Table 1 and of ablations in general, without those that one ablation asks for by name."""
+        """The test sets that are used by default, without those that only some ablations name."""
         return tuple(name for name, spec in self.spec.datasets.items() if spec.used_by)
 
     def ablation_datasets(self, ablation: str) -> tuple[str, ...]:
-        """The test sets of an ablation: those it names, else those of the study that ablations use."""
+        """The test sets of an ablation: those it names, else the study's test sets for ablations."""
         usual = [name for name, spec in self.spec.datasets.items() if "ablations" in spec.used_by]
         named = self.ablations[ablation].datasets
         return tuple(usual if named is None else named)
@@ -240,6 +231,6 @@ class ResolvedStudy:
 
 
 def dataset_identity(dataset: Dataset) -> dict[str, Any]:
-    """What decides the frames of a dataset; its title and its number of shards do not."""
+    """A dataset's part of digests: everything that its frames depend on."""
     spec = dataset.model_dump(mode="json", exclude={"title", "shards", "model", "used_by"})
     return spec | {"code": dataset_code(dataset.make)}

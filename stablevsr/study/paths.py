@@ -1,7 +1,7 @@
-"""Where a study's files lie: stores keyed by digests under ``work/``, and the views of them under ``results/``.
+"""Where a study's files are: stores keyed by digests under ``work/``, and tables by readable names under ``results/``.
 
-A store entry is made once, whichever study or ablation asks first; the names people read are only in ``results/``.
-Only :data:`PATTERNS` says where a store is: the rules take their paths from it (:meth:`Paths.pattern`).
+A store entry is made once, whichever study or ablation needs it first. The rules take their paths from here too
+(:meth:`Paths.pattern`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from stablevsr.study.files import Dataset
 from stablevsr.study.fingerprint import dataset_code
 from stablevsr.study.methods import Base, ResolvedStudy, TrainingRun, dataset_identity
 
-_SHARD = "{dataset}-{key}/{digest}/seed{seed}/shard{shard}of{shards}"  #: shards of another cut hold other sequences
-#: Paths below ``work/``; what stands in braces are wildcards of the rules.
+#: The number of shards is part of the path: it changes which sequences a shard holds.
+_SHARD = "{dataset}-{key}/{digest}/seed{seed}/shard{shard}of{shards}"
+#: Paths below ``work/``, with the wildcards of the rules in braces.
 PATTERNS = {
     "dataset": "datasets/{dataset}-{key}/manifest.json",
     "training_data": "datasets/train-{key}.json",
@@ -31,6 +32,11 @@ PATTERNS = {
     "external": "external/{study}",
     "code": "code/{what}-{key}",
 }
+
+
+def existing_folder(path: Path) -> Path:
+    """``path`` or its closest parent that exists, for measuring free disk space."""
+    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
 
 
 @dataclass(frozen=True)
@@ -61,11 +67,11 @@ class Paths:
         return self._fill("dataset", dataset=name, key=self._dataset_key(name)).parent
 
     def training_data(self, spec: Dataset) -> Path:
-        """The file that says that a training set is there."""
+        """The file that is written when a training set was found complete."""
         return self._fill("training_data", key=digest(dataset_identity(spec)))
 
     def low_resolution(self, spec: Dataset) -> Path:
-        """LR frames made here of a set that comes without them (``<sequence>/<frame>.png``), by what made them."""
+        """LR frames (``<sequence>/<frame>.png``) made for a dataset that comes without them."""
         return self._fill("low_resolution", key=digest([str(spec.root), dataset_code(spec.make)]))
 
     def model(self, base: Base) -> str:
@@ -73,7 +79,7 @@ class Paths:
         return str(self.training(base.training)) if base.training else base.name
 
     def training(self, run: TrainingRun) -> Path:
-        """What a training made: weights, ``settings.json``, ``history.csv``; ``provenance.json`` is written last."""
+        """The weights of a training, ``settings.json``, ``history.csv``, and ``provenance.json``, written last."""
         return self._fill("training", kind=run.kind, digest=run.digest)
 
     def samples(self, run: TrainingRun) -> Path | None:
@@ -81,7 +87,7 @@ class Paths:
         return self._fill("samples", key=run.samples) if run.samples else None
 
     def state(self, training: str) -> Path:
-        """Resume states of a training of any kind; no rule declares it, so Snakemake never deletes it."""
+        """Resume states of a training; no rule declares them as outputs, so Snakemake never deletes them."""
         return self._fill("state", digest=training)
 
     def frames(self, dataset: str, method: str, seed: int) -> Path:
@@ -89,24 +95,21 @@ class Paths:
         return self._fill("frames", dataset=dataset, key=self._dataset_key(dataset), digest=method, seed=seed)
 
     def manifest(self, dataset: str, method: str, seed: int, shard: int) -> Path:
-        """What an inference shard made: sequences, frame counts, hashes, seconds."""
+        """The record of an inference shard: sequences, frame counts, hashes, seconds."""
         return self._fill("manifest", **self._shard(dataset, method, seed, shard))
 
     def _shard(self, dataset: str, method: str, seed: int, shard: int) -> dict[str, object]:
-        return {
-            "dataset": dataset, "key": self._dataset_key(dataset), "digest": method, "seed": seed, "shard": shard,
-            "shards": self.study.spec.datasets[dataset].shards,
-        }  # fmt: skip
+        shards = self.study.spec.datasets[dataset].shards
+        key = self._dataset_key(dataset)
+        return dict(dataset=dataset, key=key, digest=method, seed=seed, shard=shard, shards=shards)
 
     @cached_property
     def metrics_key(self) -> str:
-        """Identifies scores by the list of metrics, those left empty for lack of weights, and the versions of other
-        packages that metrics come from."""
+        """A digest of the metrics, of those that stay empty without weights, and of the versions of metric plug-ins."""
         spec = self.study.spec
         empty = [name for name in spec.metrics if missing(METRICS[name])] if spec.weights == "skip" else []
         foreign = METRICS.foreign(spec.metrics)
         return digest([sorted(spec.metrics), sorted(empty), *([foreign] if foreign else [])])
-        spec = self.study.spec
 
     def scores(self, dataset: str, method: str, seed: int, shard: int) -> Path:
         """Per-frame scores of one shard."""
@@ -117,7 +120,7 @@ class Paths:
         return self._fill("external", study=self.study.name)
 
     def code(self, what: str, key: str) -> Path:
-        """An empty file whose name holds a fingerprint: an input of rules whose outputs have fixed names."""
+        """An empty file with a fingerprint in its name: an input of rules whose outputs have fixed names."""
         return self._fill("code", what=what, key=key)
 
     def table(self, dataset: str, method_name: str) -> Path:

@@ -1,15 +1,14 @@
-"""What a study will cost before anything runs: downloads, jobs, frame-steps, disk, hours of a GPU.
+"""``stablevsr plan``: what a study will cost, before anything runs: downloads, jobs, frame-steps, disk, GPU-hours.
 
-FLOPs: the full-size networks at 320x180 need 3.99 (UNet), 1.56 (TCM) and 15.7 TFLOP (VAE decoder) a frame-step,
-counted by hooks on the released widths; multiply-adds count as two. All of it grows with the frame's area but the
-decoder's one attention layer (6.8 of its 15.7), which grows with the area's square.
+FLOPs of the full-size networks were counted by hooks (a multiply-add is two). They grow with the frame's area; those of
+the decoder's one attention layer grow with the square of the area.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stablevsr.data.downloads import registry
@@ -19,13 +18,14 @@ from stablevsr.data.frames import read_frame
 from stablevsr.data.layouts import load_sequences
 from stablevsr.method.visits import guided_steps
 from stablevsr.runtime.errors import UserError
-from stablevsr.study.downloads import all_downloads
 from stablevsr.study.files import Dataset
 from stablevsr.study.methods import Method, ResolvedStudy, TrainingRun
-from stablevsr.study.paths import Paths
+from stablevsr.study.paths import Paths, existing_folder
+from stablevsr.study.requirements import all_downloads
 from stablevsr.training.tasks import KINDS
 
-UNET, TCM, DECODER, ATTENTION, SMALL_DECODER = 3.99, 1.56, 15.7 - 6.8, 6.8, 0.5  #: TFLOP at 320x180
+#: TFLOP of a frame-step at 320x180; the VAE decoder's are without its attention layer.
+UNET, TCM, DECODER, ATTENTION, SMALL_DECODER = 3.99, 1.56, 15.7 - 6.8, 6.8, 0.5
 AREA = 320 * 180
 UNET_PARAMETERS, TCM_PARAMETERS = 472.4e6, 207.7e6
 COPIED_PARAMETERS = 395e6  #: VAE and text encoder, which a fine-tuned model copies
@@ -34,22 +34,11 @@ PNG_BYTES = 1.7  #: of an x4 pixel of detailed video, as PNG (REDS: 34.3 GB for 
 
 @dataclass(frozen=True)
 class Extent:
-    """How large a test set is: sequences, frames of each, LR size."""
+    """Size of a test set: sequences, frames of each, LR pixels of a frame."""
 
     sequences: int
     frames: int
-    height: int
-    width: int
-
-    @property
-    def area(self) -> int:
-        """LR pixels of a frame."""
-        return self.height * self.width
-
-    @property
-    def total(self) -> int:
-        """Frames of all sequences."""
-        return self.sequences * self.frames
+    area: int
 
 
 def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
@@ -59,17 +48,17 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
     lines = [f"study {study.name}: {study.spec.title}", "", *_downloads(rows, missing), "", *_jobs(study, paths), ""]
     extents = {name: _extent(spec) for name, spec in study.spec.datasets.items()}
     known = {name: extent for name, extent in extents.items() if extent}
-    lines += [f"size of {name} is not known before it is made" for name in extents if name not in known]
+    lines += [f"the size of {name} is not known before it is made" for name in extents if name not in known]
     frames, steps, work = _sampling(study, paths, known)
     pixels = sum(known[name].area * 16 * count for name, count in frames.items())
-    free = shutil.disk_usage(_existing(paths.work)).free
+    free = shutil.disk_usage(existing_folder(paths.work)).free
     if known:
         count = f"{sum(frames.values()):,} ({steps:,} frame-steps)"
         lines.append(f"frames to make: {count}, about {human(pixels * PNG_BYTES)}")
     needed = pixels * PNG_BYTES + registry.room(missing) + _trained_bytes(study, paths)
     lines.append(f"disk: about {human(needed)} needed, {human(free)} free{': TOO LITTLE' if needed > free else ''}")
     if study.spec.model == "tiny":
-        return "\n".join([*lines, "time: the tiny model's; no GPU is wanted"])
+        return "\n".join([*lines, "time: not estimated for the tiny model, which needs no GPU"])
     training = sum(_training_work(run) for run in study.trainings().values() if not _trained(paths, run).exists())
     for what, amount in (("sampling", work), ("training", training)):
         lines.append(f"{what}: {amount:,.0f} TFLOP, {amount / tflops / 3600:,.1f} GPU-hours at {tflops:g} TFLOP/s")
@@ -111,33 +100,32 @@ def _jobs(study: ResolvedStudy, paths: Paths) -> list[str]:
 
 
 def _extent(spec: Dataset) -> Extent | None:
-    """Size of a test set from its files, else from what is published of it; None if neither is there."""
+    """Size of a test set from its files, else from the registry; None if it is in neither."""
     try:
         sequences = load_sequences(spec.layout, spec.root, spec.split)
         height, width = read_frame(sequences[0].gt[0]).shape[:2]
-        found = Extent(len(sequences), len(sequences[0].gt), height // 4, width // 4)
+        found: Extent | None = Extent(len(sequences), len(sequences[0].gt), height * width // 16)
     except UserError:
-        published = _published(spec)
-        if published is None:
-            return None
-        found = published
+        found = _published(spec)
+    if found is None:
+        return None
     count = len(spec.sequences) if spec.sequences is not None else found.sequences
     frames = -(-found.frames // spec.every)
-    return Extent(count, min(frames, spec.frames or frames), found.height, found.width)
+    return replace(found, sequences=count, frames=min(frames, spec.frames or frames))
 
 
 def _published(spec: Dataset) -> Extent | None:
-    """The largest contents (the ground truth) among a set's downloads."""
+    """Size of the largest contents (the ground truth) among a set's downloads."""
     contents = [part for name in spec.fetch for part in registry.get(name).contents]
     if not contents:
         return None
     largest = max(contents, key=lambda part: part.width)
     count = len(largest.named()) or largest.lists["sep_testlist.txt"]
-    return Extent(count, largest.frames, largest.height // 4, largest.width // 4)
+    return Extent(count, largest.frames, largest.height * largest.width // 16)
 
 
 def _sampling(study: ResolvedStudy, paths: Paths, extents: dict[str, Extent]) -> tuple[dict[str, int], int, float]:
-    """Frames to make by dataset, frame-steps, and TFLOP of all shards that are not there."""
+    """Of all shards that are not there: frames by dataset, frame-steps, TFLOP."""
     frames: Counter[str] = Counter()
     steps, work = 0, 0.0
     for name, extent in extents.items():
@@ -148,7 +136,7 @@ def _sampling(study: ResolvedStudy, paths: Paths, extents: dict[str, Extent]) ->
                 for seed in study.seeds(key, name)
                 for shard in range(shards)
             )
-            made = extent.total * missing // shards
+            made = extent.sequences * extent.frames * missing // shards
             frames[name] += made
             if method.sampling:
                 steps += made * method.sampling.steps
@@ -160,33 +148,35 @@ def _frame_work(method: Method, area: int) -> float:
     """TFLOP of one frame, all its steps and the final decoding."""
     assert method.sampling is not None
     ratio = area / AREA
-    decode = DECODER * ratio + ATTENTION * ratio**2
-    work = method.sampling.steps * UNET * ratio + decode
+    work = method.sampling.steps * UNET * ratio + _decoding(ratio)
     if method.guidance is not None:
-        guided = TCM * ratio + (0 if method.guidance.source == "none" else decode)
-        if method.decoder is not None:
-            guided = (TCM + SMALL_DECODER) * ratio
+        decoding = SMALL_DECODER * ratio if method.decoder else _decoding(ratio)
+        guided = TCM * ratio + (0 if method.guidance.source == "none" else decoding)
         work += len(guided_steps(method.sampling)) * guided
     return work
 
 
+def _decoding(ratio: float) -> float:
+    """TFLOP of the VAE decoder for a frame of ``ratio`` times 320x180."""
+    return DECODER * ratio + ATTENTION * ratio**2
+
+
 def _training_work(run: TrainingRun) -> float:
-    """TFLOP of a training: what is frozen forward, what is trained forward and backward (three times as much).
+    """TFLOP of a training: frozen networks count once, trained ones three times (forward and backward).
 
     A TCM's gradients also pass through the UNet. Encoding the crops is left out, about a tenth of a UNet's training.
     """
     ratio = (run.settings.crop // 4) ** 2 / AREA
-    decoded = DECODER * ratio + ATTENTION * ratio**2
-    a_sample = {
+    per_sample = {
         "unet": 3 * UNET * ratio,
-        "tcm": UNET * ratio + decoded + 3 * TCM * ratio + 2 * UNET * ratio,
-        "decoder": UNET * ratio + decoded + 3 * SMALL_DECODER * ratio,
+        "tcm": 3 * (UNET + TCM) * ratio + _decoding(ratio),
+        "decoder": (UNET + 3 * SMALL_DECODER) * ratio + _decoding(ratio),
     }
-    return run.settings.steps * run.settings.batch * a_sample[run.kind]
+    return run.settings.steps * run.settings.batch * per_sample[run.kind]
 
 
 def _trained_bytes(study: ResolvedStudy, paths: Paths) -> float:
-    """What trainings at full size leave on the disk: float32 weights, and a state of three times as much."""
+    """Disk that trainings at full size take: float32 weights, and resume states three times as large."""
     if study.spec.model == "tiny":
         return 0.0
     size = {"unet": 4 * UNET_PARAMETERS + COPIED_PARAMETERS, "tcm": 4 * TCM_PARAMETERS, "decoder": 0.0}
@@ -195,9 +185,3 @@ def _trained_bytes(study: ResolvedStudy, paths: Paths) -> float:
 
 def _trained(paths: Paths, run: TrainingRun) -> Path:
     return paths.training(run) / "provenance.json"
-
-
-def _existing(path: Path) -> Path:
-    while not path.exists():
-        path = path.absolute().parent
-    return path

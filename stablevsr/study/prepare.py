@@ -1,5 +1,6 @@
-"""A dataset made ready for inference and evaluation: low-resolution frames made where the set comes without them, and
-every sequence linked into the plain layout (``gt/sequence/frame.png``, ``lr/sequence/frame.png``) with a manifest.
+"""Preparing a dataset: making the LR frames that it lacks, and linking it into the plain layout with a manifest.
+
+The plain layout is ``gt/sequence/frame.png``, ``lr/sequence/frame.png``.
 """
 
 from __future__ import annotations
@@ -47,22 +48,21 @@ def make_low_resolution(sequences: Many[Sequence], made: Path) -> list[Sequence]
     What an interrupted call made is kept. Raises :class:`UserError` for a frame that cannot be read or whose sides are
     no multiples of 4.
     """
-    filled = [s if s.lr else Sequence(s.name, s.gt, _low_resolution(s, made)) for s in sequences]
-    new = [s for s, before in zip(filled, sequences, strict=True) if not before.lr]
-    todo = [(gt, lr) for s in new for gt, lr in zip(s.gt, s.lr, strict=True) if not lr.exists()]
-    if todo:
+    todo: dict[Path, Path] = {}  # ground truth by LR frame
+    filled = []
+    for s in sequences:
+        lr = s.lr or tuple(made / s.name / f"{frame.stem}.png" for frame in s.gt)
+        todo |= {} if s.lr else dict(zip(lr, s.gt, strict=True))
+        filled.append(Sequence(s.name, s.gt, lr))
+    if not all(lr.exists() for lr in todo):
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool, single_writer(made):
-            for _ in pool.map(_degrade_file, *zip(*todo, strict=True)):
-                pass  # raises what a frame raised, and starts no more of them
+            for _ in pool.map(_degrade_file, todo.values(), todo):
+                pass  # raises the error of the first frame that failed, and starts no more
     return filled
 
 
-def _low_resolution(sequence: Sequence, made: Path) -> tuple[Path, ...]:
-    return tuple(made / sequence.name / f"{frame.stem}.png" for frame in sequence.gt)
-
-
 def _degrade_file(gt: Path, lr: Path) -> None:
-    if lr.exists():  # made by the process that held the lock before
+    if lr.exists():
         return
     frame = read_frame(gt)
     height, width = frame.shape[:2]
@@ -75,7 +75,7 @@ def _degrade_file(gt: Path, lr: Path) -> None:
 
 
 def link_dataset(sequences: Many[Sequence], out: Path) -> None:
-    """Link ``sequences`` into ``out/{gt,lr}`` and write ``out/manifest.json`` with counts, sizes and content hashes.
+    """Link ``sequences`` into ``out/{gt,lr}`` and write ``out/manifest.json`` with frame counts and content hashes.
 
     Raises :class:`UserError` that names the frames where the ground truth is not 4 times as large as the LR frame.
     """
@@ -88,18 +88,15 @@ def link_dataset(sequences: Many[Sequence], out: Path) -> None:
             folder.mkdir(parents=True)
             for file in files:
                 (folder / file.name).symlink_to(os.path.relpath(file, folder))
-        height, width = _fitting_size(sequence)
+        _check_sizes(sequence)
         described[sequence.name] = {
             "frames": len(sequence.gt),
-            "lr_height": height,
-            "lr_width": width,
             "sha256": content_hash([*sequence.gt, *sequence.lr]),
         }
     write_text(out / "manifest.json", json.dumps({"sequences": described}, indent=1, sort_keys=True) + "\n")
 
 
-def _fitting_size(sequence: Sequence) -> tuple[int, int]:
-    """Height and width of the sequence's LR frames, by its first."""
+def _check_sizes(sequence: Sequence) -> None:
     height, width = read_frame(sequence.lr[0]).shape[:2]
     sharp = read_frame(sequence.gt[0]).shape[:2]
     if sharp != (SCALE * height, SCALE * width):
@@ -107,4 +104,3 @@ def _fitting_size(sequence: Sequence) -> tuple[int, int]:
             f"frame {sequence.gt[0]} has {sharp[1]}x{sharp[0]} pixels and {sequence.lr[0]} {width}x{height}: the first "
             f"must be exactly {SCALE} times as large"
         )
-    return height, width

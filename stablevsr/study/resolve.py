@@ -1,6 +1,6 @@
 """From a study's file and its ablations to methods, trainings and base models (:mod:`.methods`).
 
-Everything is checked here, before any job starts: unknown names come with the near miss.
+Everything is checked here, before any job starts; for an unknown name the closest known one is suggested.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stablevsr.study.methods import MODEL_TCM, REFERENCE, Base, Method, Resolved
 
 
 def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with ``change`` laid over it, nested dictionaries key by key."""
+    """``base`` updated by ``change``, nested dictionaries key by key."""
     merged = dict(base)
     for key, value in change.items():
         inner = merged.get(key)
@@ -33,35 +33,32 @@ def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def study_files(root: Path) -> list[Path]:
+    """The study files of a repository's folder. Raises :class:`UserError` if there are none."""
+    folder = root / "workflow" / "studies"
+    files = sorted(folder.glob("*.yaml"))
+    if not files:
+        raise UserError(f"there is no study in {folder.absolute()}: run this in the repository's folder")
+    return files
+
+
 def load_study(name: str, root: Path = Path()) -> ResolvedStudy:
     """Read ``workflow/studies/NAME.yaml`` and the ablations it lists, below ``root``, and resolve every method.
 
     Raises :class:`UserError` naming file, key and near miss, before anything runs.
     """
-    folder = root / "workflow" / "studies"
-    known = sorted(p.stem for p in folder.glob("*.yaml"))
-    if not known:
-        raise UserError(f"there is no study in {folder.absolute()}: run this in the repository's folder")
-    if name not in known:
-        raise UserError(f"there is no study {name} in {folder}{near_miss(name, known)}: known are {', '.join(known)}")
-    _check_file_name(name, folder)
-    spec = parse(Study, load_yaml(folder / f"{name}.yaml"), folder / f"{name}.yaml")
-    return resolve(name, spec, load_ablations(name, known, spec, root / "ablations"), folder / f"{name}.yaml")
+    studies = [file.stem for file in study_files(root)]
+    file = _named(name, "study", root / "workflow" / "studies")
+    spec = parse(Study, load_yaml(file), file)
+    return resolve(name, spec, load_ablations(name, studies, spec, root / "ablations"), file)
 
 
 def load_ablations(study: str, studies: list[str], spec: Study, folder: Path) -> dict[str, Ablation]:
-    """The ablation files that a study lists; ``all`` means every file that is not restricted to other studies.
-
-    ``studies`` are the names that an ablation's own ``studies`` may hold.
-    """
-    known = sorted(p.stem for p in folder.glob("*.yaml"))
+    """The ablation files that a study lists; ``all`` means every file that is not restricted to other ``studies``."""
     everything = spec.ablations == ["all"]
     loaded = {}
-    for name in known if everything else spec.ablations:
-        if name not in known:
-            raise UserError(f"there is no ablation {name} in {folder}{near_miss(name, known)}")
-        _check_file_name(name, folder)
-        file = folder / f"{name}.yaml"
+    for name in sorted(file.stem for file in folder.glob("*.yaml")) if everything else spec.ablations:
+        file = _named(name, "ablation", folder)
         ablation = parse(Ablation, load_yaml(file), file)
         for other in ablation.studies or ():
             if other not in studies:
@@ -73,29 +70,34 @@ def load_ablations(study: str, studies: list[str], spec: Study, folder: Path) ->
     return loaded
 
 
-def _check_file_name(name: str, folder: Path) -> None:
-    """Raise :class:`UserError` for a name that could not be part of paths and shell commands."""
+def _named(name: str, what: str, folder: Path) -> Path:
+    """The file of a study or ablation. Its name is checked because it becomes part of paths and shell commands."""
+    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    if name not in known:
+        hint = f"{near_miss(name, known)}: known are {', '.join(known)}"
+        raise UserError(f"there is no {what} {name} in {folder}{hint}")
     if not re.fullmatch(NAME, name):
         raise UserError(f"{folder}/{name}.yaml: a name consists of letters, digits, - and _ only: rename the file")
+    return folder / f"{name}.yaml"
 
 
 def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path) -> ResolvedStudy:
     """Resolve a parsed study; ``where`` is only named in errors."""
     try:
         resolve_metrics(spec.metrics)
-        for dataset in (*spec.datasets.values(), *spec.training_datasets.values()):
+        for dataset in spec.all_datasets():
             for download in dataset.fetch:
                 registry.get(download)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     if REFERENCE in spec.methods:
-        raise UserError(f"{where}: methods names {REFERENCE}, which is the study's own method: choose another name")
+        raise UserError(f"{where}: methods names {REFERENCE}, which is the study's method: choose another name")
     study = ResolvedStudy(name, spec, ablations, methods := {})
     main = study.table1_datasets()
     resolver = _Resolver(spec, where)
     methods[REFERENCE] = resolver.method(REFERENCE, Variant(label=spec.method.label), main)
     for key, baseline in spec.methods.items():
-        # Bicubic tells which clips are in focus, wherever a claim is checked
+        # bicubic runs on all datasets: claims need it to tell which clips are in focus
         methods[key] = _baseline(key, baseline, where, tuple(spec.datasets) if baseline.kind == "bicubic" else main)
     for ablation_name, ablation in ablations.items():
         file = where.parents[2] / "ablations" / f"{ablation_name}.yaml"
@@ -106,8 +108,7 @@ def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path)
                 frames = Path(str(variant.frames).replace("{study}", name))
                 variant = variant.model_copy(update={"frames": frames})
             full = f"{ablation_name}.{variant_name}"
-            at = f"{file}, variant {variant_name}"
-            methods[full] = replace(resolver.method(full, variant, datasets, at), ablation=ablation_name)
+            methods[full] = resolver.method(full, variant, datasets, f"{file}, variant {variant_name}")
     for key, names in (("more_seeds", list(spec.more_seeds)), ("table1", spec.table1)):
         for method_name in names:
             if method_name not in methods:
@@ -121,33 +122,33 @@ def _baseline(name: str, baseline: Baseline, where: Path, datasets: tuple[str, .
     if (baseline.kind == "frames") != (baseline.frames is not None):
         kinds = ", ".join(BASELINES)
         raise UserError(f"{where}: method {name} wants either a frames folder or one of the kinds {kinds}")
-    return _digested(Method(name, baseline.label, baseline.kind, "", (0,), datasets, frames=baseline.frames))
+    return _method(name, baseline.label, baseline.kind, datasets, frames=baseline.frames)
 
 
-def _digested(method: Method) -> Method:
-    """The method with the fingerprint of its code and its digest."""
-    method = replace(method, code=sampling_code(method.kind))
+def _method(name: str, label: str, kind: str, datasets: tuple[str, ...], **settings: Any) -> Method:
+    """A method with the fingerprint of its code and its digest."""
+    method = Method(name, label, kind, "", datasets=datasets, code=sampling_code(kind), **settings)
     model = method.base.identity if method.base else ""
     return replace(method, digest=digest({"model": model, **method.identity()}))
 
 
 @dataclass(frozen=True)
 class _StartingPoint:
-    """What methods start from on a dataset: the study's model and TCM, or those of a dataset that has its own model."""
+    """What methods start from: the study's model and TCM, or those of one dataset (``model`` in its entry)."""
 
     base: Base
-    training: dict[str, Any]  #: laid over the reference's
+    training: dict[str, Any]  #: merged into the reference's
     checkpoint: Path | None
 
 
 class _Resolver:
-    """Resolves the variants of one study; ``at`` is the place that errors name."""
+    """Resolves the variants of one study; ``at`` is the place named in errors."""
 
     def __init__(self, spec: Study, where: Path) -> None:
         self.spec = spec
         self.where = str(where)
         self.start = _StartingPoint(self.base(spec.model, self.where), {}, spec.method.checkpoint)
-        self.starts: dict[str, _StartingPoint] = {}  #: of the data sets that have a model for themselves
+        self.starts: dict[str, _StartingPoint] = {}  #: of the datasets that name a model
         for name, dataset in spec.datasets.items():
             if dataset.model is not None:
                 base = self.base(dataset.model.name, f"{where}, dataset {name}")
@@ -175,10 +176,10 @@ class _Resolver:
         return TrainingRun.of(kind, settings, known[settings.dataset], base)
 
     def method(self, name: str, variant: Variant, datasets: tuple[str, ...], at: str = "") -> Method:
-        """A method of the study, with its form for each of its datasets that has a model for itself."""
+        """A method of the study, with its form on each dataset that names a model."""
         at = at or self.where
         if variant.frames is not None:
-            return _digested(Method(name, variant.label, "frames", "", (0,), datasets, frames=variant.frames))
+            return _method(name, variant.label, "frames", datasets, frames=variant.frames)
         forms = {d: self.form(name, variant, datasets, self.starts[d], at) for d in datasets if d in self.starts}
         return replace(self.form(name, variant, datasets, self.start, at), by_dataset=forms)
 
@@ -191,25 +192,22 @@ class _Resolver:
         checkpoint = None if single else variant.checkpoint or (None if retrained else start.checkpoint)
         _check_model_tcm(base, checkpoint, at)
         small = sampling.guidance_decoder == "small"
-        return _digested(
-            Method(
-                name,
-                variant.label,
-                "stablevsr",
-                "",
-                tuple(self.spec.more_seeds.get(name, self.spec.seeds)),
-                datasets,
-                guidance=None if single else guidance,
-                sampling=sampling,
-                base=base,
-                training=None if single or checkpoint else self.run("tcm", training, base, at),
-                decoder=self.run("decoder", self.distillation(training, at), base, at) if small else None,
-                checkpoint=checkpoint,
-            )
+        return _method(
+            name,
+            variant.label,
+            "stablevsr",
+            datasets,
+            seeds=tuple(self.spec.more_seeds.get(name, self.spec.seeds)),
+            guidance=None if single else guidance,
+            sampling=sampling,
+            base=base,
+            training=None if single or checkpoint else self.run("tcm", training, base, at),
+            decoder=self.run("decoder", self.distillation(training, at), base, at) if small else None,
+            checkpoint=checkpoint,
         )
 
     def settings(self, variant: Variant, start: _StartingPoint, at: str) -> tuple[Guidance, Sampling, Training]:
-        """The settings of a variant laid over the reference's, without what cannot matter."""
+        """The settings of a variant merged into the reference's; settings without effect get their defaults."""
         reference = self.spec.method
         guidance = parse(Guidance, merge(reference.guidance.model_dump(), variant.guidance), f"{at}, guidance")
         sampling = parse(Sampling, merge(reference.sampling.model_dump(), variant.sampling), f"{at}, sampling")
@@ -245,7 +243,7 @@ def _check_model_tcm(base: Base, checkpoint: Path | None, at: str) -> None:
 
 
 def _canonical(guidance: Guidance) -> Guidance:
-    """Drop what cannot matter: a blank image is not warped, an unwarped image needs neither grid nor flow."""
+    """The guidance with settings without effect at their defaults: a blank image is not warped, for example."""
     if guidance.source == "none":
         return Guidance(source="none")
     if guidance.motion_compensation == "none":
@@ -260,7 +258,7 @@ def _check_datasets(wanted: list[str] | None, spec: Study, where: Path) -> None:
 
 
 def _check_claims(study: ResolvedStudy, where: Path) -> None:
-    """Claims must name metrics and methods that exist; in an ablation the variants' own keys may be used."""
+    """Check that claims name metrics and methods that exist; an ablation's claims may use its variants' keys."""
     for ablation, claims in [(None, study.spec.claims)] + [(n, a.claims) for n, a in study.ablations.items()]:
         file = where.parents[2] / "ablations" / f"{ablation}.yaml" if ablation else where
         for number, claim in enumerate(claims, start=1):
@@ -276,7 +274,7 @@ def _check_claims(study: ResolvedStudy, where: Path) -> None:
 
 
 def claim_method(study: ResolvedStudy, ablation: str | None, name: str) -> Method:
-    """The method a claim names: a variant of its own ablation, or any method by its full name."""
+    """The method that a claim names: a variant of the same ablation, or any method by its full name."""
     full = f"{ablation}.{name}" if ablation and f"{ablation}.{name}" in study.methods else name
     if full not in study.methods:
         own = [m.partition(".")[2] for m in study.methods if ablation and m.startswith(f"{ablation}.")]

@@ -1,4 +1,4 @@
-"""Per-frame scores under readable names: the shards and seeds of a method merged into one table."""
+"""Tables of per-frame scores under readable names: all shards and seeds of a method in one file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stablevsr.study.paths import Paths
 def merge_scores(study: ResolvedStudy, paths: Paths, method: Method, dataset: str) -> Path:
     """Write ``results/<study>/metrics/<dataset>/<method>.csv``: ``sequence,frame,seed,<metric>...``, sorted.
 
-    Beside it ``<method>.csv.json`` keeps the evaluator's notes (conventions, why a column is empty). Raises
+    ``<method>.csv.json`` holds the evaluator's notes (conventions, why a column is empty). Raises
     :class:`UserError` if a sequence of the dataset is missing or counted twice.
     """
     spec, method = study.spec.datasets[dataset], method.on(dataset)

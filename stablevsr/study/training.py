@@ -1,7 +1,7 @@
-"""From a resolved training to a folder: data, task, loop, and the records of what was made.
+"""Running a training of a study: its data, task and loop, and the files that it writes.
 
-A training runs in one process, or in several that ``torchrun`` or ``accelerate launch`` started: then every process
-trains on its share and the first one writes.
+A training may run in several processes, started by ``torchrun`` or ``accelerate launch``: each trains on its share of
+every batch, and the first one writes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +28,8 @@ from stablevsr.study.prepare import open_dataset
 from stablevsr.training import tasks
 from stablevsr.training.cached_samples import cache_samples
 from stablevsr.training.loop import Outcome, accelerator_for, train
-from stablevsr.training.state import write_history
+from stablevsr.training.state import Row, write_history
 from stablevsr.training.task import LoopSettings, TaskInputs, TrainingTask
-from stablevsr.training.tensorboard import writer
 
 if TYPE_CHECKING:
     from stablevsr.study.methods import TrainingRun
@@ -60,15 +60,31 @@ def train_run(run: TrainingRun, paths: Paths, device: str, board: Path | None = 
         **run.settings.model_dump(mode="json", exclude={"dataset", *ROUNDING_ONLY}),
     }  # fmt: skip
     state = paths.state(run.digest) / digest(identity)
-    logged = writer(board) if board and accelerator.is_main_process else None
+    logged = _tensorboard(board) if board and accelerator.is_main_process else None
     outcome = train(task, loop_settings(run), state, identity, accelerator, logged)
     if accelerator.is_main_process:
         with single_writer(state):
             _write(run, task, outcome, paths.training(run), state, accelerator)
 
 
+def _tensorboard(folder: Path) -> Callable[[Row], None]:
+    """A function that writes a row of the history below ``folder``, to watch a long training in a browser."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError("--tensorboard needs a package: pip install -c requirements.lock tensorboard") from error
+    board = SummaryWriter(str(folder))
+
+    def write(row: Row) -> None:
+        for name in row.keys() - {"step"}:
+            board.add_scalar(name, row[name], int(row["step"]))
+        board.flush()
+
+    return write
+
+
 def make_samples(run: TrainingRun, paths: Paths, device: str) -> Path:
-    """Compute the cached samples of ``run`` unless a training with the same ones did already; returns the file."""
+    """Compute the cached samples of ``run`` unless they are there; returns the file."""
     file, settings = paths.samples(run), run.settings
     if file is None:
         raise UserError(f"the training {run.digest} takes fresh samples: cached_samples is not set")
@@ -93,14 +109,14 @@ def _held_out(run: TrainingRun, paths: Paths) -> list[Sequence]:
 
 
 def _sizes(clips: list[Sequence]) -> str:
-    """A digest of the frames' names and sizes: REDS has 34 GB to hash."""
+    """A digest of the frames' names and sizes, because hashing the 34 GB of REDS would take long."""
     return digest([(str(file), file.stat().st_size) for clip in clips for file in clip.gt])
 
 
 def _write(
     run: TrainingRun, task: TrainingTask, outcome: Outcome, out: Path, state: Path, accelerator: Accelerator
 ) -> None:
-    """Write what was trained and what made it into ``out``; ``provenance.json`` comes last."""
+    """Write the weights and the records of a training into ``out``; ``provenance.json`` comes last."""
     for folder in task.copied:
         shutil.copytree(folder, out / folder.name, dirs_exist_ok=True)
     task.save(out)
@@ -137,5 +153,5 @@ def loop_settings(run: TrainingRun) -> LoopSettings:
 
 
 def _workers() -> int:
-    """Processes that read crops, for each of the processes that train on this machine."""
+    """Data loader workers for each training process on this machine."""
     return max(1, min(4, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE") or 1)))

@@ -1,9 +1,9 @@
 """Cached training samples, shared by the TCM variants of a small study.
 
-Three quarters of a TCM training step are frozen: encoding, the neighbour's clean latent, its decoding, the flow and the
-warp. The cache holds these, for both neighbours of every window; a step then costs the TCM and the UNet alone. What is
-fresh at every use is the choice of neighbour and the centre frame's noise; timestep and neighbour noise are tied
-to the sample, because the guidance image depends on them. An approximation for small budgets, not for the paper study.
+Three quarters of a TCM training step have no gradient: encoding, the neighbour's clean latent, its decoding, flow and
+warp. The cache holds their results for both neighbours of every window. The choice of neighbour and the noise of the
+centre frame are drawn at every use; timestep and neighbour noise are fixed, because the guidance image depends on them.
+This is an approximation for small budgets; the paper study does not use it.
 """
 
 from __future__ import annotations

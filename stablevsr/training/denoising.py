@@ -1,4 +1,4 @@
-"""What all trainings on noisy latents share: targets, losses, and the samples that they are validated on."""
+"""What all trainings on noisy latents share: the target, the loss, and held-out samples for validation."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from torch import Tensor
 from stablevsr.data.layouts import Sequence as Clip
 from stablevsr.method.scheduler import clean_latent
 from stablevsr.training.samples import WindowDataset, draw_integers, draw_normal, sample_generator
-from stablevsr.training.task import Sample
-from stablevsr.training.validation import ValidatedTask
+from stablevsr.training.task import Sample, TrainingTask
 
 SAMPLES, CHUNK = 48, 8  #: held-out windows
 SEED = 12345
 
 
-class DenoisingTask(ValidatedTask):
-    """A network that learns v (or the noise). What no gradient flows through is computed before the step (``freeze``).
+class DenoisingTask(TrainingTask):
+    """A network that learns v (or the noise). Inputs without gradients are computed before the step (``freeze``).
 
     A frozen sample holds ``latents``, ``noise`` (B, 4, h, w), ``timesteps`` (B,) and ``lq`` (B, 3, h, w) in [-1, 1].
     """
@@ -32,14 +31,14 @@ class DenoisingTask(ValidatedTask):
 
     @abstractmethod
     def freeze(self, window: Sample, drawn: Sample) -> Sample:
-        """The frozen sample of a window's ``gt`` (B, frames, 3, H, W) and ``lq`` in [0, 1], and of what was drawn."""
+        """The frozen sample of a window (``gt`` (B, frames, 3, H, W), ``lq``, both in [0, 1]) and of drawn values."""
 
     @abstractmethod
     def predict(self, sample: Sample, **how: Any) -> tuple[Tensor, Tensor]:
         """The noisy latents of frozen samples and the UNet's output for them, both (B, 4, h, w)."""
 
     def draw(self, side: int, generators: Sequence[torch.Generator]) -> Sample:
-        """Timestep and noise for latents of ``side`` pixels, on the CPU, a generator a sample."""
+        """Timesteps and noise for latents of ``side`` pixels, on the CPU; one generator for each sample."""
         return {
             "timesteps": draw_integers(generators, 0, int(self.scheduler.config.num_train_timesteps)),
             "noise": draw_normal(generators, (self.channels, side, side)),
@@ -70,7 +69,7 @@ class DenoisingTask(ValidatedTask):
         timesteps = torch.linspace(0, int(self.scheduler.config.num_train_timesteps) - 1, SAMPLES).round().long()
         chunks = []
         for first in range(0, SAMPLES, CHUNK):
-            # every sixth level in a chunk, so that the first one alone spans them all
+            # every sixth timestep in a chunk, so that the strip of the first one shows all noise levels
             rows = list(range(first // CHUNK, SAMPLES, SAMPLES // CHUNK))
             items = [windows[row] for row in rows]
             window = {key: torch.stack([item[key] for item in items]).to(device) for key in items[0]}

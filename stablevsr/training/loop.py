@@ -1,9 +1,7 @@
 """The training loop: the same for the TCM, the UNet's fine-tuning, the small decoder and the tiny base model.
 
-What is trained is a :class:`~.task.TrainingTask`. The loop owns the optimiser, the schedule, accumulation, clipping,
-the moving average of the weights, logging, and states that survive a kill: every random draw is a function of (seed,
-sample), so a state needs only weights, optimiser and step to resume as if it had not been interrupted, and neither
-micro-batches nor processes change what is drawn.
+What is trained is a :class:`~.task.TrainingTask`. Every random draw is a function of (seed, sample): a killed run
+resumes from weights, optimiser and step to the same result, and micro-batches and processes change no draw.
 """
 
 from __future__ import annotations
@@ -11,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,18 +24,18 @@ from tqdm import tqdm
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.locks import single_writer
 from stablevsr.runtime.timing import peak_memory
-from stablevsr.training.samples import StepSampler, sample_generator, to_device
+from stablevsr.training.samples import sample_generator, sample_numbers
 from stablevsr.training.state import EMA, Row, check_identity, restore, save
 from stablevsr.training.task import LoopSettings, TrainingTask
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of the loop reports: the whole history, and what this run (not an earlier part of it) cost."""
+    """The whole history of a training, and the cost of this run (without earlier ones that it resumed)."""
 
     history: list[Row]
     seconds_per_step: float | None  #: None if nothing was left to do
-    data_wait: float  #: share of the time in which the device waited for data
+    data_wait: float  #: share of the time spent waiting for data
     peak_memory_bytes: int  #: of the GPU, or of this process on the CPU
 
 
@@ -60,22 +59,20 @@ def train(
         task: what to train; its networks are on the accelerator's device.
         settings: how.
         state: folder for the states; held by one process at a time.
-        identity: everything that decides the weights; a state made under another identity is refused.
+        identity: everything that the weights depend on; a state with another identity is refused.
         accelerator: this process among those that a launcher started; None = one process on the CPU.
-        logged: called in the first process with every row of the history as it is made.
+        logged: called with every row of the history as it is made; None in all processes but the first.
     """
     accelerator = accelerator or accelerator_for(settings.precision, "cpu")
-    if accelerator.is_main_process:
-        with single_writer(state):
-            return _run(task, settings, state, identity, accelerator, logged)
-    return _run(task, settings, state, identity, accelerator, None)
+    with single_writer(state) if accelerator.is_main_process else nullcontext():
+        return _run(task, settings, state, identity, accelerator, logged)
 
 
 def _run(
     task: TrainingTask, settings: LoopSettings, state: Path, identity: dict[str, Any], accelerator: Accelerator,
     logged: Callable[[Row], None] | None,
 ) -> Outcome:  # fmt: skip
-    accelerator.wait_for_everyone()  # the first process holds the state now: nobody reads one that is being written
+    accelerator.wait_for_everyone()  # the first process holds the lock: no state is written while the others read it
     task.model.to(accelerator.device)
     optimizer = optimizer_for(task, settings)
     ema = EMA(task.model, settings.ema)
@@ -90,7 +87,7 @@ def _run(
     batches = _batches(task, settings, start, accelerator)
     for step in range(start, settings.steps):
         mark = time.monotonic()
-        batch = to_device(next(batches), accelerator.device)
+        batch = {key: value.to(accelerator.device, non_blocking=True) for key, value in next(batches).items()}
         waited += time.monotonic() - mark
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * rate_factor(settings, step)
@@ -152,7 +149,7 @@ def training_step(
 
 
 def _average_over_processes(parameters: list[Tensor], loss: float, accelerator: Accelerator) -> float:
-    """Replace every gradient by its mean over the processes, whose shares are of one size; returns the mean loss."""
+    """Replace every gradient by its mean over the processes, whose shares have equal sizes; returns the mean loss."""
     for parameter in parameters:
         if parameter.grad is not None:
             parameter.grad = accelerator.reduce(parameter.grad, reduction="mean")
@@ -168,7 +165,7 @@ def _batches(
     loader = DataLoader(
         task.data,
         batch_size=settings.batch // world,
-        sampler=StepSampler(start, settings.steps, settings.batch, rank, world),
+        sampler=sample_numbers(start, settings.steps, settings.batch, rank, world),
         num_workers=settings.workers,
         pin_memory=accelerator.device.type == "cuda",
         persistent_workers=settings.workers > 0,

@@ -1,21 +1,20 @@
-"""Training samples: windows of consecutive frames, paired crops and flips, every draw seeded by the sample's number.
+"""Training samples: crops of windows of consecutive frames.
 
-Sample ``index`` of a run is a pure function of (seed, index): it does not matter which worker makes it, in what order,
-or whether the run was interrupted, and nothing about the data order has to be stored in a training state.
+Sample ``index`` of a run is a pure function of (seed, index), whichever worker makes it and whether or not the run was
+interrupted, so a training state does not store the order of the data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from stablevsr.data.degradation import SCALE
 from stablevsr.data.frames import read_frame
@@ -77,26 +76,15 @@ def _stack(crops: list[NDArray[np.uint8]]) -> torch.Tensor:
     return torch.from_numpy(array.astype(np.float32) / 255.0)
 
 
-class StepSampler(Sampler[int]):
-    """The sample numbers that one process needs from step ``start`` on: its share of every global batch, in order."""
-
-    def __init__(self, start: int, steps: int, batch: int, rank: int = 0, world: int = 1) -> None:
-        self.start, self.steps, self.batch, self.rank, self.world = start, steps, batch, rank, world
-
-    def __iter__(self) -> Iterator[int]:
-        share = self.batch // self.world
-        for step in range(self.start, self.steps):
-            first = step * self.batch + self.rank * share
-            yield from range(first, first + share)
-
-    def __len__(self) -> int:
-        return (self.steps - self.start) * (self.batch // self.world)
+def sample_numbers(start: int, steps: int, batch: int, rank: int = 0, world: int = 1) -> list[int]:
+    """The samples of process ``rank`` of ``world`` from step ``start`` on: its share of every batch, in order."""
+    return np.arange(start * batch, steps * batch).reshape(-1, world, batch // world)[:, rank].ravel().tolist()
 
 
 def sample_generator(seed: int, number: int) -> torch.Generator:
     """The CPU generator for all draws of one sample (noise, timestep, neighbour): a pure function of its arguments.
 
-    One a sample, not one a step: the draws do not depend on how a batch is cut into micro-batches or processes.
+    Each sample has one, so the draws do not depend on how a batch is split into micro-batches or between processes.
     """
     state = np.random.SeedSequence([seed, number]).generate_state(2, dtype=np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
@@ -110,8 +98,3 @@ def draw_normal(generators: Sequence[torch.Generator], shape: tuple[int, ...]) -
 def draw_integers(generators: Sequence[torch.Generator], low: int, high: int) -> torch.Tensor:
     """Integers (B,) in [low, high), each from its own generator."""
     return torch.cat([torch.randint(low, high, (1,), generator=generator) for generator in generators])
-
-
-def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Move a batch's tensors to ``device``."""
-    return {key: value.to(device, non_blocking=True) for key, value in batch.items()}

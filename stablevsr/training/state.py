@@ -1,13 +1,12 @@
-"""States that survive a kill: weights, optimiser, EMA and step, written whole, tied to what made them."""
+"""Training states: weights, optimiser, EMA and step, written atomically, so that a killed run can resume."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -86,12 +85,7 @@ def check_identity(folder: Path, identity: dict[str, Any]) -> None:
 
 def write_history(history: list[Row], path: Path) -> None:
     """Write the loss history as CSV: one row a logged step, empty cells where nothing was measured."""
-    columns = list(dict.fromkeys(key for row in history for key in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    write_text(path, text.getvalue())
+    write_text(path, pd.DataFrame(history).to_csv(index=False, lineterminator="\n"))
 
 
 def _file(folder: Path) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stablevsr.runtime.errors import UserError
-from stablevsr.study.clean import cached, remove, unreferenced
+from stablevsr.study.clean import remove, unreferenced
 from stablevsr.study.paths import Paths
 from stablevsr.study.resolve import load_study
 
@@ -67,13 +67,6 @@ def test_of_a_link_only_the_link_is_removed(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     remove([tmp_path / "link"])
     assert (tmp_path / "elsewhere/frame.png").exists() and not (tmp_path / "link").is_symlink()
-
-
-def test_the_cache_is_told_but_belongs_to_no_study(tmp_path):
-    assert cached(tmp_path)[1] == 0
-    (tmp_path / "work/cache/raft").mkdir(parents=True)
-    (tmp_path / "work/cache/raft/flow.npy").write_bytes(bytes(7))
-    assert cached(tmp_path) == (tmp_path / "work/cache", 7)
 
 
 def test_a_folder_without_studies_is_refused(tmp_path):

@@ -91,7 +91,11 @@ def test_clean_shows_first_and_removes_only_when_told(study, capsys):
     (stale / "config.json").write_bytes(bytes(3 * 2**20))
     assert main(["clean"]) == 0
     assert f"3.0 MiB  {stale}\n" in (said := capsys.readouterr().out) and "`stablevsr clean --yes` removes them" in said
-    assert stale.exists()
+    assert stale.exists() and "work/cache" not in said
+    flow = Path("work/cache/raft/flow.npy")  # the cache belongs to no study: it is shown and kept
+    flow.parent.mkdir(parents=True)
+    flow.write_bytes(bytes(2**20))
     assert main(["clean", "--yes"]) == 0
-    assert "removed 1 entries, 3.0 MiB" in capsys.readouterr().out
+    assert "removed 1 entries, 3.0 MiB" in (said := capsys.readouterr().out) and "work/cache holds 1.0 MiB" in said
+    assert flow.exists()
     assert not stale.exists()

@@ -95,7 +95,7 @@ def test_the_room_counts_every_download_and_zips_twice(root, monkeypatch):
 
 @pytest.mark.parametrize("cards,lacks", [([], True), (["CUDA device 0: a card, 24 GiB"], False)])
 def test_the_full_size_model_lacks_a_card_where_there_is_none(root, monkeypatch, cards, lacks):
-    monkeypatch.setattr(doctor, "_cards", lambda: cards)
+    monkeypatch.setattr(doctor, "_gpus", lambda: cards)
     assert ("missing   CUDA device" in section(root, "paper")) == lacks
     assert "CUDA device" not in section(root, "mini")
 

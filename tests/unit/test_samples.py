@@ -9,7 +9,7 @@ from stablevsr.data.degradation import degrade
 from stablevsr.data.frames import write_frame
 from stablevsr.data.layouts import load_sequences
 from stablevsr.runtime.errors import UserError
-from stablevsr.training.samples import StepSampler, WindowDataset
+from stablevsr.training.samples import WindowDataset, sample_numbers
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def reds(tmp_path):
 
 def batches(root, workers, start=0):
     windows = WindowDataset(load_sequences("reds", root, "train"), frames=3, crop=32, seed=1)
-    loader = DataLoader(windows, batch_size=4, sampler=StepSampler(start, 6, 4), num_workers=workers)
+    loader = DataLoader(windows, batch_size=4, sampler=sample_numbers(start, 6, 4), num_workers=workers)
     return torch.stack([batch["lq"] for batch in loader])
 
 
@@ -49,7 +49,7 @@ def test_a_frame_that_breaks_under_way_is_one_sentence_with_its_name(reds, worke
         frame.write_bytes(frame.read_bytes()[:300])
     else:
         frame.unlink()
-    loader = DataLoader(windows, batch_size=4, sampler=StepSampler(0, 6, 4), num_workers=workers)
+    loader = DataLoader(windows, batch_size=4, sampler=sample_numbers(0, 6, 4), num_workers=workers)
     with pytest.raises(UserError) as caught:
         list(loader)
     assert str(caught.value).startswith(f"frame {frame} ")

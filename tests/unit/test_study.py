@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from stablevsr.data.downloads import weights
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import digest
-from stablevsr.study.external import absent, check_external
 from stablevsr.study.methods import MODEL_TCM
 from stablevsr.study.paths import Paths
+from stablevsr.study.requirements import absent, check_external
 from stablevsr.study.resolve import load_study, merge
 
 REPOSITORY = Path(__file__).parents[2]

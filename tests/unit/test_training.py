@@ -18,7 +18,7 @@ from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Training
 from stablevsr.runtime.errors import UserError
 from stablevsr.training.loop import rate_factor, train
-from stablevsr.training.samples import NEXT, PAST, StepSampler, WindowDataset, draw_normal, sample_generator
+from stablevsr.training.samples import NEXT, PAST, WindowDataset, draw_normal, sample_generator, sample_numbers
 from stablevsr.training.task import LoopSettings, TrainingTask
 from stablevsr.training.tasks.tcm import TCMTask
 
@@ -212,7 +212,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
 
 
 def test_processes_share_every_global_batch_without_overlap():
-    shares = [list(StepSampler(2, 4, batch=8, rank=r, world=2)) for r in range(2)]
+    shares = [sample_numbers(2, 4, batch=8, rank=r, world=2) for r in range(2)]
     assert shares[0] == [16, 17, 18, 19, 24, 25, 26, 27] and shares[1] == [20, 21, 22, 23, 28, 29, 30, 31]
 
 

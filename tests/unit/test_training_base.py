@@ -5,7 +5,6 @@ from diffusers import DDPMScheduler
 
 from stablevsr.method.model_folder import TINY
 from stablevsr.method.pipeline import load_networks
-from stablevsr.training.base_model import SCHEDULER
 from stablevsr.training.samples import sample_generator
 from stablevsr.training.task import LoopSettings
 from stablevsr.training.tasks.vae import DecoderTask, texture_distance
@@ -31,7 +30,7 @@ def test_the_decoder_stage_leaves_latents_as_they_are():
     before = model.vae.encode(image).latent_dist.mode()
     decoded = model.decode(before)
     task = DecoderTask(
-        model.vae.requires_grad_(True), model.unet, DDPMScheduler.from_config(SCHEDULER), model.prompt, []
+        model.vae.requires_grad_(True), model.unet, DDPMScheduler.from_config(model.scheduler), model.prompt, []
     )
     optimizer = torch.optim.Adam(task.parameter_groups(LoopSettings())[0]["params"], 1e-3)
     task.loss(batch, [sample_generator(1, number) for number in range(2)]).backward()

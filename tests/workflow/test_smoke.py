@@ -121,9 +121,9 @@ def test_changed_code_plans_what_it_decides(finished, tmp_path):
     assert planned(finished, package=tmp_path) == RENDERING
     degradation.write_text(f"{degradation.read_text()}\nUNUSED = 1\n")
     jobs = planned(finished, package=tmp_path)
-    everything = {"data_mini", "data_prepare", "data_prepare_training", "cache_samples", "train", "infer_shard"}
+    everything = {"data_mini", "data_prepare", "data_prepare_training", "cache_samples", "train_tcm", "infer_shard"}
     assert everything | {"evaluate_shard", "metrics"} <= set(jobs)
-    assert (jobs["data_prepare"], jobs["train"], jobs["infer_shard"], jobs["evaluate_shard"]) == (2, 2, 24, 24)
+    assert (jobs["data_prepare"], jobs["train_tcm"], jobs["infer_shard"], jobs["evaluate_shard"]) == (2, 2, 24, 24)
 
 
 def test_finished_work_carried_into_a_fresh_clone_plans_nothing(finished, tmp_path):
@@ -136,6 +136,10 @@ def test_finished_work_carried_into_a_fresh_clone_plans_nothing(finished, tmp_pa
     assert "Nothing to be done" in snakemake(clone, "-n").stdout
     shutil.rmtree(clone / "work/scores")
     assert planned(clone)["evaluate_shard"] == 24  # a result does not hide that what it was made from is gone
+    shutil.rmtree(clone / "work/manifests")
+    for weights in (clone / "work/trainings").rglob("*.safetensors"):
+        weights.unlink()
+    assert planned(clone)["train_tcm"] == 2  # frames are to be made, and the records of a training are no weights
 
 
 def test_a_copied_ablation_adds_only_its_own_jobs(finished):
@@ -153,7 +157,7 @@ def test_a_copied_ablation_adds_only_its_own_jobs(finished):
     try:
         jobs = planned(finished)
         # The published grid is another guidance, and in this study guidance acts at sampling only: no training.
-        assert not set(jobs) & {"train", "cache_samples", "data_mini", "data_prepare"}
+        assert not set(jobs) & {"train_tcm", "cache_samples", "data_mini", "data_prepare"}
         assert jobs["infer_shard"] == jobs["evaluate_shard"] == 3  # two shards of one set, one of the other
     finally:
         study.write_text(before)
@@ -166,7 +170,7 @@ def test_an_ablation_that_brings_rules_scores_what_they_made(finished):
     study.write_text(before.replace("ablations: [sampling]", "ablations: [sampling, temporal_filter]"))
     try:
         jobs = planned(finished)
-        assert jobs["temporal_filter"] == 2 and jobs["infer_shard"] == 3 and "train" not in jobs
+        assert jobs["temporal_filter"] == 2 and jobs["infer_shard"] == 3 and "train_tcm" not in jobs
         snakemake(finished, "results/smoke/tables/temporal_filter.md")
         scores = finished / "results/smoke/metrics/reds4"
         sharpness = {
@@ -191,7 +195,7 @@ def test_a_dataset_with_a_model_for_itself_gets_it_made_and_used(finished):
     own["datasets"]["vimeo"]["model"] = {"name": "tuned", "training": {"steps": 2, "batch": 2, "cached_samples": None}}
     (finished / "workflow/studies/own.yaml").write_text(yaml.safe_dump(own))
     jobs = planned(finished, study="own")
-    assert jobs["train"] == 2  # the UNet and its TCM; the other TCM is the smoke study's
+    assert jobs["train_unet"] == jobs["train_tcm"] == 1  # the UNet and its TCM; the other TCM is the smoke study's
     snakemake(finished, "results/own/tables/table1.md", study="own")
     provenance = json.loads((finished / "results/own/provenance.json").read_text())
     form = provenance["methods"]["stablevsr"]["per_dataset"]["vimeo"]

@@ -1,5 +1,5 @@
-# What the rules ask: which files a job needs, and what stands behind a key.
-from stablevsr.training.tasks import KINDS
+# What the rules share: which files a job needs, and which training or dataset a key belongs to.
+from stablevsr.training.tasks import KINDS, WEIGHTS
 
 TRAININGS = study.trainings()
 #: Trainings by the cached samples they learn from: one for each set of samples.
@@ -13,17 +13,17 @@ LAUNCH = (
 
 
 def fetched(names):
-    """The files that say that downloads are there and verified; when they were fetched does not matter."""
+    """The files that show that downloads were verified; their age does not matter."""
     return [ancient(f"data/fetched/{name}") for name in names]
 
 
 def source_of(spec):
-    """The files that say that a dataset's own folder is complete. What made the mini data is in the dataset's key."""
+    """The files that show that a dataset's folder is complete; their age does not matter."""
     return [ancient(f"{spec.root.parent}/CARD.md")] if spec.make == "mini" else fetched(spec.fetch)
 
 
 def training_set(key):
-    """Name and entry of the training set behind a key."""
+    """Name and entry of the training set with this key."""
     for name, spec in SPEC.training_datasets.items():
         if PATHS.training_data(spec).stem == f"train-{key}":
             return name, spec
@@ -31,8 +31,8 @@ def training_set(key):
 
 
 def trained(runs):
-    """The files that say that trainings are finished."""
-    return [PATHS.training(run) / "provenance.json" for run in runs]
+    """The files that show that trainings are finished and their weights are there."""
+    return [PATHS.training(run) / name for run in runs for name in ("provenance.json", WEIGHTS[run.kind])]
 
 
 def base_files(base):
@@ -60,10 +60,10 @@ def networks_of(method):
 
 
 def external_files(dataset, method):
-    """What a method brings instead of computing it: a TCM's files, or its folders of frames."""
+    """The external inputs of a method: the files of a TCM, or frames."""
     files = []
-    if method.checkpoint and not method.takes_model_tcm:
-        files += sorted(method.checkpoint.glob("*.json")) + sorted(method.checkpoint.glob("*.safetensors"))
+    if method.external_tcm:
+        files += sorted(method.external_tcm.glob("*.json")) + sorted(method.external_tcm.glob("*.safetensors"))
     if method.frames:
         folder = method.frames_of(dataset)
         # Below work/ an ablation's rules make them (ablations/README.md). Elsewhere a person did, and every frame is

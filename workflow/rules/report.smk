@@ -27,7 +27,7 @@ rule tables:
 rule figures:
     input:
         TABLES,
-        trained(TRAININGS.values()),
+        [PATHS.training(run) / "provenance.json" for run in TRAININGS.values()],
         REPORT_CODE,
     output:
         directory(PATHS.results / "figures"),

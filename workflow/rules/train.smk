@@ -1,31 +1,37 @@
-# UNets, TCMs and small decoders. Variants that resolve to the same training are one job; resume states lie in
-# work/states, undeclared. A training writes its weights before the outputs that are declared here.
+# UNets, TCMs and small decoders: a rule for each kind, because the weights have other names. Variants that resolve to the
+# same training are one job. Resume states are in work/states, which no rule declares.
+for kind, network in KINDS.items():
 
-
-rule train:
-    input:
-        lambda w: inputs_of(TRAININGS[w.digest]),
-        samples=lambda w: [PATHS.samples(TRAININGS[w.digest])] if TRAININGS[w.digest].samples else [],
-    output:
-        multiext(PATHS.pattern("training"), "settings.json", "history.csv", "provenance.json"),
-    log:
-        "work/logs/train_{kind}_{digest}.log",
-    benchmark:
-        "work/benchmarks/train_{kind}_{digest}.tsv"
-    priority: 10  # what waits for a training is the longest chain
-    threads: SPEC.threads * SPEC.training_processes
-    resources:
-        gpu=GPU * SPEC.training_processes,
-    params:
-        study=STUDY,
-        launch=LAUNCH,
-        network=lambda w: KINDS[w.kind],
-        methods=lambda w: ", ".join(study.trained_for(w.digest)),
-    message:
-        "training the {params.network} of {params.methods}"
-    shell:
-        "stablevsr gpu-lock {resources.gpu} {params.launch} stablevsr train {wildcards.kind:q} --study {params.study:q}"
-        " --run {wildcards.digest:q} 2>&1 | tee {log:q}"
+    rule:
+        name:
+            f"train_{kind}"
+        input:
+            lambda w: inputs_of(TRAININGS[w.digest]),
+            samples=lambda w: [PATHS.samples(TRAININGS[w.digest])] if TRAININGS[w.digest].samples else [],
+        output:
+            [
+                PATHS.pattern("training").replace("{kind}", kind) + name
+                for name in (WEIGHTS[kind], "settings.json", "history.csv", "provenance.json")
+            ],
+        log:
+            f"work/logs/train_{kind}_{{digest}}.log",
+        benchmark:
+            f"work/benchmarks/train_{kind}_{{digest}}.tsv"
+        priority: 10  # other jobs wait longest for trainings
+        threads: SPEC.threads * SPEC.training_processes
+        resources:
+            gpu=GPU * SPEC.training_processes,
+        params:
+            study=STUDY,
+            launch=LAUNCH,
+            kind=kind,
+            network=network,
+            methods=lambda w: ", ".join(study.names(w.digest)),
+        message:
+            "training the {params.network} of {params.methods}"
+        shell:
+            "stablevsr gpu-lock {resources.gpu} {params.launch} stablevsr train {params.kind:q} --study {params.study:q}"
+            " --run {wildcards.digest:q} 2>&1 | tee {log:q}"
 
 
 rule cache_samples:
@@ -42,7 +48,7 @@ rule cache_samples:
     params:
         study=STUDY,
         training=lambda w: SAMPLED[w.key].digest,
-        methods=lambda w: ", ".join(study.trained_for(SAMPLED[w.key].digest)),
+        methods=lambda w: ", ".join(study.names(SAMPLED[w.key].digest)),
     message:
         "computing the cached samples of {params.methods}"
     shell:

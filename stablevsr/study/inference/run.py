@@ -1,4 +1,4 @@
-"""The run over a shard: what is not done yet is read, upscaled and written, and the manifest sums it up."""
+"""Inference of one shard: sequences that are not done yet are read, upscaled and written; then the manifest."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from stablevsr.study.inference.upscalers import Networks, batch_upscaler
 if TYPE_CHECKING:
     from stablevsr.study.methods import Method
 
-IO = "IO"  #: the stage of waiting for frames to be read or written, which go on in the background
+IO = "IO"  #: the stage of waiting for the background threads that read and write frames
 
 
 def infer(method: Method, shard: Shard, seed: int, out: Path, manifest: Path, networks: Networks, batch: int) -> None:
     """Make the frames of ``shard`` by ``method`` under ``out/<sequence>/`` and write ``manifest`` (JSON) at the end.
 
-    Sequences that an earlier run finished with the same settings, inputs and code are kept.
+    Sequences that were finished earlier with the same settings, inputs and code are kept.
     """
     began = time.monotonic()
     batches = shard.batches(batch)
     made_from = identity(method, shard.dataset, seed, networks)
-    device = _device(method, networks)
+    device = torch.device(networks.device)
     with single_writer(out / f".shard{shard.index}"):
         todo = [b for b in batches if not all(is_done(out / name, files, made_from) for name, files in b)]
         if todo:
@@ -62,9 +62,9 @@ def _upscale(
     total = sum(len(files) for b in todo for _, files in b) * steps
     bar = tqdm(total=total, unit="frame-step" if steps > 1 else "frame", desc=dataset, mininterval=2)
     with bar, BackgroundWriter() as writer:
-        timer = StageTimer(_device(method, networks))
+        timer = StageTimer(torch.device(networks.device))
         upscale = batch_upscaler(method, dataset, seed, networks, bar.update, timer)
-        # external frames are taken as they are, without the LR frames
+        # external frames need no LR frames
         lr = prefetch(read, todo) if method.kind != "frames" else repeat([])
         since = time.monotonic()
         for sequences in todo:
@@ -78,7 +78,7 @@ def _upscale(
 
 
 def _summary(marks: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """All sequences of a shard: their frames and hashes, and the seconds of sampling in total and by stage."""
+    """Frames and hashes of all sequences of a shard, and the seconds of sampling in total and by stage."""
     stages = sorted({stage for mark in marks.values() for stage in mark["stages"]})
     return {
         "sequences": {name: {key: mark[key] for key in ("frames", "sha256")} for name, mark in marks.items()},
@@ -94,8 +94,3 @@ def _idle(seconds: float, stages: dict[str, float]) -> str:
     """
     busy = sum(spent for stage, spent in stages.items() if stage != IO)
     return f"the device had nothing to do at least {max(0.0, 1 - busy / seconds):.0%} of the time"
-
-
-def _device(method: Method, networks: Networks) -> torch.device:
-    """Where a method computes: baselines run on the CPU, and CUDA is not initialised for them."""
-    return torch.device(networks.device if method.kind == "stablevsr" else "cpu")

@@ -1,7 +1,7 @@
 """The sequences of a shard, in batches of one shape.
 
-Batches are fixed by the shard's list, not by what is left to do, so that an interrupted run gives the same bytes as an
-undisturbed one.
+Batches depend on the shard, not on what is left to do, so that a resumed run gives the same bytes as an
+uninterrupted one.
 """
 
 from __future__ import annotations

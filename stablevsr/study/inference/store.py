@@ -1,4 +1,4 @@
-"""Finished sequences on disk: a folder appears only when all its frames are written, with a mark of what made them."""
+"""Finished sequences on disk: a folder appears once all frames are written, with a record of how they were made."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MARK = ".done.json"
 
 
 def identity(method: Method, dataset: str, seed: int, networks: Networks) -> str:
-    """A digest of everything but the LR frames that decides a sequence's frames: settings, code, weights."""
+    """A digest of what a sequence's frames depend on besides its LR frames: settings, code, weights."""
     from stablevsr.method.model_folder import find_model
 
     weights: dict[str, Any] = {
@@ -38,7 +38,7 @@ def identity(method: Method, dataset: str, seed: int, networks: Networks) -> str
 
 
 def is_done(folder: Path, files: list[Path], made_from: str) -> bool:
-    """Whether ``folder`` holds the frames of the LR frames ``files``, made from the same :func:`identity`."""
+    """Whether ``folder`` holds the frames made from the LR frames ``files`` with the same :func:`identity`."""
     if not (folder / MARK).exists():
         return False
     content = read_mark(folder)

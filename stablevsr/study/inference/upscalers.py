@@ -1,4 +1,4 @@
-"""What makes the frames of a batch of sequences: the sampler, a baseline, or a folder of frames made elsewhere."""
+"""The frames of a batch of sequences, from the sampler, a baseline, or a folder of external frames."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Networks:
 def batch_upscaler(
     method: Method, dataset: str, seed: int, networks: Networks, progress: Progress, timer: StageTimer
 ) -> BatchUpscaler:
-    """What makes the frames of ``method`` on ``dataset``, with its networks loaded."""
+    """The upscaler of ``method`` on ``dataset``, with its networks loaded."""
     if method.kind == "stablevsr":
         return _sampler(method, dataset, seed, networks, progress, timer)
     if method.kind == "frames":
@@ -80,7 +80,7 @@ def _sampler(
     flow = flow_by_name(guidance.flow, pipe.device) if guided and guidance.needs_flow else None
 
     def sample(names: list[str], lr: torch.Tensor) -> list[torch.Tensor]:
-        """Finished latents by sequence; half of the batch at a time where the GPU's memory is too small for it."""
+        """Finished latents by sequence. Where the GPU's memory is too small, the batch is halved."""
         generators = [seeded_generator(seed, dataset, name) for name in names]
         try:
             return list(pipe.sample(lr, generators, sampling, guidance, flow, progress, timer.stage))
@@ -112,7 +112,7 @@ def _baseline(kind: str, progress: Progress) -> BatchUpscaler:
 
 
 def _external(method: Method, dataset: str, progress: Progress) -> BatchUpscaler:
-    """Frames from the folder that a method names: found by the names of the LR frames, stored like the others."""
+    """Frames from the folder that a method names, found by the names of the LR frames."""
     root = method.frames_of(dataset)
 
     def upscale(batch: Batch, _: list[list[Frame]]) -> Iterator[list[Frame]]:
@@ -120,22 +120,15 @@ def _external(method: Method, dataset: str, progress: Progress) -> BatchUpscaler
             found = {path.stem: path for path in (list_frames(root / name) if (root / name).is_dir() else [])}
             missing = [file.stem for file in files if file.stem not in found]
             if missing:
-                raise UserError(
-                    f"method {method.name}: {root / name} lacks {len(missing)} of {len(files)} frames, the first is "
-                    f"{missing[0]}"
-                )
-            height, width, _ = read_frame(files[0]).shape
+                lacks = f"{root / name} lacks {len(missing)} of {len(files)} frames, the first is {missing[0]}"
+                raise UserError(f"method {method.name}: {lacks}")
+            height, width, _ = (SCALE * side for side in read_frame(files[0]).shape)
+            frames = [read_frame(found[file.stem]) for file in files]
+            for file, frame in zip(files, frames, strict=True):
+                if frame.shape[:2] != (height, width):
+                    size = f"{frame.shape[1]}x{frame.shape[0]}, four times its LR frame is {width}x{height}"
+                    raise UserError(f"method {method.name}: {found[file.stem]} is {size}")
             progress(len(files))
-            yield [_read_sized(found[file.stem], SCALE * width, SCALE * height, method.name) for file in files]
+            yield frames
 
     return upscale
-
-
-def _read_sized(file: Path, width: int, height: int, method: str) -> Frame:
-    """An external frame. Raises :class:`UserError` that names the file if it is of another size."""
-    frame = read_frame(file)
-    if frame.shape[:2] != (height, width):
-        raise UserError(
-            f"method {method}: {file} is {frame.shape[1]}x{frame.shape[0]}, four times its LR frame is {width}x{height}"
-        )
-    return frame

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 #: Kinds of training in a study (module names), with what people call the network.
 KINDS = {"unet": "UNet", "tcm": "TCM", "decoder": "small decoder"}
+_FILE = "diffusion_pytorch_model.safetensors"
+#: The weights of a kind, below the folder that a training writes.
+WEIGHTS = {"unet": f"unet/{_FILE}", "tcm": _FILE, "decoder": _FILE}
 
 
 def build(kind: str, inputs: TaskInputs) -> TrainingTask:

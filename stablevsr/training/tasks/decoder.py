@@ -14,9 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stablevsr.method.small_decoder import SmallDecoder
-from stablevsr.training.task import Sample, TaskInputs
+from stablevsr.training.task import Sample, TaskInputs, TrainingTask
 from stablevsr.training.tasks.unet import UNetTask, load
-from stablevsr.training.validation import ValidatedTask
 
 
 def build(inputs: TaskInputs) -> DistillationTask:
@@ -27,8 +26,8 @@ def build(inputs: TaskInputs) -> DistillationTask:
     return DistillationTask(decoder.to(inputs.device), source)
 
 
-class DistillationTask(ValidatedTask):
-    """Train ``decoder`` towards the VAE of ``source``, whose UNet is frozen and makes the latents."""
+class DistillationTask(TrainingTask):
+    """Train ``decoder`` towards the VAE of ``source``, on latents made by its frozen UNet."""
 
     def __init__(self, decoder: SmallDecoder, source: UNetTask) -> None:
         self.model, self.source, self.data, self.held_out = decoder, source, source.data, source.held_out
@@ -39,12 +38,6 @@ class DistillationTask(ValidatedTask):
         sample = self.source.freeze(batch, self.source.draw(batch["lq"].shape[-1], generators))
         small, by_vae = self.decoded(sample)
         return F.l1_loss(small, by_vae) + 2 * F.mse_loss(small, by_vae)
-
-    @torch.no_grad()
-    def pair(self, sample: Sample) -> tuple[Tensor, Tensor]:
-        """Clean estimates (B, 4, h, w) of frozen samples, and the VAE's images (B, 3, 4h, 4w) of them."""
-        clean = self.source.estimate(sample)
-        return clean, self.source.decode(clean)
 
     def figures(self) -> dict[str, dict[str, float]]:
         """PSNR (dB) of its images to the VAE's, which span [-1, 1]: a peak of 2."""
@@ -57,8 +50,10 @@ class DistillationTask(ValidatedTask):
         return {"VAE": by_vae, "small": small}
 
     def decoded(self, sample: Sample) -> tuple[Tensor, Tensor]:
-        """The images of the small decoder and the VAE, float32."""
-        latents, by_vae = self.pair(sample)
+        """The images (B, 3, 4h, 4w), float32, that the small decoder and the VAE make of the UNet's clean estimates."""
+        with torch.no_grad():
+            latents = self.source.estimate(sample)
+            by_vae = self.source.decode(latents)
         return self.model(latents).float(), by_vae
 
     def save(self, folder: Path) -> None:

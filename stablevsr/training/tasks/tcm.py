@@ -34,7 +34,7 @@ WINDOW = 3  #: frames, as published
 
 
 def build(inputs: TaskInputs) -> TCMTask:
-    """A TCM copied from the UNet of the model, to be trained beside it."""
+    """The task of training a TCM that starts as a copy of the model's UNet."""
     settings: Training = inputs.settings
     guidance = settings.guidance or Guidance()
     networks = load_networks(inputs.model, inputs.device, with_tcm=False)
@@ -78,7 +78,7 @@ class TCMTask(DenoisingTask):
         return [{"params": copied, "lr": settings.learning_rate}, {"params": new, "lr": rate_new}]
 
     def draw(self, side: int, generators: Sequence[torch.Generator]) -> Sample:
-        """All random choices, on the CPU, a generator a sample: neighbour, timestep, and the noise of both frames."""
+        """Neighbours, timesteps and the noise of both frames, on the CPU; one generator for each sample."""
         past = torch.full((len(generators),), PAST)
         neighbour = past if self.settings.neighbour == "past" else draw_integers(generators, 0, 2) * NEXT
         drawn = {"neighbour": neighbour, **super().draw(side, generators)}
@@ -86,7 +86,7 @@ class TCMTask(DenoisingTask):
 
     @torch.no_grad()
     def freeze(self, window: Sample, drawn: Sample) -> dict[str, Tensor]:
-        """Everything the TCM's step needs that no gradient flows through.
+        """The inputs of the TCM's step, which need no gradients.
 
         Args:
             window: ``gt`` (B, 3, 3, H, W) and ``lq`` (B, 3, 3, H/4, W/4) in [0, 1], frames on the second axis.
@@ -97,24 +97,15 @@ class TCMTask(DenoisingTask):
             (B, 3, H, W).
         """
         device = window["gt"].device
-        with torch.autocast(device.type, enabled=False):  # frozen networks keep the precision they were loaded in
-            return self._freeze(window, drawn, device)
-
-    def _freeze(self, window: Sample, drawn: Sample, device: torch.device) -> Sample:
         drawn = {key: value.to(device) for key, value in drawn.items()}
-        rows = torch.arange(len(window["gt"]), device=device)
+        noise, noise_near, timesteps = drawn["noise"], drawn["noise_neighbour"], drawn["timesteps"]
+        rows, near = torch.arange(len(window["gt"]), device=device), drawn["neighbour"]
         gt, lq = window["gt"] * 2 - 1, window["lq"] * 2 - 1
-        near = drawn["neighbour"]
-        both = self.encode(torch.cat([gt[:, CENTRE], gt[rows, near]]))  # centre and neighbour frames in one batch
-        latents, latents_near = both.chunk(2)
-        image = self.guide(latents_near, lq[rows, near], lq[:, CENTRE], drawn["noise_neighbour"], drawn["timesteps"])
-        return {
-            "latents": latents,
-            "noise": drawn["noise"],
-            "timesteps": drawn["timesteps"],
-            "lq": lq[:, CENTRE],
-            "guidance": image,
-        }
+        with torch.autocast(device.type, enabled=False):  # frozen networks keep the precision they were loaded in
+            both = self.encode(torch.cat([gt[:, CENTRE], gt[rows, near]]))  # centre and neighbour frames in one batch
+            latents, latents_near = both.chunk(2)
+            image = self.guide(latents_near, lq[rows, near], lq[:, CENTRE], noise_near, timesteps)
+        return {"latents": latents, "noise": noise, "timesteps": timesteps, "lq": lq[:, CENTRE], "guidance": image}
 
     def encode(self, images: Tensor) -> Tensor:
         """Scaled latents (the distribution's mode) of images in [-1, 1]."""

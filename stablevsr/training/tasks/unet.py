@@ -22,7 +22,7 @@ from stablevsr.training.task import Sample, TaskInputs
 
 
 def build(inputs: TaskInputs) -> UNetTask:
-    """The UNet of a base model, whose result is a whole base model: copies of everything else but the TCM.
+    """The task of fine-tuning a UNet. It writes a whole base model: all other parts but the TCM are copied.
 
     A UNet with class labels (the x4 upscaler's noise level) loses them: the released UNet has none and the released
     code passes none.
@@ -66,7 +66,7 @@ class UNetTask(DenoisingTask):
 
     @torch.no_grad()
     def freeze(self, batch: Sample, drawn: Sample) -> Sample:
-        """What no gradient flows through: scaled ``latents``, ``noise``, ``timesteps``, ``lq`` in [-1, 1]."""
+        """Scaled ``latents``, ``noise``, ``timesteps`` and ``lq`` in [-1, 1], computed without gradients."""
         image = batch["gt"][:, 0] * 2 - 1
         weights = next(self.vae.parameters())
         with torch.autocast(image.device.type, enabled=False):  # the VAE keeps the precision it was loaded in

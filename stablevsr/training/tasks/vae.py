@@ -1,16 +1,13 @@
-"""The tiny base model: an x4 latent-diffusion upscaler of the paper's classes, small enough for two CPU cores.
+"""Two tasks for the tiny base model: the VAE, and its decoder once more on the estimates of the trained UNet.
 
-Three tasks make it, in this order: the VAE (plain reconstruction of HR crops), the UNet (v-prediction diffusion on the
-VAE's latents, conditioned on the LR crop) and once more the decoder (so that what it makes of the UNet's estimates has
-the texture of real frames: plain reconstruction learns to leave fine texture out). The UNet's task is the one that
-fine-tunes the full-size UNet (:mod:`.unet`).
+The VAE learns to reconstruct HR crops, which leaves fine texture out; the second task gives decoded estimates the
+texture of real frames. The UNet between them is trained by the task of the full-size one (:mod:`.unet`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,47 +17,13 @@ from torch.utils.data import Dataset
 
 from stablevsr.training.denoising import clean_estimate
 from stablevsr.training.samples import draw_integers, draw_normal
-from stablevsr.training.task import LoopSettings, TrainingTask
+from stablevsr.training.task import TrainingTask
 
-LATENT_NOISE = 0.05  #: std of the noise the tiny decoder learns to bear; latents have a std near 1
+LATENT_NOISE = 0.05  #: std of the noise added to latents (std near 1), which the decoder must tolerate
 LATENT_PENALTY = 1e-3
 TEXTURE_WEIGHT = 8.0  #: of the texture term against the L1 term, both in image units of [-1, 1]
 #: Timesteps of the estimates that the decoder learns on: their missing texture is that of the tiny UNet's samples.
 ESTIMATE_STEPS = (400, 1000)
-
-
-def tiny_vae() -> AutoencoderKL:
-    """The tiny VAE: three levels (x4), 4 latent channels, no attention, so that any frame size costs what it weighs."""
-    return AutoencoderKL(
-        block_out_channels=(16, 32, 96),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        layers_per_block=1,
-        norm_num_groups=8,
-        latent_channels=4,
-        sample_size=192,
-        mid_block_add_attention=False,
-        scaling_factor=1.0,
-        force_upcast=False,
-    )
-
-
-def tiny_unet(text_width: int) -> UNet2DConditionModel:
-    """The tiny UNet: 7 -> 4 channels as the x4 upscaler's; attention to the (empty) prompt only, not across pixels."""
-    return UNet2DConditionModel(
-        sample_size=48,
-        in_channels=7,
-        out_channels=4,
-        block_out_channels=(48, 96, 128),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=1,
-        only_cross_attention=True,
-        cross_attention_dim=text_width,
-        attention_head_dim=8,
-        norm_num_groups=8,
-        use_linear_projection=True,
-    )
 
 
 class VAETask(TrainingTask):
@@ -129,8 +92,8 @@ class DecoderTask(TrainingTask):
 def texture_distance(image: Tensor, target: Tensor) -> Tensor:
     """Mean difference of the local gradient magnitudes of two RGB batches (B, 3, H, W), at full and at half size.
 
-    Magnitudes are averaged over 8x8 windows before they are compared: texture must be as strong as the target's and
-    stand where the target's stands, not in the same phase. Two sizes, so that no single frequency can fake it.
+    Magnitudes are averaged over 8x8 windows before they are compared: texture must have the strength and the place of
+    the target's, but not its phase. Two sizes, so that texture of a single frequency does not suffice.
     """
     total = image.new_zeros(())
     for _ in range(2):
@@ -143,15 +106,3 @@ def _local_gradient(image: Tensor) -> Tensor:
     grey = image.mean(dim=1, keepdim=True)
     across, down = grey[..., :-1, 1:] - grey[..., :-1, :-1], grey[..., 1:, :-1] - grey[..., :-1, :-1]
     return F.avg_pool2d((across.square() + down.square() + 1e-6).sqrt(), 8, stride=4)
-
-
-def base_settings(part: str, steps: int, seed: int) -> LoopSettings:
-    """The recipe of the embedded tiny model (``part`` is vae, unet or decoder)."""
-    shared: dict[str, Any] = dict(
-        steps=steps, seed=seed, schedule="warmup_cosine", precision="bf16", workers=0, save_every=250, log_every=50
-    )
-    if part == "vae":
-        return LoopSettings(batch=8, learning_rate=2e-3, weight_decay=1e-3, warmup_steps=200, ema=0.999, **shared)
-    if part == "decoder":
-        return LoopSettings(batch=6, learning_rate=5e-4, weight_decay=1e-3, warmup_steps=100, ema=0.999, **shared)
-    return LoopSettings(batch=6, learning_rate=6e-4, weight_decay=1e-3, warmup_steps=300, ema=0.9995, **shared)

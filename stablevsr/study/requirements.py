@@ -1,0 +1,91 @@
+"""What a study needs but does not make: downloads, by their names in the registry, and external inputs.
+
+External inputs are frames, TCMs and base models in folders that a study names. They must be there before any job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from stablevsr.data.downloads import registry
+from stablevsr.method.settings import Guidance
+from stablevsr.metrics.registry import METRICS
+from stablevsr.runtime.errors import UserError, near_miss
+from stablevsr.study.files import Study
+from stablevsr.study.methods import Base, Method, ResolvedStudy
+
+
+def model_download(model: str) -> list[str]:
+    """The registry's name of a hub model; none for the embedded model and for folders."""
+    return [
+        name
+        for name, row in registry.load().items()
+        if isinstance(row.destination, registry.Hub) and row.destination.repo == model
+    ]
+
+
+def metric_weights(spec: Study) -> list[str]:
+    """The weights of a study's metrics; none where columns without weights are left empty."""
+    metrics = [METRICS[name] for name in spec.metrics if spec.weights == "require"]
+    return list(dict.fromkeys(name for metric in metrics for name in metric.needs))
+
+
+def flow_weights(guidance: Guidance | None) -> list[str]:
+    """The weights of the flow estimator that a guidance uses, if any."""
+    return ["raft"] if guidance is not None and guidance.needs_flow and guidance.flow == "raft" else []
+
+
+def all_downloads(study: ResolvedStudy) -> list[str]:
+    """Datasets, models and weights, each once."""
+    names = [name for dataset in study.spec.all_datasets() for name in dataset.fetch] + metric_weights(study.spec)
+    for method in study.forms():
+        names += model_download(method.base.origin) if method.base else []
+        names += flow_weights(method.guidance)
+    return list(dict.fromkeys(names))
+
+
+def made_by_rules(folder: Path) -> bool:
+    """Whether an ablation's rules make a folder (they write below ``work/external/``) instead of a person."""
+    return folder.parts[:2] == ("work", "external")
+
+
+def check_external(study: ResolvedStudy, root: Path = Path()) -> None:
+    """Raise :class:`UserError` with the first sentence of :func:`absent`, if there is one."""
+    for fault in absent(study, root):
+        raise UserError(fault)
+
+
+def absent(study: ResolvedStudy, root: Path) -> list[str]:
+    """A sentence for each external input that is not there below ``root``, naming the first method that uses it."""
+    faults: dict[str, str] = {}
+    for method in study.methods.values():
+        for dataset in method.datasets:
+            for place, fault in _absent(method.on(dataset), dataset, study, root):
+                faults.setdefault(place, fault)
+    return list(faults.values())
+
+
+def _absent(method: Method, dataset: str, study: ResolvedStudy, root: Path) -> Iterator[tuple[str, str]]:
+    """The absent inputs of one method on a dataset: the place, and the sentence."""
+    if method.frames is not None:
+        folder = method.frames_of(dataset)
+        if not made_by_rules(folder) and not (root / folder).is_dir():
+            yield str(folder), f"the frames of method {method.name} on {dataset} are not in {folder}: put them there"
+    if method.external_tcm:
+        folder = root / method.external_tcm
+        if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+            fault = "it is no folder with a TCM (config.json and safetensors)"
+            yield str(method.external_tcm), f"checkpoint {method.external_tcm} of method {method.name}: {fault}"
+    if method.base is not None and (fault := _model_fault(method.base, study, root)):
+        yield method.base.name, fault
+
+
+def _model_fault(base: Base, study: ResolvedStudy, root: Path) -> str:
+    """What is wrong with a base model's name; empty for ``tiny``, a folder that is there and anything like a hub id."""
+    model = base.origin
+    if model == "tiny" or registry.is_hub_id(model) or (model and (root / model).is_dir()):
+        return ""
+    of = f" (base of {base.name})" if base.training else ""
+    hint = near_miss(model, ["tiny", *study.spec.finetuned])
+    return f"model '{model}'{of} is no folder, no hub id (owner/name), not tiny and not among finetuned{hint}"
