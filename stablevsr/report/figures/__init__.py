@@ -13,13 +13,11 @@ from stablevsr.study.paths import Paths
 
 
 def render(paths: Paths) -> list[Path]:
-    """Write ``results/<study>/figures/*.{png,pdf}`` and return the files.
+    """Write ``results/<study>/figures/*.{png,pdf}``, remove older figures there, and return the files.
 
-    Deterministic for the same inputs. Figures of an earlier run that can no longer be drawn are removed, so that the
-    page never shows an old one.
+    The same inputs give the same bytes.
     """
     folder = paths.results / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
     book = ScoreBook(paths)
     with rc_context(SETTINGS):
         modules = (quality, crops_and_profiles, guidance, training, cost, tradeoffs)

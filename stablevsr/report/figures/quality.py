@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from stablevsr.data.frames import natural_key
-from stablevsr.metrics.registry import METRICS, resolve
+from stablevsr.metrics.registry import METRICS
 from stablevsr.report.figures.style import Look, legend, looks, save
 from stablevsr.report.scores import ScoreBook, distinct
 from stablevsr.report.text import ARROWS
@@ -28,17 +29,17 @@ def draw(book: ScoreBook, folder: Path) -> list[Path]:
     return files
 
 
-def metrics_of(book: ScoreBook, *kinds: str) -> list[str]:
-    """The study's metrics of each of these kinds, in the study's order, without those that have no better direction."""
-    found = resolve(book.study.spec.metrics)
-    return [metric.name for kind in kinds for metric in found if metric.kind == kind and metric.direction != "none"]
+def measured(book: ScoreBook, dataset: str, methods: Iterable[Method], kind: str) -> list[str]:
+    """The metrics of a kind that any of ``methods`` has, in the study's order, without those that have no direction."""
+    scores = [book.scores(dataset, method) for method in methods]
+    ordered = [m.name for m in book.metrics if m.kind == kind and m.direction != "none"]
+    return [name for name in ordered if any(found.has(name) for found in scores)]
 
 
 def axis_label(metric: str) -> str:
     """Label, unit, factor and arrow of a metric, for an axis."""
     found = METRICS[metric]
-    factor = f"×{found.scale:g}" if found.scale != 1 else ""
-    unit = " ".join(part for part in (found.unit, factor) if part)
+    unit = f"{found.unit}{f' ×{found.scale:g}' if found.scale != 1 else ''}".strip()
     return f"{found.label}{f' ({unit})' if unit else ''} {ARROWS[found.direction]}".strip()
 
 
@@ -70,11 +71,9 @@ def perception_distortion(book: ScoreBook, folder: Path) -> list[Path]:
 
 def _perception_axis(book: ScoreBook, dataset: str, methods: list[Method]) -> str | None:
     """The first perceptual metric, else the first temporal one, that at least two methods have besides PSNR."""
-    for metric in metrics_of(book, "perceptual", "temporal"):
-        both = [m for m in methods if all(book.value(dataset, m, name) is not None for name in ("psnr", metric))]
-        if len(both) > 1:
-            return metric
-    return None
+    with_psnr = [method for method in methods if book.value(dataset, method, "psnr") is not None]
+    metrics = [name for kind in ("perceptual", "temporal") for name in measured(book, dataset, with_psnr, kind)]
+    return next((m for m in metrics if sum(book.scores(dataset, x).has(m) for x in with_psnr) > 1), None)
 
 
 def _point(axis: Any, point: list[float | None], look: Look, method: Method, filled: bool) -> None:
@@ -93,10 +92,10 @@ def _point(axis: Any, point: list[float | None], look: Look, method: Method, fil
 def per_frame_curves(book: ScoreBook, dataset: str, folder: Path) -> list[Path]:
     """Metrics (rows) over the frames of each clip (columns) for the methods of Table 1, averaged over seeds."""
     tables = [(m, table) for m in distinct(book.study.table1()) if (table := book.scores(dataset, m).table) is not None]
-    kinds = [metrics_of(book, kind) for kind in ("fidelity", "perceptual", "temporal")]
-    fidelity, perceptual, temporal = [
-        [name for name in names if any(book.scores(dataset, m).has(name) for m, _ in tables)] for names in kinds
-    ]
+    methods = [method for method, _ in tables]
+    fidelity, perceptual, temporal = (
+        measured(book, dataset, methods, kind) for kind in ("fidelity", "perceptual", "temporal")
+    )
     metrics = [*fidelity[:1], *perceptual[:1], *temporal][:MAX_CURVES]
     if not metrics:
         return []
@@ -118,7 +117,6 @@ def per_frame_curves(book: ScoreBook, dataset: str, folder: Path) -> list[Path]:
 
 
 def _curve(axis: Any, rows: pd.DataFrame, metric: str, look: Look, method: Method) -> None:
-    """A metric over the frames of one clip."""
     if metric not in rows or rows.empty:
         return
     means = rows.groupby("frame")[metric].mean()
