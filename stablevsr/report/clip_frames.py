@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -80,15 +81,13 @@ def moving_row(gt: Video) -> int:
 
 def detailed_box(frame: Frame, size: int) -> Box:
     """The square of at most ``size`` pixels a side with the strongest gradients."""
-    height, width = frame.shape[:2]
-    size = min(size, height, width)
+    size = min(size, *frame.shape[:2])
     rows, columns = np.gradient(_brightness(frame))
-    total = np.pad(np.hypot(rows, columns).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    total = cv2.integral(np.hypot(rows, columns))
+    sums = total[size:, size:] - total[:-size, size:] - total[size:, :-size] + total[:-size, :-size]
     step = max(1, size // 8)
-    tops, lefts = np.arange(0, height - size + 1, step)[:, None], np.arange(0, width - size + 1, step)[None]
-    sums = total[tops + size, lefts + size] - total[tops, lefts + size] - total[tops + size, lefts] + total[tops, lefts]
-    top, left = np.unravel_index(int(sums.argmax()), sums.shape)
-    return (int(tops[top, 0]), int(lefts[0, left]), size, size)
+    top, left = np.unravel_index(int(sums[::step, ::step].argmax()), sums[::step, ::step].shape)
+    return (int(top) * step, int(left) * step, size, size)
 
 
 def cut(frame: Frame, box: Box, ratio: float = 1.0) -> Frame:

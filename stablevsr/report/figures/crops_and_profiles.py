@@ -22,19 +22,17 @@ PROFILE_HEIGHT = 48  #: the profile of a short clip is stretched to about this m
 Clips = dict[str, dict[str, Video]]  #: by clip, the ground truth and the other videos by label
 
 
-def draw(book: ScoreBook, folder: Path) -> list[Path]:
+def draw(book: ScoreBook, folder: Path) -> None:
     """``temporal_profile_<dataset>``, ``crops_<dataset>`` and ``ablation_<name>``."""
-    files: list[Path] = []
     for dataset in book.study.main_datasets():
         clips = _clips(book, dataset, distinct(book.study.table1()), MAX_CLIPS)
         if clips:
-            files += temporal_profile(clips, folder, f"temporal_profile_{dataset}")
-            files += crops(clips, folder, f"crops_{dataset}")
+            temporal_profile(clips, folder, f"temporal_profile_{dataset}")
+            crops(clips, folder, f"crops_{dataset}")
     for name in book.study.ablations:
         methods = book.study.ablation_methods(name).values()
         for clip, videos in _clips(book, book.study.ablation_datasets(name)[0], methods, 1).items():
-            files += ablation(clip, videos, folder, f"ablation_{name}")
-    return files
+            ablation(clip, videos, folder, f"ablation_{name}")
 
 
 def _clips(book: ScoreBook, dataset: str, methods: Iterable[Method], limit: int) -> Clips:
@@ -50,7 +48,7 @@ def _labels(clips: Iterable[dict[str, Video]]) -> list[str]:
     return list(dict.fromkeys(label for videos in clips for label in videos if label not in (INPUT, TRUTH)))
 
 
-def temporal_profile(clips: Clips, folder: Path, name: str) -> list[Path]:
+def temporal_profile(clips: Clips, folder: Path, name: str) -> None:
     """A row of pixels (x to the right) over time (downwards): steady motion gives smooth lines, flicker ragged ones."""
     labels = [TRUTH, *_labels(clips.values())]
     figure, axes = plt.subplots(
@@ -69,7 +67,7 @@ def temporal_profile(clips: Clips, folder: Path, name: str) -> list[Path]:
         for axis, label in zip(below, labels, strict=True):
             show_picture(axis, profile(videos[label], row) if label in videos else None, aspect="auto")
     _row_labels(axes[:, 0], ["the row", *labels])
-    return save(figure, folder, name)
+    save(figure, folder, name)
 
 
 def profile(frames: Video, row: int) -> Frame:
@@ -78,7 +76,7 @@ def profile(frames: Video, row: int) -> Frame:
     return np.repeat(frames[:, row], repeat, axis=0)
 
 
-def crops(clips: Clips, folder: Path, name: str) -> list[Path]:
+def crops(clips: Clips, folder: Path, name: str) -> None:
     """The most detailed square of each clip's middle frame, pixel by pixel: input, methods, ground truth."""
     heads = [INPUT, *_labels(clips.values()), TRUTH]
     rows: dict[str, list[Frame | None]] = {}
@@ -89,10 +87,10 @@ def crops(clips: Clips, folder: Path, name: str) -> list[Path]:
         shown = [videos.get(head) for head in heads]
         rows[clip] = [None if v is None else cut(v[middle], box, truth.shape[1] / v.shape[1]) for v in shown]
     figure, _ = picture_grid(heads, rows, (1.12 * len(heads), 1.08 * len(rows) + 0.5))
-    return save(figure, folder, name)
+    save(figure, folder, name)
 
 
-def ablation(clip: str, videos: dict[str, Video], folder: Path, name: str) -> list[Path]:
+def ablation(clip: str, videos: dict[str, Video], folder: Path, name: str) -> None:
     """For every variant, the most detailed crop, and below it the row of pixels over time."""
     truth, labels = videos[TRUTH], [*_labels([videos]), TRUTH]
     middle, row = len(truth) // 2, moving_row(truth)
@@ -105,7 +103,7 @@ def ablation(clip: str, videos: dict[str, Video], folder: Path, name: str) -> li
         show_picture(below, profile(videos[label], row)[:, left : left + CROP], aspect="auto")
         above.set_title(_wrapped(label), fontsize=7)
     _row_labels(axes[:, 0], [f"clip {clip}", "over time"])
-    return save(figure, folder, name)
+    save(figure, folder, name)
 
 
 def picture_grid(

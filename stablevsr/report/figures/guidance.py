@@ -34,21 +34,19 @@ HEADS = (
 WHEEL = HEADS.index("colour wheel")
 
 
-def draw(book: ScoreBook, folder: Path) -> list[Path]:
+def draw(book: ScoreBook, folder: Path) -> None:
     """``guidance_<dataset>``."""
     method, bicubic = book.study.methods[REFERENCE], book.bicubic
     guidance = method.guidance
     if guidance is None or guidance.flow != "dis" or guidance.motion_compensation == "none" or bicubic is None:
-        return []
-    files: list[Path] = []
+        return
     for dataset in book.study.main_datasets():
         rows, lengths = _rows(book, dataset, method, bicubic)
         if rows:
             figure, axes = picture_grid(HEADS, rows, (9, 1.5 * len(rows) + 0.5))
             for axis, length in zip(axes[:, WHEEL], lengths, strict=True):
                 axis.set_xlabel(f"rim: {length:.1f} px", fontsize=7)
-            files += save(figure, folder, f"guidance_{dataset}")
-    return files
+            save(figure, folder, f"guidance_{dataset}")
 
 
 def _rows(

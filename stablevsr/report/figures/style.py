@@ -73,11 +73,9 @@ def legend(figure: Any, axes: Iterable[Any]) -> None:
     figure.legend(handles, list(entries), loc=where, ncols=columns, fontsize=7, numpoints=1)
 
 
-def save(figure: Any, folder: Path, name: str) -> list[Path]:
+def save(figure: Any, folder: Path, name: str) -> None:
     """Write ``name.png`` and ``name.pdf``, without dates, and close the figure."""
-    files = {folder / f"{name}.png": {"Software": None}, folder / f"{name}.pdf": {"CreationDate": None}}
-    for file, metadata in files.items():
-        with atomic_file(file) as stream:
-            figure.savefig(stream, format=file.suffix[1:], metadata=metadata)
+    for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+        with atomic_file(folder / f"{name}.{suffix}") as stream:
+            figure.savefig(stream, format=suffix, metadata=metadata)
     plt.close(figure)
-    return list(files)

@@ -17,34 +17,27 @@ from stablevsr.report.scores import ScoreBook, distinct
 from stablevsr.study.methods import Method
 
 #: How a method that is not in Table 1 is drawn.
-VARIANT = {
-    "color": GREY,
-    "marker": "o",
-    "markerfacecolor": "white",
-    "markersize": 4,
-    "label": "variants of the ablations",
-}
+VARIANT = {**look(GREY, "o", "none"), "markerfacecolor": "white", "markersize": 4, "label": "variants of the ablations"}
 SCHEDULERS = {"ddpm": "DDPM", "ddim": "DDIM", "dpmsolver++": "DPM-Solver++", "unipc": "UniPC"}
 
 
-def draw(book: ScoreBook, folder: Path) -> list[Path]:
+def draw(book: ScoreBook, folder: Path) -> None:
     """``quality_over_seconds`` and, where methods differ only in steps and solver, ``quality_over_steps``."""
-    return [*quality_over_seconds(book, folder), *quality_over_steps(book, folder)]
+    quality_over_seconds(book, folder)
+    quality_over_steps(book, folder)
 
 
 def _metrics(book: ScoreBook, dataset: str, methods: list[Method]) -> list[str]:
     """The first measured metric of each kind, a panel each."""
-    return [
-        name for kind in ("fidelity", "perceptual", "temporal") for name in measured(book, dataset, methods, kind)[:1]
-    ]
+    return [names[0] for names in measured(book, dataset, methods) if names]
 
 
-def quality_over_seconds(book: ScoreBook, folder: Path) -> list[Path]:
+def quality_over_seconds(book: ScoreBook, folder: Path) -> None:
     """A metric of each kind against seconds a frame, a row a dataset; only the rows of Table 1 have legend entries."""
     methods = book.methods()
     panels = {d: metrics for d in book.study.main_datasets() if (metrics := _metrics(book, d, methods))}
     if not any(cost(book, dataset, method) for dataset in panels for method in methods):
-        return []
+        return
     figure, axes = _grid(list(panels.values()))
     style: dict[str, dict[str, Any]] = {
         m.digest: looks(book)[m.digest] | {"linestyle": "none", "zorder": 3, "label": m.label}
@@ -60,7 +53,7 @@ def quality_over_seconds(book: ScoreBook, folder: Path) -> list[Path]:
             axis.set(title=book.title(dataset), xlabel="seconds a frame", ylabel=axis_label(metric))
             _plain_log(axis)
     legend(figure, axes.flat)
-    return save(figure, folder, "quality_over_seconds")
+    save(figure, folder, "quality_over_seconds")
 
 
 def _grid(rows: list[list[str]]) -> tuple[Any, Any]:
@@ -102,7 +95,7 @@ class Line:
     methods: tuple[Method, ...]
 
 
-def quality_over_steps(book: ScoreBook, folder: Path) -> list[Path]:
+def quality_over_steps(book: ScoreBook, folder: Path) -> None:
     """Metrics against sampling steps, and below each panel against the seconds a frame of the same runs."""
     found = lines(book)
     members = [method for line in found for method in line.methods]
@@ -113,7 +106,7 @@ def quality_over_steps(book: ScoreBook, folder: Path) -> list[Path]:
     ]
     rows = {d: metrics for d in sets if (metrics := _metrics(book, d, members))}
     if not rows:
-        return []
+        return
     figure, axes = _grid([metrics for metrics in rows.values() for _ in range(2)])
     for number, (dataset, metrics) in enumerate(rows.items()):
         fair = book.with_common_seeds(dataset, members)
@@ -129,7 +122,7 @@ def quality_over_steps(book: ScoreBook, folder: Path) -> list[Path]:
                 _plain_log(axis)
             above.set_xticks(steps, map(str, steps))
     legend(figure, axes.flat)
-    return save(figure, folder, "quality_over_steps")
+    save(figure, folder, "quality_over_steps")
 
 
 def _over_steps(above: Any, below: Any, book: ScoreBook, dataset: str, metric: str, line: Line) -> None:

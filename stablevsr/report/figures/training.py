@@ -13,16 +13,15 @@ from stablevsr.report.training_history import KINDS, LEVELS, History, Kind, hist
 PALETTE = (VERMILLION, *COLOURS)
 
 
-def draw(book: ScoreBook, folder: Path) -> list[Path]:
+def draw(book: ScoreBook, folder: Path) -> None:
     """A figure for each kind of training: TCMs, UNets, small decoders."""
-    files: list[Path] = []
     for kind in KINDS.values():
         found = [history for history in histories(book.paths) if history.kind == kind and history.table is not None]
-        files += _curves(found, kind, folder) if found else []
-    return files
+        if found:
+            _curves(found, kind, folder)
 
 
-def _curves(found: list[History], kind: Kind, folder: Path) -> list[Path]:
+def _curves(found: list[History], kind: Kind, folder: Path) -> None:
     """The training loss on the left, then a panel for each noise level that was validated."""
     levels = [level for level in LEVELS if any(level in history.last_validation() for history in found)]
     size = (2.1 * (1 + len(levels)) + 0.6, 2.6)
@@ -47,4 +46,4 @@ def _curves(found: list[History], kind: Kind, folder: Path) -> list[Path]:
     if panels:
         panels[0].set_ylabel(kind.label)
     legend(figure, [losses, *panels])
-    return save(figure, folder, kind.curves)
+    save(figure, folder, kind.curves)

@@ -50,9 +50,8 @@ class Cell:
     @property
     def difference(self) -> str:
         """Reproduced minus published as shown, empty unless there are both."""
-        if self.value is None or self.published is None:
-            return ""
-        return self.shown(self.value - self.published.value, sign=True)
+        ours, theirs = self.value, self.published
+        return "" if ours is None or theirs is None else self.shown(ours - theirs.value, sign=True)
 
     @property
     def paper(self) -> str:
@@ -80,7 +79,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Block:
-    """The part of a table that belongs to one dataset."""
+    """The part of a table for one dataset."""
 
     dataset: str
     title: str
@@ -99,13 +98,13 @@ class Table:
     blocks: tuple[Block, ...]
 
     def footnotes(self) -> list[str]:
-        """The different reasons of empty cells, in order of appearance; a cell's mark is its index here plus one."""
+        """The reasons of empty cells, each once, in order of appearance; cells refer to them by number, from 1."""
         return list(dict.fromkeys(cell.reason for cell in self._cells() if cell.reason))
 
     def measured_first(self) -> list[int]:
-        """Indices of the metrics for narrow screens: those with values, then those without any."""
-        rows = [row for block in self.blocks for row in block.rows]
-        return sorted(range(len(self.metrics)), key=lambda i: all(row.cells[i].value is None for row in rows))
+        """Indices of the metrics, those without any value last, for narrow screens."""
+        found = {cell.metric.name for cell in self._cells() if cell.value is not None}
+        return sorted(range(len(self.metrics)), key=lambda i: self.metrics[i].name not in found)
 
     @property
     def has_published(self) -> bool:
@@ -138,7 +137,7 @@ def _block(book: ScoreBook, dataset: str, methods: list[Method], published: dict
 
 
 def _seed_notes(book: ScoreBook, fair: ScoreBook, dataset: str, methods: list[Method]) -> tuple[str, ...]:
-    """Which rows have more seeds than are shown."""
+    """Which methods have more seeds than their rows show."""
     more = [m.label for m in methods if book.counts(dataset, m)[2] > fair.counts(dataset, m)[2]]
     if not more or fair.seeds is None:
         return ()
@@ -147,7 +146,7 @@ def _seed_notes(book: ScoreBook, fair: ScoreBook, dataset: str, methods: list[Me
 
 
 def _model_notes(study: ResolvedStudy, dataset: str, methods: list[Method]) -> tuple[str, ...]:
-    """Which rows start from another model than the study's on ``dataset``, and where that model comes from."""
+    """Which rows use another base model than the study's on ``dataset``, and where that model comes from."""
     labels: dict[str, list[str]] = {}
     for method in methods:
         form = method.on(dataset)
@@ -180,7 +179,7 @@ def _cell(book: ScoreBook, dataset: str, method: Method, metric: Metric, publish
 
 
 def _published_row(name: str, row: PublishedRow, metrics: tuple[Metric, ...]) -> Row:
-    """A method that only the paper measured: shown for orientation, never ranked among the reproduced."""
+    """A method that only the paper measured: it is shown, but not ranked among the reproduced ones."""
     cells = tuple(
         Cell(m, published=row.values.get(m.name), reason="published only: this study does not run the method")
         for m in metrics
@@ -189,7 +188,7 @@ def _published_row(name: str, row: PublishedRow, metrics: tuple[Metric, ...]) ->
 
 
 def _ranked(rows: list[Row], metrics: tuple[Metric, ...]) -> list[Row]:
-    """The rows with the best and the second value of every metric marked."""
+    """The rows with ranks for the best and the second value of every metric."""
     ranks = [_ranks(metric, [row.cells[i].text for row in rows]) for i, metric in enumerate(metrics)]
     return [
         replace(row, cells=tuple(replace(c, rank=r.get(c.text, 0)) for c, r in zip(row.cells, ranks, strict=True)))
@@ -198,10 +197,7 @@ def _ranked(rows: list[Row], metrics: tuple[Metric, ...]) -> list[Row]:
 
 
 def _ranks(metric: Metric, texts: list[str]) -> dict[str, int]:
-    """Rank 1 or 2 by the value as shown, so that values equal after rounding share their rank.
-
-    Metrics without a direction are not ranked, and neither is the only value of a column.
-    """
+    """Rank 1 or 2 by the rounded value, so equal ones share a rank; none without a direction or with a single value."""
     values = [text for text in texts if text]
     if metric.direction == "none" or len(values) < 2:
         return {}
