@@ -75,8 +75,7 @@ def moving_row(gt: Video) -> int:
     if len(gt) < 2:
         return int(gt.shape[1] // 2)
     change = np.abs(np.diff(_brightness(gt), axis=0)).mean((0, 2))
-    smooth = np.convolve(change, np.ones(5) / 5, mode="same")
-    return int(smooth.argmax())
+    return int(np.convolve(change, np.ones(5) / 5, mode="same").argmax())
 
 
 def detailed_box(frame: Frame, size: int) -> Box:

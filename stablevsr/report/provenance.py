@@ -122,8 +122,7 @@ def _hashed(file: Path) -> dict[str, str | None]:
 def _cells(paths: Paths) -> dict[str, Any]:
     """The names of the methods in each table, by table and dataset."""
     study = paths.study
-    rows = {"table1": study.table1()}
-    rows |= {name: list(study.ablation_methods(name).values()) for name in study.ablations}
+    rows = {"table1": study.table1()} | {name: [*study.ablation_methods(name).values()] for name in study.ablations}
     return {
         table: {dataset: [m.name for m in methods if dataset in m.datasets] for dataset in study.spec.datasets}
         for table, methods in rows.items()

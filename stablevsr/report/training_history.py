@@ -124,7 +124,7 @@ def histories(paths: Paths) -> list[History]:
     """All trainings of a study: UNets, then TCMs in the order in which methods name them, then small decoders."""
     study = paths.study
     runs = study.trainings()
-    titles = _tcm_titles({key: run for key, run in runs.items() if run.kind == "tcm"})
+    titles = _tcm_titles([run for run in runs.values() if run.kind == "tcm"])
     return [
         History(
             key,
@@ -146,9 +146,9 @@ def _title(run: TrainingRun, study: ResolvedStudy) -> str:
     return f"{made}: {run.base.name} on {run.dataset.title}"
 
 
-def _tcm_titles(runs: dict[str, TrainingRun]) -> dict[str, str]:
+def _tcm_titles(runs: list[TrainingRun]) -> dict[str, str]:
     """A different title for each TCM: which neighbours it was trained with, and where it differs from most others."""
-    traits = {key: _traits(run) for key, run in runs.items()}
+    traits = {run.digest: _traits(run) for run in runs}
     usual = [Counter(column).most_common(1)[0][0] for column in zip(*traits.values(), strict=True)]
     titles = {
         key: ", ".join([seen, *(t for t, common in zip(others, usual[1:], strict=True) if t not in ("", common))])

@@ -51,13 +51,8 @@ def _labels(clips: Iterable[dict[str, Video]]) -> list[str]:
 def temporal_profile(clips: Clips, folder: Path, name: str) -> None:
     """A row of pixels (x to the right) over time (downwards): steady motion gives smooth lines, flicker ragged ones."""
     labels = [TRUTH, *_labels(clips.values())]
-    figure, axes = plt.subplots(
-        len(labels) + 1,
-        len(clips),
-        figsize=(1.75 * len(clips) + 1.3, 1.6 + 0.55 * len(labels)),
-        squeeze=False,
-        gridspec_kw={"height_ratios": [2.6] + [1] * len(labels)},
-    )
+    size, heights = (1.75 * len(clips) + 1.3, 1.6 + 0.55 * len(labels)), {"height_ratios": [2.6] + [1] * len(labels)}
+    figure, axes = plt.subplots(len(labels) + 1, len(clips), figsize=size, squeeze=False, gridspec_kw=heights)
     for (top, *below), (clip, videos) in zip(axes.T, clips.items(), strict=True):
         truth = videos[TRUTH]
         row = moving_row(truth)

@@ -18,7 +18,7 @@ from stablevsr.report.clip_frames import TRUTH, find_clips
 from stablevsr.report.figures.crops_and_profiles import picture_grid
 from stablevsr.report.figures.style import save
 from stablevsr.report.scores import ScoreBook
-from stablevsr.study.methods import REFERENCE, Method
+from stablevsr.study.methods import REFERENCE
 
 Flow = NDArray[np.float32]  #: (H, W, 2) in pixels, x first
 MAX_CLIPS = 3
@@ -31,7 +31,6 @@ HEADS = (
     "output, t",
     "GT, t",
 )
-WHEEL = HEADS.index("colour wheel")
 
 
 def draw(book: ScoreBook, folder: Path) -> None:
@@ -41,32 +40,22 @@ def draw(book: ScoreBook, folder: Path) -> None:
     if guidance is None or guidance.flow != "dis" or guidance.motion_compensation == "none" or bicubic is None:
         return
     for dataset in book.study.main_datasets():
-        rows, lengths = _rows(book, dataset, method, bicubic)
+        rows: dict[str, list[Frame | None]] = {}
+        lengths = []  # of the flow, in pixels, at full colour
+        for clip in find_clips(book.paths, dataset, MAX_CLIPS):
+            gt, base, output = map(clip.videos((method, bicubic)).get, (TRUTH, bicubic.label, method.label))
+            if gt is None or base is None or output is None or len(gt) < 2 or min(gt.shape[1:3]) < 32:
+                continue
+            t = len(gt) // 2
+            flow = dis_flow(base[t], base[t - 1])
+            lengths.append(float(np.quantile(np.hypot(flow[..., 0], flow[..., 1]), 0.99)))
+            colours, guide = flow_picture(flow, lengths[-1]), warped(output[t - 1], flow)
+            rows[clip.name] = [base[t], colours, _wheel(), output[t - 1], guide, output[t], gt[t]]
         if rows:
             figure, axes = picture_grid(HEADS, rows, (9, 1.5 * len(rows) + 0.5))
-            for axis, length in zip(axes[:, WHEEL], lengths, strict=True):
+            for axis, length in zip(axes[:, HEADS.index("colour wheel")], lengths, strict=True):
                 axis.set_xlabel(f"rim: {length:.1f} px", fontsize=7)
             save(figure, folder, f"guidance_{dataset}")
-
-
-def _rows(
-    book: ScoreBook, dataset: str, method: Method, bicubic: Method
-) -> tuple[dict[str, list[Frame | None]], list[float]]:
-    """The pictures of each of the first clips that has all frames, and the flow's length in pixels at full colour."""
-    rows: dict[str, list[Frame | None]] = {}
-    lengths = []
-    for clip in find_clips(book.paths, dataset, MAX_CLIPS):
-        gt, base, output = map(clip.videos((method, bicubic)).get, (TRUTH, bicubic.label, method.label))
-        if gt is None or base is None or output is None or len(gt) < 2 or min(gt.shape[1:3]) < 32:
-            continue
-        t = len(gt) // 2
-        flow = dis_flow(base[t], base[t - 1])
-        lengths.append(float(np.quantile(np.hypot(flow[..., 0], flow[..., 1]), 0.99)))
-        rows[clip.name] = [
-            base[t], flow_picture(flow, lengths[-1]), _wheel(), output[t - 1], warped(output[t - 1], flow), output[t],
-            gt[t],
-        ]  # fmt: skip
-    return rows, lengths
 
 
 def dis_flow(target: Frame, source: Frame) -> Flow:

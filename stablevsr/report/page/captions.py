@@ -1,4 +1,4 @@
-"""The figures on the page: their files as data URIs, with titles, captions and alternative texts."""
+"""The figures on the page: their files as data URIs, with titles and captions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stablevsr.report.text import TEMPLATES
 from stablevsr.report.training_history import KINDS as TRAININGS
 from stablevsr.study.paths import Paths
 
-CSS_PIXELS = 0.65  #: for each pixel of a figure, which has 200 to the inch
+CSS_PIXELS = 0.65  #: for each pixel of a figure (200 dpi)
 #: Title and caption by the beginning of a figure's file name, in the order of the page.
 KINDS: dict[str, dict[str, str]] = yaml.safe_load((TEMPLATES / "captions.yaml").read_text())
 CURVES = [kind.curves for kind in TRAININGS.values()]

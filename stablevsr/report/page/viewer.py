@@ -1,7 +1,7 @@
 """Frames for the page's viewer: one JPEG strip for each clip and method, its frames one below the other.
 
-The page is one file, so the frames are inside it. The best quality whose strips fit the byte budget is taken: all
-frames at full size for the mini study, fewer and smaller ones for long clips.
+The frames are part of the page's file, in the best of QUALITIES that fits the byte budget: all frames at full size for
+the mini study, fewer and smaller ones for long clips.
 """
 
 from __future__ import annotations

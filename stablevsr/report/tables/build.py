@@ -1,18 +1,36 @@
 """The results tables as data: cells with value, interval, rank, published value, or the reason why they are empty.
 
-CSV, Markdown, LaTeX and the page are all written from one :class:`Table`, so they cannot disagree.
+CSV, Markdown, LaTeX and the page are all written from one :class:`Table`, so they show the same values.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 from stablevsr.metrics.metric import Metric
-from stablevsr.report.published import Published, PublishedRow, published_rows
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.text import counted, format_value
+from stablevsr.study.files import load_yaml
 from stablevsr.study.methods import Method, ResolvedStudy
+from stablevsr.study.paths import Paths
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published number, in the metric's unit, and its source."""
+
+    value: float
+    source: str
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One method of the paper's table on one dataset; numbers that were not found are left out."""
+
+    label: str
+    values: dict[str, Published]
 
 
 @dataclass(frozen=True)
@@ -117,7 +135,7 @@ class Table:
 
 def build_tables(book: ScoreBook) -> dict[str, Table]:
     """Table 1, with the paper's numbers where they are comparable, and one table for each ablation, by name."""
-    study, published = book.study, published_rows(book.paths)
+    study, published = book.study, _published_rows(book.paths)
     blocks = [_block(book, name, study.table1(), published.get(name, {})) for name in study.table1_datasets()]
     tables = {"table1": Table("table1", f"Table 1: {study.spec.title}", "", book.metrics, tuple(blocks))}
     for key, ablation in study.ablations.items():
@@ -203,3 +221,38 @@ def _ranks(metric: Metric, texts: list[str]) -> dict[str, int]:
         return {}
     best = sorted(set(values), key=float, reverse=metric.direction == "higher")
     return {text: rank for rank, text in enumerate(best[:2], 1)}
+
+
+def _published_rows(paths: Paths) -> dict[str, dict[str, PublishedRow]]:
+    """The paper's rows by dataset and method name, from ``results/published/table1.yaml`` if it exists.
+
+    They are comparable, and so returned, only where the study uses the published model on all of the published clips.
+    """
+    study, file = paths.study, paths.results_root / "published" / "table1.yaml"
+    if not file.exists():
+        return {}
+    content = load_yaml(file)
+    if study.spec.model != content["model"]:
+        return {}
+    return {
+        name: {key: _published_entry(row, content) for key, row in entry["rows"].items()}
+        for name, entry in content["datasets"].items()
+        if _same_clips(study, name, entry["sequences"])
+    }
+
+
+def _same_clips(study: ResolvedStudy, dataset: str, sequences: list[str] | None) -> bool:
+    spec = study.spec.datasets.get(dataset)
+    if spec is None or spec.frames is not None or spec.every != 1 or spec.make is not None:
+        return False
+    return spec.sequences is None or (sequences is not None and set(spec.sequences) == set(sequences))
+
+
+def _published_entry(row: dict[str, Any], content: dict[str, Any]) -> PublishedRow:
+    hand = "second hand: " if content["second_hand"] else ""
+    values = {
+        metric: Published(float(cell["value"]), hand + "; ".join(content["sources"][key] for key in cell["sources"]))
+        for metric, cell in row.items()
+        if metric != "label" and cell is not None
+    }
+    return PublishedRow(row["label"], values)
