@@ -6,6 +6,7 @@ Jinja2 fills ``templates/page.html`` with escaping on, so labels from study file
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
@@ -67,8 +68,8 @@ def html(paths: Paths) -> str:
         answers={name: answers.answer([r for r in results if r.ablation == name]) for name in book.study.ablations},
         difference=_difference,
         trainings=[(history, validation_picture(history.picture)) for history in trainings],
-        deviations=_note(paths.results_root.parent / "docs" / "deviations.md"),
-        cards=_cards(paths),
+        deviations=_notes([paths.results_root.parent / "docs" / "deviations.md"]),
+        cards=_notes(spec.root.parent / "CARD.md" for spec in paths.study.spec.datasets.values()),
         provenance=provenance.collect(paths),
     )
 
@@ -107,11 +108,6 @@ def _missing(book: ScoreBook, clips: list[Viewer], drawn: bool) -> list[str]:
     return [*book.missing(), *found, *figures]
 
 
-def _note(file: Path) -> Markup | None:
-    return to_html(file.read_text()) if file.exists() else None
-
-
-def _cards(paths: Paths) -> list[Markup]:
-    """The dataset cards, one next to each dataset's root; a shared one is shown once."""
-    files = dict.fromkeys(spec.root.parent / "CARD.md" for spec in paths.study.spec.datasets.values())
-    return [card for file in files if (card := _note(file))]
+def _notes(files: Iterable[Path]) -> list[Markup]:
+    """The notes that exist, as HTML, each file once."""
+    return [to_html(file.read_text()) for file in dict.fromkeys(files) if file.exists()]

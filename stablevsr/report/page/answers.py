@@ -48,7 +48,7 @@ def answer(results: Sequence[ClaimResult]) -> str:
 
 
 def _phrases(results: list[ClaimResult]) -> list[str]:
-    """Phrases as in 'A has lower M than B and C on D1 and D2': merged over datasets, then over the methods after 'than'."""
+    """Phrases such as 'A has lower M than B and C on D1 and D2', with datasets and compared methods merged."""
     datasets: dict[tuple[str, str, str], list[str]] = {}
     for r in results:
         caveat = " (not at like sharpness)" if r.caveat.startswith("Not at like") else ""
