@@ -5,13 +5,13 @@ A table is written between two comments. The first names the study, the table, t
     <!-- scores mini/table1 reds4: tof_dis psnr -->
     <!-- end of scores -->
 
-Rows and rounding are those of results/mini/tables/table1.csv. The claims of ablations, with the paired differences and
-verdicts of claims.csv, are written in the same way:
+Rows and rounding are those of results/mini/tables/table1.csv. The claims of ablations come from claims.csv, with their
+paired differences and verdicts:
 
     <!-- claims mini/guidance+tcm_training reds4 -->
     <!-- end of claims -->
 
-The table of docs/metrics.md is that of the package's metrics, between <!-- metrics --> and <!-- end of metrics -->.
+The table of all metrics (in docs/metrics.md) is written between <!-- metrics --> and <!-- end of metrics -->.
 """
 
 from __future__ import annotations
@@ -28,36 +28,32 @@ from stablevsr.report.text import ARROWS, metric_head
 
 ROOT = Path(__file__).parents[1]
 FILES = ("docs/metrics.md", "README.md", "docs/performance.md", "docs/deviations.md")
-SCORES = re.compile(r"(<!-- scores (\S+)/(\S+) (\S+): ([\w ]+) -->\n).*?(<!-- end of scores -->)", re.S)
-CLAIMS = re.compile(r"(<!-- claims (\S+)/(\S+) (\S+) -->\n).*?(<!-- end of claims -->)", re.S)
-DESCRIPTIONS = re.compile(r"(<!-- metrics -->\n).*?(<!-- end of metrics -->)", re.S)
+TABLE = re.compile(r"(<!-- (scores|claims|metrics)\b *([^\n]*?) -->\n).*?(<!-- end of \2 -->)", re.S)
 
 
 def render(text: str, results: Path) -> str:
     """``text`` with every table written from ``results``; raises OSError (no such file) or KeyError (no such name)."""
 
-    def scores(found: re.Match[str]) -> str:
-        begin, study, table, dataset, metrics, end = found.groups()
-        rows = _rows(results / study / "tables" / f"{table}.csv", dataset)
-        return f"{begin}\n{_scores(rows, metrics.split())}\n\n{end}"
+    def table(found: re.Match[str]) -> str:
+        begin, kind, wanted, end = found.groups()
+        source, _, rest = wanted.partition(" ")
+        study, _, names = source.partition("/")
+        dataset, _, metrics = rest.partition(":")
+        folder = results / study / "tables"
+        if kind == "scores":
+            lines = _scores(_rows(folder / f"{names}.csv", dataset), metrics.split())
+        elif kind == "claims":
+            lines = [["better", "than", "in", "difference, 95 % interval", "verdict"]]
+            lines += [line for ablation in names.split("+") for line in _claims(folder, ablation, dataset)]
+        else:
+            lines = [
+                ["name", "better", "unit", "decimals", "margin", "convention", "source", "weights and their licence"]
+            ]
+            lines += map(_description, METRICS.values())
+        lines.insert(1, ["---"] * len(lines[0]))
+        return "\n".join([begin, *(f"| {' | '.join(line)} |" for line in lines), "", end])
 
-    def claims(found: re.Match[str]) -> str:
-        begin, study, ablations, dataset, end = found.groups()
-        lines = [["better", "than", "in", "difference, 95 % interval", "verdict"], ["---"] * 5]
-        for ablation in ablations.split("+"):
-            lines += _claims(results / study / "tables", ablation, dataset)
-        return f"{begin}\n{_table(lines)}\n\n{end}"
-
-    def descriptions(found: re.Match[str]) -> str:
-        begin, end = found.groups()
-        return f"{begin}\n{_descriptions()}\n\n{end}"
-
-    return DESCRIPTIONS.sub(descriptions, CLAIMS.sub(claims, SCORES.sub(scores, text)))
-
-
-def _descriptions() -> str:
-    heads = ["name", "better", "unit", "decimals", "margin", "convention", "source", "weights and their licence"]
-    return _table([heads, ["---"] * len(heads), *(_description(metric) for metric in METRICS.values())])
+    return TABLE.sub(table, text)
 
 
 def _description(metric: Metric) -> list[str]:
@@ -82,10 +78,9 @@ def _rows(file: Path, dataset: str) -> list[dict[str, str]]:
     return rows
 
 
-def _scores(rows: list[dict[str, str]], metrics: list[str]) -> str:
-    heads = [metric_head(METRICS[name]) for name in metrics]
-    lines = [["method", *heads], ["---"] * (len(heads) + 1)]
-    return _table(lines + [[row["label"], *(row[name] or "–" for name in metrics)] for row in rows])
+def _scores(rows: list[dict[str, str]], metrics: list[str]) -> list[list[str]]:
+    heads = ["method", *(metric_head(METRICS[name]) for name in metrics)]
+    return [heads, *([row["label"], *(row[name] or "–" for name in metrics)] for row in rows)]
 
 
 def _claims(tables: Path, ablation: str, dataset: str) -> list[list[str]]:
@@ -106,10 +101,6 @@ def _claims(tables: Path, ablation: str, dataset: str) -> list[list[str]]:
     ]
 
 
-def _table(lines: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def main() -> int:
     """Write the tables into all files; 1 if a table, dataset or metric does not exist."""
     for name in FILES:
@@ -120,7 +111,7 @@ def main() -> int:
             print(f"{error.filename} does not exist: run make study first", file=sys.stderr)
             return 1
         except KeyError as error:
-            print(f"{path} asks for something that the results do not have: {error}", file=sys.stderr)
+            print(f"{path} names a table, dataset or metric that does not exist: {error}", file=sys.stderr)
             return 1
     return 0
 

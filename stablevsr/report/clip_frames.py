@@ -1,11 +1,12 @@
-"""The frames of a study's clips, for figures and the page: which are there, and which part of them to show."""
+"""The frames of a study's clips, for figures and the page, and the rows and boxes of pixels that show most."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,45 +17,39 @@ from stablevsr.study.paths import Paths
 
 Video = NDArray[np.uint8]  #: (N, H, W, 3)
 Box = tuple[int, int, int, int]  #: top, left, height, width
+INPUT, TRUTH = "LR input", "Ground truth"  #: labels of the frames that no method made
 
 
 @dataclass(frozen=True)
 class ClipFrames:
-    """One clip of a dataset: where its frames are, one of each kind for each of ``gt_files``."""
+    """One clip of a dataset; the input and every method have a frame for each of ``gt_files``."""
 
     paths: Paths
     dataset: str
     name: str
     gt_files: tuple[Path, ...]
 
-    @property
-    def stems(self) -> list[str]:
-        """Names of the frames."""
-        return [path.stem for path in self.gt_files]
-
-    def ground_truth(self) -> Video | None:
-        """The high-resolution frames; None where one is missing or damaged, as below."""
-        return _read(self.gt_files)
-
-    def low_resolution(self) -> Video | None:
-        """The input frames."""
-        return self._in(self.paths.dataset(self.dataset) / "lr")
+    def videos(self, methods: Iterable[Method]) -> dict[str, Video]:
+        """The input, the output of ``methods`` and the ground truth by label, without those that lack a frame."""
+        found = {INPUT: self._in(self.paths.dataset(self.dataset) / "lr")}
+        found |= {method.label: self.output(method) for method in methods}
+        found[TRUTH] = _read(self.gt_files)
+        return {label: frames for label, frames in found.items() if frames is not None}
 
     def output(self, method: Method) -> Video | None:
-        """The frames by ``method`` with its first seed; None also where they are not of the ground truth's size."""
+        """The frames by ``method`` with its first seed; None if one is missing, damaged, or not of the GT's size."""
         if self.dataset not in method.datasets:
             return None
         form = method.on(self.dataset)
         found = self._in(self.paths.frames(self.dataset, form.digest, form.seeds[0]))
-        same = found is not None and found.shape[1:3] == read_frame(self.gt_files[0]).shape[:2]
-        return found if same else None
+        return None if found is None or found.shape[1:3] != read_frame(self.gt_files[0]).shape[:2] else found
 
     def _in(self, folder: Path) -> Video | None:
-        return _read([folder / self.name / f"{stem}.png" for stem in self.stems])
+        return _read([folder / self.name / f"{path.stem}.png" for path in self.gt_files])
 
 
 def find_clips(paths: Paths, dataset: str, limit: int) -> list[ClipFrames]:
-    """The first ``limit`` clips of a dataset whose ground truth is there, by name."""
+    """Those of the first ``limit`` clips of a dataset, by name, that have ground-truth frames."""
     root = paths.dataset(dataset) / "gt"
     folders = sorted(folder for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
     clips = (ClipFrames(paths, dataset, folder.name, tuple(list_frames(folder))) for folder in folders[:limit])
@@ -80,24 +75,21 @@ def moving_row(gt: Video) -> int:
     if len(gt) < 2:
         return int(gt.shape[1] // 2)
     change = np.abs(np.diff(_brightness(gt), axis=0)).mean((0, 2))
-    smooth = np.convolve(change, np.ones(5) / 5, mode="same")
-    return int(smooth.argmax())
+    return int(np.convolve(change, np.ones(5) / 5, mode="same").argmax())
 
 
 def detailed_box(frame: Frame, size: int) -> Box:
     """The square of at most ``size`` pixels a side with the strongest gradients."""
-    height, width = frame.shape[:2]
-    size = min(size, height, width)
+    size = min(size, *frame.shape[:2])
     rows, columns = np.gradient(_brightness(frame))
-    total = np.pad(np.hypot(rows, columns).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    total = cv2.integral(np.hypot(rows, columns))
+    sums = total[size:, size:] - total[:-size, size:] - total[size:, :-size] + total[:-size, :-size]
     step = max(1, size // 8)
-    tops, lefts = np.arange(0, height - size + 1, step)[:, None], np.arange(0, width - size + 1, step)[None]
-    sums = total[tops + size, lefts + size] - total[tops, lefts + size] - total[tops + size, lefts] + total[tops, lefts]
-    top, left = np.unravel_index(int(sums.argmax()), sums.shape)
-    return (int(tops[top, 0]), int(lefts[0, left]), size, size)
+    top, left = np.unravel_index(int(sums[::step, ::step].argmax()), sums[::step, ::step].shape)
+    return (int(top) * step, int(left) * step, size, size)
 
 
-def cut(frame: Frame, box: Box) -> Frame:
-    """The part of a frame inside ``box``."""
-    top, left, height, width = box
+def cut(frame: Frame, box: Box, ratio: float = 1.0) -> Frame:
+    """The part of a frame inside ``box``, whose numbers are pixels of a frame ``ratio`` times as large."""
+    top, left, height, width = (round(side / ratio) for side in box)
     return frame[top : top + height, left : left + width]

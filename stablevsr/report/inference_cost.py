@@ -27,7 +27,7 @@ class Cost:
 
 
 def cost(book: ScoreBook, dataset: str, method: Method) -> Cost | None:
-    """Sum up the manifests of ``method``; None if nothing was inferred, as for frames that come from a folder."""
+    """The sum over the manifests of ``method``; None if nothing was inferred, as for frames from a folder."""
     if method.kind == "frames":
         return None
     total = Cost()

@@ -1,4 +1,4 @@
-"""Where every number of a study comes from: settings, code, versions, manifests, and the files behind each cell."""
+"""Where every number of a study comes from: settings, code, versions, manifests, and the files behind each table."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def collect(paths: Paths) -> dict[str, Any]:
         "title": study.spec.title,
         "model": study.spec.model,
         "settings": study.spec.model_dump(mode="json"),
-        "code": git_state(Path()),
+        "code": git_state(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": {package: _version(package) for package in PACKAGES},
@@ -53,19 +53,15 @@ def collect(paths: Paths) -> dict[str, Any]:
     }
 
 
-def git_state(folder: Path) -> dict[str, Any]:
+def git_state() -> dict[str, Any]:
     """Commit and whether tracked files are unchanged since; nulls where there is no git or no repository."""
-    commit = _git(folder, "rev-parse", "HEAD")
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=no") if commit else None
-    return {"commit": commit or None, "clean": None if changes is None else not changes}
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    command = ["git", "-C", str(folder), *arguments]
+    command = ["git", "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+        status = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError):
-        return None
+        return {"commit": None, "clean": None}
+    changes = [line for line in status.splitlines() if not line.startswith("#")]
+    return {"commit": status.partition("branch.oid ")[2].partition("\n")[0], "clean": not changes}
 
 
 def _version(package: str) -> str | None:
@@ -84,7 +80,10 @@ def _method(paths: Paths, method: Method) -> dict[str, Any]:
         "scores": {dataset: _hashed(paths.table(dataset, method.name)) for dataset in method.datasets},
         "frames": {
             dataset: {
-                f"seed{seed}": _runs(paths, dataset, method, seed)
+                f"seed{seed}": {
+                    "folder": str(paths.frames(dataset, method.on(dataset).digest, seed)),
+                    "manifests": {str(file): read_json(file) for file in manifests(paths, dataset, method, seed)},
+                }
                 for seed in paths.study.seeds(method.on(dataset).digest, dataset)
             }
             for dataset in method.datasets
@@ -93,7 +92,7 @@ def _method(paths: Paths, method: Method) -> dict[str, Any]:
 
 
 def _form(paths: Paths, form: Method) -> dict[str, Any]:
-    """A method as it runs on most datasets, or on one that has another model."""
+    """A method as it runs on most datasets, or on one that has a different model."""
     checkpoint = paths.training(form.training) if form.training else form.checkpoint
     return {
         "digest": form.digest,
@@ -103,15 +102,7 @@ def _form(paths: Paths, form: Method) -> dict[str, Any]:
     }
 
 
-def _runs(paths: Paths, dataset: str, method: Method, seed: int) -> dict[str, Any]:
-    return {
-        "folder": str(paths.frames(dataset, method.on(dataset).digest, seed)),
-        "manifests": {str(file): read_json(file) for file in manifests(paths, dataset, method, seed)},
-    }
-
-
 def _training(history: History) -> dict[str, Any]:
-    """What a training left in its folder."""
     folder = history.folder
     return {
         "kind": history.kind.noun,
@@ -129,10 +120,9 @@ def _hashed(file: Path) -> dict[str, str | None]:
 
 
 def _cells(paths: Paths) -> dict[str, Any]:
-    """By table and dataset, the entries of ``methods`` that are its rows."""
+    """The names of the methods in each table, by table and dataset."""
     study = paths.study
-    rows = {"table1": study.table1()}
-    rows |= {name: list(study.ablation_methods(name).values()) for name in study.ablations}
+    rows = {"table1": study.table1()} | {name: [*study.ablation_methods(name).values()] for name in study.ablations}
     return {
         table: {dataset: [m.name for m in methods if dataset in m.datasets] for dataset in study.spec.datasets}
         for table, methods in rows.items()

@@ -1,4 +1,4 @@
-"""What the trainings of a study did: their history, whether all steps were run, whether the TCM learned anything."""
+"""The trainings of a study: their histories, whether all steps were run, and whether the TCM learned anything."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEARNED_NOTHING = 0.99
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of training, as the report names it and shows its validation."""
+    """A kind of training: what it is called, and how its validation is shown."""
 
     noun: str
     measure: str  #: columns of ``history.csv``: ``val_<measure>_<level>``
@@ -42,11 +42,11 @@ KINDS = {
 
 @dataclass(frozen=True)
 class History:
-    """One training: what was trained, the methods that use it, and what it left in ``folder``."""
+    """One training: what was trained, the methods that use it, and the files in ``folder``."""
 
     digest: str
     kind: Kind
-    title: str  #: tells it from the study's other trainings
+    title: str  #: distinguishes it from the study's other trainings
     users: list[str]  #: names of the methods that use it
     settings: dict[str, Any]  #: as in the study, defaults filled in
     folder: Path
@@ -85,16 +85,17 @@ class History:
     @property
     def validated(self) -> str:
         """The last validation in words."""
-        values = self._by_level(self.kind.decimals)
-        return f"{self.kind.label}: {values}" if values else "not validated"
+        return f"{self.kind.label}: {self._by_level}" if self._by_level else "not validated"
 
-    def _by_level(self, decimals: int) -> str:
-        return ", ".join(f"{LEVELS[level]} {value:.{decimals}f}" for level, value in self.last_validation().items())
+    @property
+    def _by_level(self) -> str:
+        values = self.last_validation()
+        return ", ".join(f"{LEVELS[level]} {value:.{self.kind.decimals}f}" for level, value in values.items())
 
     @property
     def cost(self) -> str:
         """Time and memory in words, as far as they were recorded."""
-        made: dict[str, Any] = read_json(self.folder / "provenance.json")
+        made = read_json(self.folder / "provenance.json")
         seconds, memory = made.get("seconds_per_step"), made.get("peak_memory_bytes")
         parts = [f"{seconds * self.steps / 60:,.1f} min"] if seconds else []
         parts += [f"{memory / 2**30:.1f} GiB"] if memory else []
@@ -115,7 +116,7 @@ class History:
             found.append(f"{who} was trained for {self.steps:,} of its {counted(step=self.wanted)}.")
         ratios = self.last_validation() if self.kind.measure == "ratio" else {}
         if ratios and min(ratios.values()) > LEARNED_NOTHING:
-            found.append(f"{who} learned nothing: its loss equals the loss without a TCM (ratio {self._by_level(3)}).")
+            found.append(f"{who} learned nothing: its loss equals the loss without a TCM (ratio {self._by_level}).")
         return found
 
 
@@ -123,7 +124,7 @@ def histories(paths: Paths) -> list[History]:
     """All trainings of a study: UNets, then TCMs in the order in which methods name them, then small decoders."""
     study = paths.study
     runs = study.trainings()
-    titles = _tcm_titles({key: run for key, run in runs.items() if run.kind == "tcm"})
+    titles = _tcm_titles([run for run in runs.values() if run.kind == "tcm"])
     return [
         History(
             key,
@@ -138,16 +139,16 @@ def histories(paths: Paths) -> list[History]:
 
 
 def _title(run: TrainingRun, study: ResolvedStudy) -> str:
-    """What tells a UNet or a small decoder from the others."""
+    """The title of a UNet or a small decoder."""
     if run.kind == "decoder":
         return f"distilled from {run.base.name}"
     made = next(m.base.name for m in study.forms() if m.base and m.base.training is run)
     return f"{made}: {run.base.name} on {run.dataset.title}"
 
 
-def _tcm_titles(runs: dict[str, TrainingRun]) -> dict[str, str]:
-    """What each TCM saw of the neighbour, and where it differs from most of the others; no two are equal."""
-    traits = {key: _traits(run) for key, run in runs.items()}
+def _tcm_titles(runs: list[TrainingRun]) -> dict[str, str]:
+    """A different title for each TCM: which neighbours it was trained with, and where it differs from most others."""
+    traits = {run.digest: _traits(run) for run in runs}
     usual = [Counter(column).most_common(1)[0][0] for column in zip(*traits.values(), strict=True)]
     titles = {
         key: ", ".join([seen, *(t for t, common in zip(others, usual[1:], strict=True) if t not in ("", common))])
@@ -158,7 +159,7 @@ def _tcm_titles(runs: dict[str, TrainingRun]) -> dict[str, str]:
 
 
 def _traits(run: TrainingRun) -> list[str]:
-    """What a TCM saw of the neighbour, then the settings that most TCMs of a study have in common."""
+    """Which neighbours a TCM was trained with, then the settings that most TCMs of a study share."""
     assert isinstance(run.settings, Training) and run.guidance is not None
     guidance, seen = run.guidance, {"past": "past frame only", "both": "past or future frame"}[run.settings.neighbour]
     how = [f"guidance on {guidance.source}", f"compensation: {guidance.motion_compensation}", f"{guidance.warp} grid"]

@@ -13,18 +13,19 @@ from stablevsr.study.paths import Paths
 
 
 def render(paths: Paths) -> list[Path]:
-    """Write ``results/<study>/figures/*.{png,pdf}`` and return the files.
+    """Write ``results/<study>/figures/*.{png,pdf}``, without those of earlier runs, and return the files.
 
-    Deterministic for the same inputs. Figures of an earlier run that can no longer be drawn are removed, so that the
-    page never shows an old one.
+    The same inputs give the same bytes.
     """
     folder = paths.results / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
+    for old in _figures(folder):
+        old.unlink()
     book = ScoreBook(paths)
     with rc_context(SETTINGS):
-        modules = (quality, crops_and_profiles, guidance, training, cost, tradeoffs)
-        files = [file for module in modules for file in module.draw(book, folder)]
-    for old in [*folder.glob("*.png"), *folder.glob("*.pdf")]:
-        if old not in files:
-            old.unlink()
-    return files
+        for module in (quality, crops_and_profiles, guidance, training, cost, tradeoffs):
+            module.draw(book, folder)
+    return _figures(folder)
+
+
+def _figures(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.png"), *folder.glob("*.pdf")])

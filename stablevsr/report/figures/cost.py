@@ -27,16 +27,16 @@ HATCHED = "small decoder"
 REST_COLOUR = "#E3E3E3"
 
 
-def draw(book: ScoreBook, folder: Path) -> list[Path]:
-    """``cost``: seconds a frame by stage (one panel a dataset) and peak memory, a bar a method."""
+def draw(book: ScoreBook, folder: Path) -> None:
+    """``cost``: seconds a frame by stage, a panel for each dataset, and peak memory; a bar for each method."""
     sets = [d for d in book.study.main_datasets() if any(cost(book, d, method) for method in book.methods())]
     methods = [method for method in book.methods() if any(cost(book, dataset, method) for dataset in sets)]
     costs = {dataset: [cost(book, dataset, method) for method in methods] for dataset in sets}
     if not costs:
-        return []
+        return
     columns = len(costs) + 1
     size = (2.4 * columns + 1.2, 0.22 * len(methods) + 1.2)
-    figure, [axes] = plt.subplots(1, columns, figsize=size, squeeze=False, sharey=True)
+    figure, axes = plt.subplots(1, columns, figsize=size, sharey=True)
     for axis, (dataset, found) in zip(axes, costs.items(), strict=False):
         _bars(axis, found)
         axis.set(title=book.title(dataset), xlabel="seconds a frame")
@@ -48,7 +48,7 @@ def draw(book: ScoreBook, folder: Path) -> list[Path]:
         axis.margins(y=0.01)
     axes[0].invert_yaxis()
     legend(figure, axes)
-    return save(figure, folder, "cost")
+    save(figure, folder, "cost")
 
 
 def _bars(axis: Any, costs: list[Cost | None]) -> None:

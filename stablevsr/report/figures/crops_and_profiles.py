@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from stablevsr.data.frames import Frame
-from stablevsr.report.clip_frames import ClipFrames, Video, cut, detailed_box, find_clips, moving_row
+from stablevsr.report.clip_frames import INPUT, TRUTH, Video, cut, detailed_box, find_clips, moving_row
 from stablevsr.report.figures.style import VERMILLION, save
 from stablevsr.report.scores import ScoreBook, distinct
 from stablevsr.study.methods import Method
@@ -19,68 +19,50 @@ from stablevsr.study.methods import Method
 MAX_CLIPS = 4
 CROP = 64  #: pixels a side
 PROFILE_HEIGHT = 48  #: the profile of a short clip is stretched to about this many rows
-TRUTH = "Ground truth"
+Clips = dict[str, dict[str, Video]]  #: by clip, the ground truth and the other videos by label
 
 
-@dataclass(frozen=True)
-class _Column:
-    """One clip: its ground truth and the methods' frames, by label."""
-
-    clip: ClipFrames
-    gt: Video
-    outputs: dict[str, Video]
-
-
-def draw(book: ScoreBook, folder: Path) -> list[Path]:
+def draw(book: ScoreBook, folder: Path) -> None:
     """``temporal_profile_<dataset>``, ``crops_<dataset>`` and ``ablation_<name>``."""
-    files: list[Path] = []
     for dataset in book.study.main_datasets():
-        columns = _columns(book, dataset, distinct(book.study.table1()), MAX_CLIPS)
-        if columns:
-            files += temporal_profile(columns, folder, f"temporal_profile_{dataset}")
-            files += crops(columns, folder, f"crops_{dataset}")
+        clips = _clips(book, dataset, distinct(book.study.table1()), MAX_CLIPS)
+        if clips:
+            temporal_profile(clips, folder, f"temporal_profile_{dataset}")
+            crops(clips, folder, f"crops_{dataset}")
     for name in book.study.ablations:
-        files += ablation(book, name, folder)
-    return files
+        methods = book.study.ablation_methods(name).values()
+        for clip, videos in _clips(book, book.study.ablation_datasets(name)[0], methods, 1).items():
+            ablation(clip, videos, folder, f"ablation_{name}")
 
 
-def _columns(book: ScoreBook, dataset: str, methods: list[Method], limit: int) -> list[_Column]:
+def _clips(book: ScoreBook, dataset: str, methods: Iterable[Method], limit: int) -> Clips:
     """The first clips, those in focus before the others, that have ground truth and at least one method's frames."""
     focus = book.focus(dataset).clips
-    clips = find_clips(book.paths, dataset, 100)
-    columns = []
-    for clip in sorted(clips, key=lambda clip: focus is not None and clip.name not in focus)[:limit]:
-        gt = clip.ground_truth()
-        outputs = {m.label: frames for m in methods if (frames := clip.output(m)) is not None}
-        if gt is not None and outputs:
-            columns.append(_Column(clip, gt, outputs))
-    return columns
+    clips = sorted(find_clips(book.paths, dataset, 100), key=lambda clip: focus is not None and clip.name not in focus)
+    found = {clip.name: clip.videos(methods) for clip in clips[:limit]}
+    return {clip: videos for clip, videos in found.items() if TRUTH in videos and _labels([videos])}
 
 
-def _labels(columns: list[_Column]) -> list[str]:
-    return list(dict.fromkeys(label for column in columns for label in column.outputs))
+def _labels(clips: Iterable[dict[str, Video]]) -> list[str]:
+    """The labels of the methods."""
+    return list(dict.fromkeys(label for videos in clips for label in videos if label not in (INPUT, TRUTH)))
 
 
-def temporal_profile(columns: list[_Column], folder: Path, name: str) -> list[Path]:
+def temporal_profile(clips: Clips, folder: Path, name: str) -> None:
     """A row of pixels (x to the right) over time (downwards): steady motion gives smooth lines, flicker ragged ones."""
-    labels = [TRUTH, *_labels(columns)]
-    figure, axes = plt.subplots(
-        len(labels) + 1,
-        len(columns),
-        figsize=(1.75 * len(columns) + 1.3, 1.6 + 0.55 * len(labels)),
-        squeeze=False,
-        gridspec_kw={"height_ratios": [2.6] + [1] * len(labels)},
-    )
-    for (top, *below), column in zip(axes.T, columns, strict=True):
-        row = moving_row(column.gt)
-        show_picture(top, column.gt[len(column.gt) // 2])
+    labels = [TRUTH, *_labels(clips.values())]
+    size, heights = (1.75 * len(clips) + 1.3, 1.6 + 0.55 * len(labels)), {"height_ratios": [2.6] + [1] * len(labels)}
+    figure, axes = plt.subplots(len(labels) + 1, len(clips), figsize=size, squeeze=False, gridspec_kw=heights)
+    for (top, *below), (clip, videos) in zip(axes.T, clips.items(), strict=True):
+        truth = videos[TRUTH]
+        row = moving_row(truth)
+        show_picture(top, truth[len(truth) // 2])
         top.axhline(row, color=VERMILLION, linewidth=1)
-        top.set_title(f"clip {column.clip.name}")
+        top.set_title(f"clip {clip}")
         for axis, label in zip(below, labels, strict=True):
-            shown = column.gt if label == TRUTH else column.outputs.get(label)
-            show_picture(axis, None if shown is None else profile(shown, row), aspect="auto")
+            show_picture(axis, profile(videos[label], row) if label in videos else None, aspect="auto")
     _row_labels(axes[:, 0], ["the row", *labels])
-    return save(figure, folder, name)
+    save(figure, folder, name)
 
 
 def profile(frames: Video, row: int) -> Frame:
@@ -89,58 +71,55 @@ def profile(frames: Video, row: int) -> Frame:
     return np.repeat(frames[:, row], repeat, axis=0)
 
 
-def crops(columns: list[_Column], folder: Path, name: str) -> list[Path]:
+def crops(clips: Clips, folder: Path, name: str) -> None:
     """The most detailed square of each clip's middle frame, pixel by pixel: input, methods, ground truth."""
-    labels = _labels(columns)
-    heads = ["LR input", *labels, TRUTH]
-    size = (1.12 * len(heads), 1.08 * len(columns) + 0.5)
-    figure, axes = plt.subplots(len(columns), len(heads), figsize=size, squeeze=False)
-    for axes_row, column in zip(axes, columns, strict=True):
-        middle = len(column.gt) // 2
-        box = detailed_box(column.gt[middle], CROP)
-        low = column.clip.low_resolution()
-        ratio = 1 if low is None else column.gt.shape[1] / low.shape[1]
-        top, left, height, width = (round(side / ratio) for side in box)
-        shown = [column.outputs.get(label) for label in labels]
-        pictures = [
-            None if low is None else cut(low[middle], (top, left, height, width)),
-            *(None if frames is None else cut(frames[middle], box) for frames in (*shown, column.gt)),
-        ]
+    heads = [INPUT, *_labels(clips.values()), TRUTH]
+    rows: dict[str, list[Frame | None]] = {}
+    for clip, videos in clips.items():
+        truth = videos[TRUTH]
+        middle = len(truth) // 2
+        box = detailed_box(truth[middle], CROP)
+        shown = [videos.get(head) for head in heads]
+        rows[clip] = [None if v is None else cut(v[middle], box, truth.shape[1] / v.shape[1]) for v in shown]
+    figure, _ = picture_grid(heads, rows, (1.12 * len(heads), 1.08 * len(rows) + 0.5))
+    save(figure, folder, name)
+
+
+def ablation(clip: str, videos: dict[str, Video], folder: Path, name: str) -> None:
+    """For every variant, the most detailed crop, and below it the row of pixels over time."""
+    truth, labels = videos[TRUTH], [*_labels([videos]), TRUTH]
+    middle, row = len(truth) // 2, moving_row(truth)
+    box = detailed_box(truth[middle], CROP)
+    left = max(0, min(box[1], truth.shape[2] - CROP))
+    size = (1.3 * len(labels) + 0.3, 2.5)
+    figure, axes = plt.subplots(2, len(labels), figsize=size, squeeze=False, gridspec_kw={"height_ratios": [2, 1]})
+    for (above, below), label in zip(axes.T, labels, strict=True):
+        show_picture(above, cut(videos[label][middle], box))
+        show_picture(below, profile(videos[label], row)[:, left : left + CROP], aspect="auto")
+        above.set_title(_wrapped(label), fontsize=7)
+    _row_labels(axes[:, 0], [f"clip {clip}", "over time"])
+    save(figure, folder, name)
+
+
+def picture_grid(
+    heads: Sequence[str], rows: dict[str, list[Frame | None]], size: tuple[float, float]
+) -> tuple[Any, Any]:
+    """A figure of pictures, and its axes: a row for each clip, a column for each of ``heads``."""
+    figure, axes = plt.subplots(len(rows), len(heads), figsize=size, squeeze=False)
+    for axes_row, (clip, pictures) in zip(axes, rows.items(), strict=True):
         for axis, picture in zip(axes_row, pictures, strict=True):
             show_picture(axis, picture)
-        axes_row[0].set_ylabel(f"clip {column.clip.name}", fontsize=7)
-    for axis, label in zip(axes[0], heads, strict=True):
-        axis.set_title(_wrapped(label), fontsize=7)
-    return save(figure, folder, name)
-
-
-def ablation(book: ScoreBook, name: str, folder: Path) -> list[Path]:
-    """For one clip and every variant, the most detailed crop, and below it the row of pixels over time."""
-    methods = list(book.study.ablation_methods(name).values())
-    columns = _columns(book, book.study.ablation_datasets(name)[0], methods, 1)
-    if not columns:
-        return []
-    [column] = columns
-    shown = {**column.outputs, TRUTH: column.gt}
-    middle, row = len(column.gt) // 2, moving_row(column.gt)
-    box = detailed_box(column.gt[middle], CROP)
-    size = (1.3 * len(shown) + 0.3, 2.5)
-    figure, axes = plt.subplots(2, len(shown), figsize=size, squeeze=False, gridspec_kw={"height_ratios": [2, 1]})
-    for (above, below), (label, frames) in zip(axes.T, shown.items(), strict=True):
-        show_picture(above, cut(frames[middle], box))
-        left = max(0, min(box[1], frames.shape[2] - CROP))
-        show_picture(below, profile(frames, row)[:, left : left + CROP], aspect="auto")
-        above.set_title(_wrapped(label), fontsize=7)
-    _row_labels(axes[:, 0], [f"clip {column.clip.name}", "over time"])
-    return save(figure, folder, f"ablation_{name}")
+        axes_row[0].set_ylabel(f"clip {clip}", fontsize=7)
+    for axis, head in zip(axes[0], heads, strict=True):
+        axis.set_title(_wrapped(head), fontsize=7)
+    return figure, axes
 
 
 def show_picture(axis: Any, picture: Frame | None, aspect: str = "equal") -> None:
     """Show pixels as they are, without smoothing, or the word 'missing'."""
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
-    for spine in axis.spines.values():
-        spine.set_visible(False)
+    axis.spines[:].set_visible(False)
     if picture is None:
         axis.text(0.5, 0.5, "missing", ha="center", va="center", color="#777777", transform=axis.transAxes)
     else:

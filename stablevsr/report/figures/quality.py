@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from stablevsr.data.frames import natural_key
-from stablevsr.metrics.registry import METRICS, resolve
+from stablevsr.metrics.registry import METRICS
 from stablevsr.report.figures.style import Look, legend, looks, save
 from stablevsr.report.scores import ScoreBook, distinct
 from stablevsr.report.text import ARROWS
@@ -20,25 +21,24 @@ from stablevsr.study.methods import REFERENCE, Method
 MAX_CURVES, MAX_CLIPS = 4, 4
 
 
-def draw(book: ScoreBook, folder: Path) -> list[Path]:
+def draw(book: ScoreBook, folder: Path) -> None:
     """``perception_distortion`` and ``per_frame_curves_<dataset>``."""
-    files = perception_distortion(book, folder)
+    perception_distortion(book, folder)
     for dataset in book.study.main_datasets():
-        files += per_frame_curves(book, dataset, folder)
-    return files
+        per_frame_curves(book, dataset, folder)
 
 
-def metrics_of(book: ScoreBook, *kinds: str) -> list[str]:
-    """The study's metrics of each of these kinds, in the study's order, without those that have no better direction."""
-    found = resolve(book.study.spec.metrics)
-    return [metric.name for kind in kinds for metric in found if metric.kind == kind and metric.direction != "none"]
+def measured(book: ScoreBook, dataset: str, methods: Iterable[Method]) -> list[list[str]]:
+    """Fidelity, perceptual and temporal metrics that any of ``methods`` has, except those that have no direction."""
+    scores = [book.scores(dataset, method) for method in methods]
+    found = [m for m in book.metrics if m.direction != "none" and any(s.has(m.name) for s in scores)]
+    return [[m.name for m in found if m.kind == kind] for kind in ("fidelity", "perceptual", "temporal")]
 
 
 def axis_label(metric: str) -> str:
     """Label, unit, factor and arrow of a metric, for an axis."""
     found = METRICS[metric]
-    factor = f"×{found.scale:g}" if found.scale != 1 else ""
-    unit = " ".join(part for part in (found.unit, factor) if part)
+    unit = f"{found.unit}{f' ×{found.scale:g}' if found.scale != 1 else ''}".strip()
     return f"{found.label}{f' ({unit})' if unit else ''} {ARROWS[found.direction]}".strip()
 
 
@@ -48,12 +48,12 @@ def finite_value(book: ScoreBook, dataset: str, method: Method, metric: str) -> 
     return value if value is not None and math.isfinite(value) else None
 
 
-def perception_distortion(book: ScoreBook, folder: Path) -> list[Path]:
+def perception_distortion(book: ScoreBook, folder: Path) -> None:
     """One point a method: PSNR against the first perceptual metric that was measured, a panel for each dataset."""
     methods = book.methods()
     panels = [(d, y) for d in book.study.main_datasets() if (y := _perception_axis(book, d, methods))]
     if not panels:
-        return []
+        return
     figure, [axes] = plt.subplots(1, len(panels), figsize=(3.4 * len(panels) + 0.4, 2.9), squeeze=False)
     style, table1 = looks(book), {m.digest for m in book.study.table1()}
     for axis, (dataset, y) in zip(axes, panels, strict=True):
@@ -65,16 +65,15 @@ def perception_distortion(book: ScoreBook, folder: Path) -> list[Path]:
         axis.set(title=book.title(dataset), xlabel=axis_label("psnr"), ylabel=axis_label(y))
         axis.margins(0.12)
     legend(figure, axes)
-    return save(figure, folder, "perception_distortion")
+    save(figure, folder, "perception_distortion")
 
 
 def _perception_axis(book: ScoreBook, dataset: str, methods: list[Method]) -> str | None:
     """The first perceptual metric, else the first temporal one, that at least two methods have besides PSNR."""
-    for metric in metrics_of(book, "perceptual", "temporal"):
-        both = [m for m in methods if all(book.value(dataset, m, name) is not None for name in ("psnr", metric))]
-        if len(both) > 1:
-            return metric
-    return None
+    with_psnr = [method for method in methods if book.value(dataset, method, "psnr") is not None]
+    _, perceptual, temporal = measured(book, dataset, with_psnr)
+    metrics = [*perceptual, *temporal]
+    return next((m for m in metrics if sum(book.scores(dataset, x).has(m) for x in with_psnr) > 1), None)
 
 
 def _point(axis: Any, point: list[float | None], look: Look, method: Method, filled: bool) -> None:
@@ -90,16 +89,13 @@ def _point(axis: Any, point: list[float | None], look: Look, method: Method, fil
     )
 
 
-def per_frame_curves(book: ScoreBook, dataset: str, folder: Path) -> list[Path]:
+def per_frame_curves(book: ScoreBook, dataset: str, folder: Path) -> None:
     """Metrics (rows) over the frames of each clip (columns) for the methods of Table 1, averaged over seeds."""
     tables = [(m, table) for m in distinct(book.study.table1()) if (table := book.scores(dataset, m).table) is not None]
-    kinds = [metrics_of(book, kind) for kind in ("fidelity", "perceptual", "temporal")]
-    fidelity, perceptual, temporal = [
-        [name for name in names if any(book.scores(dataset, m).has(name) for m, _ in tables)] for names in kinds
-    ]
+    fidelity, perceptual, temporal = measured(book, dataset, [method for method, _ in tables])
     metrics = [*fidelity[:1], *perceptual[:1], *temporal][:MAX_CURVES]
     if not metrics:
-        return []
+        return
     clips = sorted({clip for _, table in tables for clip in table["sequence"]})[:MAX_CLIPS]
     size = (1.75 * len(clips) + 0.8, 1.35 * len(metrics) + 0.3)
     figure, axes = plt.subplots(len(metrics), len(clips), figsize=size, squeeze=False, sharex="col")
@@ -114,11 +110,10 @@ def per_frame_curves(book: ScoreBook, dataset: str, folder: Path) -> list[Path]:
     for axis in axes[-1]:
         axis.set_xlabel("frame")
     legend(figure, axes.flat)
-    return save(figure, folder, f"per_frame_curves_{dataset}")
+    save(figure, folder, f"per_frame_curves_{dataset}")
 
 
 def _curve(axis: Any, rows: pd.DataFrame, metric: str, look: Look, method: Method) -> None:
-    """A metric over the frames of one clip."""
     if metric not in rows or rows.empty:
         return
     means = rows.groupby("frame")[metric].mean()

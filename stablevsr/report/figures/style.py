@@ -14,6 +14,7 @@ matplotlib.use("Agg")  # figures are written to files without a display
 import matplotlib.pyplot as plt
 
 from stablevsr.report.scores import ScoreBook
+from stablevsr.runtime.io import atomic_file
 from stablevsr.study.methods import REFERENCE
 
 #: Okabe and Ito's palette without black (the ground truth's) and yellow (too faint on paper).
@@ -40,15 +41,14 @@ SETTINGS = {
 
 
 def look(colour: str, marker: str, line: str) -> Look:
-    """A look from its three parts."""
     return {"color": colour, "marker": marker, "linestyle": line}
 
 
 def looks(book: ScoreBook) -> dict[str, Look]:
-    """The look of every method by digest, so that a method keeps it under all its names.
+    """The look of every method by digest, so that a method has the same one under all its names.
 
-    The study's reference method is vermillion and bicubic grey; the others take colours in the order of Table 1 (whose
-    rows most figures show together) and then of the study file, and new markers and lines each time colours run out.
+    The reference method is vermillion and bicubic grey. The others take the palette's colours in the order of Table 1
+    and then of the study file; when the colours run out they start again with the next marker and line style.
     """
     free = cycle(look(colour, *shape) for shape in SHAPES for colour in COLOURS)
     fixed = {"bicubic": look(GREY, "X", "-")}
@@ -69,20 +69,13 @@ def legend(figure: Any, axes: Iterable[Any]) -> None:
     width, height = figure.get_size_inches()
     columns = max(1, min(len(entries), int(width / (0.55 + 0.058 * max(map(len, entries))))))
     figure.set_size_inches(width, height + 0.16 * math.ceil(len(entries) / columns))
-    figure.legend(
-        list(entries.values()), list(entries), loc="outside lower center", ncols=columns, fontsize=7, numpoints=1
-    )
+    handles, where = list(entries.values()), "outside lower center"
+    figure.legend(handles, list(entries), loc=where, ncols=columns, fontsize=7, numpoints=1)
 
 
-def save(figure: Any, folder: Path, name: str) -> list[Path]:
+def save(figure: Any, folder: Path, name: str) -> None:
     """Write ``name.png`` and ``name.pdf``, without dates, and close the figure."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
     for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
-        file = folder / f"{name}.{suffix}"
-        part = folder / f".{name}.part.{suffix}"
-        figure.savefig(part, metadata=metadata)
-        part.replace(file)
-        files.append(file)
+        with atomic_file(folder / f"{name}.{suffix}") as stream:
+            figure.savefig(stream, format=suffix, metadata=metadata)
     plt.close(figure)
-    return files

@@ -2,63 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from stablevsr.report.figures.quality import axis_label, finite_value, metrics_of
+from stablevsr.report.figures.quality import axis_label, finite_value, measured
 from stablevsr.report.figures.style import GREY, SHAPES, Look, legend, look, looks, save
 from stablevsr.report.inference_cost import cost
 from stablevsr.report.scores import ScoreBook, distinct
 from stablevsr.study.methods import Method
 
-VARIANTS = "variants of the ablations"
+#: How a method that is not in Table 1 is drawn.
+VARIANT = {**look(GREY, "o", "none"), "markerfacecolor": "white", "markersize": 4, "label": "variants of the ablations"}
 SCHEDULERS = {"ddpm": "DDPM", "ddim": "DDIM", "dpmsolver++": "DPM-Solver++", "unipc": "UniPC"}
 
 
-def draw(book: ScoreBook, folder: Path) -> list[Path]:
-    """``quality_over_seconds`` and, where methods differ in nothing but their steps, ``quality_over_steps``."""
-    return [*quality_over_seconds(book, folder), *quality_over_steps(book, folder)]
+def draw(book: ScoreBook, folder: Path) -> None:
+    """``quality_over_seconds`` and, where methods differ only in steps and solver, ``quality_over_steps``."""
+    quality_over_seconds(book, folder)
+    quality_over_steps(book, folder)
 
 
 def _metrics(book: ScoreBook, dataset: str, methods: list[Method]) -> list[str]:
     """The first measured metric of each kind, a panel each."""
-    groups = [metrics_of(book, kind) for kind in ("fidelity", "perceptual", "temporal")]
-    measured = [[name for name in group if any(book.scores(dataset, m).has(name) for m in methods)] for group in groups]
-    return [names[0] for names in measured if names]
+    return [names[0] for names in measured(book, dataset, methods) if names]
 
 
-def quality_over_seconds(book: ScoreBook, folder: Path) -> list[Path]:
+def quality_over_seconds(book: ScoreBook, folder: Path) -> None:
     """A metric of each kind against seconds a frame, a row a dataset; only the rows of Table 1 have legend entries."""
     methods = book.methods()
     panels = {d: metrics for d in book.study.main_datasets() if (metrics := _metrics(book, d, methods))}
     if not any(cost(book, dataset, method) for dataset in panels for method in methods):
-        return []
+        return
     figure, axes = _grid(list(panels.values()))
-    style = looks(book)
-    named = {method.digest: style[method.digest] for method in book.study.table1()}
+    style: dict[str, dict[str, Any]] = {
+        m.digest: looks(book)[m.digest] | {"linestyle": "none", "zorder": 3, "label": m.label}
+        for m in distinct(book.study.table1())
+    }
     for row, (dataset, metrics) in zip(axes, panels.items(), strict=True):
+        fair = book.with_common_seeds(dataset, methods)
         for axis, metric in zip(row, metrics, strict=False):
-            fair = book.with_common_seeds(dataset, methods)
             for method in methods:
                 spent, value = cost(book, dataset, method), finite_value(fair, dataset, method, metric)
                 if spent and value is not None:
-                    _point(axis, spent.per_frame, value, method.label, named.get(method.digest))
+                    axis.plot(spent.per_frame, value, **style.get(method.digest, VARIANT))
             axis.set(title=book.title(dataset), xlabel="seconds a frame", ylabel=axis_label(metric))
             _plain_log(axis)
     legend(figure, axes.flat)
-    return save(figure, folder, "quality_over_seconds")
-
-
-def _point(axis: Any, seconds: float, value: float, label: str, style: Look | None) -> None:
-    if style:
-        axis.plot(seconds, value, **style | {"linestyle": "none"}, label=label, zorder=3)
-    else:
-        axis.plot(seconds, value, "o", color=GREY, markerfacecolor="white", markersize=4, label=VARIANTS)
+    save(figure, folder, "quality_over_seconds")
 
 
 def _grid(rows: list[list[str]]) -> tuple[Any, Any]:
@@ -73,7 +68,7 @@ def _grid(rows: list[list[str]]) -> tuple[Any, Any]:
 
 
 class _FewTicks(LogLocator):
-    """Ticks at the powers of ten, with more of them in between on a shorter axis."""
+    """Ticks at the powers of ten, with more of them in between the shorter the axis is."""
 
     def __call__(self) -> Any:
         assert self.axis is not None
@@ -93,24 +88,29 @@ def _plain_log(axis: Any) -> None:
 
 @dataclass(frozen=True)
 class Line:
-    """Methods that differ in nothing but their sampling steps, fewest first."""
+    """Methods that differ only in their sampling steps, fewest first."""
 
     label: str
     style: Look
     methods: tuple[Method, ...]
 
 
-def quality_over_steps(book: ScoreBook, folder: Path) -> list[Path]:
+def quality_over_steps(book: ScoreBook, folder: Path) -> None:
     """Metrics against sampling steps, and below each panel against the seconds a frame of the same runs."""
     found = lines(book)
     members = [method for line in found for method in line.methods]
-    sets = [d for d in book.study.spec.datasets if _has_line(book, d, found)]
+    sets = [
+        dataset
+        for dataset in book.study.spec.datasets
+        if any(sum(book.scores(dataset, m).table is not None for m in line.methods) > 1 for line in found)
+    ]
     rows = {d: metrics for d in sets if (metrics := _metrics(book, d, members))}
     if not rows:
-        return []
+        return
     figure, axes = _grid([metrics for metrics in rows.values() for _ in range(2)])
     for number, (dataset, metrics) in enumerate(rows.items()):
         fair = book.with_common_seeds(dataset, members)
+        steps = sorted({_steps(m) for m in members if dataset in m.datasets})
         for place, metric in enumerate(metrics):
             above, below = axes[2 * number, place], axes[2 * number + 1, place]
             for line in found:
@@ -120,16 +120,9 @@ def quality_over_steps(book: ScoreBook, folder: Path) -> list[Path]:
             for axis in (above, below):
                 axis.set(ylabel=axis_label(metric))
                 _plain_log(axis)
-            steps = sorted({_steps(m) for m in members if dataset in m.datasets})
-            above.xaxis.set_minor_locator(NullLocator())
-            above.set_xticks(steps, [str(number) for number in steps])
+            above.set_xticks(steps, map(str, steps))
     legend(figure, axes.flat)
-    return save(figure, folder, "quality_over_steps")
-
-
-def _has_line(book: ScoreBook, dataset: str, found: list[Line]) -> bool:
-    """Whether at least two methods of a line have scores."""
-    return any(sum(book.scores(dataset, m).table is not None for m in line.methods) > 1 for line in found)
+    save(figure, folder, "quality_over_steps")
 
 
 def _over_steps(above: Any, below: Any, book: ScoreBook, dataset: str, metric: str, line: Line) -> None:
@@ -142,22 +135,24 @@ def _over_steps(above: Any, below: Any, book: ScoreBook, dataset: str, metric: s
 
 
 def lines(book: ScoreBook) -> list[Line]:
-    """The lines of ``quality_over_steps``: methods with equal settings but for steps and solver, one line a solver.
+    """The lines of ``quality_over_steps``: methods that differ only in steps and solver, one line for each solver.
 
-    Groups in which all take the same number of steps are left out.
+    Methods that all take the same number of steps give no line.
     """
+    groups: dict[str, dict[str, list[Method]]] = {}  # by all other settings, then by solver
+    for method in distinct(m for m in book.study.methods.values() if m.sampling):
+        identity = method.identity()
+        solver, _ = (identity["sampling"].pop(key) for key in ("scheduler", "steps"))
+        groups.setdefault(repr((identity, method.base)), {}).setdefault(solver, []).append(method)
     colours = looks(book)
     found = []
-    for group in _groups(book.study.methods.values()):
-        if len({_steps(method) for method in group}) == 1:
+    for by_solver in groups.values():
+        if len({_steps(method) for members in by_solver.values() for method in members}) == 1:
             continue
-        by_solver: dict[str, list[Method]] = {}
-        for method in group:
-            assert method.sampling is not None
-            by_solver.setdefault(method.sampling.scheduler, []).append(method)
-        for place, (solver, members) in enumerate(by_solver.items()):
-            label = group[0].label + (f", {SCHEDULERS[solver]}" if len(by_solver) > 1 else "")
-            style = look(colours[members[0].digest]["color"], *SHAPES[place % len(SHAPES)])
+        [first, *_], *_ = by_solver.values()
+        for shape, (solver, members) in zip(cycle(SHAPES), by_solver.items(), strict=False):
+            label = first.label + (f", {SCHEDULERS[solver]}" if len(by_solver) > 1 else "")
+            style = look(colours[members[0].digest]["color"], *shape)
             found.append(Line(label, style, tuple(sorted(members, key=_steps))))
     return found
 
@@ -165,13 +160,3 @@ def lines(book: ScoreBook) -> list[Line]:
 def _steps(method: Method) -> int:
     assert method.sampling is not None
     return method.sampling.steps
-
-
-def _groups(methods: Iterable[Method]) -> list[list[Method]]:
-    """Methods grouped by all their settings except the solver and its number of steps."""
-    groups: dict[str, list[Method]] = {}
-    for method in distinct([m for m in methods if m.sampling]):
-        identity = method.identity()
-        identity["sampling"] = {k: v for k, v in identity["sampling"].items() if k not in ("steps", "scheduler")}
-        groups.setdefault(repr((identity, method.base)), []).append(method)
-    return list(groups.values())

@@ -1,15 +1,14 @@
-"""The page of a study: one HTML file with everything in it, which opens from a disk and needs no network.
+"""The page of a study: one HTML file that includes style, script, figures and frames, and needs no network.
 
-Jinja2 fills ``templates/page.html`` with escaping on, so labels from study files stay text. Style, script, figures and
-frames are inside the file.
+Jinja2 fills ``templates/page.html`` with escaping on, so labels from study files stay text.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
@@ -65,16 +64,18 @@ def html(paths: Paths) -> str:
         format_cost=format_cost,
         figures=figures,
         viewers=[vars(viewer) for viewer in clips],
-        ablations=_ablations(book, results),
+        ablations=book.study.ablations,
+        answers={name: answers.answer([r for r in results if r.ablation == name]) for name in book.study.ablations},
+        difference=_difference,
         trainings=[(history, validation_picture(history.picture)) for history in trainings],
-        deviations=_note(paths.results_root.parent / "docs" / "deviations.md"),
-        cards=_cards(paths),
+        deviations=_notes([paths.results_root.parent / "docs" / "deviations.md"]),
+        cards=_notes(spec.root.parent / "CARD.md" for spec in paths.study.spec.datasets.values()),
         provenance=provenance.collect(paths),
     )
 
 
 def _clips_used(results: list[ClaimResult]) -> dict[str, tuple[tuple[str, ...], str]]:
-    """By dataset title, the clips of its first checked claim and the focus note; a row names clips only if others."""
+    """The clips of the first checked claim on a dataset, by its title, and the note on those left out."""
     found: dict[str, tuple[tuple[str, ...], str]] = {}
     for result in results:
         if result.clips:
@@ -84,26 +85,12 @@ def _clips_used(results: list[ClaimResult]) -> dict[str, tuple[tuple[str, ...], 
 
 def _seconds(book: ScoreBook) -> dict[str, dict[str, float]]:
     """Seconds a frame by dataset and method; on the page only, because they differ from run to run."""
-    return {
-        dataset: {
-            method.name: spent.per_frame
-            for method in book.study.methods.values()
-            if dataset in method.datasets and (spent := cost(book, dataset, method))
-        }
-        for dataset in book.study.spec.datasets
-    }
-
-
-def _ablations(book: ScoreBook, results: list[ClaimResult]) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": name,
-            "spec": ablation,
-            "answer": answers.answer([r for r in results if r.ablation == name]),
-            "differences": [(variant.label, _difference(variant)) for variant in ablation.variants.values()],
-        }
-        for name, ablation in book.study.ablations.items()
-    ]
+    seconds: dict[str, dict[str, float]] = {dataset: {} for dataset in book.study.spec.datasets}
+    for method in book.study.methods.values():
+        for dataset in method.datasets:
+            if spent := cost(book, dataset, method):
+                seconds[dataset][method.name] = spent.per_frame
+    return seconds
 
 
 def _difference(variant: Variant) -> str:
@@ -114,18 +101,13 @@ def _difference(variant: Variant) -> str:
 
 def _missing(book: ScoreBook, clips: list[Viewer], drawn: bool) -> list[str]:
     """Everything that the page cannot show, as sentences."""
-    found = book.missing()
-    for dataset in book.study.main_datasets():
-        if not any(viewer.dataset == dataset for viewer in clips):
-            found.append(f"frames of {dataset}: no clip with ground truth and a method's frames was found")
-    return found if drawn else [*found, "figures: none were drawn (run the figures part of the report first)"]
+    shown = {viewer.dataset for viewer in clips}
+    unseen = [dataset for dataset in book.study.main_datasets() if dataset not in shown]
+    found = [f"frames of {dataset}: no clip with ground truth and a method's frames was found" for dataset in unseen]
+    figures = [] if drawn else ["figures: none were drawn (run the figures part of the report first)"]
+    return [*book.missing(), *found, *figures]
 
 
-def _note(file: Path) -> Markup | None:
-    return to_html(file.read_text()) if file.exists() else None
-
-
-def _cards(paths: Paths) -> list[Markup]:
-    """The dataset cards, one next to each dataset's root; a shared one is shown once."""
-    files = dict.fromkeys(spec.root.parent / "CARD.md" for spec in paths.study.spec.datasets.values())
-    return [card for file in files if (card := _note(file))]
+def _notes(files: Iterable[Path]) -> list[Markup]:
+    """The notes that exist, as HTML, each file once."""
+    return [to_html(file.read_text()) for file in dict.fromkeys(files) if file.exists()]

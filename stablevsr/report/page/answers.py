@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from stablevsr.report.claims import ClaimResult, Verdict
 from stablevsr.report.text import joined
 
-#: By verdict, in the order of the page: the beginning of an answer.
+#: The beginning of an answer by verdict, in the order of the page.
 OPENINGS: dict[Verdict, str] = {
     "holds": "as stated, ",
     "does not hold": "the opposite was measured of this: ",
@@ -38,7 +38,7 @@ def summary(results: Sequence[ClaimResult]) -> str:
 
 
 def answer(results: Sequence[ClaimResult]) -> str:
-    """The answer to an ablation's question, as far as its claims give one: one sentence, verdict by verdict."""
+    """The answer to an ablation's question by its claims: one sentence with a part for each verdict."""
     if not results:
         return "The ablation states no claim, so there is only its table."
     by_verdict = {verdict: [r for r in results if r.verdict == verdict] for verdict in OPENINGS}
@@ -48,7 +48,7 @@ def answer(results: Sequence[ClaimResult]) -> str:
 
 
 def _phrases(results: list[ClaimResult]) -> list[str]:
-    """'A has lower M than B and C on D1 and D2', merged over datasets and then over those it is compared with."""
+    """Phrases such as 'A has lower M than B and C on D1 and D2', with datasets and compared methods merged."""
     datasets: dict[tuple[str, str, str], list[str]] = {}
     for r in results:
         caveat = " (not at like sharpness)" if r.caveat.startswith("Not at like") else ""

@@ -1,10 +1,10 @@
-"""The figures on the page: their files as data URIs, with titles, captions and alternative texts."""
+"""The figures on the page: their files as data URIs, with titles and captions."""
 
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from PIL import Image
@@ -13,43 +13,36 @@ from stablevsr.report.text import TEMPLATES
 from stablevsr.report.training_history import KINDS as TRAININGS
 from stablevsr.study.paths import Paths
 
-CSS_PIXELS = 0.65  #: for each pixel of a figure, which has 200 to the inch
-#: By the figure's kind, which is the beginning of its file name: title and caption, in the order of the page.
+CSS_PIXELS = 0.65  #: for each pixel of a figure (200 dpi)
+#: Title and caption by the beginning of a figure's file name, in the order of the page.
 KINDS: dict[str, dict[str, str]] = yaml.safe_load((TEMPLATES / "captions.yaml").read_text())
 CURVES = [kind.curves for kind in TRAININGS.values()]
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One figure as the page shows it."""
+def load_figures(paths: Paths) -> list[dict[str, Any]]:
+    """The figures that were drawn, for the template, in the order of KINDS.
 
-    name: str
-    section: str  #: of the page: ``figures``, ``trainings`` or ``ablation-<name>``
-    title: str
-    caption: str
-    uri: str
-    width: int  #: CSS pixels, in proportion to the figure's inches, so that letters have one size on the page
-
-
-def load_figures(paths: Paths) -> list[Figure]:
-    """The figures that were drawn, in the order of KINDS."""
-    drawn = sorted((paths.results / "figures").glob("*.png"))
-    return [_figure(paths, kind, file) for kind in KINDS for file in drawn if _kind(file.stem) == kind]
+    ``section`` is ``figures``, ``trainings`` or ``ablation-<name>``. ``width`` is in CSS pixels and proportional to the
+    figure's size in inches, so that text has the same size in all figures.
+    """
+    folder = paths.results / "figures"
+    return [
+        _figure(paths, kind, file)
+        for kind in KINDS
+        for file in sorted([*folder.glob(f"{kind}.png"), *folder.glob(f"{kind}_*.png")])
+    ]
 
 
-def _kind(stem: str) -> str:
-    matches = [kind for kind in KINDS if stem == kind or stem.startswith(f"{kind}_")]
-    return max(matches, key=len, default="")
-
-
-def _figure(paths: Paths, kind: str, file: Path) -> Figure:
-    title = KINDS[kind]["title"]
+def _figure(paths: Paths, kind: str, file: Path) -> dict[str, Any]:
     subject = file.stem.removeprefix(kind).removeprefix("_")
     subjects = paths.study.spec.datasets if kind != "ablation" else paths.study.ablations
-    if subject in subjects:
-        title = f"{title}: {subjects[subject].title}"
-    section = f"ablation-{subject}" if kind == "ablation" else "trainings" if kind in CURVES else "figures"
-    uri = "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
     with Image.open(file) as picture:
         width = round(picture.width * CSS_PIXELS)
-    return Figure(file.stem, section, title, KINDS[kind]["caption"], uri, width)
+    return {
+        "name": file.stem,
+        "section": f"ablation-{subject}" if kind == "ablation" else "trainings" if kind in CURVES else "figures",
+        "title": KINDS[kind]["title"] + (f": {subjects[subject].title}" if subject in subjects else ""),
+        "caption": KINDS[kind]["caption"],
+        "uri": "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode(),
+        "width": width,
+    }

@@ -1,7 +1,7 @@
-"""This project's own notes (deviations, dataset cards) from Markdown to HTML that is safe to put into the page.
+"""The project's notes (deviations, dataset cards) as HTML that is safe to put into the page.
 
 Raw HTML in a note is shown as text. Only links to web addresses stay links, because the page is a single file; images
-are not loaded.
+become links.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Frames for the page's viewer: one JPEG strip for each clip and method, its frames one below the other.
 
-The page is one file, so the frames are inside it. The best quality whose strips fit the byte budget is taken: all
-frames at full size for the mini study, fewer and smaller ones for long clips.
+The frames are part of the page's file, in the best of QUALITIES that fits the byte budget: all frames at full size for
+the mini study, fewer and smaller ones for long clips.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ import numpy as np
 from PIL import Image
 
 from stablevsr.data.frames import read_frame
-from stablevsr.report.clip_frames import ClipFrames, Video, find_clips
+from stablevsr.report.clip_frames import INPUT, TRUTH, ClipFrames, Video, find_clips
 from stablevsr.report.scores import ScoreBook, distinct
 from stablevsr.runtime.errors import UserError
 
 BUDGET = 7_500_000  #: bytes of all strips together; base64 adds a third
 MAX_CLIPS = 4  #: of a dataset
 VALIDATION_WIDTH = 640  #: pixels
-INPUT, TRUTH = "LR input", "Ground truth"
 #: From best to worst: JPEG quality, largest width in pixels, most frames of a clip (evenly chosen).
 QUALITIES = (
     (92, 640, 32), (86, 640, 32), (86, 480, 24), (80, 480, 16), (75, 400, 12), (70, 320, 8), (60, 240, 6),
@@ -46,37 +45,30 @@ class Viewer:
 
 def viewers(book: ScoreBook) -> list[Viewer]:
     """The first clips of the main datasets that have ground truth and frames of the input or a method."""
+    methods = distinct(book.study.table1())
     found = [
-        (clip, versions)
+        (clip, videos)
         for dataset in book.study.main_datasets()
         for clip in find_clips(book.paths, dataset, MAX_CLIPS)
-        if TRUTH in (versions := _versions(book, clip)) and len(versions) > 1
+        if TRUTH in (videos := clip.videos(methods)) and len(videos) > 1
     ]
     for quality in QUALITIES:
-        made = [_viewer(book.title(clip.dataset), clip, versions, *quality) for clip, versions in found]
+        made = [_viewer(book.title(clip.dataset), clip, videos, *quality) for clip, videos in found]
         if sum(len(uri) for viewer in made for uri in viewer.strips.values()) <= BUDGET * 4 / 3:
             break
     return made
 
 
-def _versions(book: ScoreBook, clip: ClipFrames) -> dict[str, Video]:
-    """By label: the input, the methods of Table 1 and the ground truth, as far as their frames are there."""
-    videos = {INPUT: clip.low_resolution()}
-    videos |= {m.label: clip.output(m) for m in distinct(book.study.table1())}
-    videos[TRUTH] = clip.ground_truth()
-    return {label: frames for label, frames in videos.items() if frames is not None}
-
-
-def _viewer(title: str, clip: ClipFrames, versions: dict[str, Video], jpeg: int, widest: int, most: int) -> Viewer:
-    truth = versions[TRUTH]
+def _viewer(title: str, clip: ClipFrames, videos: dict[str, Video], jpeg: int, widest: int, most: int) -> Viewer:
+    truth = videos[TRUTH]
     chosen = np.unique(np.linspace(0, len(truth) - 1, min(len(truth), most)).round().astype(int))
     height, width = truth.shape[1:3]
     factor = min(1.0, widest / width)
     size = (round(width * factor), round(height * factor))
-    strips = {label: strip(frames[chosen], size, jpeg) for label, frames in versions.items()}
+    strips = {label: strip(frames[chosen], size, jpeg) for label, frames in videos.items()}
     methods = [label for label in strips if label not in (INPUT, TRUTH)]
     left, right = (methods[0], methods[-1]) if len(methods) > 1 else (INPUT, (methods or [TRUTH])[0])
-    stems = [clip.stems[i] for i in chosen]
+    stems = [clip.gt_files[i].stem for i in chosen]
     return Viewer(clip.dataset, title, clip.name, *size, stems, strips, left if left in strips else TRUTH, right)
 
 

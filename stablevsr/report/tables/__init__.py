@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from stablevsr.metrics.tables import format_scores
 from stablevsr.report.claims import check
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.tables.build import build_tables
-from stablevsr.report.tables.formats import FORMATS, claims_csv, claims_markdown
+from stablevsr.report.tables.formats import claims_csv, claims_markdown, table_csv, table_text
 from stablevsr.runtime.io import write_text
 from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths
@@ -20,13 +21,14 @@ def render(paths: Paths) -> list[Path]:
     """Write ``results/<study>/tables/*`` and return the files.
 
     ``<table>.{csv,md,tex}`` for Table 1 and every ablation, ``claims.{csv,md}``, and, unrounded, ``clips.csv`` with one
-    row a clip and ``frames.csv`` with one a frame and seed. The same scores give the same bytes. Missing scores leave
-    cells with a reason; only a damaged ``results/published`` raises :class:`~stablevsr.runtime.errors.UserError`.
+    row a clip and ``frames.csv`` with one a frame and seed. A cell without scores has a reason instead. Only a damaged
+    ``results/published`` raises :class:`~stablevsr.runtime.errors.UserError`.
     """
     book = ScoreBook(paths)
     texts: dict[str, str] = {}
     for name, table in build_tables(book).items():
-        texts |= {f"{name}.{suffix}": write(table) for suffix, write in FORMATS.items()}
+        texts[f"{name}.csv"] = table_csv(table)
+        texts |= {f"{name}.{suffix}": table_text(table, suffix) for suffix in ("md", "tex")}
     claims = check(book)
     texts |= {"claims.csv": claims_csv(claims), "claims.md": claims_markdown(claims)}
     texts |= {"clips.csv": clips_csv(book), "frames.csv": frames_csv(book)}
@@ -68,4 +70,4 @@ def _scored(book: ScoreBook) -> Iterator[tuple[str, Method, pd.DataFrame]]:
 
 def _csv(parts: list[pd.DataFrame], columns: list[str]) -> str:
     table = pd.concat(parts) if parts else pd.DataFrame()
-    return table.reindex(columns=columns).to_csv(index=False, lineterminator="\n")
+    return format_scores(table.reindex(columns=columns))

@@ -1,18 +1,36 @@
 """The results tables as data: cells with value, interval, rank, published value, or the reason why they are empty.
 
-CSV, Markdown, LaTeX and the page are all written from one :class:`Table`, so they cannot disagree.
+CSV, Markdown, LaTeX and the page are all written from one :class:`Table`, so they show the same values.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 from stablevsr.metrics.metric import Metric
-from stablevsr.report.published import Published, PublishedRow, published_rows
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.text import counted, format_value
+from stablevsr.study.files import load_yaml
 from stablevsr.study.methods import Method, ResolvedStudy
+from stablevsr.study.paths import Paths
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published number, in the metric's unit, and its source."""
+
+    value: float
+    source: str
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One method of the paper's table on one dataset; numbers that were not found are left out."""
+
+    label: str
+    values: dict[str, Published]
 
 
 @dataclass(frozen=True)
@@ -50,9 +68,8 @@ class Cell:
     @property
     def difference(self) -> str:
         """Reproduced minus published as shown, empty unless there are both."""
-        if self.value is None or self.published is None:
-            return ""
-        return self.shown(self.value - self.published.value, sign=True)
+        ours, theirs = self.value, self.published
+        return "" if ours is None or theirs is None else self.shown(ours - theirs.value, sign=True)
 
     @property
     def paper(self) -> str:
@@ -80,7 +97,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Block:
-    """The part of a table that belongs to one dataset."""
+    """The part of a table for one dataset."""
 
     dataset: str
     title: str
@@ -99,13 +116,13 @@ class Table:
     blocks: tuple[Block, ...]
 
     def footnotes(self) -> list[str]:
-        """The different reasons of empty cells, in order of appearance; a cell's mark is its index here plus one."""
+        """The reasons of empty cells, each once, in order of appearance; cells refer to them by number, from 1."""
         return list(dict.fromkeys(cell.reason for cell in self._cells() if cell.reason))
 
     def measured_first(self) -> list[int]:
-        """Indices of the metrics for narrow screens: those with values, then those without any."""
-        rows = [row for block in self.blocks for row in block.rows]
-        return sorted(range(len(self.metrics)), key=lambda i: all(row.cells[i].value is None for row in rows))
+        """Indices of the metrics, those without any value last, for narrow screens."""
+        found = {cell.metric.name for cell in self._cells() if cell.value is not None}
+        return sorted(range(len(self.metrics)), key=lambda i: self.metrics[i].name not in found)
 
     @property
     def has_published(self) -> bool:
@@ -118,7 +135,7 @@ class Table:
 
 def build_tables(book: ScoreBook) -> dict[str, Table]:
     """Table 1, with the paper's numbers where they are comparable, and one table for each ablation, by name."""
-    study, published = book.study, published_rows(book.paths)
+    study, published = book.study, _published_rows(book.paths)
     blocks = [_block(book, name, study.table1(), published.get(name, {})) for name in study.table1_datasets()]
     tables = {"table1": Table("table1", f"Table 1: {study.spec.title}", "", book.metrics, tuple(blocks))}
     for key, ablation in study.ablations.items():
@@ -138,7 +155,7 @@ def _block(book: ScoreBook, dataset: str, methods: list[Method], published: dict
 
 
 def _seed_notes(book: ScoreBook, fair: ScoreBook, dataset: str, methods: list[Method]) -> tuple[str, ...]:
-    """Which rows have more seeds than are shown."""
+    """Which methods have more seeds than their rows show."""
     more = [m.label for m in methods if book.counts(dataset, m)[2] > fair.counts(dataset, m)[2]]
     if not more or fair.seeds is None:
         return ()
@@ -147,7 +164,7 @@ def _seed_notes(book: ScoreBook, fair: ScoreBook, dataset: str, methods: list[Me
 
 
 def _model_notes(study: ResolvedStudy, dataset: str, methods: list[Method]) -> tuple[str, ...]:
-    """Which rows start from another model than the study's on ``dataset``, and where that model comes from."""
+    """Which rows use another base model than the study's on ``dataset``, and where that model comes from."""
     labels: dict[str, list[str]] = {}
     for method in methods:
         form = method.on(dataset)
@@ -180,7 +197,7 @@ def _cell(book: ScoreBook, dataset: str, method: Method, metric: Metric, publish
 
 
 def _published_row(name: str, row: PublishedRow, metrics: tuple[Metric, ...]) -> Row:
-    """A method that only the paper measured: shown for orientation, never ranked among the reproduced."""
+    """A method that only the paper measured: it is shown, but not ranked among the reproduced ones."""
     cells = tuple(
         Cell(m, published=row.values.get(m.name), reason="published only: this study does not run the method")
         for m in metrics
@@ -189,7 +206,7 @@ def _published_row(name: str, row: PublishedRow, metrics: tuple[Metric, ...]) ->
 
 
 def _ranked(rows: list[Row], metrics: tuple[Metric, ...]) -> list[Row]:
-    """The rows with the best and the second value of every metric marked."""
+    """The rows with ranks for the best and the second value of every metric."""
     ranks = [_ranks(metric, [row.cells[i].text for row in rows]) for i, metric in enumerate(metrics)]
     return [
         replace(row, cells=tuple(replace(c, rank=r.get(c.text, 0)) for c, r in zip(row.cells, ranks, strict=True)))
@@ -198,12 +215,44 @@ def _ranked(rows: list[Row], metrics: tuple[Metric, ...]) -> list[Row]:
 
 
 def _ranks(metric: Metric, texts: list[str]) -> dict[str, int]:
-    """Rank 1 or 2 by the value as shown, so that values equal after rounding share their rank.
-
-    Metrics without a direction are not ranked, and neither is the only value of a column.
-    """
+    """Rank 1 or 2 by the rounded value, so equal ones share a rank; none without a direction or with a single value."""
     values = [text for text in texts if text]
     if metric.direction == "none" or len(values) < 2:
         return {}
     best = sorted(set(values), key=float, reverse=metric.direction == "higher")
     return {text: rank for rank, text in enumerate(best[:2], 1)}
+
+
+def _published_rows(paths: Paths) -> dict[str, dict[str, PublishedRow]]:
+    """The paper's rows by dataset and method name, from ``results/published/table1.yaml`` if it exists.
+
+    They are comparable, and so returned, only where the study uses the published model on all of the published clips.
+    """
+    study, file = paths.study, paths.results_root / "published" / "table1.yaml"
+    if not file.exists():
+        return {}
+    content = load_yaml(file)
+    if study.spec.model != content["model"]:
+        return {}
+    return {
+        name: {key: _published_entry(row, content) for key, row in entry["rows"].items()}
+        for name, entry in content["datasets"].items()
+        if _same_clips(study, name, entry["sequences"])
+    }
+
+
+def _same_clips(study: ResolvedStudy, dataset: str, sequences: list[str] | None) -> bool:
+    spec = study.spec.datasets.get(dataset)
+    if spec is None or spec.frames is not None or spec.every != 1 or spec.make is not None:
+        return False
+    return spec.sequences is None or (sequences is not None and set(spec.sequences) == set(sequences))
+
+
+def _published_entry(row: dict[str, Any], content: dict[str, Any]) -> PublishedRow:
+    hand = "second hand: " if content["second_hand"] else ""
+    values = {
+        metric: Published(float(cell["value"]), hand + "; ".join(content["sources"][key] for key in cell["sources"]))
+        for metric, cell in row.items()
+        if metric != "label" and cell is not None
+    }
+    return PublishedRow(row["label"], values)

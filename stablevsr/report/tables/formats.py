@@ -1,38 +1,29 @@
 """Tables as text: CSV for programs, Markdown for a repository, LaTeX (booktabs) for a paper.
 
-Labels and titles come from study files, so each format escapes them. There are no time stamps: the same scores give
-the same bytes.
+Each format escapes labels and titles, which come from study files. The same scores give the same bytes.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
+import pandas as pd
+
+from stablevsr.metrics.tables import format_scores
 from stablevsr.report.claims import ClaimResult
 from stablevsr.report.tables.build import Cell, Table
 from stablevsr.report.text import PLAIN, metric_head
 
 #: Below tables, in every format.
 NOTES = {
-    "interval_note": "Means over frames, then clips, then seeds; in brackets 95 % bootstrap intervals over windows of "
+    "interval_note": "Means over frames, then seeds, then clips; in brackets 95 % bootstrap intervals over windows of "
     "four frames, clips and seeds.",
     "rank_note": "Best in bold, second underlined, among the rows with values.",
     "published_note": "'paper' is the published value, second hand where results/published says so; in parentheses "
     "reproduced minus published.",
 }
-
-
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """CSV with a header line; fields are quoted only where they must be, lines end in a line feed."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return stream.getvalue()
 
 
 def table_csv(table: Table) -> str:
@@ -46,7 +37,7 @@ def table_csv(table: Table) -> str:
             values = [value for cell in row.cells for value in _csv_cell(cell)[: len(suffixes)]]
             reasons = "; ".join(f"{cell.metric.name}: {cell.reason}" for cell in row.cells if cell.reason)
             rows.append([block.dataset, row.name, row.label, *values, row.frames, row.clips, row.seeds, reasons])
-    return csv_text(header, rows)
+    return format_scores(pd.DataFrame(rows, columns=header))
 
 
 def _csv_cell(cell: Cell) -> list[str]:
@@ -59,7 +50,7 @@ def claims_csv(claims: Iterable[ClaimResult]) -> str:
         "claim", "dataset", "metric", "better", "than", "verdict", "difference", "low", "high", "frames", "windows",
         "clips", "seeds", "sharpness_ratio", "clips_used", "caveat", "focus", "reason", "source",
     ]  # fmt: skip
-    return csv_text(header, map(_claim_row, claims))
+    return format_scores(pd.DataFrame(map(_claim_row, claims), columns=header))
 
 
 def _claim_row(claim: ClaimResult) -> list[object]:
@@ -78,23 +69,15 @@ def claims_markdown(claims: list[ClaimResult]) -> str:
     return PLAIN.get_template("claims.md").render(claims=claims)
 
 
-def table_markdown(table: Table) -> str:
-    """The table for people: one part a dataset, then the footnotes and what the metrics mean."""
-    return PLAIN.get_template("table.md").render(table=table, footnotes=table.footnotes(), **NOTES)
-
-
-def table_tex(table: Table) -> str:
-    """The table for a paper; it needs the package booktabs and nothing else."""
+def table_text(table: Table, suffix: str) -> str:
+    """The table in Markdown (``md``) or LaTeX (``tex``), which needs only the package booktabs."""
     label = re.sub("[^A-Za-z0-9]+", "-", table.name)
-    return PLAIN.get_template("table.tex").render(table=table, label=label, footnotes=table.footnotes(), **NOTES)
-
-
-#: By a file's suffix, what writes a table.
-FORMATS = {"csv": table_csv, "md": table_markdown, "tex": table_tex}
+    template = PLAIN.get_template(f"table.{suffix}")
+    return template.render(table=table, label=label, footnotes=table.footnotes(), **NOTES)
 
 
 def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, also inside a table; an underscore or bracket is left alone where harmless."""
+    """Text that Markdown shows as it is, also inside a table; underscores and brackets are escaped only if needed."""
     one_line = " ".join(text.split())
     escaped = re.sub(r"[\\`*|<~$]|&(?=[#\w])|(?<!\w)_|_(?!\w)", lambda match: f"\\{match[0]}", one_line)
     return escaped.replace("](", "]\\(")
@@ -116,7 +99,7 @@ _TEX_ACCENTS = {"\u0302": "hat", "\u0303": "tilde", "\u0304": "bar"}
 
 
 def escape_tex(text: str) -> str:
-    """Text that LaTeX sets as it is; accents that pdflatex does not know become mathematics (x with a hat)."""
+    """Text that LaTeX prints as it is; accents that pdflatex does not know become mathematics (x with a hat)."""
     out: list[str] = []
     for char in unicodedata.normalize("NFC", " ".join(text.split())):
         if char in _TEX_ACCENTS and out:
