@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 
 import jinja2
+import pandas as pd
 
 from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import METRICS
@@ -65,3 +66,8 @@ def counted(**numbers: int) -> str:
 def joined(parts: list[str]) -> str:
     """An enumeration: 'a', 'a and b', 'a, b and c'."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """A table as CSV: unrounded numbers, ``inf`` where infinite, an empty cell where undefined (nan)."""
+    return table.to_csv(index=False, lineterminator="\n")

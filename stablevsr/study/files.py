@@ -46,7 +46,7 @@ class Dataset(_File):
     shards: int = Field(1, ge=1)
     model: DatasetModel | None = None  #: None = the study's model and TCM
     #: Where the set is used by default; an ablation may also name it.
-    used_by: set[Literal["table1", "ablations"]] = {"table1", "ablations"}
+    used_by: tuple[Literal["table1", "ablations"], ...] = ("table1", "ablations")
 
 
 KINDS = (*BASELINES, "frames")  #: of methods that are not StableVSR

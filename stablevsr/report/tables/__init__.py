@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from stablevsr.metrics.tables import format_scores
 from stablevsr.report.claims import check
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.tables.build import build_tables
 from stablevsr.report.tables.formats import claims_csv, claims_markdown, table_csv, table_text
+from stablevsr.report.text import csv_text
 from stablevsr.runtime.io import write_text
 from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths
@@ -70,4 +70,4 @@ def _scored(book: ScoreBook) -> Iterator[tuple[str, Method, pd.DataFrame]]:
 
 def _csv(parts: list[pd.DataFrame], columns: list[str]) -> str:
     table = pd.concat(parts) if parts else pd.DataFrame()
-    return format_scores(table.reindex(columns=columns))
+    return csv_text(table.reindex(columns=columns))

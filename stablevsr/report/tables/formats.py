@@ -11,10 +11,9 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from stablevsr.metrics.tables import format_scores
 from stablevsr.report.claims import ClaimResult
 from stablevsr.report.tables.build import Cell, Table
-from stablevsr.report.text import PLAIN, metric_head
+from stablevsr.report.text import PLAIN, csv_text, metric_head
 
 #: Below tables, in every format.
 NOTES = {
@@ -37,7 +36,7 @@ def table_csv(table: Table) -> str:
             values = [value for cell in row.cells for value in _csv_cell(cell)[: len(suffixes)]]
             reasons = "; ".join(f"{cell.metric.name}: {cell.reason}" for cell in row.cells if cell.reason)
             rows.append([block.dataset, row.name, row.label, *values, row.frames, row.clips, row.seeds, reasons])
-    return format_scores(pd.DataFrame(rows, columns=header))
+    return csv_text(pd.DataFrame(rows, columns=header))
 
 
 def _csv_cell(cell: Cell) -> list[str]:
@@ -50,7 +49,7 @@ def claims_csv(claims: Iterable[ClaimResult]) -> str:
         "claim", "dataset", "metric", "better", "than", "verdict", "difference", "low", "high", "frames", "windows",
         "clips", "seeds", "sharpness_ratio", "clips_used", "caveat", "focus", "reason", "source",
     ]  # fmt: skip
-    return format_scores(pd.DataFrame(map(_claim_row, claims), columns=header))
+    return csv_text(pd.DataFrame(map(_claim_row, claims), columns=header))
 
 
 def _claim_row(claim: ClaimResult) -> list[object]:
