@@ -28,6 +28,7 @@ class Registration:
 
     load: Callable[[], Upscaler]
     packages: tuple[str, ...]  #: import names that it needs, of the extra ``study``
+    weights: tuple[str, ...]  #: rows of the registry of downloads that it needs
 
     @property
     def module(self) -> str:
@@ -42,11 +43,13 @@ class Registration:
 BASELINES: dict[str, Registration] = {}
 
 
-def register(name: str, packages: tuple[str, ...] = ()) -> Callable[[Callable[[], Upscaler]], Callable[[], Upscaler]]:
+def register(
+    name: str, packages: tuple[str, ...] = (), weights: tuple[str, ...] = ()
+) -> Callable[[Callable[[], Upscaler]], Callable[[], Upscaler]]:
     """Make a loading function known as the baseline ``name``."""
 
     def add(load: Callable[[], Upscaler]) -> Callable[[], Upscaler]:
-        BASELINES[name] = Registration(load, packages)
+        BASELINES[name] = Registration(load, packages, weights)
         return load
 
     return add

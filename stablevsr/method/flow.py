@@ -24,8 +24,10 @@ RAFT_TILE = (720, 1280)  # a tile's correlation volume grows with the square of 
 RAFT_OVERLAP = 64
 
 
-def warp(image: Tensor, flow: Tensor, grid: WarpGrid = "published") -> Tensor:
-    """Motion-compensate ``image`` by backward warping: out(p) = image(p + flow(p)), bilinear, zero outside.
+def warp(
+    image: Tensor, flow: Tensor, grid: WarpGrid = "published", padding: Literal["zeros", "border"] = "zeros"
+) -> Tensor:
+    """Motion-compensate ``image`` by backward warping: out(p) = image(p + flow(p)), bilinear.
 
     Args:
         image: (B, C, H, W), any range.
@@ -33,6 +35,7 @@ def warp(image: Tensor, flow: Tensor, grid: WarpGrid = "published") -> Tensor:
         grid: ``published`` repeats the released code, which normalises by W-1 but samples with
             ``align_corners=False`` and so reads column x at x*W/(W-1) - 0.5: half a pixel off at the borders, which
             are darkened. The released weights were trained with it. ``aligned`` is the identity at zero flow.
+        padding: what lies outside the image: zeros, or its border's pixels.
     """
     height, width = flow.shape[-2:]
     y, x = torch.meshgrid(
@@ -48,7 +51,7 @@ def warp(image: Tensor, flow: Tensor, grid: WarpGrid = "published") -> Tensor:
         dim=-1,
     )
     return F.grid_sample(
-        image, points.to(image.dtype), mode="bilinear", padding_mode="zeros", align_corners=grid == "aligned"
+        image, points.to(image.dtype), mode="bilinear", padding_mode=padding, align_corners=grid == "aligned"
     )
 
 

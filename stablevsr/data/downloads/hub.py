@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from stablevsr.data.downloads.download import FULL, disk_errors, install, need_room, part_of
 from stablevsr.data.downloads.http import reason
-from stablevsr.data.downloads.record import NAME, DownloadRecord, cache_folder, file_stamp
-from stablevsr.data.downloads.registry import Hub, Published, Row, hub_snapshot, load
+from stablevsr.data.downloads.record import NAME, DownloadRecord, file_stamp
+from stablevsr.data.downloads.registry import Hub, Published, Row, cache_folder, hub_snapshot, load
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import file_hash
 from stablevsr.runtime.locks import exclusive

@@ -23,6 +23,8 @@ def location(name: str) -> Path:
 def published_hash(name: str) -> str:
     """The file's published sha256, or the first digits of it, or '' if nothing is published."""
     row = registry.get(name)
+    if row.source and location(name) == registry.index_path(row):
+        return row.source.convolutions_sha256 or row.source.member_sha256
     return row.sha256 or row.sha256_prefix or ""
 
 
@@ -52,7 +54,8 @@ def digest(name: str) -> str:
 def absence(name: str) -> str:
     """The sentence that says which file is missing where, and how to get it."""
     file = location(name)
-    return f"the weights {file.name} are not in {file.parent}: stablevsr fetch {name} ({registry.get(name).urls[0]})"
+    address = "".join(f" ({url})" for url in registry.get(name).urls[:1])
+    return f"the weights {file.name} are not in {file.parent}: stablevsr fetch {name}{address}"
 
 
 @functools.cache
