@@ -85,9 +85,9 @@ def test_words_and_what_decides_no_number_change_nothing(copied, package, file, 
     ("training/loop.py", "0.998", "0.997", {"unet", "tcm", "decoder"}),
     ("training/tasks/tcm.py", "WINDOW = 3", "WINDOW = 4", {"tcm"}),
     ("training/tasks/decoder.py", "log10(4 /", "log10(5 /", {"decoder"}),
-    ("report/tables/render.py", "from __future__ import annotations", "from __future__ import annotations\nX = 1",
+    ("report/tables/build.py", "from __future__ import annotations", "from __future__ import annotations\nX = 1",
      {"report"}),
-    ("report/page/templates/page.css", ".own > *", ".own > a", {"report"}),
+    ("report/templates/page.css", ".reference > *", ".reference > a", {"report"}),
 ])  # fmt: skip
 def test_a_change_of_what_is_computed_changes_what_it_decides(copied, package, file, before, after, expected):
     edit(package / file, before, after)
