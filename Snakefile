@@ -11,7 +11,7 @@ from snakemake.utils import min_version
 
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import content_hash
-from stablevsr.study.downloads import flow_weights, metric_weights, model_download
+from stablevsr.study.downloads import baseline_weights, flow_weights, metric_weights, model_download
 from stablevsr.study.external import check_external, made_by_rules
 from stablevsr.study.fingerprint import fingerprint, report_code
 from stablevsr.study.paths import Paths

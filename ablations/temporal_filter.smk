@@ -1,4 +1,4 @@
-# The rule behind temporal_filter.yaml: the single-frame frames of a dataset, averaged over time. An ablation's rules see
+# The rule behind temporal_filter.yaml: the single-frame frames of a dataset, averaged along the motion. An ablation's rules see
 # what the Snakefile knows: `study`, STUDY, SPEC, PATHS. Frames below work/ that a variant names must come from a rule.
 SINGLE_FRAME = study.methods["temporal_filter.single_frame"]
 FILTER = "ablations/temporal_filter.py"
@@ -19,7 +19,8 @@ rule temporal_filter:
     params:
         script=FILTER,
         folder=lambda w: PATHS.frames(w.dataset, SINGLE_FRAME.on(w.dataset).digest, SINGLE_FRAME.seeds[0]),
+        lr=lambda w: PATHS.dataset(w.dataset) / "lr",
     message:
-        "averaging the single-frame frames of {wildcards.dataset} over time"
+        "averaging the single-frame frames of {wildcards.dataset} along the motion"
     shell:
-        "python {params.script:q} {params.folder:q} {output:q} > {log:q} 2>&1"
+        "python {params.script:q} {params.folder:q} {params.lr:q} {output:q} > {log:q} 2>&1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stablevsr.baselines import BASELINES
 from stablevsr.data.downloads import registry
 from stablevsr.method.settings import Guidance
 from stablevsr.study.files import Study
@@ -31,6 +32,11 @@ def flow_weights(guidance: Guidance | None) -> list[str]:
     return ["raft"] if guidance is not None and guidance.needs_flow and guidance.flow == "raft" else []
 
 
+def baseline_weights(kind: str) -> list[str]:
+    """The weights of a baseline, if any."""
+    return list(BASELINES[kind].weights) if kind in BASELINES else []
+
+
 def all_downloads(study: ResolvedStudy) -> list[str]:
     """Everything, each once: datasets, model, weights."""
     spec = study.spec
@@ -38,5 +44,5 @@ def all_downloads(study: ResolvedStudy) -> list[str]:
     names += metric_weights(spec)
     for method in study.forms():
         names += model_download(method.base.origin) if method.base else []
-        names += flow_weights(method.guidance)
+        names += [*flow_weights(method.guidance), *baseline_weights(method.kind)]
     return list(dict.fromkeys(names))
