@@ -41,9 +41,11 @@ def _upscaler(weights: str) -> Upscaler:
 
     from stablevsr.baselines.networks.basicvsr import BasicVSR
     from stablevsr.data.downloads.fetch import fetch
+    from stablevsr.data.downloads.record import is_present
     from stablevsr.data.downloads.weights import weight_file
 
-    fetch([weights], Path("data"), progress=False)
+    if not is_present(weights, Path("data")):
+        fetch([weights], Path("data"))
     network = BasicVSR().eval()
     network.load_state_dict(torch.load(weight_file(weights), map_location="cpu", weights_only=True)["params"])
     network.to("cuda" if torch.cuda.is_available() else "cpu")

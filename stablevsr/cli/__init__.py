@@ -1,7 +1,7 @@
-"""``stablevsr ...``: every command that a rule runs can be typed by hand.
+"""``stablevsr ...``: the commands that the rules run, which can also be typed by hand.
 
-Each command has a function that imports what it needs when it runs, so ``--help`` and a usage error answer at once.
-Exit codes: 0 done, 1 failed (one plain sentence; the traceback only with ``--debug``), 2 usage.
+Commands import what they need when they run, so that ``--help`` is fast. Exit codes: 0 done, 1 failed (with one plain
+sentence, and a traceback only with ``--debug``), 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments.run(arguments)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print("interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 1
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    torch = sys.modules.get("torch")  # an error of its own can only come where it was imported
+    torch = sys.modules.get("torch")  # torch raised the error only if it was imported
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
@@ -49,8 +49,7 @@ def _sentence(error: Exception) -> str:
             "smaller crops, a smaller micro_batch, or the processor (device cpu)"
         )
     if isinstance(error, OSError) and error.strerror:
-        where = f" ({error.filename})" if error.filename else ""
-        return f"{error.strerror.lower()}{where}"
+        return error.strerror.lower() + (f" ({error.filename})" if error.filename else "")
     return str(error)
 
 

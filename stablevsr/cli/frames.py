@@ -1,4 +1,4 @@
-"""Commands for anybody's frames: ``upscale``, ``evaluate``, ``fetch``, ``bench``."""
+"""Commands that need no study: ``upscale``, ``evaluate``, ``fetch``, ``bench``."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def add_upscale(commands: Commands) -> None:
                         help="visit order and guidance (default: bidirectional)")  # fmt: skip
     parser.add_argument("--flow", choices=["raft", "dis"], help="flow estimator (default: raft; dis for tiny)")
     parser.add_argument("--warp", choices=["published", "aligned"],
-                        help="warp grid (default: published; aligned for tiny, which was trained so)")  # fmt: skip
+                        help="warp grid (default: published; aligned for tiny, which was trained with it)")  # fmt: skip
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"], help="of the networks")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--window", type=int, default=0, help="frames sampled together; 0 = the whole clip (exact)")
     parser.add_argument("--tile", type=int, metavar="PIXELS",
-                        help="decode in tiles of so many LR pixels, for GPUs with little memory "
+                        help="side of the decoder's tiles in LR pixels, for GPUs with little memory "
                         "(default: whole frames, tiles only where memory runs out)")  # fmt: skip
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
     parser.set_defaults(run=_run_upscale)
@@ -41,17 +41,12 @@ def _run_upscale(arguments: argparse.Namespace) -> None:
 
 def add_evaluate(commands: Commands) -> None:
     parser = command(commands, "evaluate", "score frames against ground truth, one CSV row a frame")
-    parser.add_argument(
-        "--gt",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="ground truth: DIR/sequence/frame.png, or DIR/frame.png of one sequence",
-    )
+    parser.add_argument("--gt", type=Path, required=True, metavar="DIR",
+                        help="ground truth: DIR/sequence/frame.png, or DIR/frame.png of one sequence")  # fmt: skip
     parser.add_argument("--sr", type=Path, required=True, metavar="DIR", help="results, of the same form and names")
     parser.add_argument("--metrics", default="psnr,ssim", help="comma-separated names (default: psnr,ssim)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv",
-                        help="the table; FILE.csv.json beside it holds means and conventions")  # fmt: skip
+                        help="the table; means and conventions are written to FILE.csv.json")  # fmt: skip
     parser.add_argument("--weights", choices=["require", "skip"], default="require",
                         help="a metric whose weights are missing: stop, or leave its column empty")  # fmt: skip
     parser.add_argument("--sequences", help="comma-separated: only these sequences")
@@ -67,7 +62,7 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
     from stablevsr.metrics.registry import resolve
 
     metrics = [name.strip() for name in arguments.metrics.split(",") if name.strip()]
-    resolve(metrics)  # a misspelt name is said before the heavy imports
+    resolve(metrics)  # report a misspelt name before the slow imports
     from stablevsr.metrics.evaluate import evaluate
 
     if arguments.batch < 1:
@@ -77,7 +72,7 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
     if count > 1:
         from stablevsr.metrics.folders import sequence_names
 
-        sequences = (sequences or sorted(sequence_names(arguments.gt)))[index::count]  # as inference cuts them
+        sequences = (sequences or sorted(sequence_names(arguments.gt)))[index::count]  # the shards of inference
     evaluate(
         arguments.gt, {arguments.out: arguments.sr}, metrics, weights=arguments.weights, sequences=sequences,
         cache=arguments.cache, device=device_of(arguments.device), batch=arguments.batch,
@@ -112,10 +107,10 @@ def add_bench(commands: Commands) -> None:
     parser.add_argument("--frames", type=int, default=4, help="of a sequence (default: 4)")
     parser.add_argument("--sequences", type=int, default=4, help="how many (default: 4)")
     parser.add_argument("--steps", type=int, default=4, help="denoising steps (default: 4)")
-    parser.add_argument("--presets", default="published,batched,channels-last,bf16", help="comma-separated, or all; a "
-                        "wrong one lists them (default: published,batched,channels-last,bf16)")  # fmt: skip
+    parser.add_argument("--presets", default="published,batched,channels-last,bf16",
+                        help="comma-separated, or all (default: published,batched,channels-last,bf16)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
-    parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write the figures there")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write the results to this file")
     parser.set_defaults(run=_run_bench)
 
 
@@ -123,19 +118,10 @@ def _run_bench(arguments: argparse.Namespace) -> None:
     for name in ("frames", "sequences", "steps"):
         if getattr(arguments, name) < 1:
             raise UserError(f"--{name} {getattr(arguments, name)} is too small: at least 1")
-    width, height = _size(arguments.size)
-    set_threads()
-    _bench_sampler(arguments, width, height)
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
+    width, _, height = arguments.size.partition("x")
     if not (width.isdigit() and height.isdigit() and min(int(width), int(height)) >= 8):
-        raise UserError(f"--size {text!r} is not of the form WxH with at least 8 pixels a side, such as 320x180")
-    return int(width), int(height)
-
-
-def _bench_sampler(arguments: argparse.Namespace, width: int, height: int) -> None:
+        raise UserError(f"--size {arguments.size!r} is not of the form WxH with at least 8 pixels a side: try 320x180")
+    set_threads()
     from stablevsr.bench.sampling import PRESETS, Work, bench
 
     known = [preset.name for preset in PRESETS]
@@ -143,5 +129,5 @@ def _bench_sampler(arguments: argparse.Namespace, width: int, height: int) -> No
     for name in names:
         if name not in known:
             raise UserError(f"there is no preset {name}{near_miss(name, known)}: known are {', '.join(known)}")
-    work = Work(height, width, arguments.frames, arguments.sequences, arguments.steps)
+    work = Work(int(height), int(width), arguments.frames, arguments.sequences, arguments.steps)
     print(bench(arguments.model, work, device_of(arguments.device), names, arguments.out))

@@ -1,4 +1,4 @@
-"""What several commands share: how a command is declared, and options that mean the same everywhere."""
+"""How commands are declared, and the options that several commands share."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
-    """A command with its help; ``text`` is shown in the list of commands."""
+    """Add a command; ``text`` is its help."""
     parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
 def study_options(parser: argparse.ArgumentParser) -> None:
-    """The study that a rule's command works for."""
+    """Add ``--study``."""
     parser.add_argument("--study", default="mini", help="name of a file in workflow/studies (default: mini)")
 
 
 def open_study(arguments: argparse.Namespace) -> tuple[ResolvedStudy, Paths]:
-    """The study of ``--study``, and where its files are."""
+    """The study named by ``--study``, and the paths of its files."""
     from stablevsr.study.paths import Paths
     from stablevsr.study.resolve import load_study
 
@@ -45,7 +45,7 @@ def shard_of(text: str) -> tuple[int, int]:
 
 
 def device_of(wanted: str) -> str:
-    """cpu or cuda for ``auto``; else the device itself. Raises :class:`UserError` for one that is not here."""
+    """cpu or cuda for ``auto``, else ``wanted``. Raises :class:`UserError` if this machine has no such device."""
     import torch
 
     available = torch.cuda.is_available()
@@ -53,15 +53,14 @@ def device_of(wanted: str) -> str:
         return "cuda" if available else "cpu"
     kind, _, number = wanted.partition(":")
     if kind not in ("cpu", "cuda") or not (number or "0").isdigit():
-        raise UserError(f"--device {wanted} is none that can be used: try auto, cpu or cuda")
+        raise UserError(f"--device {wanted} is not supported: try auto, cpu or cuda")
     if kind == "cuda" and (not available or int(number or 0) >= torch.cuda.device_count()):
         raise UserError(f"--device {wanted}: torch sees no such CUDA device here; cpu always works")
     return wanted
 
 
 def set_threads() -> None:
-    """Use the threads that Snakemake granted (it sets OMP_NUM_THREADS), otherwise all cores; torchrun's processes share
-    them."""
+    """Use the threads that Snakemake granted (OMP_NUM_THREADS), else all cores, divided among torchrun's processes."""
     import torch
 
     granted = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)

@@ -1,8 +1,7 @@
 """MATLAB-compatible bicubic resizing: the degradation of the BI x4 protocol, and the bicubic baseline.
 
 MATLAB's ``imresize`` widens the cubic kernel when it shrinks an image (antialiasing) and mirrors the border, including
-the edge pixel. PIL, OpenCV and scikit-image differ from that, and the resizer shifts scores of super-resolution methods
-by tenths of a dB. Each axis has a weight matrix with few non-zero entries in a row, which is multiplied in bands.
+the edge pixel. PIL, OpenCV and scikit-image do not, which shifts scores of super-resolution methods by tenths of a dB.
 The reference for the tests is BasicSR's ``imresize`` (``tests/vectors/metrics_bunny``).
 """
 
@@ -15,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 SCALE = 4  #: the paper's factor; the VAE's decoder has two upsampling stages
-#: Output rows and image columns of one matrix product, so few that BLAS uses only the calling thread: frames are
-#: resized in parallel threads, and products that each started more threads made that seven times slower.
+#: Output rows and image columns of one matrix product: small enough that BLAS starts no threads, because frames are
+#: already resized in parallel threads, and more threads made that seven times slower.
 ROWS, COLUMNS = 8, 512
 
 
@@ -78,7 +77,7 @@ def _resize_rows(pixels: NDArray[np.float32], scale: float) -> NDArray[np.float3
 
 @lru_cache(maxsize=32)
 def _bands(length: int, scale: float) -> list[tuple[int, slice, NDArray[np.float32]]]:
-    """The weight matrix in bands: first output row, the input rows that the band uses, and its weights for them."""
+    """The sparse weight matrix in bands: first output row, the input rows used, and the weights of those."""
     matrix = resize_matrix(length, scale)
     bands = []
     for first in range(0, len(matrix), ROWS):

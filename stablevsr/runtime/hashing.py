@@ -1,4 +1,4 @@
-"""Digests of settings and files: what keys the stores and proves that contents are the same."""
+"""Digests of settings and files, for keys of stores and to prove that contents are the same."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ def content_hash(files: Iterable[Path]) -> str:
 
 def file_hash(file: Path, progress: Callable[[int], object] = lambda done: None) -> str:
     """sha256 of one file of any size; ``progress`` is called with the number of bytes read so far."""
-    total, done = hashlib.sha256(), 0
+    total = hashlib.sha256()
     with file.open("rb") as stream:
         while block := stream.read(1 << 20):
             total.update(block)
-            done += len(block)
-            progress(done)
+            progress(stream.tell())
     return total.hexdigest()
 
 
@@ -38,6 +37,6 @@ def folder_hash(folder: Path) -> str:
     """sha256 over the names and contents of the configuration and weights in a diffusers folder."""
     total = hashlib.sha256()
     for file in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
-        if file.name != "provenance.json":  # says when and where, not what
+        if file.name != "provenance.json":  # when and where the model was made
             total.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()

@@ -12,7 +12,7 @@ from typing import IO
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside ``path`` for writing bytes; it is renamed to ``path`` when the block ends.
+    """Open a temporary file in the folder of ``path`` for writing bytes; it is renamed to ``path`` when the block ends.
 
     After an error the temporary file is removed and ``path`` is unchanged. An OSError (a full disk) gets ``path`` as
     its file name, which the operating system leaves out of errors of ``write``.

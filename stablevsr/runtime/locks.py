@@ -1,7 +1,7 @@
 """File locks between processes (by ``filelock``): a job and the orphan of a killed run never write the same folder.
 
-The operating system drops a lock when its process ends, also under ``kill -9``. The lock file stays: removing it would
-let a third process lock a new file of the same name.
+The operating system releases a lock when its process ends, even by ``kill -9``. Lock files are never removed: a third
+process could then lock a new file of the same name.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from filelock import FileLock, Timeout
 
 @contextmanager
 def exclusive(file: Path, activity: str) -> Iterator[None]:
-    """Hold the lock ``file`` for this process, after waiting for the process that holds it.
+    """Wait for the lock ``file`` and hold it.
 
-    The holder's process id is written into the file, and is shown with ``activity`` ("writing FOLDER") to those who
-    wait.
+    Processes that wait show the holder's process id, which is stored in the file, and ``activity`` ("writing FOLDER").
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file, poll_interval=0.5)
@@ -39,6 +38,6 @@ def exclusive(file: Path, activity: str) -> Iterator[None]:
 
 @contextmanager
 def single_writer(folder: Path) -> Iterator[None]:
-    """Be the only process that writes ``folder`` (which is made if needed)."""
+    """Be the only process that writes ``folder``, which is created if needed."""
     with exclusive(folder / ".lock", f"writing {folder}"):
         yield

@@ -1,4 +1,4 @@
-"""Validation of settings by pydantic models, with errors as one sentence: the key, what is wrong, the closest name."""
+"""Validation of settings by pydantic models; an error is one sentence with the key, the fault and the closest name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def parse(model: type[Model], content: Any, where: Path | str) -> Model:
 
 
 def one_of(known: Collection[str]) -> AfterValidator:
-    """For ``Annotated[str, one_of(REGISTRY)]``: a name that is registered, checked when it is read; else as Literal."""
+    """For ``Annotated[str, one_of(REGISTRY)]``: like Literal, but the names are those registered at validation."""
 
     def check(name: str) -> str:
         if name not in known:
@@ -54,16 +54,12 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _fields_at(model: Any, path: tuple[int | str, ...]) -> list[str]:
-    """The field names of the model that sits at ``path`` inside ``model``."""
-    if not path:
-        return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
-    annotation: Any = model
+    """The field names of the model at ``path`` inside ``model``, which is a model or a field's annotation."""
     if isinstance(model, type) and issubclass(model, BaseModel):
+        if not path:
+            return list(model.model_fields)
         field = model.model_fields.get(str(path[0]))
-        annotation = field.annotation if field else None
-        return _fields_at(annotation, path[1:])
-    for inner in getattr(annotation, "__args__", ()):
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            rest = path[1:] if getattr(annotation, "__origin__", None) in (dict, list) else path
-            return _fields_at(inner, rest)
-    return []
+        return _fields_at(field.annotation if field else None, path[1:])
+    rest = path[1:] if getattr(model, "__origin__", None) in (dict, list) else path
+    inner = [kind for kind in getattr(model, "__args__", ()) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return _fields_at(inner[0], rest) if inner else []

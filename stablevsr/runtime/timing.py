@@ -1,6 +1,6 @@
 """Time per stage and peak memory of the sampler, for the manifests of inference and for the bench.
 
-Timing does not slow a GPU down: begin and end of a stage are CUDA events in its stream, read together at the end.
+Timing does not slow a GPU down: each stage is marked by CUDA events in its stream, which are read at the end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-#: A context manager by the name of a stage: what runs inside is counted for that stage.
+#: Makes a context manager from a stage's name; the time inside counts for that stage.
 Stage = Callable[[str], AbstractContextManager[None]]
 
 
@@ -41,7 +41,7 @@ class StageTimer:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count what runs in this block for ``name``."""
+        """Count the time of this block for the stage ``name``."""
         self._switch()
         self._open.append(name)
         try:
@@ -61,14 +61,14 @@ class StageTimer:
         return dict(seconds)
 
     def _switch(self) -> None:
-        """Count the time since the last change of stages for the innermost open stage."""
+        """Count the time since the last switch for the innermost open stage."""
         now = self._mark()
         if self._open:
             self._spans.append((self._open[-1], self._since, now))
         self._since = now
 
     def _mark(self) -> Any:
-        """The present time; on a GPU an event, whose time is that at which the GPU reaches it."""
+        """The current time; on a GPU, an event that records when the GPU reaches it."""
         if self.device.type != "cuda":
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

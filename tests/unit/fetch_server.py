@@ -22,12 +22,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from stablevsr.data.downloads import record, registry
+from stablevsr.data.downloads.fetch import fetch
 from stablevsr.data.downloads.http import RetryPolicy
 
 FAST = RetryPolicy(pauses=(0.01, 0.02, 0.03), connect=60.0, read=60.0)  # long limits: the machine may be busy
@@ -248,22 +252,41 @@ def row(name: str, kind: str, **fields: object) -> dict[str, dict[str, object]]:
 def run_fetch(
     table: Path, data_root: Path, names: list[str], prelude: str = "", **environment: str
 ) -> subprocess.Popen[str]:
-    """`fetch` in a new process, with the messages of ``progress``; exits 1 after printing a UserError."""
+    """`fetch` in a new process, with ``table`` as the registry; exits 1 after printing a UserError."""
     program = f"""
         import sys
         from pathlib import Path
+        from stablevsr.data.downloads import registry
         from stablevsr.data.downloads.fetch import fetch
-        from stablevsr.data.downloads.registry import parse
         from stablevsr.data.downloads.http import RetryPolicy
         from stablevsr.runtime.errors import UserError
         {prelude}
-        table = parse(Path({str(table)!r}).read_text())
+        table = registry.parse(Path({str(table)!r}).read_text())
+        registry.load = lambda: table
         policy = RetryPolicy(pauses=(0.01, 0.02), connect=60.0, read=60.0)
         try:
-            fetch({names!r}, Path({str(data_root)!r}), table=table, policy=policy)
+            fetch({names!r}, Path({str(data_root)!r}), policy=policy)
         except UserError as error:
             sys.exit(f"UserError: {{error}}")
     """
     command = [sys.executable, "-c", textwrap.dedent(program)]
     environment = {**os.environ, **environment}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def fetch_from(table: dict[str, registry.Row], names: list[str], data_root: Path, **options: Any) -> None:
+    """`fetch` with ``table`` as the registry."""
+    with patch.object(registry, "load", lambda: table):
+        fetch(names, data_root, **{"policy": FAST, **options})
+
+
+def is_present(name: str, data_root: Path, table: dict[str, registry.Row]) -> bool:
+    """`is_present` with ``table`` as the registry."""
+    with patch.object(registry, "load", lambda: table):
+        return record.is_present(name, data_root)
+
+
+def local_path(name: str, data_root: Path, table: dict[str, registry.Row]) -> Path:
+    """`local_path` with ``table`` as the registry."""
+    with patch.object(registry, "load", lambda: table):
+        return registry.local_path(name, data_root)

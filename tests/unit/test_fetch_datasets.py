@@ -13,10 +13,11 @@ import pytest
 import yaml
 from fetch_server import (
     CLIPS,
-    FAST,
     LONG,
     Fault,
     Server,
+    fetch_from,
+    is_present,
     noise,
     png,
     reds_entries,
@@ -29,8 +30,7 @@ from fetch_server import (
 )
 
 from stablevsr.data.downloads import registry
-from stablevsr.data.downloads.fetch import fetch
-from stablevsr.data.downloads.record import DownloadRecord, is_present
+from stablevsr.data.downloads.record import DownloadRecord
 from stablevsr.data.layouts import load_sequences
 from stablevsr.runtime.errors import UserError
 
@@ -80,7 +80,7 @@ def serve_reds(server: Server, *faults: Fault, outer: str = "train/", **options:
 
 
 def get(names: list[str], data: Path, table: dict[str, registry.Row], source: Path | None = None) -> None:
-    fetch(names, data, table=table, source=source, progress=False, policy=FAST)
+    fetch_from(table, names, data, source=source)
 
 
 def refused(names: list[str], data: Path, table: dict[str, registry.Row], source: Path | None = None) -> str:

@@ -111,12 +111,12 @@ def test_a_file_that_the_hub_announces_with_another_hash_is_refused_again_and_ag
     assert (snapshot(tmp_path) / WEIGHTS).read_bytes() == FILES[WEIGHTS]
 
 
-#: In place of ``fetch``: what :func:`find_model` calls, with the table as the packaged registry.
+#: Calls what :func:`find_model` calls, instead of ``fetch``.
 MODEL_FOLDER = (
-    "from stablevsr.data.downloads import registry; from stablevsr.data.downloads.hub import model_folder; "
-    "registry._packaged = lambda: table; fetch = lambda *_, **__: print(model_folder('someone/model'))"
+    "from stablevsr.data.downloads.hub import model_folder; "
+    "fetch = lambda *_, **__: print(model_folder('someone/model'))"
 )
-NO_ROW = MODEL_FOLDER.replace("lambda: table", "lambda: {}")
+NO_ROW = MODEL_FOLDER + "; registry.parse = lambda text: {}"
 
 
 @pytest.mark.parametrize("prelude", ["", MODEL_FOLDER])
@@ -181,11 +181,6 @@ def test_a_verified_model_in_a_cache_without_write_access_costs_no_request(serve
         code, told = get(tmp_path, table(tmp_path), server.url)
         assert code == 0, told
     assert len(server.log) == asked
-
-
-def test_a_quiet_call_prints_nothing(server: Server, tmp_path: Path) -> None:
-    quiet = "from functools import partial; fetch = partial(fetch, progress=False)"
-    assert get(tmp_path, table(tmp_path), server.url, quiet) == (0, "")
 
 
 def test_a_file_without_published_hash_may_not_change_later(server: Server, tmp_path: Path) -> None:

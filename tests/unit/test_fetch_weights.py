@@ -13,14 +13,28 @@ from pathlib import Path
 import pytest
 import requests
 import yaml
-from fetch_server import FAST, LONG, Fault, Server, noise, row, run_fetch, running, sha256, wait_until
+from fetch_server import (
+    FAST,
+    LONG,
+    Fault,
+    Server,
+    fetch_from,
+    is_present,
+    local_path,
+    noise,
+    row,
+    run_fetch,
+    running,
+    sha256,
+    wait_until,
+)
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPResponse
 
 from stablevsr.data.downloads import registry
-from stablevsr.data.downloads.fetch import fetch, listing
+from stablevsr.data.downloads.fetch import listing
 from stablevsr.data.downloads.http import RetryPolicy, Source, TransferError, download, new_session
-from stablevsr.data.downloads.record import NAME, is_present
+from stablevsr.data.downloads.record import NAME
 from stablevsr.runtime.errors import UserError
 
 BODY = noise(1_000_000)
@@ -45,15 +59,15 @@ def table_of(*urls: str, **fields: object) -> dict[str, registry.Row]:
 
 
 def get(tmp_path: Path, table: dict[str, registry.Row], **options: object) -> Path:
-    fetch(["w"], tmp_path / "data", table=table, progress=False, policy=FAST, **options)  # type: ignore[arg-type]
-    return registry.local_path("w", tmp_path / "data", table)
+    fetch_from(table, ["w"], tmp_path / "data", **options)
+    return local_path("w", tmp_path / "data", table)
 
 
 def refused(tmp_path: Path, table: dict[str, registry.Row], **options: object) -> str:
     with pytest.raises(UserError) as caught:
         get(tmp_path, table, **options)
     assert "\n" not in str(caught.value)
-    assert not registry.local_path("w", tmp_path / "data", table).exists()
+    assert not local_path("w", tmp_path / "data", table).exists()
     return str(caught.value)
 
 
@@ -167,7 +181,7 @@ def test_a_part_from_one_mirror_is_continued_from_another_only_under_a_published
     get(tmp_path, table_of(first, second, sha256=sha256(BODY)))
     assert server.asked()[-1][1].startswith("bytes=")
     server.add("/a/w.pth", BODY, Fault(cut=600_000), Fault(status=404))
-    registry.local_path("w", tmp_path, table_of(first)).unlink()
+    local_path("w", tmp_path, table_of(first)).unlink()
     get(tmp_path, table_of(first, second))
     assert server.asked()[-1] == ("/b/w.pth", "")
 
@@ -192,7 +206,7 @@ def test_without_network_one_sentence_names_file_address_and_what_to_do(tmp_path
         url = dead.url + "/w.pth"
     at_once = RetryPolicy(pauses=(-1.0,))  # no pause can be that short: taking one is an error
     with pytest.raises(UserError) as caught:
-        fetch(["w"], tmp_path / "data", table=table_of(url), progress=False, policy=at_once)
+        fetch_from(table_of(url), ["w"], tmp_path / "data", policy=at_once)
     for part in ("w.pth", url, "refused", "`stablevsr fetch w --from DIR`"):
         assert part in str(caught.value)
 
@@ -202,7 +216,7 @@ def test_a_server_that_says_nothing_is_given_up(server: Server, tmp_path: Path) 
     url = server.add("/w.pth", BODY, *[Fault(cut=0, gate=gate)] * 2)
     with pytest.raises(UserError, match="timed out"):
         policy = RetryPolicy(pauses=(0.01,), connect=1.0, read=0.3)
-        fetch(["w"], tmp_path, table=table_of(url), progress=False, policy=policy)
+        fetch_from(table_of(url), ["w"], tmp_path, policy=policy)
     gate.set()
 
 
@@ -217,7 +231,7 @@ def test_files_got_by_hand_are_checked_and_used_without_network(tmp_path: Path) 
     assert get(tmp_path, table, source=source).read_bytes() == BODY
     assert (source / "w.pth").read_bytes() == BODY
     with pytest.raises(UserError, match="is no folder"):
-        fetch(["w"], tmp_path, table=table, source=tmp_path / "nowhere")
+        fetch_from(table, ["w"], tmp_path, source=tmp_path / "nowhere")
 
 
 def test_an_unpublished_hash_is_recorded_and_a_later_difference_refused(server: Server, tmp_path: Path) -> None:
@@ -237,7 +251,7 @@ def test_an_unpublished_hash_is_recorded_and_a_later_difference_refused(server: 
 
 def test_a_file_that_another_program_put_there_is_checked_once(server: Server, tmp_path: Path) -> None:
     table = table_of(server.add("/w.pth", BODY), sha256=sha256(BODY))
-    path = registry.local_path("w", tmp_path, table)
+    path = local_path("w", tmp_path, table)
     path.parent.mkdir(parents=True)
     path.write_bytes(BODY[:-1] + b"\0")
     with pytest.raises(UserError, match="remove it and fetch again"):
@@ -284,11 +298,12 @@ def test_a_hash_that_the_hub_announces_is_compared_before_the_download(server: S
     assert get(tmp_path, table_of(url, sha256=sha256(BODY))).read_bytes() == BODY
 
 
-def test_the_listing_says_what_is_there(server: Server, tmp_path: Path) -> None:
+def test_the_listing_says_what_is_there(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = table_of(server.add("/w.pth", BODY), size=len(BODY), licence="BSD", purpose="to be listed")
-    assert [*listing(tmp_path, table).splitlines()[1].split()] == ["w", "1.0", "MB", "no", "BSD", "to", "be", "listed"]
+    monkeypatch.setattr(registry, "load", lambda: table)
+    assert [*listing(tmp_path).splitlines()[1].split()] == ["w", "1.0", "MB", "no", "BSD", "to", "be", "listed"]
     get(tmp_path, table)
-    assert "yes" in listing(tmp_path, table).splitlines()[1].split()
+    assert "yes" in listing(tmp_path).splitlines()[1].split()
 
 
 def _written(tmp_path: Path, table: dict[str, registry.Row]) -> Path:
@@ -377,5 +392,5 @@ def test_a_redirect_from_https_to_plain_http_is_refused(server: Server, tmp_path
         session.mount("https://secure.test", host)
         with pytest.raises(TransferError, match="from https to plain http"):
             source = Source(session, "https://secure.test/w.pth", registry.Published(), FAST)
-            download(source, tmp_path / "w.part")
+            download(source, tmp_path / "w.part", lambda done: None)
     assert not (tmp_path / "w.part").exists()

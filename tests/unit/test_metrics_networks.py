@@ -62,14 +62,14 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         raft = io.BytesIO()
         torch.save(raft_large(weights=None).state_dict(), raft)
         contents = {name: as_file(random_features(name)) for name in ("alexnet", "vgg16")} | {"raft": raft.getvalue()}
-        table = registry.load()
+        table = dict(registry.load())
         for name, content in contents.items():
             file = weights.location(name)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
             prefix = hashlib.sha256(content).hexdigest()[:8]
             table[name] = table[name].model_copy(update={"sha256_prefix": prefix})
-        patch.setattr(registry, "_packaged", lambda: table)
+        patch.setattr(registry, "load", lambda: table)
         yield folder
 
 

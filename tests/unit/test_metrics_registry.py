@@ -111,7 +111,7 @@ def test_a_file_with_the_published_hash_is_accepted(empty_hub: Path, monkeypatch
     file.parent.mkdir(parents=True)
     file.write_bytes(b"parameters")
     row = registry.get("niqe").model_copy(update={"sha256": hashlib.sha256(b"parameters").hexdigest()})
-    monkeypatch.setattr(registry, "_packaged", lambda: {"niqe": row})
+    monkeypatch.setattr(registry, "load", lambda: {"niqe": row})
     assert weights.weight_file("niqe") == file
     file.write_bytes(b"parameters, but others")
     with pytest.raises(UserError, match="damaged"):

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fetch_server import png, row
+from fetch_server import fetch_from, is_present, local_path, png, row
 
 from stablevsr.data.downloads import registry
-from stablevsr.data.downloads.fetch import fetch
-from stablevsr.data.downloads.record import is_present
 from stablevsr.runtime.errors import UserError
 
 NAMES = (
@@ -58,7 +56,7 @@ def test_the_published_hashes_of_facts_are_in_the_table() -> None:
         ({"sha265": "0" * 64}, "sha265"),
         ({"sha256": "12ab"}, "sha256"),
         ({"sha256_prefix": "NOTHEX"}, "sha256_prefix"),
-        ({"urls": ["ftp://example.org/w.pth"]}, "no http or https address"),
+        ({"urls": ["ftp://example.org/w.pth"]}, "'urls.0': String should match pattern '^https?://"),
         ({"urls": []}, "address"),
         ({"destination": {"how": "torch_hub", "folder": "../up"}}, "stays inside"),
         ({"destination": {"how": "somewhere"}}, "destination"),
@@ -149,16 +147,16 @@ def test_a_dataset_is_present_once_its_frames_were_verified_and_only_while_they_
     table = registry.parse(yaml.safe_dump({"reds": REDS}))
     _reds(tmp_path)
     assert not is_present("reds", tmp_path, table)
-    fetch(["reds"], tmp_path, table=table, progress=False)  # unpacked by hand: verified without any network
+    fetch_from(table, ["reds"], tmp_path)  # unpacked by hand: verified without any network
     assert is_present("reds", tmp_path, table)
     frame = tmp_path / "REDS/train_sharp/001/00000002.png"
     content = frame.read_bytes()
     frame.write_bytes(content[:-1] + b"x")
     assert not is_present("reds", tmp_path, table)
     with pytest.raises(UserError, match=r"has no w\.pth"):  # its size in pixels is right, but it is another frame
-        fetch(["reds"], tmp_path, table=table, progress=False, source=tmp_path)
+        fetch_from(table, ["reds"], tmp_path, source=tmp_path)
     frame.write_bytes(content)
-    fetch(["reds"], tmp_path, table=table, progress=False)
+    fetch_from(table, ["reds"], tmp_path)
     assert is_present("reds", tmp_path, table)
     frame.unlink()
     frame.with_name(".00000002.png.part").touch()  # half a frame is none
@@ -167,8 +165,8 @@ def test_a_dataset_is_present_once_its_frames_were_verified_and_only_while_they_
 
 def test_the_outer_level_of_archives_unpacked_by_hand_is_found(tmp_path: Path) -> None:
     table = registry.parse(yaml.safe_dump({"reds": REDS}))
-    assert registry.local_path("reds", tmp_path, table) == tmp_path / "REDS"
+    assert local_path("reds", tmp_path, table) == tmp_path / "REDS"
     _reds(tmp_path, folder="REDS/train/train_sharp")
-    assert registry.local_path("reds", tmp_path, table) == tmp_path / "REDS/train"
-    fetch(["reds"], tmp_path, table=table, progress=False)
+    assert local_path("reds", tmp_path, table) == tmp_path / "REDS/train"
+    fetch_from(table, ["reds"], tmp_path)
     assert is_present("reds", tmp_path, table)

@@ -316,7 +316,7 @@ def test_stopped_again_and_again_it_still_gives_the_same_bytes(tmp_path, monkeyp
             stop_after(patched, 13, KeyboardInterrupt())
             stops += main(command) == 130
     assert stops >= 3
-    assert "goes on where it stopped" in capsys.readouterr().err
+    assert "continues where it stopped" in capsys.readouterr().err
     assert content(out) == content(whole)
     assert remains(tmp_path) == []
 

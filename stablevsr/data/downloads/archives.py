@@ -1,28 +1,28 @@
 """Unpacking zip archives that are not trusted.
 
-An archive is refused as a whole, before anything is written, if one entry could be written outside its folder (``..``,
-an absolute path, a drive letter, a backslash), is a link or a device, is encrypted, or has the same target as another.
-Every entry's CRC is checked while it is written to a temporary file beside its target; an existing file of the same
-size and CRC is kept, so an interrupted unpacking continues where it stopped.
+An archive is refused as a whole, before anything is written, if an entry could be written outside its folder, is a
+link, a device or encrypted, or has the same target as another. CRCs are checked; an existing file of the same size and
+CRC is kept, so an interrupted unpacking continues where it stopped.
 """
 
 from __future__ import annotations
 
 import lzma
+import shutil
 import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import TypeAlias
 
-BLOCK = 1 << 20
+#: Files of an archive by their path below the dataset's folder.
+Members: TypeAlias = Mapping[PurePosixPath, zipfile.ZipInfo]
 
 
 class ArchiveError(Exception):
-    """The archive is refused; the message continues a sentence that begins with the archive's name."""
+    """The archive is refused; the message follows the archive's name in a sentence."""
 
 
 #: What reading an archive raises if it is refused, truncated or damaged.
@@ -31,25 +31,17 @@ DAMAGE = (ArchiveError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError
 
 
 def describe(error: BaseException) -> str:
-    """What one of :data:`DAMAGE` says about an archive, to follow its name in a sentence."""
+    """One of :data:`DAMAGE` in words, to follow the archive's name in a sentence."""
     return str(error) if isinstance(error, ArchiveError) else f"is truncated or damaged ({error})"
 
 
-@dataclass(frozen=True)
-class Member:
-    """One file of an archive and its path below the dataset's folder."""
-
-    info: zipfile.ZipInfo
-    target: PurePosixPath
-
-
-def members(archive: zipfile.ZipFile, keep: Sequence[str]) -> list[Member]:
+def members(archive: zipfile.ZipFile, keep: Sequence[str]) -> Members:
     """The files of ``archive`` that have a path component in ``keep``, in the order of their data in the archive.
 
     The path before that component is dropped (``train/train_sharp/000/...`` becomes ``train_sharp/000/...``). Raises
     :class:`ArchiveError` that names the entry if any entry of the archive, wanted or not, is unsafe.
     """
-    found: dict[PurePosixPath, Member] = {}
+    found: dict[PurePosixPath, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         fault = _unsafe(info)
         if fault:
@@ -59,12 +51,12 @@ def members(archive: zipfile.ZipFile, keep: Sequence[str]) -> list[Member]:
             continue
         if target in found:
             raise ArchiveError(f"is refused: two of its entries would both be written to {target}")
-        found[target] = Member(info, target)
-    return sorted(found.values(), key=lambda member: member.info.header_offset)
+        found[target] = info
+    return dict(sorted(found.items(), key=lambda item: item[1].header_offset))
 
 
 def _unsafe(info: zipfile.ZipInfo) -> str | None:
-    # orig_filename: zipfile cuts the name at a NUL and would hide what follows it.
+    """Why an entry is unsafe, if it is. zipfile cuts ``filename`` at a NUL, so ``orig_filename`` is examined."""
     name = info.orig_filename
     mode = info.external_attr >> 16
     if name.startswith("/") or "\\" in name or "\0" in name or ":" in name.split("/")[0]:
@@ -81,63 +73,47 @@ def _unsafe(info: zipfile.ZipInfo) -> str | None:
 def _target(info: zipfile.ZipInfo, keep: Sequence[str]) -> PurePosixPath | None:
     parts = PurePosixPath(info.filename).parts
     start = next((index for index, part in enumerate(parts) if part in keep), None)
-    # macOS archives hold metadata of every file under __MACOSX; hidden files are no data either.
+    # Archives made on macOS hold metadata of every file under __MACOSX.
     if info.is_dir() or start is None or "__MACOSX" in parts or parts[-1].startswith("."):
         return None
     return PurePosixPath(*parts[start:])
 
 
-def unpack(archive: zipfile.ZipFile, chosen: Iterable[Member], folder: Path, progress: Callable[[int], object]) -> None:
+def unpack(archive: zipfile.ZipFile, chosen: Members, folder: Path, progress: Callable[[int], object]) -> None:
     """Write the members below ``folder``; calls ``progress`` with the bytes unpacked so far.
 
     Raises one of :data:`DAMAGE` if the archive is truncated or an entry's CRC is wrong, OSError if the disk is full.
     """
     done = 0
-    for member in chosen:
-        path = folder / member.target
-        if not _already_there(path, member.info):
-            _write(archive, member.info, path)
-        done += member.info.file_size
+    for target, info in chosen.items():
+        path = folder / target
+        if not (_has_size(path, info) and zlib.crc32(path.read_bytes()) == info.CRC):
+            _write(archive, info, path)
+        done += info.file_size
         progress(done)
 
 
-def missing_bytes(chosen: Iterable[Member], folder: Path) -> int:
+def missing_bytes(chosen: Members, folder: Path) -> int:
     """How many bytes unpacking will add below ``folder``; files of the right size count as unpacked."""
-    sizes = ((folder / member.target, member.info.file_size) for member in chosen)
-    return sum(size for path, size in sizes if not (path.is_file() and path.stat().st_size == size))
+    return sum(info.file_size for target, info in chosen.items() if not _has_size(folder / target, info))
 
 
-def _already_there(path: Path, info: zipfile.ZipInfo) -> bool:
-    if not path.is_file() or path.stat().st_size != info.file_size:
-        return False
-    crc = 0
-    with path.open("rb") as stream:
-        while block := stream.read(BLOCK):
-            crc = zlib.crc32(block, crc)
-    return crc == info.CRC
+def _has_size(path: Path, info: zipfile.ZipInfo) -> bool:
+    return path.is_file() and path.stat().st_size == info.file_size
 
 
 def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Always the same temporary name (the caller holds the folder's lock), so that the next run overwrites what a kill
-    # has left behind.
+    # The temporary name never changes (the caller holds the folder's lock): the next run overwrites what a kill left.
     part = path.with_name(f".{path.name}.part")
     try:
         with archive.open(info) as source, part.open("wb") as out:
-            while block := _read(source):
-                out.write(block)
+            shutil.copyfileobj(source, out)
         if part.stat().st_size != info.file_size:
             raise zipfile.BadZipFile(f"{info.filename} ends early")
         part.replace(path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
-        raise
-
-
-def _read(source: IO[bytes]) -> bytes:
-    try:
-        return source.read(BLOCK)
-    except OSError as error:
-        if error.errno is None:  # bz2's decompressor, about its input
+        if isinstance(error, OSError) and error.errno is None:  # bz2's decompressor, about its input
             raise zipfile.BadZipFile(str(error)) from error
         raise

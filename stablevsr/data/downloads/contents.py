@@ -1,7 +1,7 @@
-"""What a data set holds once it is complete: folders of PNG frames, their number and their size in pixels.
+"""What a complete dataset holds: folders of PNG frames, their number and their size in pixels.
 
-:meth:`Contents.fault` checks a folder against that, :func:`frames_sha256` hashes the frames, and :func:`frames_stamp`
-notices later whether one of them has changed since, without reading any.
+:meth:`Contents.fault` checks a folder, :func:`frames_sha256` hashes its frames, and :func:`frames_stamp` notices later
+changes without reading a frame.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
@@ -39,10 +39,10 @@ class Strict(BaseModel):
 
 
 class Contents(Strict):
-    """Sequences of PNG frames below a data set's folder: ``root/<sequence>/<frame>.png``.
+    """Sequences of PNG frames below a dataset's folder: ``root/<sequence>/<frame>.png``.
 
-    The names of the sequences are given here (``000-239`` means 240 names), or by list files with one name per line, of
-    which the number of lines is known. A listed name may have a slash (``00001/0266``).
+    The sequences are named here (``000-239`` means 240 names), or in list files with a known number of lines and one
+    name per line, which may have a slash (``00001/0266``).
     """
 
     root: Inside
@@ -88,9 +88,9 @@ class Contents(Strict):
         return None
 
     def write_missing_list(self, folder: Path) -> None:
-        """Write the one list file if it is missing and as many sequences are there as it should name.
+        """Write the only list file if it is missing and the folder has as many sequences as it should name.
 
-        Vimeo-90K's test archive holds only test sequences; copies with and without ``sep_testlist.txt`` exist.
+        Some copies of Vimeo-90K's test archive, which holds only test sequences, lack ``sep_testlist.txt``.
         """
         root = folder / self.root
         lacking = [file for file in self.lists if not (folder / file).exists()]
@@ -100,14 +100,11 @@ class Contents(Strict):
                 write_text(folder / lacking[0], "".join(f"{name}\n" for name in names))
 
 
-def _expand(item: str) -> Iterator[str]:
-    span = re.fullmatch(r"(\d+)-(\d+)", item)
-    if span is None:
-        yield item
-        return
-    first, last = span.groups()
-    for number in range(int(first), int(last) + 1):
-        yield str(number).zfill(len(first))
+def _expand(item: str) -> list[str]:
+    if span := re.fullmatch(r"(\d+)-(\d+)", item):
+        first, last = span.groups()
+        return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+    return [item]
 
 
 def _listed(path: Path) -> list[str]:
@@ -115,7 +112,7 @@ def _listed(path: Path) -> list[str]:
 
 
 def _frames(folder: Path) -> list[os.DirEntry[str]]:
-    """The frames of a sequence; entries of scandir, because Vimeo-90K has 640,000."""
+    """The frames of a sequence, by scandir, which is fast enough for the 640,000 frames of Vimeo-90K."""
     with os.scandir(folder) as entries:
         frames = [entry for entry in entries if entry.name.endswith(".png") and not entry.name.startswith(".")]
     return sorted(frames, key=lambda entry: entry.name)
@@ -130,29 +127,24 @@ def _png_size(path: Path) -> tuple[int, int] | None:
     return width, height
 
 
-def _all_frames(contents: list[Contents], folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _digest(contents: list[Contents], folder: Path, describe: Callable[[os.DirEntry[str]], str]) -> str:
+    digest = hashlib.sha256()
     for part in contents:
         for sequence in part._folders(folder):
             name = sequence.relative_to(folder).as_posix()
             for frame in _frames(sequence):
-                yield f"{name}/{frame.name}", frame
+                digest.update(f"{name}/{frame.name} {describe(frame)}\n".encode())
+    return digest.hexdigest()
 
 
 def frames_sha256(contents: list[Contents], folder: Path) -> str:
     """One sha256 over the names and bytes of all frames."""
-    digest = hashlib.sha256()
-    for name, frame in _all_frames(contents, folder):
-        digest.update(f"{name} {file_hash(Path(frame))}\n".encode())
-    return digest.hexdigest()
+    return _digest(contents, folder, lambda frame: file_hash(Path(frame)))
 
 
 def frames_stamp(contents: list[Contents], folder: Path) -> str | None:
     """One sha256 over the names, sizes and modification times of all frames; None if a sequence is missing."""
-    digest = hashlib.sha256()
     try:
-        for name, frame in _all_frames(contents, folder):
-            status = frame.stat()
-            digest.update(f"{name} {status.st_size} {status.st_mtime_ns}\n".encode())
+        return _digest(contents, folder, lambda frame: f"{frame.stat().st_size} {frame.stat().st_mtime_ns}")
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return digest.hexdigest()

@@ -1,7 +1,7 @@
-"""Downloading one verified file: from a folder that the user names, or from the first address that delivers it.
+"""Downloading one verified file: from the user's folder, or from the first address that delivers the right one.
 
-Shared by everything that ``stablevsr fetch`` does: the :class:`Download` of a row, progress bars, the check for free
-disk space, and the loop over mirrors, which accepts a file only if its size and hash are right.
+This module also has what all downloads share: progress bars, the check for free disk space, and renaming a verified
+file to its final name.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from tqdm import tqdm
 
 from stablevsr.data.downloads import http
 from stablevsr.data.downloads.record import DownloadRecord
-from stablevsr.data.downloads.registry import Row, Table, local_path
+from stablevsr.data.downloads.registry import Row, local_path
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import file_hash
 
@@ -31,41 +30,35 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True)
 class Download:
-    """One row to download, and what that needs: see :func:`.fetch.fetch` for the fields."""
+    """One row to download; :func:`.fetch.fetch` explains the fields."""
 
     row: Row
-    table: Table
     data_root: Path
     source: Path | None
-    progress: bool
     policy: http.RetryPolicy
     session: requests.Session
 
     @property
     def path(self) -> Path:
         """Where the row is stored."""
-        return local_path(self.row.name, self.data_root, self.table)
+        return local_path(self.row.name, self.data_root)
 
     @property
     def record(self) -> DownloadRecord:
         """What was verified of the row."""
         return DownloadRecord.of(self.row, self.data_root)
 
-    def say(self, text: str) -> None:
-        """Print a line, unless a quiet download was asked for."""
-        if self.progress:
-            print(text, file=sys.stderr)
 
-    @contextmanager
-    def bar(self, label: str, total: int | None) -> Iterator[Callable[[int], None]]:
-        """A progress bar; the callable sets how many bytes are done."""
-        with tqdm(total=total, desc=label, unit="B", unit_scale=True, delay=0.5, disable=not self.progress) as bar:
-            yield lambda done: bar.update(done - bar.n)
+@contextmanager
+def progress_bar(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar; the callable sets how many bytes are done."""
+    with tqdm(total=total, desc=label, unit="B", unit_scale=True, delay=0.5) as bar:
+        yield lambda done: bar.update(done - bar.n)
 
 
 @contextmanager
 def disk_errors(name: str, path: Path) -> Iterator[None]:
-    """Turn errors of the operating system while downloading ``name`` to ``path`` into one sentence."""
+    """Turn the operating system's errors while downloading ``name`` to ``path`` into :class:`UserError`."""
     try:
         yield
     except OSError as error:
@@ -79,7 +72,7 @@ def disk_errors(name: str, path: Path) -> Iterator[None]:
 
 
 def need_room(folder: Path, wanted: int, purpose: str) -> None:
-    """Raise :class:`UserError` if the disk under ``folder`` has less than ``wanted`` bytes free."""
+    """Raise :class:`UserError` if the disk of ``folder`` has less than ``wanted`` bytes free."""
     existing = next(path for path in [folder, *folder.parents] if path.exists())
     free = shutil.disk_usage(existing).free
     if free < wanted:
@@ -91,12 +84,9 @@ def need_room(folder: Path, wanted: int, purpose: str) -> None:
 
 def human(size: float) -> str:
     """Bytes in decimal units, as publishers give them: 34.3 GB."""
-    amount, unit = float(size), "B"
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000 or unit == "GB":
-            break
-        amount /= 1000
-    return f"{amount:.0f} {unit}" if amount >= 100 or unit == "B" else f"{amount:.1f} {unit}"
+    power = sum(size >= 1000**power for power in (1, 2, 3))
+    amount = size / 1000**power
+    return f"{amount:.{0 if amount >= 100 or not power else 1}f} {('B', 'kB', 'MB', 'GB')[power]}"
 
 
 def addresses(row: Row) -> list[str]:
@@ -106,7 +96,7 @@ def addresses(row: Row) -> list[str]:
 
 
 def by_hand(name: str, files: list[str]) -> str:
-    """What to do if no address delivers: ``name`` is the row that was asked for, ``files`` are what it is made from."""
+    """What to do if no address delivers the ``files`` from which the row ``name`` is made."""
     return (
         f"check the network, or put {' and '.join(files)} into a folder DIR by other means and run "
         f"`stablevsr fetch {name} --from DIR`"
@@ -125,25 +115,39 @@ def in_source(download: Download, row: Row) -> Path:
 
 
 def check(download: Download, path: Path) -> tuple[str, str | None]:
-    """The sha256 of ``path`` and how the file differs from what is published or recorded (None if it does not)."""
+    """The sha256 of ``path``, and how the file differs from the published or recorded one (None if it does not)."""
     row, size = download.row, path.stat().st_size
     if row.size not in (None, size):
         return "", row.mismatch(size, "")
-    with download.bar(f"checking {row.filename}", size) as progress:
+    with progress_bar(f"checking {row.filename}", size) as progress:
         sha256 = file_hash(path, progress)
     return sha256, download.record.mismatch(row.filename, row, size, sha256)
 
 
-def fetch_verified(download: Download, path: Path) -> str:
-    """Download the row's file to ``path`` from the first address that delivers it, and return its sha256.
+def accepted(download: Download, path: Path, fix: str) -> str:
+    """The sha256 of the user's file ``path``. Raises :class:`UserError` if it is not the published or recorded one."""
+    sha256, fault = check(download, path)
+    if fault:
+        raise UserError(f"{path} is not the published file ({fault}): {fix}")
+    return sha256
+
+
+def fetch_verified(download: Download, path: Path, times: int = 1) -> str:
+    """Download the row's file to ``path`` from the first address that delivers it; returns its sha256.
 
     A wrong file is removed, so that the next call downloads it again. Raises :class:`UserError` with the reason of
-    every address if none delivers.
+    every address if none delivers, and at once if the disk has no room for ``times`` the file's size.
     """
+    if path.is_file():  # an earlier call was stopped while it unpacked this archive
+        sha256, fault = check(download, path)
+        if fault is None:
+            return sha256
+        path.unlink()
     row, part, reasons = download.row, part_of(path), []
+    need_room(path.parent, max(0, row.bytes * times - http.length(part)), f"fetching {row.filename}")
     for url in addresses(row):
         try:
-            with download.bar(f"{row.filename} from {urlsplit(url).hostname}", row.bytes or None) as progress:
+            with progress_bar(f"{row.filename} from {urlsplit(url).hostname}", row.bytes or None) as progress:
                 http.download(http.Source(download.session, url, row, download.policy), part, progress)
             sha256, fault = check(download, part)
         except http.TransferError as error:
@@ -154,14 +158,14 @@ def fetch_verified(download: Download, path: Path) -> str:
             return sha256
         part.unlink()
         http.note_path(part).unlink(missing_ok=True)
-        reasons.append(f"{url} (what it sent is not the file: {fault})")
+        reasons.append(f"{url} (it sent another file: {fault})")
     raise UserError(
         f"{row.filename} could not be fetched from {' nor from '.join(reasons)}: {by_hand(row.name, [row.filename])}"
     )
 
 
 def part_of(path: Path) -> Path:
-    """The file that takes the bytes of ``path`` until they are verified."""
+    """The file that holds the bytes of ``path`` until they are verified."""
     return path.with_name(f"{path.name}.part")
 
 
@@ -173,8 +177,8 @@ def install(part: Path, path: Path) -> None:
     http.note_path(part).unlink(missing_ok=True)
 
 
-def room_for(download: Download, path: Path, times: int = 1) -> None:
-    """Refuse to start a download that will not fit: the rest of the file, and ``times - 1`` more for its contents."""
-    part = part_of(path)
-    have = part.stat().st_size if part.exists() else 0
-    need_room(path.parent, max(0, download.row.bytes * times - have), f"fetching {download.row.filename}")
+def copy_verified(file: Path, path: Path) -> None:
+    """Copy the user's verified file to ``path``, which never holds half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, part_of(path))
+    install(part_of(path), path)

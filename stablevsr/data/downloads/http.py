@@ -1,9 +1,7 @@
-"""HTTP transfers over unreliable networks: resumed by range requests, retried with growing pauses.
+"""HTTP transfers over unreliable networks: resumed by range requests, retried after growing pauses.
 
-A download is written to ``NAME.part`` beside its target; ``NAME.part.json`` keeps the address and the server's
-validator (ETag), so that a later call resumes only the same version of the file (``Range`` with ``If-Range``). A host
-that cannot be reached is not retried, for the caller to try the next mirror; a broken connection, a server error or a
-stall is, and the retries are counted anew whenever bytes have arrived.
+A download is written to ``NAME.part``, and ``NAME.part.json`` keeps its address and the server's validator (ETag), so
+that a later call resumes only the same version of the file (``Range`` with ``If-Range``).
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -23,15 +21,17 @@ from urllib3.exceptions import HTTPError, NewConnectionError
 from stablevsr import __version__
 from stablevsr.data.downloads.registry import Published
 
-BLOCK = 1 << 16  #: bytes written at a time; what a broken connection delivered of a block is lost
+T = TypeVar("T")
+BLOCK = 1 << 16  #: bytes written at a time; when a connection breaks, the unfinished block is lost
+WEB_PAGE = "the server sent a web page instead of the file"
 
 
 class TransferError(Exception):
-    """This address cannot deliver the file; the message is a reason that fits into brackets."""
+    """This address cannot deliver the file; messages show the reason in brackets after the address."""
 
 
 class RetryableError(Exception):
-    """The transfer may work when it is tried again, after ``pause`` seconds if the server asks for that."""
+    """A temporary fault; ``pause``: the seconds that the server asks to wait before the next try."""
 
     def __init__(self, message: str, pause: float = 0.0, unreachable: bool = False) -> None:
         super().__init__(message)
@@ -41,32 +41,31 @@ class RetryableError(Exception):
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Seconds: the pauses between tries, and the time limits for a connection and for the next bytes."""
+    """Seconds: the pauses before each retry, and the time limits for connecting and for the next bytes."""
 
     pauses: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
     connect: float = 10.0
     read: float = 30.0
 
 
-class Retry:
-    """Pauses after each failure; raises :class:`TransferError` once there were more in a row than the policy allows."""
+def with_retries(policy: RetryPolicy, attempt: Callable[[], T], received: Callable[[], int] = lambda: 0) -> T:
+    """The result of ``attempt``, which is called again after each :class:`RetryableError`.
 
-    def __init__(self, policy: RetryPolicy) -> None:
-        self._policy = policy
-        self._failures = 0
-        self._reached = False
-
-    def progressed(self) -> None:
-        """Bytes have arrived: earlier failures no longer count."""
-        self._failures = 0
-        self._reached = True
-
-    def failed(self, error: RetryableError) -> None:
-        """Pause before the next try, or give up."""
-        self._failures += 1
-        if self._failures > len(self._policy.pauses) or (error.unreachable and not self._reached):
-            raise TransferError(str(error)) from error
-        time.sleep(max(self._policy.pauses[self._failures - 1], error.pause))
+    Only failures in a row count: the count restarts when the bytes ``received()`` have grown. A host that was never
+    reached is not retried, so that the caller can try the next mirror. Raises :class:`TransferError` to give up.
+    """
+    failures, reached = 0, False
+    while True:
+        before = received()
+        try:
+            return attempt()
+        except RetryableError as error:
+            if received() > before:
+                failures, reached = 0, True
+            failures += 1
+            if failures > len(policy.pauses) or (error.unreachable and not reached):
+                raise TransferError(str(error)) from error
+            time.sleep(max(policy.pauses[failures - 1], error.pause))
 
 
 def new_session() -> requests.Session:
@@ -92,50 +91,38 @@ class Source:
         Raises :class:`TransferError` for permanent and :class:`RetryableError` for temporary faults, also while the
         body is read inside the ``with`` block.
         """
-        limits = (self.policy.connect, self.policy.read)
+        limits, faults = (self.policy.connect, self.policy.read), requests.exceptions
         try:
             with self.session.get(self.url, headers=headers, stream=True, timeout=limits) as response:
-                _check_hops(response)
                 _check_status(response)
                 _check_identity(response, self.published)
                 yield response
-        except (requests.exceptions.SSLError, requests.exceptions.TooManyRedirects) as error:
+        except (faults.SSLError, faults.TooManyRedirects) as error:
             raise TransferError(reason(error)) from error
-        except requests.exceptions.ConnectTimeout as error:
+        except faults.ConnectTimeout as error:
             raise RetryableError(f"no connection within {self.policy.connect:g} s", unreachable=True) from error
-        except requests.exceptions.ProxyError as error:
+        except faults.ProxyError as error:
             raise RetryableError(f"the proxy does not answer: {reason(error)}", unreachable=True) from error
-        except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL) as error:
+        except (faults.InvalidSchema, faults.InvalidURL) as error:
             raise TransferError("it redirects to an address that is neither http nor https") from error
-        except (requests.exceptions.RequestException, HTTPError) as error:
-            raise RetryableError(reason(error), unreachable=_is_unreachable(error)) from error
-
-
-def _is_unreachable(error: BaseException) -> bool:
-    cause = getattr(error.args[0], "reason", None) if error.args else None
-    return isinstance(cause, NewConnectionError)  # covers unknown names, refused connections and no route
+        except (faults.RequestException, HTTPError) as error:
+            cause = getattr(error.args[0], "reason", None) if error.args else None
+            # NewConnectionError: unknown host name, refused connection or no route
+            raise RetryableError(reason(error), unreachable=isinstance(cause, NewConnectionError)) from error
 
 
 def reason(error: BaseException) -> str:
     """The innermost reason of a chain of HTTP exceptions, on one line."""
-    inner: object = error
-    while isinstance(inner, BaseException):
-        nested = [getattr(inner, "reason", None), *inner.args]
-        deeper = next((item for item in nested if isinstance(item, BaseException)), None)
-        if deeper is None:
-            break
-        inner = deeper
-    text = str(inner).split(": ", 1)[-1] if isinstance(inner, NewConnectionError) else str(inner)
-    return text.splitlines()[0] if text else type(inner).__name__
-
-
-def _check_hops(response: requests.Response) -> None:
-    schemes = [urlsplit(hop.url).scheme for hop in [*response.history, response]]
-    if "http" in schemes[schemes.index("https") :] if "https" in schemes else False:
-        raise TransferError("it redirects from https to plain http")
+    while inner := [item for item in (getattr(error, "reason", None), *error.args) if isinstance(item, BaseException)]:
+        error = inner[0]
+    text = str(error).split(": ", 1)[-1] if isinstance(error, NewConnectionError) else str(error)
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _check_status(response: requests.Response) -> None:
+    schemes = [urlsplit(hop.url).scheme for hop in [*response.history, response]]
+    if "https" in schemes and "http" in schemes[schemes.index("https") :]:
+        raise TransferError("it redirects from https to plain http")
     status = response.status_code
     if status >= 500 or status in (408, 425, 429):
         wait = response.headers.get("Retry-After", "")
@@ -144,31 +131,29 @@ def _check_status(response: requests.Response) -> None:
     if status not in (200, 206, 416):
         raise TransferError(f"the server answered {status} {response.reason}")
     if response.headers.get("Content-Type", "").startswith("text/html") and status != 416:
-        raise TransferError("the server sent a web page instead of the file")
+        raise TransferError(WEB_PAGE)
 
 
 def _check_identity(response: requests.Response, published: Published) -> None:
     """Compare what the server announces with what is published, before gigabytes are transferred."""
     total = total_size(response)
-    if None not in (total, published.size) and total != published.size and response.status_code != 416:
+    if published.size and total not in (None, published.size) and response.status_code != 416:
         raise TransferError(f"the server offers {total} bytes where {published.size} are expected: not the same file")
     # The hub names the content's sha256 in the first answer, before it redirects to storage.
-    linked = next((hop.headers["X-Linked-ETag"] for hop in response.history if "X-Linked-ETag" in hop.headers), "")
-    if published.sha256 and len(linked.strip('"')) == 64 and linked.strip('"') != published.sha256:
+    tags = [hop.headers["X-Linked-ETag"].strip('"') for hop in response.history if "X-Linked-ETag" in hop.headers]
+    if published.sha256 and tags and len(tags[0]) == 64 and tags[0] != published.sha256:
         raise TransferError("the server offers a file with another sha256 than the registry's")
 
 
 def total_size(response: requests.Response) -> int | None:
-    """The whole file's bytes: from Content-Range if the answer is a part, from Content-Length if it is the whole."""
-    if response.status_code in (206, 416):
-        text = response.headers.get("Content-Range", "").rpartition("/")[2]
-    else:
-        text = response.headers.get("Content-Length", "")
+    """The whole file's size in bytes, also if the response is a part of it; None if the server does not say."""
+    part = response.status_code in (206, 416)
+    text = response.headers.get("Content-Range" if part else "Content-Length", "").rpartition("/")[2]
     return int(text) if text.isdigit() else None
 
 
 def range_start(response: requests.Response) -> int:
-    """Where the body starts in the file: 0 for a whole file."""
+    """The byte of the file at which the body starts: 0 for a whole file."""
     if response.status_code == 200:
         return 0
     text = response.headers.get("Content-Range", "").removeprefix("bytes").strip().partition("-")[0]
@@ -177,35 +162,22 @@ def range_start(response: requests.Response) -> int:
     return int(text)
 
 
-def strong_validator(response: requests.Response) -> str | None:
-    """What If-Range accepts: a strong ETag, else the date of the last change."""
-    etag = response.headers.get("ETag", "")
-    return etag if etag.startswith('"') else response.headers.get("Last-Modified")
+def download(source: Source, part: Path, progress: Callable[[int], object]) -> None:
+    """Complete the file ``part``, from where an earlier call stopped.
 
-
-def download(source: Source, part: Path, progress: Callable[[int], object] = lambda done: None) -> None:
-    """Complete ``part``, continuing what an earlier call has left there.
-
-    ``progress`` is called with the number of bytes done. Raises :class:`TransferError` with a reason; OSError (disk
-    full) leaves the part for the next call.
+    ``progress`` is called with the number of bytes done. Raises :class:`TransferError` with a reason, and OSError if
+    the disk is full; the part is then kept for the next call.
     """
-    retry = Retry(source.policy)
-    while True:
-        before = _length(part)
-        try:
-            return _attempt(source, part, progress)
-        except RetryableError as error:
-            if _length(part) > before:
-                retry.progressed()
-            retry.failed(error)
+    with_retries(source.policy, lambda: _attempt(source, part, progress), lambda: length(part))
 
 
 def note_path(part: Path) -> Path:
-    """The file beside a part file that keeps its address and the server's validator."""
+    """The JSON file of a part file, with its address and the server's validator."""
     return part.with_name(f"{part.name}.json")
 
 
-def _length(path: Path) -> int:
+def length(path: Path) -> int:
+    """The size of a file in bytes, 0 if it does not exist."""
     return path.stat().st_size if path.exists() else 0
 
 
@@ -226,10 +198,21 @@ def _attempt(source: Source, part: Path, progress: Callable[[int], object]) -> N
         if start not in (0, have):
             raise TransferError("the server answered with another range than the one asked for")
         part.parent.mkdir(parents=True, exist_ok=True)
-        note = {"url": source.url, "validator": strong_validator(response)}
+        etag = response.headers.get("ETag", "")  # If-Range accepts strong ETags and dates
+        validator = etag if etag.startswith('"') else response.headers.get("Last-Modified")
+        note = {"url": source.url, "validator": validator}
         with part.open("ab" if start else "wb") as out:
             note_path(part).write_text(json.dumps(note), encoding="utf-8")
-            _receive(response, out, start, progress)
+            done, total = start, total_size(response)
+            progress(done)
+            for block in response.iter_content(BLOCK):
+                if done == 0 and block.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
+                    raise TransferError(WEB_PAGE)
+                out.write(block)
+                done += len(block)
+                progress(done)
+        if total is not None and done < total:
+            raise RetryableError(f"the connection ended after {done} of {total} bytes")
 
 
 def _resume_point(source: Source, part: Path) -> tuple[int, str | None]:
@@ -240,23 +223,6 @@ def _resume_point(source: Source, part: Path) -> tuple[int, str | None]:
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return 0, None
     if url == source.url and validator:
-        return _length(part), validator
-    # From another mirror, or a server without validators: only a published hash can show afterwards whether both fit.
-    return (_length(part), None) if source.published.sha256 else (0, None)
-
-
-def _receive(response: requests.Response, out: IO[bytes], done: int, progress: Callable[[int], object]) -> None:
-    total = total_size(response)
-    progress(done)
-    for block in response.iter_content(BLOCK):
-        _refuse_page(block, done)
-        out.write(block)
-        done += len(block)
-        progress(done)
-    if total is not None and done < total:
-        raise RetryableError(f"the connection ended after {done} of {total} bytes")
-
-
-def _refuse_page(block: bytes, offset: int) -> None:
-    if offset == 0 and block.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
-        raise TransferError("the server sent a web page instead of the file")
+        return length(part), validator
+    # From another mirror, or a server without validators: only a published hash can later prove that both parts fit.
+    return (length(part), None) if source.published.sha256 else (0, None)

@@ -1,34 +1,30 @@
-"""Models from the hub: one commit of a repository, by the hub's own client and into its cache, verified file by file.
+"""Models from the hub: one commit of a repository, downloaded by ``huggingface_hub`` and verified file by file.
 
-Only safetensors, json and txt files are taken. The client (``huggingface_hub``) knows addresses, tokens (``HF_TOKEN``),
-mirrors (``HF_ENDPOINT``) and the cache (``HF_HOME``, ``HF_HUB_CACHE``). This module adds hashes: what the hub announces
-is compared with what is published before anything is downloaded, each file is verified after, and a file counts as
-present only if the record of downloads says that it was verified and it has not changed since.
+The client handles addresses, tokens, mirrors and the cache. This module compares the hashes that the hub announces with
+the published ones before the download, verifies each file after it, and takes only safetensors, json and txt files.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
-from stablevsr.data.downloads.download import FULL, disk_errors, install, need_room, part_of
+from stablevsr.data.downloads import registry
+from stablevsr.data.downloads.download import FULL, by_hand, copy_verified, disk_errors, need_room
 from stablevsr.data.downloads.http import reason
 from stablevsr.data.downloads.record import NAME, DownloadRecord, file_stamp
-from stablevsr.data.downloads.registry import Hub, Published, Row, cache_folder, hub_snapshot, load
+from stablevsr.data.downloads.registry import Hub, Published, Row, cache_folder, hub_snapshot
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import file_hash
 from stablevsr.runtime.locks import exclusive
 
 PATTERNS = ("*.safetensors", "*.json", "*.txt")
 TIMEOUT = 10  #: seconds for the hub's first answer
-ABANDONED = 3600.0  #: seconds since the last byte, after which a piece of a killed download is removed
+ABANDONED = 3600.0  #: seconds since the last byte, after which the part of a killed download is removed
 
 
 @dataclass(frozen=True)
@@ -50,10 +46,6 @@ class HubModel:
         """What was verified of the model."""
         return DownloadRecord(cache_folder() / NAME, self.name, self.commit)
 
-    def is_verified(self) -> bool:
-        """Whether every file was verified and is unchanged."""
-        return all(self.record.is_current(name, file_stamp(self.folder / name)) for name in self.files)
-
 
 def pinned(row: Row) -> HubModel:
     """The model of a row of the registry."""
@@ -64,11 +56,11 @@ def pinned(row: Row) -> HubModel:
 def model_folder(repo: str, revision: str | None = None) -> Path:
     """The verified local folder of a hub repository, downloaded if needed.
 
-    ``revision``: a commit, branch or tag; None = the commit in the registry of downloads, for other repositories the
-    main branch. Raises :class:`UserError` if the hub cannot be reached or a file is not the announced one.
+    ``revision``: a commit, branch or tag; None = the commit in the registry, or else the main branch. Raises
+    :class:`UserError` if the hub cannot be reached or a file is not the announced one.
     """
-    rows = [row for row in load().values() if isinstance(row.destination, Hub) and row.destination.repo == repo]
-    model = next((pinned(row) for row in rows if revision in (None, row.version)), None)
+    models = [pinned(row) for row in registry.load().values() if isinstance(row.destination, Hub)]
+    model = next((one for one in models if one.repo == repo and revision in (None, one.commit)), None)
     with disk_errors(repo, hub_snapshot(repo, revision or "main")):
         if model is not None:
             fetch_model(model)
@@ -80,12 +72,12 @@ def model_folder(repo: str, revision: str | None = None) -> Path:
         return folder
 
 
-def fetch_model(model: HubModel, source: Path | None = None, progress: bool = True) -> None:
-    """Make all files of ``model`` present and verified, from the folder ``source`` if one is given.
+def fetch_model(model: HubModel, source: Path | None = None) -> None:
+    """Download or, from the folder ``source``, copy those files of ``model`` that are not in the cache, and verify all.
 
-    A file in the cache that is not the right one is removed and downloaded again. Raises :class:`UserError`.
+    A wrong file in the cache is removed and downloaded again. Raises :class:`UserError`.
     """
-    if model.is_verified():
+    if all(model.record.is_current(name, file_stamp(model.folder / name)) for name in model.files):
         return
     lock = cache_folder() / f"{model.repo.replace('/', '--')}.lock"
     with exclusive(lock, f"fetching {model.name}"):
@@ -93,7 +85,7 @@ def fetch_model(model: HubModel, source: Path | None = None, progress: bool = Tr
         if wrong and source is not None:
             _copy(model, source, wrong)
         elif wrong:
-            _download(model, wrong, progress)
+            _download(model, wrong)
         _require(model, _by_hand(model))
 
 
@@ -103,7 +95,7 @@ def _require(model: HubModel, fix: str) -> None:
 
 
 def _verify(model: HubModel) -> dict[str, str]:
-    """Record the files that are the right ones, remove those that are not; what is wrong, by file."""
+    """Record the right files and remove the wrong ones; returns the missing and wrong files with their faults."""
     wrong = {}
     for name, published in model.files.items():
         path = model.folder / name
@@ -113,7 +105,7 @@ def _verify(model: HubModel) -> dict[str, str]:
             sha256 = file_hash(path)
             fault = model.record.mismatch(name, _or_announced(published, path), path.stat().st_size, sha256)
             if fault:
-                path.resolve().unlink()  # the snapshot has links: without its target the client downloads a file again
+                path.resolve().unlink()  # snapshots hold links; the client downloads a file again if its target is gone
                 path.unlink(missing_ok=True)
                 wrong[name] = f"{fault} (removed from the cache)"
             else:
@@ -122,35 +114,25 @@ def _verify(model: HubModel) -> dict[str, str]:
 
 
 def _or_announced(published: Published, path: Path) -> Published:
-    """What is published of a file, else the sha256 that the hub announced: the client names large files by it."""
+    """``published``, or else the sha256 that the hub announced, by which the client names large files."""
     announced = path.resolve().name
-    known = published.sha256 or not re.fullmatch("[0-9a-f]{64}", announced)
-    return published if known else published.model_copy(update={"sha256": announced})
+    if published.sha256 or not re.fullmatch("[0-9a-f]{64}", announced):
+        return published
+    return published.model_copy(update={"sha256": announced})
 
 
 def _by_hand(model: HubModel) -> str:
-    return (
-        f"check the network, or get {', '.join(list(model.files)[:2])} and the other files of {model.repo} at revision "
-        f"{model.commit} by other means and run `stablevsr fetch {model.name} --from DIR`, where DIR holds them in the "
-        "same folders"
-    )
+    others = f"the other files of {model.repo} at revision {model.commit}, in the same folders,"
+    return by_hand(model.name, [next(iter(model.files)), others])
 
 
-class _Silent(tqdm):  # type: ignore[misc]  # tqdm has no types
-    """A progress bar that is never shown, for quiet downloads."""
-
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        kwargs.pop("name", None)  # an argument of the client's own bars
-        super().__init__(*args, **{**kwargs, "disable": True})
-
-
-def _download(model: HubModel, names: Mapping[str, str], progress: bool) -> None:
+def _download(model: HubModel, names: Mapping[str, str]) -> None:
     """Compare what the hub announces of the named files with what is published, then let the client download them."""
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
     for piece in (model.folder.parents[1] / "blobs").glob("*.incomplete"):
-        # of a killed download: the client gives each piece a new name and never continues it
+        # The client never resumes the part of a killed download: the next one gets a new name.
         if time.time() - piece.stat().st_mtime > ABANDONED:
             piece.unlink(missing_ok=True)
     with _hub_errors(model.name, _by_hand(model)):
@@ -164,42 +146,37 @@ def _download(model: HubModel, names: Mapping[str, str], progress: bool) -> None
             if fault:
                 raise UserError(f"{name} of {model.name} on the hub is not the published file: {fault}")
         need_room(model.folder, sum(file.size for file in announced.values()), f"fetching {model.name}")
-        _snapshot(model.repo, model.commit, list(model.files), progress)
+        _snapshot(model.repo, model.commit, list(model.files))
 
 
-def _snapshot(repo: str, revision: str | None, patterns: Sequence[str], progress: bool = True) -> Path:
+def _snapshot(repo: str, revision: str | None, patterns: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
 
-    bars = None if progress else _Silent
-    return Path(
-        snapshot_download(repo, revision=revision, allow_patterns=list(patterns), etag_timeout=TIMEOUT, tqdm_class=bars)
-    )
+    return Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns), etag_timeout=TIMEOUT))
 
 
 @contextmanager
 def _hub_errors(name: str, fix: str) -> Iterator[None]:
-    """Turn the client's errors into one sentence."""
+    """Turn the client's errors into :class:`UserError`, except those of a full disk."""
     from huggingface_hub import constants
 
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # the client's HTTP library, and with it the errors, differ between its versions
+    except Exception as error:  # versions of the client use different HTTP libraries with different errors
         if isinstance(error, OSError) and error.errno in FULL:
             raise
-        said = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else reason(error)
-        raise UserError(f"{name} could not be fetched from {constants.ENDPOINT} ({said}): {fix}") from error
+        cause = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else reason(error)
+        raise UserError(f"{name} could not be fetched from {constants.ENDPOINT} ({cause}): {fix}") from error
 
 
 def _copy(model: HubModel, source: Path, names: Mapping[str, str]) -> None:
     for name in names:
-        file, path = source / name, model.folder / name
+        file = source / name
         if not file.is_file():
             raise UserError(f"{source} has no {name}: put the file of {model.repo} at revision {model.commit} there")
         fault = model.record.mismatch(name, model.files[name], file.stat().st_size, file_hash(file))
         if fault:
             raise UserError(f"{file} is not the published file ({fault}): download it again")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, part_of(path))
-        install(part_of(path), path)
+        copy_verified(file, model.folder / name)

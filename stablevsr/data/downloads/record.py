@@ -1,9 +1,9 @@
 """The record of downloads: which files were verified, with which sha256, and whether they have changed since.
 
-A download counts as present only if this record says that it was verified and its size and modification time are still
-the same; that a file exists proves nothing. For a file whose publisher states no hash, the recorded sha256 is what
-later downloads must match. Datasets are recorded in ``downloads.lock.json`` in the data folder, weights and models
-(whose caches are shared by all projects) in ``~/.cache/stablevsr``.
+A download counts as present only if it was recorded as verified and its size and modification time are still the same.
+A file without a published hash must match the sha256 that was recorded at its first download. The record of datasets
+is ``downloads.lock.json`` in the data folder; that of weights and models, which all projects share, is in
+``~/.cache/stablevsr``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from stablevsr.data.downloads.registry import (
     Pick,
     Published,
     Row,
-    Table,
     TorchHub,
     Unpack,
     cache_folder,
@@ -36,7 +35,7 @@ FRAMES = "frames"  #: the entry of a dataset's frames, all together
 
 
 class Verified(Strict):
-    """A file that was verified; ``stamp`` shows whether it has changed since (None if it was removed again)."""
+    """A verified file; ``stamp`` tells whether it has changed since, and is None for a file that is not kept."""
 
     sha256: str
     stamp: str | None
@@ -75,12 +74,12 @@ class DownloadRecord:
         return cls(folder / NAME, row.name, row.version)
 
     def sha256(self, file: str) -> str | None:
-        """The sha256 with which ``file`` was verified."""
+        """The sha256 that was recorded for ``file``, if any."""
         entry = self._files(self._read()).get(file)
         return entry.sha256 if entry else None
 
     def is_current(self, file: str, stamp: str | None) -> bool:
-        """Whether ``file`` was verified and had this stamp (of :func:`file_stamp`, :func:`.frames_stamp`) then."""
+        """Whether ``file`` had this stamp (of :func:`file_stamp` or :func:`.frames_stamp`) when it was verified."""
         entry = self._files(self._read()).get(file)
         return entry is not None and entry.stamp is not None and entry.stamp == stamp
 
@@ -93,7 +92,7 @@ class DownloadRecord:
             write_text(self.path, RECORD.dump_json(known, indent=1).decode() + "\n")
 
     def mismatch(self, file: str, published: Published, size: int, sha256: str) -> str | None:
-        """How a file differs from what is published, or else from what was recorded; None if it does not."""
+        """How a file differs from the published one, or from the recorded one if no hash is published, else None."""
         fault = published.mismatch(size, sha256)
         before = self.sha256(file)
         if fault or published.sha256 or before in (None, sha256):
@@ -113,13 +112,13 @@ class DownloadRecord:
         except FileNotFoundError:
             return {}
         except ValueError as error:
-            raise UserError(f"{self.path} is damaged: restore it, or remove it to verify and record anew") from error
+            raise UserError(f"{self.path} is damaged: restore it, or remove it to verify everything again") from error
 
 
-def is_present(name: str, data_root: Path, table: Table | None = None) -> bool:
+def is_present(name: str, data_root: Path) -> bool:
     """Whether ``name`` is on this machine, verified by an earlier call of ``fetch`` and unchanged since."""
-    row = get(name, table)
-    record, path = DownloadRecord.of(row, data_root), local_path(name, data_root, table)
+    row = get(name)
+    record, path = DownloadRecord.of(row, data_root), local_path(name, data_root)
     match row.destination:
         case TorchHub() | Cache():
             return record.is_current(path.name, file_stamp(path))

@@ -1,7 +1,6 @@
-"""The registry of downloads: what each row is, where it comes from, its size and hash, and where it is stored.
+"""The registry of downloads, ``registry.yaml``: what each row is, its addresses, size and hash, and where it is stored.
 
-The rows are written in ``registry.yaml``; the models here refuse a misspelt key, a malformed hash or an address that is
-not http(s). Nothing slow is imported (no torch, no hub client): ``stablevsr plan`` and ``doctor`` read the registry.
+Nothing slow is imported (no torch, no hub client), because ``stablevsr plan`` and ``doctor`` read the registry.
 """
 
 from __future__ import annotations
@@ -11,15 +10,15 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from stablevsr.data.downloads.contents import Contents, Inside, Strict
+from stablevsr.runtime import parsing
 from stablevsr.runtime.errors import UserError, near_miss
-from stablevsr.runtime.parsing import explain
 
 TABLE = Path(__file__).with_name("registry.yaml")
 
@@ -27,13 +26,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Prefix = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{6,63}$")]
 
 
-def _web_address(url: str) -> str:
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-        raise ValueError(f"{url!r} is no http or https address")
-    return url
-
-
-Address = Annotated[str, AfterValidator(_web_address)]
+Address = Annotated[str, StringConstraints(pattern=r"^https?://[^/]+")]
 
 
 class Published(Strict):
@@ -66,11 +59,11 @@ class IndexSource(Strict):
 
 
 class Unpack(Strict):
-    """A zip, unpacked below ``into``: of each entry's path, the part from the first component in ``keep`` on."""
+    """A zip, unpacked below ``into``; each entry's path is shortened to start at its first component in ``keep``."""
 
     how: Literal["unpack"]
     into: Inside
-    outer: str | None = None  #: a folder that archives unpacked by hand may have between ``into`` and the contents
+    outer: str | None = None  #: a folder between ``into`` and the contents if the zip was unpacked by hand
     keep: list[str] = Field(min_length=1)
 
 
@@ -112,7 +105,7 @@ class Hub(Strict):
 
 
 class Row(Published):
-    """One row of the registry; sizes in bytes. ``urls``: the main address, then mirrors of the same bytes."""
+    """One row of the registry; ``about`` is the approximate size in bytes, ``urls`` the main address and mirrors."""
 
     name: str
     kind: Literal["dataset", "model", "weights"]
@@ -151,18 +144,12 @@ class Row(Published):
         return self
 
 
-Table: TypeAlias = Mapping[str, Row]
-
-
 def parse(text: str, origin: str = "registry") -> dict[str, Row]:
     """Read a registry from YAML. Raises :class:`UserError` that names ``origin``, the row and the key."""
     raw: dict[str, dict[str, Any]] = yaml.safe_load(text)
-    rows: dict[str, Row] = {}
-    for name, fields in raw.items():
-        try:
-            rows[name] = Row(name=name, **fields)
-        except ValidationError as error:
-            raise UserError(f"{origin}: row '{name}': {explain(error, Row)}") from error
+    rows = {
+        name: parsing.parse(Row, {"name": name, **fields}, f"{origin}: row '{name}'") for name, fields in raw.items()
+    }
     for row in rows.values():
         for source in row.destination.sources if isinstance(row.destination, Pick) else []:
             if source not in rows or not isinstance(rows[source].destination, Unpack):
@@ -171,32 +158,27 @@ def parse(text: str, origin: str = "registry") -> dict[str, Row]:
 
 
 @lru_cache(maxsize=1)
-def _packaged() -> dict[str, Row]:
+def load() -> Mapping[str, Row]:
+    """The packaged registry: rows by name, in the file's order."""
     return parse(TABLE.read_text(encoding="utf-8"), TABLE.name)
 
 
-def load() -> dict[str, Row]:
-    """The packaged registry: rows by name, in the file's order."""
-    return dict(_packaged())
-
-
-def get(name: str, table: Table | None = None) -> Row:
+def get(name: str) -> Row:
     """The row called ``name``. Raises :class:`UserError` with the closest known name."""
-    rows = load() if table is None else table
-    if name not in rows:
+    if name not in load():
         raise UserError(
-            f"nothing to fetch is called '{name}'{near_miss(name, rows)}: `stablevsr fetch --list` shows all"
+            f"nothing to fetch is called '{name}'{near_miss(name, load())}: `stablevsr fetch --list` shows all"
         )
-    return rows[name]
+    return load()[name]
 
 
 def is_hub_id(model: str) -> bool:
-    """Whether a model's name has the form of a hub repository, owner/name; ``/x/y`` and ``./y`` are folders."""
+    """Whether a model's name has the form owner/name of a hub repository; ``/x/y`` and ``./y`` are folders."""
     return model.count("/") == 1 and not model.startswith(("/", "."))
 
 
 def room(rows: Iterable[Row]) -> int:
-    """Bytes of disk that downloading ``rows`` takes at most: a zip counts twice, as it is kept while it is unpacked."""
+    """The most bytes of disk that downloading ``rows`` takes: a zip counts twice, as it is kept until unpacked."""
     return sum(row.bytes * (2 if isinstance(row.destination, Unpack) else 1) for row in rows)
 
 
@@ -224,15 +206,14 @@ def index_path(row: Row) -> Path:
     return cache_folder() / "weights" / (f"{row.name}.safetensors" if converted else row.filename)
 
 
-def local_path(name: str, data_root: Path, table: Table | None = None) -> Path:
-    """Where ``name`` is stored once it is downloaded.
+def local_path(name: str, data_root: Path) -> Path:
+    """Where ``name`` is stored once it is downloaded. Raises :class:`UserError` for an unknown name.
 
     A dataset: the folder that its contents are relative to (``data_root/REDS``, also for REDS4;
     ``data_root/REDS/train`` if it was unpacked there by hand). Weights: the file in torch's hub cache or, from the
-    package index, in this package's. A model: the snapshot folder of its pinned commit in the hub cache, ready for
-    ``from_pretrained``. Raises :class:`UserError` for an unknown name.
+    package index, in this package's. A model: the snapshot folder of its pinned commit in the hub cache.
     """
-    row = get(name, table)
+    row = get(name)
     match row.destination:
         case TorchHub(folder=folder):
             published, converted = torch_hub_folder() / folder / row.filename, index_path(row)
@@ -244,5 +225,5 @@ def local_path(name: str, data_root: Path, table: Table | None = None) -> Path:
         case Unpack(into=into, outer=outer) | Pick(into=into, outer=outer):
             plain = data_root / into
             first = PurePosixPath(row.contents[0].root).parts[0]
-            by_hand = outer is not None and not (plain / first).exists() and (plain / outer / first).exists()
-            return plain / outer if by_hand and outer else plain
+            by_hand = outer and not (plain / first).exists() and (plain / outer / first).exists()
+            return plain / outer if outer and by_hand else plain

@@ -1,7 +1,6 @@
-"""Single weight files (backbones of metrics, RAFT): where they are looked for, and whether they are the published ones.
+"""Single weight files (backbones of metrics, RAFT) in torch's hub cache, where torchvision and pyiqa look for them too.
 
-No function here uses the network or imports torch. The files lie in torch's hub cache, where torchvision and pyiqa look
-for them too; ``stablevsr fetch NAME`` puts them there.
+No function here uses the network or imports torch; ``stablevsr fetch NAME`` downloads a file.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from stablevsr.runtime.hashing import file_hash
 
 
 def location(name: str) -> Path:
-    """The path at which the weight file called ``name`` in the registry is looked for, whether it exists or not."""
+    """The path of the weight file called ``name`` in the registry, whether it exists or not."""
     return registry.local_path(name, Path())
 
 
@@ -29,36 +28,34 @@ def published_hash(name: str) -> str:
 
 
 def weight_file(name: str) -> Path:
-    """The path of a weight file, after its sha256 was compared with the published one (else with the recorded one).
+    """The path of a weight file, whose sha256 is compared with the published one, or else with the recorded one.
 
     Raises :class:`UserError` if the file is missing or is another one.
     """
-    file = location(name)
+    file, row = location(name), registry.get(name)
     if not file.is_file():
         raise UserError(absence(name))
-    expected = published_hash(name) or DownloadRecord.of(registry.get(name), Path()).sha256(registry.get(name).filename)
-    if not digest(name).startswith(expected or ""):
+    expected = published_hash(name) or DownloadRecord.of(row, Path()).sha256(row.filename) or ""
+    if not digest(name).startswith(expected):
         raise UserError(
-            f"the weights {file} are damaged (their sha256 does not begin with {str(expected)[:8]}): delete the file "
-            f"and run stablevsr fetch {name}"
+            f"the weights {file} are damaged (their sha256 does not begin with {expected[:8]}): delete the file and "
+            f"run stablevsr fetch {name}"
         )
     return file
 
 
 def digest(name: str) -> str:
-    """The sha256 of the local file, in hexadecimal."""
-    file = location(name)
-    return file_sha256(file, file.stat().st_mtime_ns)
-
-
-def absence(name: str) -> str:
-    """The sentence that says which file is missing where, and how to get it."""
-    file = location(name)
-    address = "".join(f" ({url})" for url in registry.get(name).urls[:1])
-    return f"the weights {file.name} are not in {file.parent}: stablevsr fetch {name}{address}"
+    """The sha256 of the local file, in hexadecimal; computed once while the file does not change."""
+    return _digest(location(name), location(name).stat().st_mtime_ns)
 
 
 @functools.cache
-def file_sha256(file: Path, mtime_ns: int) -> str:
-    """The sha256 of a file, computed once; ``mtime_ns`` makes a replaced file count as a new one."""
+def _digest(file: Path, mtime_ns: int) -> str:
     return file_hash(file)
+
+
+def absence(name: str) -> str:
+    """The error message for a missing file: where it should be, and how to download it."""
+    file = location(name)
+    address = "".join(f" ({url})" for url in registry.get(name).urls[:1])
+    return f"the weights {file.name} are not in {file.parent}: stablevsr fetch {name}{address}"
