@@ -13,7 +13,14 @@ from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import content_hash
 from stablevsr.study.fingerprint import fingerprint, report_code
 from stablevsr.study.paths import Paths
-from stablevsr.study.requirements import check_external, flow_weights, made_by_rules, metric_weights, model_download
+from stablevsr.study.requirements import (
+    baseline_weights,
+    check_external,
+    flow_weights,
+    made_by_rules,
+    metric_weights,
+    model_download,
+)
 from stablevsr.study.resolve import load_study
 
 min_version("9.0")

@@ -1,4 +1,4 @@
-# The rule of temporal_filter.yaml: averages the single-frame frames of a dataset over time. An ablation's rules can use
+# The rule of temporal_filter.yaml: averages the single-frame frames of a dataset along the motion. An ablation's rules can use
 # the Snakefile's `study`, STUDY, SPEC and PATHS. Frames that a variant names below work/external/ must come from a rule.
 SINGLE_FRAME = study.methods["temporal_filter.single_frame"]
 FILTER = "ablations/temporal_filter.py"
@@ -19,7 +19,8 @@ rule temporal_filter:
     params:
         script=FILTER,
         folder=lambda w: PATHS.frames(w.dataset, SINGLE_FRAME.on(w.dataset).digest, SINGLE_FRAME.seeds[0]),
+        lr=lambda w: PATHS.dataset(w.dataset) / "lr",
     message:
-        "averaging the single-frame frames of {wildcards.dataset} over time"
+        "averaging the single-frame frames of {wildcards.dataset} along the motion"
     shell:
-        "python {params.script:q} {params.folder:q} {output:q} > {log:q} 2>&1"
+        "python {params.script:q} {params.folder:q} {params.lr:q} {output:q} > {log:q} 2>&1"

@@ -27,6 +27,7 @@ class Registration:
 
     load: Callable[[], Upscaler]
     packages: tuple[str, ...]  #: import names of the packages that it needs, from the extra ``study``
+    weights: tuple[str, ...]  #: names of its weights in the registry of downloads
 
     @property
     def module(self) -> str:
@@ -41,11 +42,13 @@ class Registration:
 BASELINES: dict[str, Registration] = {}
 
 
-def register(name: str, packages: tuple[str, ...] = ()) -> Callable[[Callable[[], Upscaler]], Callable[[], Upscaler]]:
+def register(
+    name: str, packages: tuple[str, ...] = (), weights: tuple[str, ...] = ()
+) -> Callable[[Callable[[], Upscaler]], Callable[[], Upscaler]]:
     """Register a loading function as the baseline ``name``."""
 
     def add(load: Callable[[], Upscaler]) -> Callable[[], Upscaler]:
-        BASELINES[name] = Registration(load, packages)
+        BASELINES[name] = Registration(load, packages, weights)
         return load
 
     return add

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -28,8 +28,10 @@ RAFT_OVERLAP = 64
 DIS_SMALLEST = 32  # pixels a side; OpenCV refuses smaller frames
 
 
-def warp(image: Tensor, flow: Tensor, grid: Grid = "published") -> Tensor:
-    """Motion-compensate ``image`` by backward warping: out(p) = image(p + flow(p)), bilinear, zero outside.
+def warp(
+    image: Tensor, flow: Tensor, grid: Grid = "published", padding: Literal["zeros", "border"] = "zeros"
+) -> Tensor:
+    """Motion-compensate ``image`` by backward warping: out(p) = image(p + flow(p)), bilinear.
 
     Args:
         image: (B, C, H, W), any range.
@@ -37,13 +39,14 @@ def warp(image: Tensor, flow: Tensor, grid: Grid = "published") -> Tensor:
         grid: ``published`` repeats the released code, which normalises by W-1 but samples with
             ``align_corners=False`` and so reads column x at x*W/(W-1) - 0.5: half a pixel off at the borders, which
             are darkened. The released weights were trained with it. ``aligned`` is the identity at zero flow.
+        padding: what lies outside the image: zeros, or its border's pixels.
     """
     height, width = flow.shape[-2:]
     sides = (torch.arange(side, device=flow.device, dtype=flow.dtype) for side in (height, width))
     y, x = torch.meshgrid(*sides, indexing="ij")
     x, y = 2.0 * (x + flow[:, 0]) / max(width - 1, 1) - 1.0, 2.0 * (y + flow[:, 1]) / max(height - 1, 1) - 1.0
     points = torch.stack((x, y), dim=-1).to(image.dtype)
-    return F.grid_sample(image, points, mode="bilinear", padding_mode="zeros", align_corners=grid == "aligned")
+    return F.grid_sample(image, points, mode="bilinear", padding_mode=padding, align_corners=grid == "aligned")
 
 
 def occlusion_mask(forward: Tensor, backward: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 
 @contextmanager
@@ -22,7 +23,8 @@ def local_backbone(module: Any, attribute: str, name: str, file: Path) -> Iterat
 
     with torch.device("meta"):  # allocates and initialises nothing: the classifier is large and not used
         features = getattr(torchvision.models, name)(weights=None).features
-    state = torch.load(file, map_location="cpu", weights_only=True)
+    safe = file.suffix == ".safetensors"  # from the package index; the published file is torch's
+    state = load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
     prefix = "features."
     features.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}, assign=True)
     original = getattr(module, attribute)

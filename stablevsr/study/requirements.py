@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from stablevsr.baselines import BASELINES
 from stablevsr.data.downloads import registry
 from stablevsr.method.settings import Guidance
 from stablevsr.metrics.registry import METRICS
@@ -36,12 +37,17 @@ def flow_weights(guidance: Guidance | None) -> list[str]:
     return ["raft"] if guidance is not None and guidance.needs_flow and guidance.flow == "raft" else []
 
 
+def baseline_weights(kind: str) -> list[str]:
+    """The weights of a baseline, if any."""
+    return list(BASELINES[kind].weights) if kind in BASELINES else []
+
+
 def all_downloads(study: ResolvedStudy) -> list[str]:
     """Datasets, models and weights, each once."""
     names = [name for dataset in study.spec.all_datasets() for name in dataset.fetch] + metric_weights(study.spec)
     for method in study.forms():
         names += model_download(method.base.origin) if method.base else []
-        names += flow_weights(method.guidance)
+        names += [*flow_weights(method.guidance), *baseline_weights(method.kind)]
     return list(dict.fromkeys(names))
 
 

@@ -60,3 +60,43 @@ def test_a_missing_package_is_named_with_the_command(package, monkeypatch):
 def test_a_misspelt_name_gives_the_near_miss():
     with pytest.raises(UserError, match="did you mean 'bicubic'"):
         baselines.load("bicubik")
+
+
+def basicvsr_or_skip(name="basicvsr-reds4"):
+    try:
+        return baselines.load(name)
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("frames", [slice(None), slice(0, 1)])
+def test_basicvsr_equals_the_published_network(frames):
+    case = np.load(Path(__file__).parents[1] / "vectors" / "basicvsr_reds4" / "case.npz")
+    out = basicvsr_or_skip()(case["lr"][frames])
+    assert out.dtype == np.float32
+    if frames == slice(None):  # a clip, whose frames see each other
+        assert np.abs(out - case["sr"].clip(0, 1)).max() < 1e-4
+    else:
+        assert out.shape == case["sr"][frames].shape and np.abs(out - case["sr"][frames]).max() > 1e-3
+
+
+def test_spynet_equals_the_published_network():
+    import torch
+
+    from stablevsr.baselines.networks.basicvsr import BasicVSR
+    from stablevsr.data.downloads.weights import weight_file
+
+    basicvsr_or_skip()
+    network = BasicVSR()
+    network.load_state_dict(torch.load(weight_file("basicvsr_reds4"), weights_only=True)["params"])
+    case = np.load(Path(__file__).parents[1] / "vectors" / "basicvsr_reds4" / "case.npz")
+    lr = torch.from_numpy(case["lr"]).permute(0, 3, 1, 2).float() / 255
+    for name, target, source in (("flow_forward", lr[1:], lr[:-1]), ("flow_backward", lr[:-1], lr[1:])):
+        with torch.no_grad():
+            assert np.abs(network.spynet(target, source).numpy() - case[name]).max() < 1e-4
+
+
+def test_basicvsr_extends_frames_that_its_flow_cannot_take():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 24, 40, 3), dtype=np.uint8)
+    out = basicvsr_or_skip()(frames)
+    assert out.shape == (2, 96, 160, 3) and out.min() >= 0 and out.max() <= 1

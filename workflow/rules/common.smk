@@ -56,6 +56,7 @@ def networks_of(method):
         *(base_files(method.base) if method.base else []),
         *trained(runs),
         *fetched(flow_weights(method.guidance)),
+        *fetched(baseline_weights(method.kind)),
     ]
 
 

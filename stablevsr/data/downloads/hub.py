@@ -16,8 +16,8 @@ from pathlib import Path
 from stablevsr.data.downloads import registry
 from stablevsr.data.downloads.download import FULL, by_hand, copy_verified, disk_errors, need_room
 from stablevsr.data.downloads.http import reason
-from stablevsr.data.downloads.record import NAME, DownloadRecord, cache_folder, file_stamp
-from stablevsr.data.downloads.registry import Hub, Published, Row, hub_snapshot
+from stablevsr.data.downloads.record import NAME, DownloadRecord, file_stamp
+from stablevsr.data.downloads.registry import Hub, Published, Row, cache_folder, hub_snapshot
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import file_hash
 from stablevsr.runtime.locks import exclusive

@@ -8,14 +8,24 @@ is ``downloads.lock.json`` in the data folder; that of weights and models, which
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
 from stablevsr.data.downloads.contents import Strict, frames_stamp
-from stablevsr.data.downloads.registry import Hub, Pick, Published, Row, TorchHub, Unpack, get, local_path
+from stablevsr.data.downloads.registry import (
+    Cache,
+    Hub,
+    Pick,
+    Published,
+    Row,
+    TorchHub,
+    Unpack,
+    cache_folder,
+    get,
+    local_path,
+)
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.io import write_text
 from stablevsr.runtime.locks import exclusive
@@ -39,11 +49,6 @@ class RecordedRow(Strict):
 
 
 RECORD = TypeAdapter(dict[str, RecordedRow])
-
-
-def cache_folder() -> Path:
-    """This package's own cache folder, below ``XDG_CACHE_HOME``."""
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "stablevsr"
 
 
 def file_stamp(path: Path) -> str | None:
@@ -115,8 +120,8 @@ def is_present(name: str, data_root: Path) -> bool:
     row = get(name)
     record, path = DownloadRecord.of(row, data_root), local_path(name, data_root)
     match row.destination:
-        case TorchHub():
-            return record.is_current(row.filename, file_stamp(path))
+        case TorchHub() | Cache():
+            return record.is_current(path.name, file_stamp(path))
         case Hub(files=files):
             return all(record.is_current(file, file_stamp(path / file)) for file in files)
         case _:

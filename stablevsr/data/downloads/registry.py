@@ -45,6 +45,19 @@ class Published(Strict):
         return None
 
 
+class IndexSource(Strict):
+    """One file inside a distribution of the package index (:mod:`.index`)."""
+
+    index: str  #: the distribution's name
+    version: str
+    sha256: Sha256  #: of the distribution
+    member: Inside  #: its path in the distribution, in an sdist below the top folder
+    member_sha256: Sha256  #: of the innermost member
+    inner: list[Inside] = Field(default=[])  #: members of archives inside the member, from the outermost in
+    sdist: bool = False
+    convolutions_sha256: Sha256 | None = None  #: of the safetensors file that a pickle of convolutions is converted to
+
+
 class Unpack(Strict):
     """A zip, unpacked below ``into``; each entry's path is shortened to start at its first component in ``keep``."""
 
@@ -68,6 +81,12 @@ class TorchHub(Strict):
 
     how: Literal["torch_hub"]
     folder: Inside
+
+
+class Cache(Strict):
+    """One file in this package's own cache."""
+
+    how: Literal["cache"]
 
 
 class Hub(Strict):
@@ -96,7 +115,8 @@ class Row(Published):
     page: Address
     urls: list[Address] = Field(default=[])
     about: int | None = Field(default=None, gt=0)
-    destination: Annotated[Unpack | Pick | TorchHub | Hub, Field(discriminator="how")]
+    source: IndexSource | None = None
+    destination: Annotated[Unpack | Pick | TorchHub | Cache | Hub, Field(discriminator="how")]
     contents: list[Contents] = Field(default=[])
 
     @property
@@ -106,13 +126,17 @@ class Row(Published):
 
     @property
     def filename(self) -> str:
-        """The last part of the main address; the row's name if it has no address."""
-        return PurePosixPath(urlsplit(self.urls[0]).path).name if self.urls else self.name
+        """The last part of the main address, or of the path in the package index; else the row's name."""
+        if self.urls:
+            return PurePosixPath(urlsplit(self.urls[0]).path).name
+        return PurePosixPath([self.source.member, *self.source.inner][-1]).name if self.source else self.name
 
     @model_validator(mode="after")
     def _complete(self) -> Row:
         if isinstance(self.destination, Unpack | TorchHub) and not self.urls:
             raise ValueError("needs at least one address under urls")
+        if isinstance(self.destination, Cache) and not self.source:
+            raise ValueError("needs a source in the package index")
         if isinstance(self.destination, Unpack | Pick) and not self.contents:
             raise ValueError("needs contents, to tell whether it is complete")
         if isinstance(self.destination, Hub) and not re.fullmatch(r"[0-9a-f]{40}", self.version):
@@ -158,6 +182,11 @@ def room(rows: Iterable[Row]) -> int:
     return sum(row.bytes * (2 if isinstance(row.destination, Unpack) else 1) for row in rows)
 
 
+def cache_folder() -> Path:
+    """This package's own cache folder, below ``XDG_CACHE_HOME``."""
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "stablevsr"
+
+
 def torch_hub_folder() -> Path:
     """Torch's hub cache by the same environment variables as ``torch.hub.get_dir``, without importing torch."""
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
@@ -171,17 +200,26 @@ def hub_snapshot(repo: str, revision: str) -> Path:
     return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "snapshots" / revision
 
 
+def index_path(row: Row) -> Path:
+    """Where a row's file from the package index is stored."""
+    converted = row.source is not None and row.source.convolutions_sha256 is not None
+    return cache_folder() / "weights" / (f"{row.name}.safetensors" if converted else row.filename)
+
+
 def local_path(name: str, data_root: Path) -> Path:
     """Where ``name`` is stored once it is downloaded. Raises :class:`UserError` for an unknown name.
 
     A dataset: the folder that its contents are relative to (``data_root/REDS``, also for REDS4;
-    ``data_root/REDS/train`` if it was unpacked there by hand). Weights: the file in torch's hub cache. A model: the
-    snapshot folder of its pinned commit in the hub cache.
+    ``data_root/REDS/train`` if it was unpacked there by hand). Weights: the file in torch's hub cache or, from the
+    package index, in this package's. A model: the snapshot folder of its pinned commit in the hub cache.
     """
     row = get(name)
     match row.destination:
         case TorchHub(folder=folder):
-            return torch_hub_folder() / folder / row.filename
+            published, converted = torch_hub_folder() / folder / row.filename, index_path(row)
+            return converted if converted.is_file() and not published.is_file() else published
+        case Cache():
+            return index_path(row)
         case Hub(repo=repo):
             return hub_snapshot(repo, row.version)
         case Unpack(into=into, outer=outer) | Pick(into=into, outer=outer):

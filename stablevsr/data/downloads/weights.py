@@ -22,6 +22,8 @@ def location(name: str) -> Path:
 def published_hash(name: str) -> str:
     """The file's published sha256, or the first digits of it, or '' if nothing is published."""
     row = registry.get(name)
+    if row.source and location(name) == registry.index_path(row):
+        return row.source.convolutions_sha256 or row.source.member_sha256
     return row.sha256 or row.sha256_prefix or ""
 
 
@@ -55,4 +57,5 @@ def _digest(file: Path, mtime_ns: int) -> str:
 def absence(name: str) -> str:
     """The error message for a missing file: where it should be, and how to download it."""
     file = location(name)
-    return f"the weights {file.name} are not in {file.parent}: stablevsr fetch {name} ({registry.get(name).urls[0]})"
+    address = "".join(f" ({url})" for url in registry.get(name).urls[:1])
+    return f"the weights {file.name} are not in {file.parent}: stablevsr fetch {name}{address}"

@@ -1,0 +1,1 @@
+"""The networks of baselines that run on torch."""

