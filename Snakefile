@@ -1,6 +1,6 @@
 # StableVSR, reproduced: choose the study, resolve it, include the rules.
 #
-#   snakemake --cores all --resources gpu=1                         the mini study (offline, two cores)
+#   snakemake --cores all --resources gpu=1                         the mini study (two cores)
 #   snakemake --cores all --resources gpu=1 --config study=paper    the paper's tables
 #
 # Rules are short `stablevsr` commands. What they compute is set by the study (workflow/studies/) and the ablations

@@ -19,13 +19,14 @@ from stablevsr.runtime.errors import UserError, install_command, near_miss
 
 #: LR frames uint8 (N, h, w, 3) of one sequence -> float32 (N, 4h, 4w, 3) in [0, 1].
 Upscaler = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Loader = Callable[[str], Upscaler]  #: from a torch device, which baselines that do not run on torch ignore
 
 
 @dataclass(frozen=True)
 class Registration:
     """A registered baseline."""
 
-    load: Callable[[], Upscaler]
+    load: Loader
     packages: tuple[str, ...]  #: import names of the packages that it needs, from the extra ``study``
     weights: tuple[str, ...]  #: names of its weights in the registry of downloads
 
@@ -44,23 +45,37 @@ BASELINES: dict[str, Registration] = {}
 
 def register(
     name: str, packages: tuple[str, ...] = (), weights: tuple[str, ...] = ()
-) -> Callable[[Callable[[], Upscaler]], Callable[[], Upscaler]]:
+) -> Callable[[Loader], Loader]:
     """Register a loading function as the baseline ``name``."""
 
-    def add(load: Callable[[], Upscaler]) -> Callable[[], Upscaler]:
+    def add(load: Loader) -> Loader:
         BASELINES[name] = Registration(load, packages, weights)
         return load
 
     return add
 
 
-def load(name: str) -> Upscaler:
-    """The baseline ``name``, ready to use. Raises :class:`UserError` if it is unknown or a package is missing."""
+def load(name: str, device: str | None = None) -> Upscaler:
+    """The baseline ``name``, ready to use; weights that are not there are fetched.
+
+    Args:
+        name: of :data:`BASELINES`.
+        device: for baselines that run on torch; None takes CUDA where there is one.
+
+    Raises:
+        UserError: the name is unknown, a package is missing, or weights cannot be fetched.
+    """
     if name not in BASELINES:
         raise UserError(f"there is no baseline {name}{near_miss(name, BASELINES)}: known are {', '.join(BASELINES)}")
     if missing := BASELINES[name].missing():
         raise UserError(f"{name} needs the package {missing[0]}: {install_command('study')}")
-    return BASELINES[name].load()
+    return BASELINES[name].load(device or _best_device())
+
+
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 for _module in pkgutil.iter_modules(__path__):

@@ -10,7 +10,7 @@ from stablevsr.data.degradation import bicubic_upscale
 
 
 @register("bicubic")
-def load() -> Upscaler:
+def load(_device: str) -> Upscaler:
     """Nothing to load."""
     return upscale
 

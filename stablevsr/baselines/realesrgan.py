@@ -21,13 +21,13 @@ PACKAGES = ("ncnn", WHEEL)
 
 
 @register("realesrgan-x4plus", PACKAGES)
-def load_x4plus() -> Upscaler:
+def load_x4plus(_device: str) -> Upscaler:
     """The network for photographs."""
     return _upscaler("REALESRGAN_X4PLUS_UP4X")
 
 
 @register("realesr-animevideov3", PACKAGES)
-def load_animevideo() -> Upscaler:
+def load_animevideo(_device: str) -> Upscaler:
     """The small network for animated video."""
     return _upscaler("REALESRGAN_ANIMAVIDEOV3_UP4X")
 

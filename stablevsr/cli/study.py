@@ -75,7 +75,10 @@ def _run_infer(arguments: argparse.Namespace) -> None:
     if count != shards:
         raise UserError(f"study {study.name} cuts {arguments.dataset} into {shards} shards: give --shard K/{shards}")
     set_threads()
+    from stablevsr.baselines import BASELINES
     from stablevsr.study.inference import Networks, Shard, infer
+
+    runs_on_torch = method.kind == "stablevsr" or (method.kind in BASELINES and bool(BASELINES[method.kind].weights))
 
     infer(
         method,
@@ -85,7 +88,7 @@ def _run_infer(arguments: argparse.Namespace) -> None:
         paths.manifest(arguments.dataset, method.digest, arguments.seed, index),
         Networks(
             paths.model(method.base) if method.base else "",
-            device_of(study.spec.device) if method.kind == "stablevsr" else "cpu",
+            device_of(study.spec.device) if runs_on_torch else "cpu",
             paths.training(method.training) if method.training else method.external_tcm,
             paths.training(method.decoder) if method.decoder else None,
         ),

@@ -101,7 +101,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         precision: Precision | None = None,
         revision: str | None = None,
         tcm: str | Path | None = None,
-        guidance_decoder: str | Path | None = None,
+        guidance_decoder: str | Path | None = "stored",
         tile: int | Literal["auto"] | None = "auto",
         weights: Weights = "full",
         flow: Flow | None = None,
@@ -117,7 +117,8 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
             precision: ``torch_dtype`` by name: fp32, bf16 or fp16.
             revision: commit of the hub repository.
             tcm: folder of another TCM (``config.json`` and safetensors), in place of ``model``'s ``controlnet/``.
-            guidance_decoder: folder of a small decoder for the guidance (``stablevsr train decoder``); None = the VAE.
+            guidance_decoder: folder of a small decoder for the guidance (``stablevsr train decoder``); None = the VAE,
+                ``stored`` = the one saved with the model, else the VAE.
             tile: side of the decoder's tiles in LR pixels, for GPUs with little memory; None decodes whole frames;
                 ``auto`` decodes whole frames and changes to tiles when memory runs out.
             weights: ``fp8`` keeps UNet and TCM in 8 bits, which changes the frames a little.
@@ -141,7 +142,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         defaults = default_guidance(folder, flow, warp)
         if tcm is not None:
             parts["controlnet"] = tcm
-        if guidance_decoder is not None:
+        if guidance_decoder != "stored":
             parts["guidance_decoder"] = guidance_decoder
         parts = load_parts(folder, chosen, torch_dtype or DTYPES[how.precision], parts)
         pipe = cls(**parts, flow=defaults.flow, warp=defaults.warp)

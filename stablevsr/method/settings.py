@@ -77,7 +77,7 @@ class Optimisation(_Settings):
     learning_rate: float = Field(5e-5, gt=0)
     schedule: Schedule = "constant"
     warmup_steps: int = Field(500, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
+    max_grad_norm: float = Field(1.0, ge=0)  #: 0 = no clipping
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
     precision: Precision = "fp32"  #: of the computation and of frozen networks; what is trained stays in float32
     #: Samples a GPU takes at once (rounding only); None = its whole share of the batch.

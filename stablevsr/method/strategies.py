@@ -77,6 +77,10 @@ def bidirectional(frames: int, guided: Sequence[bool]) -> Iterator[Visit]:
         backward ^= acts
 
 
+#: Frames with which a strategy is asked whether and at which steps it is guided.
+PROBE = 8
+
+
 def is_guided(strategy: str) -> bool:
     """Whether a strategy uses the TCM at all."""
-    return any(visit.neighbour is not None for visit in STRATEGIES[strategy](2, [True, True]))
+    return any(visit.neighbour is not None for visit in STRATEGIES[strategy](PROBE, [True, True]))

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 
 from stablevsr.method.settings import Sampling
-from stablevsr.method.strategies import STRATEGIES, Visit
+from stablevsr.method.strategies import PROBE, STRATEGIES, Visit
 
 
 def visits(sampling: Sampling, frames: int) -> Iterator[Visit]:
@@ -18,7 +18,7 @@ def visits(sampling: Sampling, frames: int) -> Iterator[Visit]:
 
 def guided_steps(sampling: Sampling) -> list[int]:
     """The steps (from 0) at which the TCM acts."""
-    return sorted({visit.step for visit in visits(sampling, 2) if visit.neighbour is not None})
+    return sorted({visit.step for visit in visits(sampling, PROBE) if visit.neighbour is not None})
 
 
 def noise_order(sampling: Sampling, frames: int) -> list[Sequence[int]]:

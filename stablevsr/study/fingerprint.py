@@ -81,6 +81,7 @@ def imports(file: Path) -> tuple[str, ...]:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
+            assert not node.level, f"{file} has a relative import, which fingerprints do not follow"
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     return tuple(name for name in names if name.startswith("stablevsr.") and _file(name).exists())
 
@@ -91,8 +92,9 @@ class _Running(ast.NodeTransformer):
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
         return None if isinstance(node.value, ast.Constant) else node
 
-    def visit_If(self, node: ast.If) -> ast.AST | None:
-        return None if getattr(node.test, "id", "") == "TYPE_CHECKING" else self.generic_visit(node)
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt] | None:
+        self.generic_visit(node)
+        return (node.orelse or None) if getattr(node.test, "id", "") == "TYPE_CHECKING" else node
 
 
 @cache

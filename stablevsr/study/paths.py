@@ -13,7 +13,7 @@ from pathlib import Path
 from stablevsr.metrics.registry import METRICS, missing
 from stablevsr.runtime.hashing import digest
 from stablevsr.study.files import Dataset
-from stablevsr.study.fingerprint import dataset_code
+from stablevsr.study.fingerprint import dataset_code, fingerprint
 from stablevsr.study.methods import Base, ResolvedStudy, TrainingRun, dataset_identity
 
 #: The number of shards is part of the path: it changes which sequences a shard holds.
@@ -105,11 +105,12 @@ class Paths:
 
     @cached_property
     def metrics_key(self) -> str:
-        """A digest of the metrics, of those that stay empty without weights, and of the versions of metric plug-ins."""
+        """A digest of the metrics and their code, of those without weights here, and of the versions of plug-ins."""
         spec = self.study.spec
         empty = [name for name in spec.metrics if missing(METRICS[name])] if spec.weights == "skip" else []
         foreign = METRICS.foreign(spec.metrics)
-        return digest([sorted(spec.metrics), sorted(empty), *([foreign] if foreign else [])])
+        code = fingerprint("stablevsr.metrics.evaluate")
+        return digest([sorted(spec.metrics), sorted(empty), code, *([foreign] if foreign else [])])
 
     def scores(self, dataset: str, method: str, seed: int, shard: int) -> Path:
         """Per-frame scores of one shard."""

@@ -54,15 +54,20 @@ def make_low_resolution(sequences: Many[Sequence], made: Path) -> list[Sequence]
         lr = s.lr or tuple(made / s.name / f"{frame.stem}.png" for frame in s.gt)
         todo |= {} if s.lr else dict(zip(lr, s.gt, strict=True))
         filled.append(Sequence(s.name, s.gt, lr))
-    if not all(lr.exists() for lr in todo):
+    if not all(_is_current(lr, gt) for lr, gt in todo.items()):
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool, single_writer(made):
             for _ in pool.map(_degrade_file, todo.values(), todo):
                 pass  # raises the error of the first frame that failed, and starts no more
     return filled
 
 
+def _is_current(lr: Path, gt: Path) -> bool:
+    """Whether ``lr`` is there and no older than the ground truth that it was made from."""
+    return lr.exists() and lr.stat().st_mtime_ns >= gt.stat().st_mtime_ns
+
+
 def _degrade_file(gt: Path, lr: Path) -> None:
-    if lr.exists():
+    if _is_current(lr, gt):
         return
     frame = read_frame(gt)
     height, width = frame.shape[:2]

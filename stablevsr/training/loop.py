@@ -142,7 +142,8 @@ def training_step(
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if accelerator.num_processes > 1:
         total = _average_over_processes(parameters, total, accelerator)
-    accelerator.clip_grad_norm_(parameters, settings.max_grad_norm)
+    if settings.max_grad_norm:
+        accelerator.clip_grad_norm_(parameters, settings.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return total

@@ -170,7 +170,7 @@ class _UpscaleRun:
         options = self.options
         parts: dict[str, Any] = {} if options.is_guided else {"controlnet": None}
         pipe = StableVSRPipeline.from_pretrained(
-            self.model, tcm=options.tcm, device=self.device, precision=options.precision, tile=options.tile or "auto",
+            self.model, tcm=options.tcm if options.is_guided else None, device=self.device, precision=options.precision, tile=options.tile or "auto",
             **parts,
         )  # fmt: skip
         estimator = flow_by_name(self.guidance.flow if options.is_guided else "dis", self.device)

@@ -66,7 +66,7 @@ def disk_errors(name: str, path: Path) -> Iterator[None]:
         if error.errno in FULL:
             raise UserError(
                 f"no room is left on the disk of {where} (or a file size limit is set) while fetching {name}: make "
-                "room and run the same command again, it continues where it stopped"
+                "room and run the same command again"
             ) from error
         raise UserError(f"{name} cannot be written at {where}: {error.strerror or error}") from error
 
@@ -109,7 +109,7 @@ def in_source(download: Download, row: Row) -> Path:
     path = download.source / row.filename
     if not path.is_file():
         raise UserError(
-            f"{download.source} has no {row.filename}: put the file from {row.urls[0]} there under this name"
+            f"{download.source} has no {row.filename}: put the file from {[*row.urls, row.page][0]} there under this name"
         )
     return path
 

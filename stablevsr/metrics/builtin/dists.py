@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stablevsr.metrics.metric import ChunkScorer, Metric, chunk_metric
+from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.hashing import file_hash
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 TOGETHER = 64 * 64  # pixels of a map up to which the frames of all methods go through VGG as one batch (1.1 to 1.2x)
 STABILISER = 1e-6
+WEIGHTS_SHA256 = "f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218"  # alpha and beta
 PIXELS = 2**16  # VGG's first features take 256 bytes a pixel: this many pixels at a time, or one frame
 
 
@@ -36,6 +39,8 @@ class DISTSDistance:
             self.model: Any = DISTS_pt.DISTS(load_weights=False)
         # The package itself reads sys.prefix/weights.pt, which does not exist after pip install --user or --target.
         file = Path(DISTS_pt.__file__).with_name("weights.pt")
+        if not file.is_file() or file_hash(file) != WEIGHTS_SHA256:
+            raise UserError(f"{file} is not the file of DISTS-pytorch 0.1: pip install --force-reinstall DISTS-pytorch")
         channels = torch.load(file, map_location="cpu", weights_only=True)
         self.model.alpha.data, self.model.beta.data = channels["alpha"].data, channels["beta"].data
         self.model.eval().requires_grad_(False).to(device)

@@ -45,7 +45,7 @@ def batch_upscaler(
         return _sampler(method, dataset, seed, networks, progress, timer)
     if method.kind == "frames":
         return _external(method, dataset, progress)
-    return _baseline(method.kind, progress)
+    return _baseline(method.kind, networks.device, progress)
 
 
 def seeded_generator(seed: int, *names: str) -> torch.Generator:
@@ -100,8 +100,8 @@ def _sampler(
     return upscale
 
 
-def _baseline(kind: str, progress: Progress) -> BatchUpscaler:
-    upscaler = baselines.load(kind)
+def _baseline(kind: str, device: str, progress: Progress) -> BatchUpscaler:
+    upscaler = baselines.load(kind, device)
 
     def upscale(_: Batch, lr: list[list[Frame]]) -> Iterator[list[Frame]]:
         for sequence in lr:
