@@ -171,13 +171,9 @@ class ScoreBook:
 
     def missing(self) -> list[str]:
         """All missing tables, clips and seeds of the study's scores, a sentence each."""
-        return [
-            gap
-            for dataset in self.study.spec.datasets
-            for method in self.study.methods.values()
-            if dataset in method.datasets
-            for gap in self._gaps(dataset, method)
-        ]
+        datasets, methods = self.study.spec.datasets, self.study.methods.values()
+        pairs = [(dataset, method) for dataset in datasets for method in methods if dataset in method.datasets]
+        return [gap for pair in pairs for gap in self._gaps(*pair)]
 
     def _gaps(self, dataset: str, method: Method) -> list[str]:
         scores = self.scores(dataset, method)

@@ -6,6 +6,7 @@ the decoder's one attention layer grow with the square of the area.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -27,8 +28,9 @@ from stablevsr.training.tasks import KINDS
 #: TFLOP of a frame-step at 320x180; the VAE decoder's are without its attention layer.
 UNET, TCM, DECODER, ATTENTION, SMALL_DECODER = 3.99, 1.56, 15.7 - 6.8, 6.8, 0.5
 AREA = 320 * 180
-UNET_PARAMETERS, TCM_PARAMETERS = 472.4e6, 207.7e6
-COPIED_PARAMETERS = 395e6  #: VAE and text encoder, which a fine-tuned model copies
+#: Disk of a training by kind, 4 times its weights because of the resume states. A parameter takes 4 bytes; a fine-tuned
+#: UNet (472.4 million) comes with copies of VAE and text encoder (395 million bytes). The small decoder is negligible.
+TRAINED_BYTES = {"unet": 4 * (4 * 472.4e6 + 395e6), "tcm": 4 * 4 * 207.7e6, "decoder": 0.0}
 PNG_BYTES = 1.7  #: of an x4 pixel of detailed video, as PNG (REDS: 34.3 GB for 24,000 frames of 1280x720)
 
 
@@ -55,12 +57,13 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
     if known:
         count = f"{sum(frames.values()):,} ({steps:,} frame-steps)"
         lines.append(f"frames to make: {count}, about {human(pixels * PNG_BYTES)}")
-    needed = pixels * PNG_BYTES + registry.room(missing) + _trained_bytes(study, paths)
+    untrained = [run for run in study.trainings().values() if not _trained(paths, run).exists()]
+    weights = 0.0 if study.spec.model == "tiny" else sum(TRAINED_BYTES[run.kind] for run in untrained)
+    needed = pixels * PNG_BYTES + registry.room(missing) + weights
     lines.append(f"disk: about {human(needed)} needed, {human(free)} free{': TOO LITTLE' if needed > free else ''}")
     if study.spec.model == "tiny":
         return "\n".join([*lines, "time: not estimated for the tiny model, which needs no GPU"])
-    training = sum(_training_work(run) for run in study.trainings().values() if not _trained(paths, run).exists())
-    for what, amount in (("sampling", work), ("training", training)):
+    for what, amount in (("sampling", work), ("training", sum(map(_training_work, untrained)))):
         lines.append(f"{what}: {amount:,.0f} TFLOP, {amount / tflops / 3600:,.1f} GPU-hours at {tflops:g} TFLOP/s")
     return "\n".join(lines)
 
@@ -73,30 +76,19 @@ def _downloads(rows: list[registry.Row], missing: list[registry.Row]) -> list[st
 
 def _jobs(study: ResolvedStudy, paths: Paths) -> list[str]:
     """Jobs by kind, all and still to do (by the files that are there; Snakemake also looks at what changed)."""
-    count: Counter[str] = Counter()
-    done: Counter[str] = Counter()
-
-    def job(kind: str, output: Path) -> None:
-        count[kind] += 1
-        done[kind] += output.exists()
-
-    for name in study.spec.datasets:
-        job("test sets", paths.dataset(name) / "manifest.json")
-    for run in study.trainings().values():
-        job(f"trainings of a {KINDS[run.kind]}", _trained(paths, run))
-    for samples in {paths.samples(run) for run in study.trainings().values()}:
-        if samples:
-            job("sets of cached samples", samples)
+    runs = study.trainings().values()
+    jobs = [("test sets", paths.dataset(name) / "manifest.json") for name in study.spec.datasets]
+    jobs += [(f"trainings of a {KINDS[run.kind]}", _trained(paths, run)) for run in runs]
+    jobs += [("sets of cached samples", file) for file in {paths.samples(run) for run in runs} if file]
     for name, spec in study.spec.datasets.items():
         for key in study.by_digest(name):
-            for seed in study.seeds(key, name):
-                for shard in range(spec.shards):
-                    job("shards of frames", paths.manifest(name, key, seed, shard))
-                    job("shards of scores", paths.scores(name, key, seed, shard))
-    for method in study.methods.values():
-        for name in method.datasets:
-            job("tables of scores", paths.table(name, method.name))
-    return ["jobs (to do of all)", *(f"  {kind:<26} {count[kind] - done[kind]:>5} of {count[kind]}" for kind in count)]
+            for shard in itertools.product(study.seeds(key, name), range(spec.shards)):
+                jobs.append(("shards of frames", paths.manifest(name, key, *shard)))
+                jobs.append(("shards of scores", paths.scores(name, key, *shard)))
+    jobs += [("tables of scores", paths.table(name, m.name)) for m in study.methods.values() for name in m.datasets]
+    todo = Counter(kind for kind, output in jobs if not output.exists())
+    count = Counter(kind for kind, _ in jobs)
+    return ["jobs (to do of all)", *(f"  {kind:<26} {todo[kind]:>5} of {count[kind]}" for kind in count)]
 
 
 def _extent(spec: Dataset) -> Extent | None:
@@ -131,11 +123,8 @@ def _sampling(study: ResolvedStudy, paths: Paths, extents: dict[str, Extent]) ->
     for name, extent in extents.items():
         shards = study.spec.datasets[name].shards
         for key, method in study.by_digest(name).items():
-            missing = sum(
-                not paths.manifest(name, key, seed, shard).exists()
-                for seed in study.seeds(key, name)
-                for shard in range(shards)
-            )
+            all_shards = itertools.product(study.seeds(key, name), range(shards))
+            missing = sum(not paths.manifest(name, key, *shard).exists() for shard in all_shards)
             made = extent.sequences * extent.frames * missing // shards
             frames[name] += made
             if method.sampling:
@@ -173,14 +162,6 @@ def _training_work(run: TrainingRun) -> float:
         "decoder": (UNET + 3 * SMALL_DECODER) * ratio + _decoding(ratio),
     }
     return run.settings.steps * run.settings.batch * per_sample[run.kind]
-
-
-def _trained_bytes(study: ResolvedStudy, paths: Paths) -> float:
-    """Disk that trainings at full size take: float32 weights, and resume states three times as large."""
-    if study.spec.model == "tiny":
-        return 0.0
-    size = {"unet": 4 * UNET_PARAMETERS + COPIED_PARAMETERS, "tcm": 4 * TCM_PARAMETERS, "decoder": 0.0}
-    return sum(4 * size[run.kind] for run in study.trainings().values() if not _trained(paths, run).exists())
 
 
 def _trained(paths: Paths, run: TrainingRun) -> Path:
