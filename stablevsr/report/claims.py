@@ -17,7 +17,7 @@ import pandas as pd
 from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.statistics import PairedDifference, paired_bootstrap
-from stablevsr.report.scores import IN_FOCUS_BELOW, Focus, ScoreBook
+from stablevsr.report.scores import IN_FOCUS_BELOW, ScoreBook
 from stablevsr.report.text import counted, format_value
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.files import Claim
@@ -124,7 +124,7 @@ def _unchecked(
     others = [claim_method(book.study, ablation, claim.than)] if claim.than else rivals
     return [
         ClaimResult(f"{ablation or 'study'} {number}", ablation, dataset, book.title(dataset), METRICS[claim.metric],
-                    better, than, claim.than is None, claim.source, _focus_note(book.focus(dataset)))
+                    better, than, claim.than is None, claim.source, book.focus(dataset).note)
         for dataset in claim.datasets or datasets
         for than in others
     ]  # fmt: skip
@@ -219,12 +219,3 @@ def _blur_caveat(metric: Metric, ratio: float | None, better: Method, than: Meth
         f"Not at like sharpness (ratio {ratio:.2f}): {blurrier.label} is blurrier, and {metric.label} rewards blur"
         f"{', so this may be no merit' if blurrier is better else ', which works against the statement'}."
     )
-
-
-def _focus_note(focus: Focus) -> str:
-    if focus.clips is None:
-        return f"All clips are used: {focus.why}."
-    if focus.left_out:
-        listed = ", ".join(f"{clip} ({focus.bicubic_psnr[clip]:.1f} dB)" for clip in focus.left_out)
-        return f"Left out as out of focus, by bicubic's PSNR: {listed}."
-    return ""

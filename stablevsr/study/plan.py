@@ -47,7 +47,10 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
     """The whole plan as text. ``tflops`` is what the GPU reaches in this work, not its data sheet's figure."""
     rows = [registry.get(name) for name in all_downloads(study)]
     missing = [row for row in rows if not is_present(row.name, data)]
-    lines = [f"study {study.name}: {study.spec.title}", "", *_downloads(rows, missing), "", *_jobs(study, paths), ""]
+    fetched = f"{human(sum(row.bytes for row in missing))} to fetch" if rows else "none"
+    lines = [f"study {study.name}: {study.spec.title}", "", f"downloads: {fetched}"]
+    lines += [f"  {row.name:<26} {human(row.bytes):>9}  {'to fetch' if row in missing else 'here'}" for row in rows]
+    lines += ["", *_jobs(study, paths), ""]
     extents = {name: _extent(spec) for name, spec in study.spec.datasets.items()}
     known = {name: extent for name, extent in extents.items() if extent}
     lines += [f"the size of {name} is not known before it is made" for name in extents if name not in known]
@@ -57,7 +60,7 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
     if known:
         count = f"{sum(frames.values()):,} ({steps:,} frame-steps)"
         lines.append(f"frames to make: {count}, about {human(pixels * PNG_BYTES)}")
-    untrained = [run for run in study.trainings().values() if not _trained(paths, run).exists()]
+    untrained = [run for run in study.trainings().values() if not (paths.training(run) / "provenance.json").exists()]
     weights = 0.0 if study.spec.model == "tiny" else sum(TRAINED_BYTES[run.kind] for run in untrained)
     needed = pixels * PNG_BYTES + registry.room(missing) + weights
     lines.append(f"disk: about {human(needed)} needed, {human(free)} free{': TOO LITTLE' if needed > free else ''}")
@@ -68,17 +71,11 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
     return "\n".join(lines)
 
 
-def _downloads(rows: list[registry.Row], missing: list[registry.Row]) -> list[str]:
-    """One line a download, and the sum of what is not here."""
-    shown = [f"  {row.name:<26} {human(row.bytes):>9}  {'to fetch' if row in missing else 'here'}" for row in rows]
-    return [f"downloads: {human(sum(row.bytes for row in missing))} to fetch" if rows else "downloads: none", *shown]
-
-
 def _jobs(study: ResolvedStudy, paths: Paths) -> list[str]:
     """Jobs by kind, all and still to do (by the files that are there; Snakemake also looks at what changed)."""
     runs = study.trainings().values()
     jobs = [("test sets", paths.dataset(name) / "manifest.json") for name in study.spec.datasets]
-    jobs += [(f"trainings of a {KINDS[run.kind]}", _trained(paths, run)) for run in runs]
+    jobs += [(f"trainings of a {KINDS[run.kind]}", paths.training(run) / "provenance.json") for run in runs]
     jobs += [("sets of cached samples", file) for file in {paths.samples(run) for run in runs} if file]
     for name, spec in study.spec.datasets.items():
         for key in study.by_digest(name):
@@ -162,7 +159,3 @@ def _training_work(run: TrainingRun) -> float:
         "decoder": (UNET + 3 * SMALL_DECODER) * ratio + _decoding(ratio),
     }
     return run.settings.steps * run.settings.batch * per_sample[run.kind]
-
-
-def _trained(paths: Paths, run: TrainingRun) -> Path:
-    return paths.training(run) / "provenance.json"

@@ -168,17 +168,16 @@ def _model_notes(study: ResolvedStudy, dataset: str, methods: list[Method]) -> t
 
 
 def _row(book: ScoreBook, dataset: str, method: Method, published: Row) -> Row:
-    cells = tuple(_scored(book, dataset, method, cell) for cell in published.cells)
-    return Row(method.name, method.label, cells, *book.counts(dataset, method))
-
-
-def _scored(book: ScoreBook, dataset: str, method: Method, cell: Cell) -> Cell:
-    """``cell`` with the study's value, or the reason why there is none."""
-    value = book.value(dataset, method, cell.metric.name)
-    found = book.interval(dataset, method, cell.metric.name)
-    if value is None or found is None:
-        return replace(cell, reason=book.scores(dataset, method).reason(cell.metric.name))
-    return replace(cell, value=value, low=found.low, high=found.high, reason="")
+    """The published cells with the study's values, or with the reasons why there are none."""
+    cells = []
+    for cell in published.cells:
+        value = book.value(dataset, method, cell.metric.name)
+        found = book.interval(dataset, method, cell.metric.name)
+        if value is None or found is None:
+            cells.append(replace(cell, reason=book.scores(dataset, method).reason(cell.metric.name)))
+        else:
+            cells.append(replace(cell, value=value, low=found.low, high=found.high, reason=""))
+    return Row(method.name, method.label, tuple(cells), *book.counts(dataset, method))
 
 
 def _ranked(rows: list[Row], metrics: tuple[Metric, ...]) -> list[Row]:
