@@ -89,28 +89,21 @@ def _jobs(study: ResolvedStudy, paths: Paths) -> list[str]:
 
 
 def _extent(spec: Dataset) -> Extent | None:
-    """Size of a test set from its files, else from the registry; None if it is in neither."""
+    """Size of a test set from its files, else of its largest download (the ground truth); None if it has neither."""
     try:
         sequences = load_sequences(spec.layout, spec.root, spec.split)
         height, width = read_frame(sequences[0].gt[0]).shape[:2]
-        found: Extent | None = Extent(len(sequences), len(sequences[0].gt), height * width // 16)
+        found = Extent(len(sequences), len(sequences[0].gt), height * width // 16)
     except UserError:
-        found = _published(spec)
-    if found is None:
-        return None
+        contents = [part for name in spec.fetch for part in registry.get(name).contents]
+        if not contents:
+            return None
+        largest = max(contents, key=lambda part: part.width)
+        count = len(largest.named()) or largest.lists["sep_testlist.txt"]
+        found = Extent(count, largest.frames, largest.height * largest.width // 16)
     count = len(spec.sequences) if spec.sequences is not None else found.sequences
     frames = -(-found.frames // spec.every)
     return replace(found, sequences=count, frames=min(frames, spec.frames or frames))
-
-
-def _published(spec: Dataset) -> Extent | None:
-    """Size of the largest contents (the ground truth) among a set's downloads."""
-    contents = [part for name in spec.fetch for part in registry.get(name).contents]
-    if not contents:
-        return None
-    largest = max(contents, key=lambda part: part.width)
-    count = len(largest.named()) or largest.lists["sep_testlist.txt"]
-    return Extent(count, largest.frames, largest.height * largest.width // 16)
 
 
 def _sampling(study: ResolvedStudy, paths: Paths, extents: dict[str, Extent]) -> tuple[dict[str, int], int, float]:
