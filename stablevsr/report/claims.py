@@ -17,7 +17,7 @@ import pandas as pd
 from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.statistics import PairedDifference, paired_bootstrap
-from stablevsr.report.scores import IN_FOCUS_BELOW, Focus, ScoreBook
+from stablevsr.report.scores import IN_FOCUS_BELOW, ScoreBook
 from stablevsr.report.text import counted, format_value
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.files import Claim
@@ -124,7 +124,7 @@ def _unchecked(
     others = [claim_method(book.study, ablation, claim.than)] if claim.than else rivals
     return [
         ClaimResult(f"{ablation or 'study'} {number}", ablation, dataset, book.title(dataset), METRICS[claim.metric],
-                    better, than, claim.than is None, claim.source, _focus_note(book.focus(dataset)))
+                    better, than, claim.than is None, claim.source, book.focus(dataset).note)
         for dataset in claim.datasets or datasets
         for than in others
     ]  # fmt: skip
@@ -132,10 +132,9 @@ def _unchecked(
 
 def _checked(book: ScoreBook, claim: ClaimResult) -> ClaimResult:
     """The claim with its verdict, or with the reason why there is none."""
-    clips = _common_clips(book, claim)
-    reason = _obstacle(book, claim, clips)
-    if reason:
-        return replace(claim, reason=reason)
+    a, b = (book.clip_means(claim.dataset, m, claim.metric.name) for m in (claim.better, claim.than))
+    in_focus = book.focus(claim.dataset).clips  # all clips where the focus is unknown
+    clips = tuple(sorted(c for c in set(a.index) & set(b.index) if in_focus is None or c in in_focus))
     try:
         difference = _difference(book, claim, clips)
     except UserError as error:
@@ -143,7 +142,11 @@ def _checked(book: ScoreBook, claim: ClaimResult) -> ClaimResult:
     verdict, remark = _judge(claim.metric, difference)
     if verdict != "undecided" and abs(difference.mean) < 0.5 * 10**-claim.metric.decimals:
         remark = "The difference is too small to be seen in the table."
-    ratio = _sharpness_ratio(book, claim, clips)
+    ours, theirs = (
+        float(book.clip_means(claim.dataset, method, "sharpness").reindex(list(clips)).mean())
+        for method in (claim.better, claim.than)
+    )
+    ratio = ours / theirs if math.isfinite(ours) and math.isfinite(theirs) and theirs > 0 else None
     caveats = (remark, _blur_caveat(claim.metric, ratio, claim.better, claim.than))
     return replace(
         claim,
@@ -155,28 +158,18 @@ def _checked(book: ScoreBook, claim: ClaimResult) -> ClaimResult:
     )
 
 
-def _common_clips(book: ScoreBook, claim: ClaimResult) -> tuple[str, ...]:
-    """The clips in focus (all clips if the focus is unknown) on which both methods have a value."""
-    a, b = (book.clip_means(claim.dataset, m, claim.metric.name) for m in (claim.better, claim.than))
-    in_focus = book.focus(claim.dataset).clips
-    return tuple(sorted(c for c in set(a.index) & set(b.index) if in_focus is None or c in in_focus))
-
-
-def _obstacle(book: ScoreBook, claim: ClaimResult, clips: tuple[str, ...]) -> str:
-    """Why the two methods cannot be compared; empty if they can."""
+def _difference(book: ScoreBook, claim: ClaimResult, clips: tuple[str, ...]) -> PairedDifference:
+    """Better minus than on ``clips``. Raises :class:`UserError` that says why the two cannot be compared."""
     if claim.better.digest == claim.than.digest:
-        return f"{claim.better.name} and {claim.than.name} resolve to the same settings"
+        raise UserError(f"{claim.better.name} and {claim.than.name} resolve to the same settings")
     for method in (claim.better, claim.than):
         scores = book.scores(claim.dataset, method)
         if not scores.has(claim.metric.name):
-            return f"{method.label} has no {claim.metric.label}: {scores.reason(claim.metric.name)}"
+            raise UserError(f"{method.label} has no {claim.metric.label}: {scores.reason(claim.metric.name)}")
     if book.focus(claim.dataset).clips == []:
-        return f"no clip is in focus (bicubic reaches {IN_FOCUS_BELOW:.0f} dB on all of them)"
-    return "" if clips else "the two methods share no clip in focus"
-
-
-def _difference(book: ScoreBook, claim: ClaimResult, clips: tuple[str, ...]) -> PairedDifference:
-    """Better minus than on ``clips``. Raises :class:`UserError` if no frame can be paired."""
+        raise UserError(f"no clip is in focus (bicubic reaches {IN_FOCUS_BELOW:.0f} dB on all of them)")
+    if not clips:
+        raise UserError("the two methods share no clip in focus")
     a, b = (book.scores(claim.dataset, method).table for method in (claim.better, claim.than))
     assert a is not None and b is not None
     a, b = a[a["sequence"].isin(clips)], b[b["sequence"].isin(clips)]
@@ -193,23 +186,10 @@ def _for_seeds(method: Method, rows: pd.DataFrame, other: pd.DataFrame) -> pd.Da
     return repeated
 
 
-def _sharpness_ratio(book: ScoreBook, claim: ClaimResult, clips: tuple[str, ...]) -> float | None:
-    """Mean sharpness of ``better`` over that of ``than``; None where it was not measured."""
-    a, b = (
-        float(book.clip_means(claim.dataset, method, "sharpness").reindex(list(clips)).mean())
-        for method in (claim.better, claim.than)
-    )
-    return a / b if math.isfinite(a) and math.isfinite(b) and b > 0 else None
-
-
 def overall(results: list[ClaimResult]) -> Verdict:
     """The verdict of a claim with several comparisons: it holds if all do, and fails if one does."""
-    verdicts = {result.verdict for result in results}
-    if "does not hold" in verdicts:
-        return "does not hold"
-    if verdicts == {"holds"}:
-        return "holds"
-    return "cannot be checked" if "cannot be checked" in verdicts else "undecided"
+    worst: tuple[Verdict, ...] = ("does not hold", "cannot be checked", "undecided", "holds")
+    return next(verdict for verdict in worst if verdict in {result.verdict for result in results})
 
 
 def _judge(metric: Metric, difference: PairedDifference) -> tuple[Verdict, str]:
@@ -239,12 +219,3 @@ def _blur_caveat(metric: Metric, ratio: float | None, better: Method, than: Meth
         f"Not at like sharpness (ratio {ratio:.2f}): {blurrier.label} is blurrier, and {metric.label} rewards blur"
         f"{', so this may be no merit' if blurrier is better else ', which works against the statement'}."
     )
-
-
-def _focus_note(focus: Focus) -> str:
-    if focus.clips is None:
-        return f"All clips are used: {focus.why}."
-    if focus.left_out:
-        listed = ", ".join(f"{clip} ({focus.bicubic_psnr[clip]:.1f} dB)" for clip in focus.left_out)
-        return f"Left out as out of focus, by bicubic's PSNR: {listed}."
-    return ""

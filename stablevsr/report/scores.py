@@ -55,16 +55,10 @@ class Scores:
 
 @dataclass(frozen=True)
 class Focus:
-    """The clips of a dataset that are in focus (None: unknown, for the reason ``why``), and bicubic's PSNR by clip."""
+    """The clips of a dataset that are in focus (None: unknown), and a sentence where it is unknown or clips are not."""
 
     clips: list[str] | None
-    bicubic_psnr: dict[str, float]
-    why: str = ""
-
-    @property
-    def left_out(self) -> list[str]:
-        """The clips that are out of focus."""
-        return [] if self.clips is None else [clip for clip in self.bicubic_psnr if clip not in self.clips]
+    note: str
 
 
 class ScoreBook:
@@ -161,23 +155,21 @@ class ScoreBook:
     def focus(self, dataset: str) -> Focus:
         """Which clips of ``dataset`` are in focus, by the PSNR of the study's bicubic method."""
         if self.bicubic is None:
-            return Focus(None, {}, "the study has no bicubic method to tell which clips are in focus")
+            return Focus(None, "All clips are used: the study has no bicubic method to tell which clips are in focus.")
         psnr = self.clip_means(dataset, self.bicubic, "psnr")
         if psnr.empty:
-            reason = self.scores(dataset, self.bicubic).reason("psnr")
-            return Focus(None, {}, f"bicubic has no PSNR to tell which clips are in focus ({reason})")
-        values = {str(clip): float(value) for clip, value in psnr.items()}
-        return Focus([clip for clip, value in values.items() if value < IN_FOCUS_BELOW], values)
+            why = self.scores(dataset, self.bicubic).reason("psnr")
+            note = f"All clips are used: bicubic has no PSNR to tell which clips are in focus ({why})."
+            return Focus(None, note)
+        left_out = ", ".join(f"{clip} ({value:.1f} dB)" for clip, value in psnr.items() if value >= IN_FOCUS_BELOW)
+        clips = [str(clip) for clip in psnr.index[psnr < IN_FOCUS_BELOW]]
+        return Focus(clips, f"Left out as out of focus, by bicubic's PSNR: {left_out}." if left_out else "")
 
     def missing(self) -> list[str]:
         """All missing tables, clips and seeds of the study's scores, a sentence each."""
-        return [
-            gap
-            for dataset in self.study.spec.datasets
-            for method in self.study.methods.values()
-            if dataset in method.datasets
-            for gap in self._gaps(dataset, method)
-        ]
+        datasets, methods = self.study.spec.datasets, self.study.methods.values()
+        pairs = [(dataset, method) for dataset in datasets for method in methods if dataset in method.datasets]
+        return [gap for pair in pairs for gap in self._gaps(*pair)]
 
     def _gaps(self, dataset: str, method: Method) -> list[str]:
         scores = self.scores(dataset, method)

@@ -24,7 +24,7 @@ class _File(BaseModel):
 
 
 class DatasetModel(_File):
-    """A model for one test set that replaces the study's model there, and how its TCM is trained."""
+    """What the methods start from: the model and TCM for one test set, in place of the study's."""
 
     name: str  #: a name under ``finetuned``, ``tiny``, a folder or a hub id
     training: dict[str, Any] = {}  #: merged into the training of every method, e.g. ``dataset``
@@ -77,9 +77,7 @@ class Variant(_File):
     guidance: dict[str, Any] = {}
     sampling: dict[str, Any] = {}
     training: dict[str, Any] = {}
-    model: str | None = (
-        None  #: another base model, as the study's ``model``; its TCM is trained unless ``checkpoint`` is set
-    )
+    model: str | None = None  #: another base model; its TCM is trained unless ``checkpoint`` is set
     checkpoint: Path | None = None  #: a TCM folder to use instead of training one
     frames: Path | None = None  #: frames to use instead of computing them; {dataset} and {study} are replaced
 

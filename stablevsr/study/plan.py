@@ -6,6 +6,7 @@ the decoder's one attention layer grow with the square of the area.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -27,8 +28,9 @@ from stablevsr.training.tasks import KINDS
 #: TFLOP of a frame-step at 320x180; the VAE decoder's are without its attention layer.
 UNET, TCM, DECODER, ATTENTION, SMALL_DECODER = 3.99, 1.56, 15.7 - 6.8, 6.8, 0.5
 AREA = 320 * 180
-UNET_PARAMETERS, TCM_PARAMETERS = 472.4e6, 207.7e6
-COPIED_PARAMETERS = 395e6  #: VAE and text encoder, which a fine-tuned model copies
+#: Disk of a training by kind, 4 times its weights because of the resume states. A parameter takes 4 bytes; a fine-tuned
+#: UNet (472.4 million) comes with copies of VAE and text encoder (395 million bytes). The small decoder is negligible.
+TRAINED_BYTES = {"unet": 4 * (4 * 472.4e6 + 395e6), "tcm": 4 * 4 * 207.7e6, "decoder": 0.0}
 PNG_BYTES = 1.7  #: of an x4 pixel of detailed video, as PNG (REDS: 34.3 GB for 24,000 frames of 1280x720)
 
 
@@ -45,7 +47,10 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
     """The whole plan as text. ``tflops`` is what the GPU reaches in this work, not its data sheet's figure."""
     rows = [registry.get(name) for name in all_downloads(study)]
     missing = [row for row in rows if not is_present(row.name, data)]
-    lines = [f"study {study.name}: {study.spec.title}", "", *_downloads(rows, missing), "", *_jobs(study, paths), ""]
+    fetched = f"{human(sum(row.bytes for row in missing))} to fetch" if rows else "none"
+    lines = [f"study {study.name}: {study.spec.title}", "", f"downloads: {fetched}"]
+    lines += [f"  {row.name:<26} {human(row.bytes):>9}  {'to fetch' if row in missing else 'here'}" for row in rows]
+    lines += ["", *_jobs(study, paths), ""]
     extents = {name: _extent(spec) for name, spec in study.spec.datasets.items()}
     known = {name: extent for name, extent in extents.items() if extent}
     lines += [f"the size of {name} is not known before it is made" for name in extents if name not in known]
@@ -55,73 +60,50 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
     if known:
         count = f"{sum(frames.values()):,} ({steps:,} frame-steps)"
         lines.append(f"frames to make: {count}, about {human(pixels * PNG_BYTES)}")
-    needed = pixels * PNG_BYTES + registry.room(missing) + _trained_bytes(study, paths)
+    untrained = [run for run in study.trainings().values() if not (paths.training(run) / "provenance.json").exists()]
+    weights = 0.0 if study.spec.model == "tiny" else sum(TRAINED_BYTES[run.kind] for run in untrained)
+    needed = pixels * PNG_BYTES + registry.room(missing) + weights
     lines.append(f"disk: about {human(needed)} needed, {human(free)} free{': TOO LITTLE' if needed > free else ''}")
     if study.spec.model == "tiny":
         return "\n".join([*lines, "time: not estimated for the tiny model, which needs no GPU"])
-    training = sum(_training_work(run) for run in study.trainings().values() if not _trained(paths, run).exists())
-    for what, amount in (("sampling", work), ("training", training)):
+    for what, amount in (("sampling", work), ("training", sum(map(_training_work, untrained)))):
         lines.append(f"{what}: {amount:,.0f} TFLOP, {amount / tflops / 3600:,.1f} GPU-hours at {tflops:g} TFLOP/s")
     return "\n".join(lines)
 
 
-def _downloads(rows: list[registry.Row], missing: list[registry.Row]) -> list[str]:
-    """One line a download, and the sum of what is not here."""
-    shown = [f"  {row.name:<26} {human(row.bytes):>9}  {'to fetch' if row in missing else 'here'}" for row in rows]
-    return [f"downloads: {human(sum(row.bytes for row in missing))} to fetch" if rows else "downloads: none", *shown]
-
-
 def _jobs(study: ResolvedStudy, paths: Paths) -> list[str]:
     """Jobs by kind, all and still to do (by the files that are there; Snakemake also looks at what changed)."""
-    count: Counter[str] = Counter()
-    done: Counter[str] = Counter()
-
-    def job(kind: str, output: Path) -> None:
-        count[kind] += 1
-        done[kind] += output.exists()
-
-    for name in study.spec.datasets:
-        job("test sets", paths.dataset(name) / "manifest.json")
-    for run in study.trainings().values():
-        job(f"trainings of a {KINDS[run.kind]}", _trained(paths, run))
-    for samples in {paths.samples(run) for run in study.trainings().values()}:
-        if samples:
-            job("sets of cached samples", samples)
+    runs = study.trainings().values()
+    jobs = [("test sets", paths.dataset(name) / "manifest.json") for name in study.spec.datasets]
+    jobs += [(f"trainings of a {KINDS[run.kind]}", paths.training(run) / "provenance.json") for run in runs]
+    jobs += [("sets of cached samples", file) for file in {paths.samples(run) for run in runs} if file]
     for name, spec in study.spec.datasets.items():
         for key in study.by_digest(name):
-            for seed in study.seeds(key, name):
-                for shard in range(spec.shards):
-                    job("shards of frames", paths.manifest(name, key, seed, shard))
-                    job("shards of scores", paths.scores(name, key, seed, shard))
-    for method in study.methods.values():
-        for name in method.datasets:
-            job("tables of scores", paths.table(name, method.name))
-    return ["jobs (to do of all)", *(f"  {kind:<26} {count[kind] - done[kind]:>5} of {count[kind]}" for kind in count)]
+            for shard in itertools.product(study.seeds(key, name), range(spec.shards)):
+                jobs.append(("shards of frames", paths.manifest(name, key, *shard)))
+                jobs.append(("shards of scores", paths.scores(name, key, *shard)))
+    jobs += [("tables of scores", paths.table(name, m.name)) for m in study.methods.values() for name in m.datasets]
+    todo = Counter(kind for kind, output in jobs if not output.exists())
+    count = Counter(kind for kind, _ in jobs)
+    return ["jobs (to do of all)", *(f"  {kind:<26} {todo[kind]:>5} of {count[kind]}" for kind in count)]
 
 
 def _extent(spec: Dataset) -> Extent | None:
-    """Size of a test set from its files, else from the registry; None if it is in neither."""
+    """Size of a test set from its files, else of its largest download (the ground truth); None if it has neither."""
     try:
         sequences = load_sequences(spec.layout, spec.root, spec.split)
         height, width = read_frame(sequences[0].gt[0]).shape[:2]
-        found: Extent | None = Extent(len(sequences), len(sequences[0].gt), height * width // 16)
+        found = Extent(len(sequences), len(sequences[0].gt), height * width // 16)
     except UserError:
-        found = _published(spec)
-    if found is None:
-        return None
+        contents = [part for name in spec.fetch for part in registry.get(name).contents]
+        if not contents:
+            return None
+        largest = max(contents, key=lambda part: part.width)
+        count = len(largest.named()) or largest.lists["sep_testlist.txt"]
+        found = Extent(count, largest.frames, largest.height * largest.width // 16)
     count = len(spec.sequences) if spec.sequences is not None else found.sequences
     frames = -(-found.frames // spec.every)
     return replace(found, sequences=count, frames=min(frames, spec.frames or frames))
-
-
-def _published(spec: Dataset) -> Extent | None:
-    """Size of the largest contents (the ground truth) among a set's downloads."""
-    contents = [part for name in spec.fetch for part in registry.get(name).contents]
-    if not contents:
-        return None
-    largest = max(contents, key=lambda part: part.width)
-    count = len(largest.named()) or largest.lists["sep_testlist.txt"]
-    return Extent(count, largest.frames, largest.height * largest.width // 16)
 
 
 def _sampling(study: ResolvedStudy, paths: Paths, extents: dict[str, Extent]) -> tuple[dict[str, int], int, float]:
@@ -131,11 +113,8 @@ def _sampling(study: ResolvedStudy, paths: Paths, extents: dict[str, Extent]) ->
     for name, extent in extents.items():
         shards = study.spec.datasets[name].shards
         for key, method in study.by_digest(name).items():
-            missing = sum(
-                not paths.manifest(name, key, seed, shard).exists()
-                for seed in study.seeds(key, name)
-                for shard in range(shards)
-            )
+            all_shards = itertools.product(study.seeds(key, name), range(shards))
+            missing = sum(not paths.manifest(name, key, *shard).exists() for shard in all_shards)
             made = extent.sequences * extent.frames * missing // shards
             frames[name] += made
             if method.sampling:
@@ -173,15 +152,3 @@ def _training_work(run: TrainingRun) -> float:
         "decoder": (UNET + 3 * SMALL_DECODER) * ratio + _decoding(ratio),
     }
     return run.settings.steps * run.settings.batch * per_sample[run.kind]
-
-
-def _trained_bytes(study: ResolvedStudy, paths: Paths) -> float:
-    """Disk that trainings at full size take: float32 weights, and resume states three times as large."""
-    if study.spec.model == "tiny":
-        return 0.0
-    size = {"unet": 4 * UNET_PARAMETERS + COPIED_PARAMETERS, "tcm": 4 * TCM_PARAMETERS, "decoder": 0.0}
-    return sum(4 * size[run.kind] for run in study.trainings().values() if not _trained(paths, run).exists())
-
-
-def _trained(paths: Paths, run: TrainingRun) -> Path:
-    return paths.training(run) / "provenance.json"

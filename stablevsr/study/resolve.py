@@ -6,7 +6,7 @@ Everything is checked here, before any job starts; for an unknown name the close
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from stablevsr.metrics.registry import resolve as resolve_metrics
 from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.runtime.hashing import digest
 from stablevsr.runtime.parsing import parse
-from stablevsr.study.files import NAME, Ablation, Baseline, Study, Variant, load_yaml
+from stablevsr.study.files import NAME, Ablation, Baseline, DatasetModel, Study, Variant, load_yaml
 from stablevsr.study.fingerprint import sampling_code
 from stablevsr.study.methods import MODEL_TCM, REFERENCE, Base, Method, ResolvedStudy, TrainingRun
 
@@ -132,29 +132,18 @@ def _method(name: str, label: str, kind: str, datasets: tuple[str, ...], **setti
     return replace(method, digest=digest({"model": model, **method.identity()}))
 
 
-@dataclass(frozen=True)
-class _StartingPoint:
-    """What methods start from: the study's model and TCM, or those of one dataset (``model`` in its entry)."""
-
-    base: Base
-    training: dict[str, Any]  #: merged into the reference's
-    checkpoint: Path | None
-
-
 class _Resolver:
     """Resolves the variants of one study; ``at`` is the place named in errors."""
 
     def __init__(self, spec: Study, where: Path) -> None:
-        self.spec = spec
-        self.where = str(where)
-        self.start = _StartingPoint(self.base(spec.model, self.where), {}, spec.method.checkpoint)
-        self.starts: dict[str, _StartingPoint] = {}  #: of the datasets that name a model
-        for name, dataset in spec.datasets.items():
-            if dataset.model is not None:
-                base = self.base(dataset.model.name, f"{where}, dataset {name}")
-                self.starts[name] = _StartingPoint(base, dataset.model.training, dataset.model.checkpoint)
-        for start in (self.start, *self.starts.values()):
-            _check_model_tcm(start.base, start.checkpoint, self.where)
+        self.spec, self.where = spec, str(where)
+        self.start = DatasetModel(name=spec.model, checkpoint=spec.method.checkpoint)
+        self.starts = {name: dataset.model for name, dataset in spec.datasets.items() if dataset.model is not None}
+        for at, start in {
+            self.where: self.start,
+            **{f"{where}, dataset {k}": v for k, v in self.starts.items()},
+        }.items():
+            _check_model_tcm(self.base(start.name, at), start.checkpoint, at)
 
     def base(self, model: str, at: str) -> Base:
         """A base model by name; one under ``finetuned`` with the training of its UNet."""
@@ -183,11 +172,11 @@ class _Resolver:
         forms = {d: self.form(name, variant, datasets, self.starts[d], at) for d in datasets if d in self.starts}
         return replace(self.form(name, variant, datasets, self.start, at), by_dataset=forms)
 
-    def form(self, name: str, variant: Variant, datasets: tuple[str, ...], start: _StartingPoint, at: str) -> Method:
-        """A method that starts from ``start``."""
+    def form(self, name: str, variant: Variant, datasets: tuple[str, ...], start: DatasetModel, at: str) -> Method:
+        """A method that starts from the model and TCM of ``start``."""
         guidance, sampling, training = self.settings(variant, start, at)
         single = not is_guided(sampling.strategy)
-        base = self.base(variant.model, at) if variant.model else start.base
+        base = self.base(variant.model or start.name, at)
         retrained = variant.training or variant.model or self.retrains(variant)
         checkpoint = None if single else variant.checkpoint or (None if retrained else start.checkpoint)
         _check_model_tcm(base, checkpoint, at)
@@ -206,7 +195,7 @@ class _Resolver:
             checkpoint=checkpoint,
         )
 
-    def settings(self, variant: Variant, start: _StartingPoint, at: str) -> tuple[Guidance, Sampling, Training]:
+    def settings(self, variant: Variant, start: DatasetModel, at: str) -> tuple[Guidance, Sampling, Training]:
         """The settings of a variant merged into the reference's; settings without effect get their defaults."""
         reference = self.spec.method
         guidance = parse(Guidance, merge(reference.guidance.model_dump(), variant.guidance), f"{at}, guidance")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -21,18 +22,17 @@ def merge_scores(study: ResolvedStudy, paths: Paths, method: Method, dataset: st
     """
     spec, method = study.spec.datasets[dataset], method.on(dataset)
     parts, notes = [], {}
-    for seed in study.seeds(method.digest, dataset):
-        for shard in range(spec.shards):
-            file = paths.scores(dataset, method.digest, seed, shard)
-            if not file.exists():
-                raise UserError(
-                    f"there are no scores of {method.name} on {dataset} yet ({file}): run "
-                    f"snakemake --cores all --resources gpu=1 --config study={study.name}"
-                )
-            table = pd.read_csv(file, dtype=str, keep_default_na=False)
-            table.insert(2, "seed", str(seed))
-            parts.append(table)
-            notes = json.loads(file.with_name(file.name + ".json").read_text())
+    for seed, shard in itertools.product(study.seeds(method.digest, dataset), range(spec.shards)):
+        file = paths.scores(dataset, method.digest, seed, shard)
+        if not file.exists():
+            raise UserError(
+                f"there are no scores of {method.name} on {dataset} yet ({file}): run "
+                f"snakemake --cores all --resources gpu=1 --config study={study.name}"
+            )
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+        table.insert(2, "seed", str(seed))
+        parts.append(table)
+        notes = json.loads(file.with_name(file.name + ".json").read_text())
     merged = pd.concat(parts).sort_values(["sequence", "frame", "seed"], kind="stable")
     _check_complete(merged, paths, study, method, dataset)
     out = paths.table(dataset, method.name)

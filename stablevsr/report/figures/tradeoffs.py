@@ -99,12 +99,12 @@ def quality_over_steps(book: ScoreBook, folder: Path) -> None:
     """Metrics against sampling steps, and below each panel against the seconds a frame of the same runs."""
     found = lines(book)
     members = [method for line in found for method in line.methods]
-    sets = [
-        dataset
+    rows = {
+        dataset: metrics
         for dataset in book.study.spec.datasets
         if any(sum(book.scores(dataset, m).table is not None for m in line.methods) > 1 for line in found)
-    ]
-    rows = {d: metrics for d in sets if (metrics := _metrics(book, d, members))}
+        and (metrics := _metrics(book, dataset, members))
+    }
     if not rows:
         return
     figure, axes = _grid([metrics for metrics in rows.values() for _ in range(2)])

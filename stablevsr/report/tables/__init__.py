@@ -10,8 +10,8 @@ import pandas as pd
 from stablevsr.report.claims import check
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.tables.build import build_tables
-from stablevsr.report.tables.formats import claims_csv, claims_markdown, table_csv, table_text
-from stablevsr.report.text import csv_text
+from stablevsr.report.tables.formats import claims_csv, table_csv, table_text
+from stablevsr.report.text import PLAIN, csv_text
 from stablevsr.runtime.io import write_text
 from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths
@@ -30,7 +30,7 @@ def render(paths: Paths) -> list[Path]:
         texts[f"{name}.csv"] = table_csv(table)
         texts |= {f"{name}.{suffix}": table_text(table, suffix) for suffix in ("md", "tex")}
     claims = check(book)
-    texts |= {"claims.csv": claims_csv(claims), "claims.md": claims_markdown(claims)}
+    texts |= {"claims.csv": claims_csv(claims), "claims.md": PLAIN.get_template("claims.md").render(claims=claims)}
     texts |= {"clips.csv": clips_csv(book), "frames.csv": frames_csv(book)}
     folder = paths.results / "tables"
     for file, text in texts.items():

@@ -18,22 +18,6 @@ from stablevsr.study.paths import Paths
 
 
 @dataclass(frozen=True)
-class Published:
-    """One published number, in the metric's unit, and its source."""
-
-    value: float
-    source: str
-
-
-@dataclass(frozen=True)
-class PublishedRow:
-    """One method of the paper's table on one dataset; numbers that were not found are left out."""
-
-    label: str
-    values: dict[str, Published]
-
-
-@dataclass(frozen=True)
 class Cell:
     """One number of a table; ``value`` None means empty, and then ``reason`` says why."""
 
@@ -42,7 +26,8 @@ class Cell:
     low: float = math.nan
     high: float = math.nan
     rank: int = 0  #: 1 best, 2 second, 0 neither
-    published: Published | None = None
+    published: float | None = None  #: in the metric's unit
+    source: str = ""  #: of the published value
     reason: str = ""
 
     def shown(self, value: float | None, sign: bool = False) -> str:
@@ -63,19 +48,19 @@ class Cell:
     @property
     def published_text(self) -> str:
         """The published value as shown."""
-        return self.shown(self.published.value if self.published else None)
+        return self.shown(self.published)
 
     @property
     def difference(self) -> str:
         """Reproduced minus published as shown, empty unless there are both."""
         ours, theirs = self.value, self.published
-        return "" if ours is None or theirs is None else self.shown(ours - theirs.value, sign=True)
+        return "" if ours is None or theirs is None else self.shown(ours - theirs, sign=True)
 
     @property
     def paper(self) -> str:
         """The published value and the difference in words, empty where nothing is published."""
         difference = f" ({self.difference})" if self.difference else ""
-        return f"paper {self.published_text}{difference}" if self.published else ""
+        return f"paper {self.published_text}{difference}" if self.published_text else ""
 
 
 @dataclass(frozen=True)
@@ -127,7 +112,7 @@ class Table:
     @property
     def has_published(self) -> bool:
         """Whether any cell carries a published value."""
-        return any(cell.published for cell in self._cells())
+        return any(cell.published is not None for cell in self._cells())
 
     def _cells(self) -> list[Cell]:
         return [cell for block in self.blocks for row in block.rows for cell in row.cells]
@@ -135,7 +120,7 @@ class Table:
 
 def build_tables(book: ScoreBook) -> dict[str, Table]:
     """Table 1, with the paper's numbers where they are comparable, and one table for each ablation, by name."""
-    study, published = book.study, _published_rows(book.paths)
+    study, published = book.study, _published_rows(book.paths, book.metrics)
     blocks = [_block(book, name, study.table1(), published.get(name, {})) for name in study.table1_datasets()]
     tables = {"table1": Table("table1", f"Table 1: {study.spec.title}", "", book.metrics, tuple(blocks))}
     for key, ablation in study.ablations.items():
@@ -145,11 +130,13 @@ def build_tables(book: ScoreBook) -> dict[str, Table]:
     return tables
 
 
-def _block(book: ScoreBook, dataset: str, methods: list[Method], published: dict[str, PublishedRow]) -> Block:
+def _block(book: ScoreBook, dataset: str, methods: list[Method], published: dict[str, Row]) -> Block:
+    """The methods with their published values, then the methods that only the paper measured, which get no rank."""
     fair = book.with_common_seeds(dataset, methods)
-    rows = [_row(fair, dataset, method, published.get(method.name)) for method in methods]
-    others = [name for name, row in published.items() if row.values and name not in {m.name for m in methods}]
-    rows += [_published_row(name, published[name], book.metrics) for name in others]
+    empty = Row("", "", tuple(Cell(metric) for metric in book.metrics))
+    rows = [_row(fair, dataset, method, published.get(method.name, empty)) for method in methods]
+    others = [row for name, row in published.items() if name not in {m.name for m in methods}]
+    rows += [row for row in others if any(cell.published is not None for cell in row.cells)]
     notes = (*_model_notes(book.study, dataset, methods), *_seed_notes(book, fair, dataset, methods))
     return Block(dataset, book.title(dataset), tuple(_ranked(rows, book.metrics)), notes)
 
@@ -169,40 +156,28 @@ def _model_notes(study: ResolvedStudy, dataset: str, methods: list[Method]) -> t
     for method in methods:
         form = method.on(dataset)
         if form.base is not None and form.base.name != study.spec.model:
-            labels.setdefault(_model_text(form), []).append(method.label)
-    return tuple(f"{', '.join(names)}: {text}, not {study.spec.model}." for text, names in labels.items())
-
-
-def _model_text(form: Method) -> str:
-    """A method's base model and TCM in words."""
-    assert form.base is not None
-    made = form.base.training
-    origin = f" (made by this study: {made.base.name}, its UNet fine-tuned on {made.dataset.title})" if made else ""
-    tcm = f" and a TCM trained on {form.training.dataset.title}" if form.training else ""
-    return f"with the model {form.base.name}{origin}{tcm}"
-
-
-def _row(book: ScoreBook, dataset: str, method: Method, published: PublishedRow | None) -> Row:
-    values = published.values if published else {}
-    cells = tuple(_cell(book, dataset, method, metric, values.get(metric.name)) for metric in book.metrics)
-    return Row(method.name, method.label, cells, *book.counts(dataset, method))
-
-
-def _cell(book: ScoreBook, dataset: str, method: Method, metric: Metric, published: Published | None) -> Cell:
-    value = book.value(dataset, method, metric.name)
-    found = book.interval(dataset, method, metric.name)
-    if value is None or found is None:
-        return Cell(metric, published=published, reason=book.scores(dataset, method).reason(metric.name))
-    return Cell(metric, value, found.low, found.high, published=published)
-
-
-def _published_row(name: str, row: PublishedRow, metrics: tuple[Metric, ...]) -> Row:
-    """A method that only the paper measured: it is shown, but not ranked among the reproduced ones."""
-    cells = tuple(
-        Cell(m, published=row.values.get(m.name), reason="published only: this study does not run the method")
-        for m in metrics
+            made = form.base.training
+            origin = (
+                f" (made by this study: {made.base.name}, its UNet fine-tuned on {made.dataset.title})" if made else ""
+            )
+            tcm = f" and a TCM trained on {form.training.dataset.title}" if form.training else ""
+            labels.setdefault(f"{form.base.name}{origin}{tcm}", []).append(method.label)
+    return tuple(
+        f"{', '.join(names)}: with the model {text}, not {study.spec.model}." for text, names in labels.items()
     )
-    return Row(f"published:{name}", f"{row.label} (published)", cells)
+
+
+def _row(book: ScoreBook, dataset: str, method: Method, published: Row) -> Row:
+    """The published cells with the study's values, or with the reasons why there are none."""
+    cells = []
+    for cell in published.cells:
+        value = book.value(dataset, method, cell.metric.name)
+        found = book.interval(dataset, method, cell.metric.name)
+        if value is None or found is None:
+            cells.append(replace(cell, reason=book.scores(dataset, method).reason(cell.metric.name)))
+        else:
+            cells.append(replace(cell, value=value, low=found.low, high=found.high, reason=""))
+    return Row(method.name, method.label, tuple(cells), *book.counts(dataset, method))
 
 
 def _ranked(rows: list[Row], metrics: tuple[Metric, ...]) -> list[Row]:
@@ -223,7 +198,7 @@ def _ranks(metric: Metric, texts: list[str]) -> dict[str, int]:
     return {text: rank for rank, text in enumerate(best[:2], 1)}
 
 
-def _published_rows(paths: Paths) -> dict[str, dict[str, PublishedRow]]:
+def _published_rows(paths: Paths, metrics: tuple[Metric, ...]) -> dict[str, dict[str, Row]]:
     """The paper's rows by dataset and method name, from ``results/published/table1.yaml`` if it exists.
 
     They are comparable, and so returned, only where the study uses the published model on all of the published clips.
@@ -235,7 +210,7 @@ def _published_rows(paths: Paths) -> dict[str, dict[str, PublishedRow]]:
     if study.spec.model != content["model"]:
         return {}
     return {
-        name: {key: _published_entry(row, content) for key, row in entry["rows"].items()}
+        name: {key: _published_row(key, row, content, metrics) for key, row in entry["rows"].items()}
         for name, entry in content["datasets"].items()
         if _same_clips(study, name, entry["sequences"])
     }
@@ -248,11 +223,12 @@ def _same_clips(study: ResolvedStudy, dataset: str, sequences: list[str] | None)
     return spec.sequences is None or (sequences is not None and set(spec.sequences) == set(sequences))
 
 
-def _published_entry(row: dict[str, Any], content: dict[str, Any]) -> PublishedRow:
-    hand = "second hand: " if content["second_hand"] else ""
-    values = {
-        metric: Published(float(cell["value"]), hand + "; ".join(content["sources"][key] for key in cell["sources"]))
-        for metric, cell in row.items()
-        if metric != "label" and cell is not None
-    }
-    return PublishedRow(row["label"], values)
+def _published_row(name: str, row: dict[str, Any], content: dict[str, Any], metrics: tuple[Metric, ...]) -> Row:
+    hand, cells = "second hand: " if content["second_hand"] else "", []
+    for metric in metrics:
+        cell = Cell(metric, reason="published only: this study does not run the method")
+        if found := row.get(metric.name):
+            source = hand + "; ".join(content["sources"][key] for key in found["sources"])
+            cell = replace(cell, published=float(found["value"]), source=source)
+        cells.append(cell)
+    return Row(f"published:{name}", f"{row['label']} (published)", tuple(cells))

@@ -33,14 +33,11 @@ def table_csv(table: Table) -> str:
     rows = []
     for block in table.blocks:
         for row in block.rows:
-            values = [value for cell in row.cells for value in _csv_cell(cell)[: len(suffixes)]]
+            texts = ((c.text, c.shown(c.low), c.shown(c.high), c.published_text, c.difference) for c in row.cells)
+            values = [text for cell in texts for text in cell[: len(suffixes)]]
             reasons = "; ".join(f"{cell.metric.name}: {cell.reason}" for cell in row.cells if cell.reason)
             rows.append([block.dataset, row.name, row.label, *values, row.frames, row.clips, row.seeds, reasons])
     return csv_text(pd.DataFrame(rows, columns=header))
-
-
-def _csv_cell(cell: Cell) -> list[str]:
-    return [cell.text, cell.shown(cell.low), cell.shown(cell.high), cell.published_text, cell.difference]
 
 
 def claims_csv(claims: Iterable[ClaimResult]) -> str:
@@ -61,11 +58,6 @@ def _claim_row(claim: ClaimResult) -> list[object]:
         *claim.shown_difference, *counts, ratio, " ".join(claim.clips), claim.caveat, claim.focus_note, claim.reason,
         claim.source,
     ]  # fmt: skip
-
-
-def claims_markdown(claims: list[ClaimResult]) -> str:
-    """The claims for people, in the order in which the study states them."""
-    return PLAIN.get_template("claims.md").render(claims=claims)
 
 
 def table_text(table: Table, suffix: str) -> str:
