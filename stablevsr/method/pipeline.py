@@ -262,7 +262,7 @@ def load_networks(
     folder: Path, device: str | torch.device = "cpu", precision: Precision = "fp32", with_tcm: bool = True
 ) -> ModelParts:
     """The networks of a model folder, for training and measurements. Raises :class:`UserError`."""
-    given = {} if with_tcm else {"controlnet": None}
+    given: dict[str, Any] = {"guidance_decoder": None} | ({} if with_tcm else {"controlnet": None})
     return StableVSRPipeline(**load_parts(folder, device, DTYPES[precision], given)).networks
 
 
