@@ -183,9 +183,10 @@ class _UpscaleRun:
         from stablevsr.study.inference.upscalers import seeded_generator
 
         options = self.options
+        parts: dict[str, Any] = {} if self.is_guided else {"controlnet": None}
         pipe = StableVSRPipeline.from_pretrained(
             self.model, tcm=options.tcm, device=self.device, precision=options.precision, tile=options.tile or "auto",
-            **({} if self.is_guided else {"controlnet": None}),
+            **parts,
         )  # fmt: skip
         estimator = flow_by_name(self.guidance.flow if self.is_guided else "dis", self.device)
         reserve = sum(len(run.outputs) * run.clip.height * run.clip.width for run in runs) * BYTES_A_PIXEL
