@@ -84,7 +84,7 @@ def network_calls(work: Work, preset: Preset) -> dict[str, int]:
     """How many frames each network processes, with the keys of :func:`network_flops`."""
     sampling = preset.sampling(work.steps)
     guided = (work.frames - 1) * len(guided_steps(sampling))
-    by_vae = 0 if preset.small_decoder else guided
+    by_vae = 0 if sampling.guidance_decoder == "small" else guided
     each = {
         "UNet": work.frames * sampling.steps,
         "TCM": guided,
@@ -103,7 +103,10 @@ def compare(bench: Path, device: str) -> str:
     for preset in (preset for preset in PRESETS if preset.name in seconds):
         flops = network_flops(load(content["model"], device, preset), work.height, work.width)
         total = sum(flops[name] * count for name, count in network_calls(work, preset).items())
-        rate, ceiling = total / seconds[preset.name] / 1e12, matrix_rate(target, DTYPES[preset.precision]) / 1e12
+        rate, ceiling = (
+            total / seconds[preset.name] / 1e12,
+            matrix_rate(target, DTYPES[preset.settings.precision]) / 1e12,
+        )
         counted = ", ".join(f"{name} {count / 1e12:.3g}" for name, count in flops.items())
         lines.append(
             f"{preset.name}: {rate:.3g} TFLOP/s, {rate / ceiling:.0%} of a large matrix product's {ceiling:.3g}"

@@ -26,7 +26,7 @@ from stablevsr.method.model_folder import TINY, find_model
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.pipeline import load_networks
 from stablevsr.method.sampler import AT_ONCE, Sampler, decode_frames, to_uint8
-from stablevsr.method.settings import Guidance, Precision, Sampling, Solver, Weights
+from stablevsr.method.settings import Guidance, Precision, Sampling
 from stablevsr.method.small_decoder import SmallDecoder
 from stablevsr.metrics.builtin.psnr import decibels
 from stablevsr.runtime.background import BackgroundWriter
@@ -62,42 +62,32 @@ class Preset:
     """One way of sampling the same frames."""
 
     name: str
-    precision: Precision
+    settings: Sampling  #: the steps apart; a small decoder has random weights: only its speed means something
     #: All sequences (and several frames in the UNet's first half) in one batch; PNGs are written in the background.
     batched: bool = True
     channels_last: bool | None = None  #: None = on a CPU, as in the pipeline
-    scheduler: Solver = "ddpm"
-    share_of_steps: float = 1.0  #: of the requested steps
-    guide_from: float = 0.0  #: share of the steps before the TCM acts
-    weights: Weights = "full"
-    small_decoder: bool = False  #: for the guidance, with random weights: only its speed means something
+    share: float = 1.0  #: of the requested steps
 
     def sampling(self, steps: int) -> Sampling:
         """The sampling settings for a request of ``steps``."""
-        return Sampling(
-            steps=max(1, round(self.share_of_steps * steps)),
-            scheduler=self.scheduler,
-            precision=self.precision,
-            guide_from=self.guide_from,
-            weights=self.weights,
-            guidance_decoder="small" if self.small_decoder else "vae",
-        )
+        return self.settings.model_copy(update={"steps": max(1, round(self.share * steps))})
 
 
+FP32, BF16 = Sampling(precision="fp32"), Sampling(precision="bf16")
 PRESETS = (
-    Preset("published", "fp32", batched=False, channels_last=False),
-    Preset("batched", "fp32", channels_last=False),
-    Preset("channels-last", "fp32", channels_last=True),
-    Preset("bf16", "bf16"),
-    Preset("bf16-channels-first", "bf16", channels_last=False),
-    Preset("bf16-channels-last", "bf16", channels_last=True),
+    Preset("published", FP32, batched=False, channels_last=False),
+    Preset("batched", FP32, channels_last=False),
+    Preset("channels-last", FP32, channels_last=True),
+    Preset("bf16", BF16),
+    Preset("bf16-channels-first", BF16, channels_last=False),
+    Preset("bf16-channels-last", BF16, channels_last=True),
     # The following change the numbers; the ablations measure their quality.
-    Preset("half-guided", "bf16", guide_from=0.5),
-    Preset("unipc", "bf16", scheduler="unipc", share_of_steps=0.2),
-    Preset("fp8-weights", "bf16", weights="fp8"),
-    Preset("small-decoder", "bf16", small_decoder=True),
-    Preset("unipc-small-decoder", "bf16", scheduler="unipc", share_of_steps=0.2, small_decoder=True),
-    Preset("unipc-half-guided", "bf16", scheduler="unipc", share_of_steps=0.2, guide_from=0.5),
+    Preset("half-guided", Sampling(precision="bf16", guide_from=0.5)),
+    Preset("unipc", Sampling(precision="bf16", scheduler="unipc"), share=0.2),
+    Preset("fp8-weights", Sampling(precision="bf16", weights="fp8")),
+    Preset("small-decoder", Sampling(precision="bf16", guidance_decoder="small")),
+    Preset("unipc-small-decoder", Sampling(precision="bf16", scheduler="unipc", guidance_decoder="small"), share=0.2),
+    Preset("unipc-half-guided", Sampling(precision="bf16", scheduler="unipc", guide_from=0.5), share=0.2),
 )
 
 
@@ -137,7 +127,7 @@ def bench(model: str, work: Work, device: str, names: list[str], out: Path | Non
             first = images.double().numpy()
         else:
             result.speedup = results[0].seconds / result.seconds
-            if not preset.small_decoder:
+            if preset.settings.guidance_decoder == "vae":
                 result.psnr = decibels(first, images.double().numpy(), 1.0)
         results.append(result)
     where = machine(device)
@@ -157,7 +147,7 @@ def _run(preset: Preset, model: str, work: Work, lr: Tensor, device: str) -> tup
     networks, sampling = load(model, device, preset), preset.sampling(work.steps)
     if (device == "cpu") if preset.channels_last is None else preset.channels_last:
         networks.channels_last()
-    if preset.weights == "fp8":
+    if sampling.weights == "fp8":
         networks.pack()
     timer = StageTimer(networks.device)
     if networks.device.type == "cuda":
@@ -198,14 +188,13 @@ def _upscale(sampler: Sampler, lr: Tensor, batched: bool) -> Tensor:
 
 def load(model: str, device: str, preset: Preset) -> ModelParts:
     """The networks of a preset; weights are not packed yet."""
-    if model == RANDOM:
-        networks = random_model(device, preset.precision)
-    else:
-        networks = load_networks(find_model(model), device, preset.precision)
-    if preset.small_decoder:
+    precision = preset.settings.precision
+    is_random = model == RANDOM
+    networks = random_model(device, precision) if is_random else load_networks(find_model(model), device, precision)
+    if preset.settings.guidance_decoder == "small":
         small = SmallDecoder(width=networks.unet.config.block_out_channels[0] // 4)
         # torch's `to`: diffusers' would warn about layers to keep in float32 that this network does not have
-        torch.nn.Module.to(small, networks.device, DTYPES[preset.precision])
+        torch.nn.Module.to(small, networks.device, DTYPES[precision])
         networks.guidance_decoder = small.eval()
     return networks
 

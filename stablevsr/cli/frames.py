@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stablevsr.cli.options import Commands, command, device_of, set_threads, shard_of
+from stablevsr.cli.options import Commands, command, set_threads, shard_of
 from stablevsr.method.strategies import STRATEGIES
+from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.errors import UserError, near_miss
 
 
@@ -28,7 +29,7 @@ def add_upscale(commands: Commands) -> None:
     parser.add_argument("--tile", type=int, metavar="PIXELS",
                         help="side of the decoder's tiles in LR pixels, for GPUs with little memory "
                         "(default: whole frames, tiles only where memory runs out)")  # fmt: skip
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
+    parser.add_argument("--device", default="auto", help="auto (cuda if there is one, default), cpu, cuda, cuda:1, ...")
     parser.set_defaults(run=_run_upscale)
 
 

@@ -44,21 +44,6 @@ def shard_of(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def device_of(wanted: str) -> str:
-    """cpu or cuda for ``auto``, else ``wanted``. Raises :class:`UserError` if this machine has no such device."""
-    import torch
-
-    available = torch.cuda.is_available()
-    if wanted == "auto":
-        return "cuda" if available else "cpu"
-    kind, _, number = wanted.partition(":")
-    if kind not in ("cpu", "cuda") or not (number or "0").isdigit():
-        raise UserError(f"--device {wanted} is not supported: try auto, cpu or cuda")
-    if kind == "cuda" and (not available or int(number or 0) >= torch.cuda.device_count()):
-        raise UserError(f"--device {wanted}: torch sees no such CUDA device here; cpu always works")
-    return wanted
-
-
 def set_threads() -> None:
     """Use the threads that Snakemake granted (OMP_NUM_THREADS), else all cores, divided among torchrun's processes."""
     import torch

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stablevsr.cli.options import Commands, command, device_of, open_study, set_threads, shard_of, study_options
+from stablevsr.cli.options import Commands, command, open_study, set_threads, shard_of, study_options
+from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.errors import UserError
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stablevsr.cli.options import Commands, command, device_of, open_study, set_threads, study_options
+from stablevsr.cli.options import Commands, command, open_study, set_threads, study_options
+from stablevsr.runtime.devices import device_of
 
 
 def add_train(commands: Commands) -> None:

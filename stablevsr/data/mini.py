@@ -89,22 +89,18 @@ def build(root: Path) -> None:
         return
     for folder in ("REDS", "vimeo90k"):  # left by an interrupted build
         shutil.rmtree(root / folder, ignore_errors=True)
-    for name, clip in {**REDS_TRAIN, **REDS_TEST}.items():
-        _write_reds(root / "REDS", name, cut(clip))
-    for index, photo in enumerate(PHOTOGRAPHS):
-        _write_reds(root / "REDS", f"{100 + index}", synthetic_camera(photo, seed=index))
+    reds = {name: cut(clip) for name, clip in {**REDS_TRAIN, **REDS_TEST}.items()}
+    reds |= {f"{100 + index}": synthetic_camera(photo, seed=index) for index, photo in enumerate(PHOTOGRAPHS)}
+    for name, frames in reds.items():
+        for index, frame in enumerate(frames):
+            write_frame(root / "REDS" / "train_sharp" / name / f"{index:08d}.png", frame)
+            write_frame(root / "REDS" / "train_sharp_bicubic" / "X4" / name / f"{index:08d}.png", degrade(frame))
     for name, clip in {**VIMEO_TRAIN, **VIMEO_TEST}.items():
         for number, frame in enumerate(cut(clip), start=1):
             write_frame(root / "vimeo90k" / "sequences" / name / f"im{number}.png", frame)
     write_text(root / "vimeo90k" / "sep_trainlist.txt", "".join(f"{name}\n" for name in VIMEO_TRAIN))
     write_text(root / "vimeo90k" / "sep_testlist.txt", "".join(f"{name}\n" for name in VIMEO_TEST))
     write_text(card, _card())  # last: it marks the data as complete
-
-
-def _write_reds(root: Path, name: str, frames: Iterator[Frame]) -> None:
-    for index, frame in enumerate(frames):
-        write_frame(root / "train_sharp" / name / f"{index:08d}.png", frame)
-        write_frame(root / "train_sharp_bicubic" / "X4" / name / f"{index:08d}.png", degrade(frame))
 
 
 def _package_file(package: str, *parts: str) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,16 @@ from stablevsr.method.small_decoder import SmallDecoder
 from stablevsr.runtime.errors import UserError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-#: The x4 upscaler's class label, the noise level of its LR input, is unused by the released code and weights.
-NO_NOISE_LEVEL = {"num_class_embeds": None}
+NETWORKS = {
+    "unet": UNet2DConditionModel,
+    "vae": AutoencoderKL,
+    "controlnet": ControlNetModel,
+    "guidance_decoder": SmallDecoder,
+}
 
 
 def load_parts(
-    folder: Path, device: str | torch.device, dtype: torch.dtype, given: Mapping[str, Any] | None = None
+    folder: Path, device: str | torch.device, dtype: torch.dtype, given: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The parts of a pipeline by name, the networks frozen on ``device`` in ``dtype``.
 
@@ -38,7 +43,7 @@ def load_parts(
         UserError: a part is missing, damaged, or of another class.
     """
     small = folder / "guidance_decoder"
-    given = {"guidance_decoder": small if small.is_dir() else None, **(given or {})}
+    given = {"guidance_decoder": small if small.is_dir() else None, **given}
     if model_index(folder).get("controlnet") == [None, None]:
         given.setdefault("controlnet", None)
     check_model(folder, without=given)
@@ -46,24 +51,27 @@ def load_parts(
         if isinstance(part, str | Path):
             check_weights(Path(part))
     loaders: dict[str, Callable[[Path], Any]] = {
-        "unet": lambda at: load_network(UNet2DConditionModel, at, dtype, **NO_NOISE_LEVEL),
-        "vae": lambda at: load_vae(at, dtype),
-        "controlnet": lambda at: load_network(ControlNetModel, at, dtype),
-        "guidance_decoder": lambda at: load_network(SmallDecoder, at, dtype),
+        **{name: partial(load_network, name, dtype=dtype) for name in NETWORKS},
         "scheduler": load_scheduler,
         "tokenizer": load_tokenizer,
         "text_encoder": load_text_encoder,
     }
     chosen = {name: given.get(name, folder / name) for name in loaders}
     parts = {name: loaders[name](Path(p)) if isinstance(p, str | Path) else p for name, p in chosen.items()}
-    for name in ("unet", "vae", "controlnet", "guidance_decoder"):
+    for name in NETWORKS:
         if parts[name] is not None:
             parts[name].to(device)
     return parts
 
 
-def load_network(kind: Any, folder: Path, dtype: torch.dtype, **config: Any) -> Any:
-    """A frozen network of class ``kind``; ``config`` replaces values of its ``config.json``."""
+def load_network(part: str, folder: Path, dtype: torch.dtype) -> Any:
+    """The frozen network ``part``, a key of :data:`NETWORKS`; a VAE that would overflow in ``dtype`` is float32.
+
+    A UNet has no class label: the x4 upscaler's, the noise level of its LR input, is unused by the released code and
+    weights.
+    """
+    kind: Any = NETWORKS[part]
+    config = {"num_class_embeds": None} if part == "unet" else {}
     with _one_sentence(f"{folder} cannot be loaded as {kind.__name__}"):
         written = kind.load_config(folder, local_files_only=True).get("_class_name", kind.__name__)
     if written != kind.__name__:
@@ -71,12 +79,8 @@ def load_network(kind: Any, folder: Path, dtype: torch.dtype, **config: Any) -> 
     model = _load(kind, folder, torch_dtype=dtype, use_safetensors=True, **config)
     if any(parameter.is_meta for parameter in model.parameters()):  # diffusers warns and leaves them without values
         raise UserError(f"{folder} holds weights that are not those of the {kind.__name__} in its config.json")
-    return model.eval().requires_grad_(False)
-
-
-def load_vae(folder: Path, dtype: torch.dtype) -> Any:
-    """A frozen VAE, in float32 where it would overflow in ``dtype``."""
-    return keep_finite(load_network(AutoencoderKL, folder, dtype))
+    model.eval().requires_grad_(False)
+    return keep_finite(model) if part == "vae" else model
 
 
 def keep_finite(vae: Any) -> Any:
@@ -84,11 +88,6 @@ def keep_finite(vae: Any) -> Any:
     if vae.dtype == torch.float16 and vae.config.force_upcast:
         torch.nn.Module.to(vae, torch.float32)
     return vae
-
-
-def load_for_training(folder: Path) -> Any:
-    """A UNet in float32 that can be trained, without class labels if it had them."""
-    return load_network(UNet2DConditionModel, folder, torch.float32, **NO_NOISE_LEVEL).train().requires_grad_(True)
 
 
 def load_scheduler(folder: Path) -> Any:

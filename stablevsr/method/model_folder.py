@@ -18,7 +18,6 @@ from stablevsr.runtime.parsing import parse
 
 TINY = Path(__file__).parents[1] / "assets" / "tiny"  #: the model embedded in this package
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "controlnet")
-WITH_WEIGHTS = ("unet", "vae", "text_encoder", "controlnet")
 
 
 def find_model(model: str | Path, revision: str | None = None) -> Path:
@@ -43,12 +42,10 @@ def find_model(model: str | Path, revision: str | None = None) -> Path:
 
 def check_model(folder: Path, without: Collection[str] = ()) -> None:
     """Raise :class:`UserError` that names the first part, except those in ``without``, that a model folder lacks."""
-    needed = [part for part in PARTS if part not in without]
-    for part in needed:
+    for part in (part for part in PARTS if part not in without):
         if not (folder / part).is_dir():
             raise UserError(f"model folder {folder} lacks {part}/: it must hold {', '.join(PARTS)}")
-    for part in needed:
-        if part in WITH_WEIGHTS:
+        if part not in ("tokenizer", "scheduler"):
             check_weights(folder / part)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from inspect import signature
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -46,7 +46,6 @@ from stablevsr.runtime.parsing import parse
 from stablevsr.runtime.timing import Stage, untimed
 
 Frames = Sequence[Any] | NDArray[np.uint8]
-FlowChoice: TypeAlias = FlowEstimator | Flow | None  #: None: the model's default
 
 
 @dataclass
@@ -184,7 +183,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         strategy: Strategy = "bidirectional",
         warp: Grid | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
-        flow_estimator: FlowChoice = None,
+        flow_estimator: FlowEstimator | Flow | None = None,
         output_type: Literal["np", "pt", "pil"] = "np",
         *,
         scheduler: Solver = "ddpm",
@@ -238,7 +237,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         generators: Sequence[torch.Generator],
         sampling: Sampling,
         guidance: Guidance,
-        flow_estimator: FlowChoice = None,
+        flow_estimator: FlowEstimator | Flow | None = None,
         progress: Progress | None = None,
         stage: Stage = untimed,
     ) -> Tensor:

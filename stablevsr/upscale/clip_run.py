@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -40,10 +41,12 @@ class ClipRun:
     def __init__(
         self, clip: Clip, work: Path, result: Path, sampling: Sampling, guidance: Guidance, window: int
     ) -> None:
-        self.clip, self.work, self.result = clip, work, result
+        self.clip, self.work = clip, work
         self.sampling, self.guidance = sampling, guidance
         self.windows = split(len(clip.files), window)
         self.outputs = [result / f"{file.stem}.png" for file in clip.files]
+        starts = [*(window.start for window in self.windows), len(clip.files)]
+        self.final = [range(*pair) for pair in pairwise(starts)]  # of each window: its frames before the next one
 
     @property
     def total(self) -> int:
@@ -110,17 +113,12 @@ class ClipRun:
     def _state(self, index: int, device: torch.device | str = "cpu") -> State:
         return State(FolderStore(self._folder(index), device))
 
-    def _final(self, index: int) -> range:
-        """The frames that are final after this window: those before the start of the next one."""
-        starts = [*(window.start for window in self.windows), len(self.clip.files)]
-        return range(starts[index], starts[index + 1])
-
     def _is_written(self, index: int) -> bool:
-        return all(self.outputs[frame].exists() for frame in self._final(index))
+        return all(self.outputs[frame].exists() for frame in self.final[index])
 
     def _write(self, index: int, model: ModelParts) -> None:
         window = self.windows[index]
-        for frame in self._final(index):
+        for frame in self.final[index]:
             if self.outputs[frame].exists():
                 continue
             image = self._decode(index, frame, model)

@@ -14,7 +14,8 @@ from stablevsr.method.settings import SMALLEST_FRAME
 from stablevsr.runtime.errors import UserError
 
 Kind = Literal["video", "frames", "sequences"]
-VIDEO_OUT = (".mp4", ".m4v", ".mov", ".mkv")
+#: FFmpeg's container of each ending that a video is written with.
+VIDEO_OUT = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 #: Usual endings of videos, for error messages only: any file is tried.
 VIDEO_IN = (*VIDEO_OUT, ".avi", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".y4m", ".gif")
 

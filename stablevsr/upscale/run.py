@@ -11,20 +11,20 @@ sequence does not depend on the others.
 
 from __future__ import annotations
 
-import errno
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stablevsr.data.downloads.download import FULL
+from stablevsr.data.downloads.record import file_stamp
 from stablevsr.data.downloads.weights import weight_file
 from stablevsr.data.frames import list_frames
 from stablevsr.method.model_folder import check_model, check_weights, default_guidance, find_model
 from stablevsr.method.settings import SMALLEST_TILE, Flow, Grid, Precision, Sampling
 from stablevsr.method.strategies import is_guided
+from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import content_hash, digest, file_hash
 from stablevsr.runtime.io import write_text
@@ -55,12 +55,7 @@ class UpscaleOptions:
     seed: int = 0
     window: int = 0  #: frames sampled together; 0 = the whole clip
     tile: int | None = None  #: side of the decoder's tiles in LR pixels; None = whole frames while they fit
-    device: str | None = None  #: None: CUDA where there is one
-
-    @property
-    def is_guided(self) -> bool:
-        """Whether the TCM is used."""
-        return is_guided(self.strategy)
+    device: str = "auto"  #: cpu, cuda, cuda:1, ...; auto = CUDA where there is one
 
     def check(self) -> None:
         """Raise :class:`UserError` for a value out of range."""
@@ -83,11 +78,26 @@ def upscale(source: Path, out: Path, options: UpscaleOptions) -> None:
     """
     options.check()
     run = _UpscaleRun(source, out, options)
-    with _limits_as_user_errors(run), single_writer(run.work):
-        if not run.was_delivered():
-            check_free(out, run.kind)
-            run.make()
-            run.deliver()
+    import torch
+
+    try:
+        with single_writer(run.work):
+            if not run.was_delivered():
+                check_free(out, run.kind)
+                run.make()
+                run.deliver()
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the frames of {source} do not fit into the GPU's memory: --precision fp16 needs half of it, "
+            "--device cpu none"
+        ) from error
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise UserError(
+            f"{error.strerror} while {out} was made: free some space on its disk, then the same command goes on "
+            f"where it stopped (its work is kept in {run.work})"
+        ) from error
     print(f"{out}: done", file=sys.stderr)
 
 
@@ -109,11 +119,14 @@ class _UpscaleRun:
             rehearse(source, self.video, out)
             for note in self.video.notes:
                 print(f"{source}: {note}", file=sys.stderr)
-        self.device = _device(options.device)
-        self.model = _find_model(options)
+        self.device = device_of(options.device)
+        self.model, self.is_guided = find_model(options.model), is_guided(options.strategy)
+        check_model(self.model, without=() if self.is_guided and options.tcm is None else {"controlnet"})
+        if options.tcm is not None:
+            check_weights(options.tcm)
         self.sampling = Sampling(strategy=options.strategy, steps=options.steps, precision=options.precision)
         self.guidance = default_guidance(self.model, options.flow, options.warp)
-        if options.is_guided and self.guidance.flow == "raft":
+        if self.is_guided and self.guidance.flow == "raft":
             weight_file("raft")
         self.key = self._key()
 
@@ -125,9 +138,11 @@ class _UpscaleRun:
             content = [file_hash(self.source)]
         settings = [self.sampling.model_dump(), self.guidance.model_dump()]
         others = [self.options.seed, self.options.window, self.options.tile, self.device]
-        folders = [_stamps(folder) for folder in (self.model, self.options.tcm) if folder is not None]
+        folders = [folder for folder in (self.model, self.options.tcm) if folder is not None]
+        # hashing gigabytes of weights would take too long
+        weights = [[str(file.resolve()), file_stamp(file)] for folder in folders for file in sorted(folder.rglob("*"))]
         code = fingerprint("stablevsr.upscale.clip_run", "stablevsr.upscale.video")
-        return digest([content, settings, others, folders, code])
+        return digest([content, settings, others, weights, code])
 
     def _result(self, key: str) -> Path:
         """The finished result in the work folder."""
@@ -168,12 +183,12 @@ class _UpscaleRun:
         from stablevsr.study.inference.upscalers import seeded_generator
 
         options = self.options
-        parts: dict[str, Any] = {} if options.is_guided else {"controlnet": None}
+        parts: dict[str, Any] = {} if self.is_guided else {"controlnet": None}
         pipe = StableVSRPipeline.from_pretrained(
             self.model, tcm=options.tcm if options.is_guided else None, device=self.device, precision=options.precision, tile=options.tile or "auto",
             **parts,
         )  # fmt: skip
-        estimator = flow_by_name(self.guidance.flow if options.is_guided else "dis", self.device)
+        estimator = flow_by_name(self.guidance.flow if self.is_guided else "dis", self.device)
         reserve = sum(len(run.outputs) * run.clip.height * run.clip.width for run in runs) * BYTES_A_PIXEL
         total, done = sum(run.total for run in runs), sum(run.done() for run in runs)
         with tqdm(total=total, initial=done, unit="frame-step", desc=self.out.name, mininterval=1) as bar:
@@ -198,54 +213,3 @@ class _UpscaleRun:
         same = self.mark.read_text() == self.key and self.out.exists()
         shutil.rmtree(self.work)
         return same
-
-
-def _find_model(options: UpscaleOptions) -> Path:
-    """The model folder, checked together with the TCM's; nothing is loaded yet."""
-    folder = find_model(options.model)
-    check_model(folder, without=() if options.is_guided and options.tcm is None else {"controlnet"})
-    if options.tcm is not None:
-        check_weights(options.tcm)
-    return folder
-
-
-def _device(wanted: str | None) -> str:
-    import torch
-
-    devices = torch.cuda.device_count()
-    try:
-        device = torch.device(wanted or ("cuda" if devices else "cpu"))
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"--device {wanted} is neither cpu nor cuda (or cuda:1, ...)")
-    if device.type == "cuda" and (device.index or 0) >= devices:
-        raise UserError(f"--device {wanted}: torch sees {devices} CUDA devices; --device cpu uses the processor")
-    return str(device)
-
-
-def _stamps(folder: Path) -> list[tuple[str, int, int]]:
-    """Name, size and modification time of every file: hashing gigabytes of weights would take too long."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    return [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
-
-
-@contextmanager
-def _limits_as_user_errors(run: _UpscaleRun) -> Iterator[None]:
-    """Turns a full disk, and a GPU whose memory is too small, into a :class:`UserError`."""
-    import torch
-
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"the frames of {run.source} do not fit into the GPU's memory: --precision fp16 needs half of it, "
-            "--device cpu none"
-        ) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise UserError(
-            f"{error.strerror} while {run.out} was made: free some space on its disk, then the same command goes on "
-            f"where it stopped (its work is kept in {run.work})"
-        ) from error

@@ -24,12 +24,11 @@ from stablevsr.data.degradation import SCALE
 from stablevsr.data.frames import Frame, read_frame, write_frame
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.io import write_text
-from stablevsr.upscale.clips import check_size
+from stablevsr.upscale.clips import VIDEO_OUT, check_size
 
 #: A loss that is hardly visible. Without B-frames, frames are stored in display order, and a variable rate survives in
 #: every container.
 ENCODER = {"crf": "14", "preset": "slow", "bf": "0"}
-CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 EXACT = {"fflags": "bitexact"}  #: the same frames give the same bytes, without random numbers in Matroska files
 FULL, LIMITED = 2, 1  #: FFmpeg's numbers of colour ranges
 BT709, BT601 = 1, 6  #: FFmpeg's numbers of colour matrices
@@ -109,6 +108,11 @@ def _describe(container: Any, stream: Any, frame: Any) -> VideoInfo:
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
     time_base = stream.time_base or 1 / rate
     display = frame.side_data.get("DISPLAYMATRIX")
+    notes = []
+    if (bits := frame.format.components[0].bits) > 8:
+        notes.append(f"its {bits} bits per channel are rounded to 8")
+    if frame.interlaced_frame:
+        notes.append("it is interlaced: deinterlace it first, or its combed edges are enlarged too")
     return VideoInfo(
         frame.height,
         frame.width,
@@ -121,19 +125,12 @@ def _describe(container: Any, stream: Any, frame: Any) -> VideoInfo:
         stream.sample_aspect_ratio or None,
         struct.unpack("<9i", bytes(display)) if display is not None else None,
         {k: v for k, v in container.metadata.items() if k.lower() not in CONTAINER_TAGS},
-        tuple(_notes(frame)),
+        tuple(notes),
     )
 
 
 def _is_rgb(frame: Any) -> bool:
     return bool(frame.format.is_rgb or frame.format.has_palette)
-
-
-def _notes(frame: Any) -> Iterator[str]:
-    if frame.format.components[0].bits > 8:
-        yield f"its {frame.format.components[0].bits} bits per channel are rounded to 8"
-    if frame.interlaced_frame:
-        yield "it is interlaced: deinterlace it first, or its combed edges are enlarged too"
 
 
 def extract(path: Path, info: VideoInfo, folder: Path) -> list[Timing]:
@@ -223,7 +220,7 @@ def _write(
     target: str | IO[bytes], out: Path, source: Path, info: VideoInfo, frames: Iterable[Frame], timings: list[Timing],
     audio_packets: int | None = None,
 ) -> None:  # fmt: skip
-    how: dict[str, Any] = {"format": CONTAINERS[out.suffix.lower()], "container_options": EXACT}
+    how: dict[str, Any] = {"format": VIDEO_OUT[out.suffix.lower()], "container_options": EXACT}
     with av.open(str(source)) as original, av.open(target, "w", **how) as made:
         made.metadata.update(info.tags)
         video = _video_packets(_video_track(made, info), frames, info, timings)

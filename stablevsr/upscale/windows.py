@@ -33,19 +33,16 @@ class Window:
         return (frame - self.start + 1) / (self.joined - self.start + 1)
 
 
-def overlap(size: int) -> int:
-    """Frames that neighbouring windows of ``size`` frames share: a quarter, at most 8."""
-    return min(8, size // 4)
-
-
 def split(frames: int, size: int) -> list[Window]:
-    """Cover ``frames`` by windows of at most ``size`` that differ by one frame at most; ``size`` 0 is one window."""
+    """Cover ``frames`` by windows of at most ``size`` whose lengths differ by one at most; ``size`` 0 is one window.
+
+    Neighbouring windows share a quarter of ``size``, at most 8 frames.
+    """
     if size == 0 or size >= frames:
         return [Window(0, frames, 0)]
-    shared = overlap(size)
+    shared = min(8, size // 4)
     count = -(-(frames - shared) // (size - shared))
     sampled = frames + (count - 1) * shared
-    borders = [sampled * index // count - index * shared for index in range(count)]
-    stops = [*(border + shared for border in borders[1:]), frames]
-    joins = [0, *stops[:-1]]
-    return [Window(start, stop, joined) for start, stop, joined in zip(borders, stops, joins, strict=True)]
+    starts = [sampled * index // count - index * shared for index in range(count)]
+    stops = [*(start + shared for start in starts[1:]), frames]
+    return [Window(*window) for window in zip(starts, stops, [0, *stops[:-1]], strict=True)]

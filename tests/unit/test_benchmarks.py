@@ -90,7 +90,7 @@ def test_networks_are_counted_as_often_as_they_are_called():
     for name, module in (networks | {"small decoder": small}).items():
         module.register_forward_pre_hook(count(name), with_kwargs=True)
     for preset in (preset for preset in PRESETS if preset.name in ("small-decoder", "batched", "half-guided")):
-        model.guidance_decoder = small if preset.small_decoder else None
+        model.guidance_decoder = small if preset.settings.guidance_decoder == "small" else None
         seen.update(dict.fromkeys(seen, 0))
         sampler = Sampler(model, preset.sampling(4), Guidance(flow="dis"), DISFlow())
         latents = sampler(torch.rand(2, 3, 3, 12, 16) * 2 - 1, [torch.Generator().manual_seed(s) for s in range(2)])

