@@ -43,9 +43,7 @@ class Registration:
 BASELINES: dict[str, Registration] = {}
 
 
-def register(
-    name: str, packages: tuple[str, ...] = (), weights: tuple[str, ...] = ()
-) -> Callable[[Loader], Loader]:
+def register(name: str, packages: tuple[str, ...] = (), weights: tuple[str, ...] = ()) -> Callable[[Loader], Loader]:
     """Register a loading function as the baseline ``name``."""
 
     def add(load: Loader) -> Loader:
@@ -56,26 +54,18 @@ def register(
 
 
 def load(name: str, device: str | None = None) -> Upscaler:
-    """The baseline ``name``, ready to use; weights that are not there are fetched.
+    """The baseline ``name``, ready to use; weights that are missing are fetched.
 
-    Args:
-        name: of :data:`BASELINES`.
-        device: for baselines that run on torch; None takes CUDA where there is one.
-
-    Raises:
-        UserError: the name is unknown, a package is missing, or weights cannot be fetched.
+    ``device`` is for baselines that run on torch; None takes CUDA where there is one. Raises :class:`UserError` for an
+    unknown name, a missing package, or weights that cannot be fetched.
     """
     if name not in BASELINES:
         raise UserError(f"there is no baseline {name}{near_miss(name, BASELINES)}: known are {', '.join(BASELINES)}")
     if missing := BASELINES[name].missing():
         raise UserError(f"{name} needs the package {missing[0]}: {install_command('study')}")
-    return BASELINES[name].load(device or _best_device())
-
-
-def _best_device() -> str:
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return BASELINES[name].load(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 for _module in pkgutil.iter_modules(__path__):

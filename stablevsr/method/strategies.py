@@ -77,8 +77,7 @@ def bidirectional(frames: int, guided: Sequence[bool]) -> Iterator[Visit]:
         backward ^= acts
 
 
-#: Frames with which a strategy is asked whether and at which steps it is guided.
-PROBE = 8
+PROBE = 8  # frames with which a strategy is asked whether, and at which steps, it is guided
 
 
 def is_guided(strategy: str) -> bool:

@@ -183,11 +183,10 @@ class _UpscaleRun:
         from stablevsr.study.inference.upscalers import seeded_generator
 
         options = self.options
-        parts: dict[str, Any] = {} if self.is_guided else {"controlnet": None}
+        parts: dict[str, Any] = {"tcm": options.tcm} if self.is_guided else {"controlnet": None}
         pipe = StableVSRPipeline.from_pretrained(
-            self.model, tcm=options.tcm if options.is_guided else None, device=self.device, precision=options.precision, tile=options.tile or "auto",
-            **parts,
-        )  # fmt: skip
+            self.model, device=self.device, precision=options.precision, tile=options.tile or "auto", **parts
+        )
         estimator = flow_by_name(self.guidance.flow if self.is_guided else "dis", self.device)
         reserve = sum(len(run.outputs) * run.clip.height * run.clip.width for run in runs) * BYTES_A_PIXEL
         total, done = sum(run.total for run in runs), sum(run.done() for run in runs)

@@ -141,6 +141,20 @@ def test_without_an_index_the_published_address_is_tried(the_index, tmp_path, mo
     assert "pip cannot get carrier 1.0" in capsys.readouterr().err
 
 
+def test_a_file_that_the_user_downloaded_is_compared_with_the_registry(the_index, tmp_path):
+    table, folder = the_index(), tmp_path / "own"
+    folder.mkdir()
+    with pytest.raises(UserError, match=r"has no file\.bin"):
+        fetch_from(table, ["file"], tmp_path, source=folder)
+    (folder / "file.bin").write_bytes(b"something else")
+    with pytest.raises(UserError, match="is not the file of carrier"):
+        fetch_from(table, ["file"], tmp_path, source=folder)
+    assert not is_present("file", tmp_path, table)
+    (folder / "file.bin").write_bytes(CONTENT)
+    fetch_from(table, ["file"], tmp_path, source=folder)
+    assert is_present("file", tmp_path, table)
+
+
 class Foreign:
     def __reduce__(self):
         return print, ("a pickle ran code",)

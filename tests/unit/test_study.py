@@ -137,6 +137,7 @@ def test_shards_of_another_cut_are_other_files(root):
 
 def test_weights_that_arrive_make_new_scores_and_nothing_else(root, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     study = load_study("mini", root)
     before = Paths(study).scores("reds4", "d", 0, 0)
     file = weights.location("alexnet")
@@ -147,6 +148,15 @@ def test_weights_that_arrive_make_new_scores_and_nothing_else(root, monkeypatch,
     with_weight = Paths(paper).metrics_key
     file.unlink()
     assert Paths(paper).metrics_key == with_weight
+
+
+def test_changed_code_of_a_metric_makes_new_scores_and_keeps_the_frames(root, monkeypatch):
+    study = load_study("mini", root)
+    before = Paths(study)
+    scores, manifest = before.scores("reds4", "d", 0, 0), before.manifest("reds4", "d", 0, 0)
+    monkeypatch.setattr("stablevsr.study.paths.fingerprint", lambda module: "other code")
+    assert Paths(study).scores("reds4", "d", 0, 0) != scores
+    assert Paths(study).manifest("reds4", "d", 0, 0) == manifest
 
 
 def test_a_training_setting_changes_its_branch_only(root):

@@ -108,9 +108,8 @@ def in_source(download: Download, row: Row) -> Path:
     assert download.source is not None
     path = download.source / row.filename
     if not path.is_file():
-        raise UserError(
-            f"{download.source} has no {row.filename}: put the file from {[*row.urls, row.page][0]} there under this name"
-        )
+        address = [*row.urls, row.page][0]
+        raise UserError(f"{download.source} has no {row.filename}: put the file from {address} there under this name")
     return path
 
 
