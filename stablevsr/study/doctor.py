@@ -100,7 +100,8 @@ def _download(name: str, data: Path, columns: str = "") -> str:
         return _line("there", what)
     if columns:
         return _line("optional", what, f"stablevsr fetch {name}")
-    return _line("missing", what, f"the workflow fetches it, or stablevsr fetch {name}")
+    state: State = "to make" if row.source and not row.urls else "missing"  # an index is there to install from
+    return _line(state, what, f"the workflow fetches it, or stablevsr fetch {name}")
 
 
 def _dataset(spec: Dataset, root: Path) -> Iterator[str]:

@@ -46,7 +46,9 @@ def sampling_code(kind: str) -> str:
 
 def training_code(kind: str) -> str:
     """Fingerprint of the code that trains a network of ``kind`` (:data:`stablevsr.training.tasks.KINDS`)."""
-    return fingerprint("stablevsr.study.training", f"stablevsr.training.tasks.{kind}")
+    # settings name the strategies, which no training runs: a new one must not train everything again
+    task, strategies = f"stablevsr.training.tasks.{kind}", "stablevsr.method.strategies"
+    return fingerprint("stablevsr.study.training", task, without=(strategies,))
 
 
 def dataset_code(make: str | None) -> str:

@@ -16,14 +16,14 @@ settings.load_profile("untimed")
 
 
 @pytest.fixture
-def reverse():
+def toy_strategy():
     """A strategy in a few lines, registered for one test: unidirectional, from the last frame to the first."""
     from stablevsr.method.strategies import STRATEGIES, register, sweep
 
-    @register("reverse")
+    @register("toy")
     def backwards(frames, guided):
         for step, acts in enumerate(guided):
             yield from sweep(step, reversed(range(frames)), acts)
 
-    yield "reverse"
-    del STRATEGIES["reverse"]
+    yield "toy"
+    del STRATEGIES["toy"]

@@ -68,6 +68,7 @@ def test_nothing_heavy_is_imported() -> None:
 @pytest.fixture
 def empty_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "hub"
 
 
@@ -91,6 +92,7 @@ def test_missing_package_is_named_with_its_extra(empty_hub: Path) -> None:
 def test_the_hub_folder_follows_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import torch
 
+    monkeypatch.setenv("HOME", str(tmp_path))
     for home, cache in ((str(tmp_path / "t"), None), (None, str(tmp_path / "c")), (None, None)):
         for name, value in (("TORCH_HOME", home), ("XDG_CACHE_HOME", cache)):
             monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
@@ -152,8 +154,8 @@ def install(folder: Path, package: str, entries: dict[str, str], code: str) -> P
 
 
 def test_metrics_of_an_installed_package_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entries = {"mae": "joining:by_frames", "by_chunks": "joining:by_chunks"}
-    site = install(tmp_path / "site", "joining", entries, FOREIGN.format(name="mae"))
+    entries = {"extra": "joining:by_frames", "by_chunks": "joining:by_chunks"}
+    site = install(tmp_path / "site", "joining", entries, FOREIGN.format(name="extra"))
     random = np.random.default_rng(0)
     frames = {side: random.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8) for side in ("gt", "sr")}
     for side, levels in frames.items():
@@ -161,29 +163,34 @@ def test_metrics_of_an_installed_package_join(tmp_path: Path, monkeypatch: pytes
             write_frame(tmp_path / side / "clip" / f"{index}.png", frame)
     options = ["--gt", str(tmp_path / "gt"), "--sr", str(tmp_path / "sr"), "--device", "cpu"]
     done = subprocess.run(
-        [sys.executable, "-m", "stablevsr", "evaluate", *options, "--metrics", "mae,by_chunks", "--out", "out.csv"],
+        [sys.executable, "-m", "stablevsr", "evaluate", *options, "--metrics", "extra,by_chunks", "--out", "out.csv"],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": f"{site}:{ROOT}"}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     table = read_scores(tmp_path / "out.csv")
     expected = np.abs(frames["gt"].astype(float) - frames["sr"]).mean((1, 2, 3))
-    np.testing.assert_allclose(table["mae"], expected)
+    np.testing.assert_allclose(table["extra"], expected)
     np.testing.assert_allclose(table["by_chunks"], expected, rtol=1e-5)
     assert json.loads((tmp_path / "out.csv.json").read_text())["versions"]["joining"] == "1.2"
     monkeypatch.syspath_prepend(site)
     found = Metrics()
-    assert "mae" in found and set(found) == {*METRICS, "mae", "by_chunks"} and len(found) == len(set(found))
-    assert found.foreign(["psnr", "mae", "by_chunks"]) == ["joining 1.2"] and found.foreign(["psnr"]) == []
+    assert "extra" in found and set(found) == {*METRICS, "extra", "by_chunks"} and len(found) == len(set(found))
+    assert found.foreign(["psnr", "extra", "by_chunks"]) == ["joining 1.2"] and found.foreign(["psnr"]) == []
 
 
 @pytest.mark.parametrize(
     ("name", "target", "code", "said"),
     [
         ("psnr", "p:by_frames", FOREIGN.format(name="psnr"), "the metric 'psnr' comes from stablevsr and p: uninstall"),
-        ("mae", "p:by_frames", "import nowhere", r"'mae' of the package p cannot be imported \(ModuleNotFoundError"),
-        ("mae", "p:by_frames", "", r"'mae' of the package p cannot be imported \(AttributeError"),
-        ("mae", "p:by_frames", FOREIGN.format(name="mea"), "p:by_frames is no metric of that name"),
-        ("mae", "p:ABOUT", FOREIGN.format(name="mae"), "p:ABOUT is no metric of that name"),
+        (
+            "extra",
+            "p:by_frames",
+            "import nowhere",
+            r"'extra' of the package p cannot be imported \(ModuleNotFoundError",
+        ),
+        ("extra", "p:by_frames", "", r"'extra' of the package p cannot be imported \(AttributeError"),
+        ("extra", "p:by_frames", FOREIGN.format(name="mea"), "p:by_frames is no metric of that name"),
+        ("extra", "p:ABOUT", FOREIGN.format(name="extra"), "p:ABOUT is no metric of that name"),
     ],
 )
 def test_a_package_that_cannot_join_is_named_where_its_metric_is_asked_for(

@@ -60,14 +60,14 @@ def test_equals_the_run_that_holds_the_clip_in_memory(pipe_v, lr, tmp_path, stra
 
 
 def test_a_registered_strategy_gives_the_same_frames_in_memory_from_disk_and_by_the_pipeline(
-    reverse, pipe_v, lr, tmp_path
+    toy_strategy, pipe_v, lr, tmp_path
 ):
-    sampling = Sampling(strategy=reverse, steps=STEPS)
-    with pytest.raises(UserError, match="did you mean 'reverse'"):
-        parse(Sampling, {"strategy": "revers"}, "sampling")
+    sampling = Sampling(strategy=toy_strategy, steps=STEPS)
+    with pytest.raises(UserError, match="did you mean 'toy'"):
+        parse(Sampling, {"strategy": "toyy"}, "sampling")
     generator = torch.Generator().manual_seed(3)
     by_pipeline = pipe_v.sample(lr, [generator], sampling, Guidance(), vector_flow)[0]
-    from_disk = stream(pipe_v.networks, lr, tmp_path / "disk", reverse)
+    from_disk = stream(pipe_v.networks, lr, tmp_path / "disk", toy_strategy)
     torch.testing.assert_close(from_disk, by_pipeline, atol=2e-5, rtol=1e-5)
     # the same as the clip played backwards, with noise drawn for the frames that it visits
     flipped, noise = lr.flip(1), record(tmp_path / "flipped", sampling)

@@ -312,7 +312,7 @@ def test_an_unknown_study_and_ablation_suggest_the_near_miss(root):
 
 @pytest.mark.parametrize("change", [
     {"micro_batch": -1}, {"micro_batch": 0}, {"learning_rate": 0}, {"learning_rate": -1e-4},
-    {"learning_rate_new": -1.0}, {"learning_rate": ".inf"}, {"max_grad_norm": 0}, {"max_grad_norm": -1},
+    {"learning_rate_new": -1.0}, {"learning_rate": ".inf"}, {"max_grad_norm": -1}, {"max_grad_norm": -1},
     {"warmup_steps": -1}, {"cached_samples": -3},
     {"cached_samples": 0}, {"seed": -1}, {"seed": 2**70}, {"steps": 0}, {"batch": 0}, {"crop": 10},
     {"conditioning_init": -0.1},
