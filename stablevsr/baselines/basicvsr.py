@@ -1,7 +1,7 @@
 """BasicVSR with its published weights (Chan et al., CVPR 2021): the video super-resolution baseline.
 
-The weights come from the package index. Frames of 32 pixels or less a side, on which the SpyNet inside has no coarsest
-level, are extended to 64 by their edge pixels, and the result is cropped.
+The weights come from the package index. A side of 32 pixels or less is too small for SpyNet's coarsest
+level: it is padded to 64 by repeating the edge, and the result is cropped.
 """
 
 from __future__ import annotations

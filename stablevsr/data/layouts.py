@@ -72,7 +72,7 @@ def _clips(sharp: Path, low: Path, names: list[str], rename: int = 0) -> list[Se
 
 
 def _numbered(folder: Path) -> tuple[Path, ...]:
-    """The frames of a REDS clip, numbered from 0; a gap is an error, because a window across it would skip time."""
+    """The frames of a REDS clip, numbered from 0; a gap is an error: training windows would skip frames."""
     frames = _frames(folder)
     for number, frame in enumerate(frames):
         if frame.stem != f"{number:08d}":

@@ -21,7 +21,7 @@ TILES = (192, 128, 96, 64, 48, SMALLEST_TILE)  #: sides in latent pixels (a quar
 def decode(vae: Any, latents: Tensor, tile: int | None) -> Tensor:
     """RGB (B, 3, 4h, 4w) of unscaled latents (B, 4, h, w), in tiles of ``tile`` latent pixels a side; None = whole.
 
-    If the GPU's memory is too small for the batch, its frames are decoded one by one: equal up to rounding.
+    If the batch does not fit into the GPU's memory, its frames are decoded one by one; results differ by rounding.
     """
     vae.use_tiling = tile is not None
     if tile is not None:
@@ -38,7 +38,7 @@ def decode(vae: Any, latents: Tensor, tile: int | None) -> Tensor:
 
 
 def smaller(tile: int | None, latents: Tensor) -> int:
-    """The next tile to try after memory ran out for ``latents``. Raises :class:`UserError` after the smallest."""
+    """The next smaller tile when ``latents`` did not fit into memory; :class:`UserError` after the smallest."""
     side = max(latents.shape[-2:])
     for candidate in TILES:
         if candidate < min(side, tile or side):

@@ -23,7 +23,7 @@ FlowEstimator = Callable[[Tensor, Tensor], Tensor]
 
 RAFT_STRIDE = 8  # RAFT works on features at 1/8 size ...
 RAFT_SMALLEST = 128  # ... and its four-level correlation pyramid needs 16 of them a side
-RAFT_TILE = (720, 1280)  # a tile's correlation volume grows with the square of its area: 0.8 GB at this size
+RAFT_TILE = (720, 1280)  # the correlation volume is 0.8 GB at this size and grows with the square of the area
 RAFT_OVERLAP = 64
 DIS_SMALLEST = 32  # pixels a side; OpenCV refuses smaller frames
 
@@ -131,7 +131,7 @@ class RAFTFlow:
 
 
 def flow_by_name(name: str, device: torch.device | str) -> FlowEstimator:
-    """``raft`` (its weights verified in the local cache) or ``dis``. Raises :class:`UserError` if there is no such."""
+    """``raft`` (its weights verified in the local cache) or ``dis``. Raises :class:`UserError` for any other name."""
     if name not in get_args(Flow):
         raise UserError(f"there is no flow estimator {name!r}: known are {', '.join(get_args(Flow))}")
     if name == "dis":

@@ -29,7 +29,7 @@ from stablevsr.runtime.timing import Stage, untimed
 
 Progress = Callable[[int], None]  #: called with the number of frame-steps just done
 LR = Callable[[int], Tensor]  #: frame number -> that frame of S sequences, (S, 3, h, w) in [-1, 1]
-Draw = Callable[[int, int], Tensor]  #: step (or INITIAL) and frame -> its noise (S, 4, h, w): a :class:`Noise`
+Draw = Callable[[int, int], Tensor]  #: (step or INITIAL, frame) -> noise (S, 4, h, w); usually a :class:`Noise`
 #: LR pixels that go through the UNet's first half together: a frame of REDS, which keeps a GPU busy by itself. More
 #: would need more memory (0.27 GB a frame of REDS in float32) and be no faster.
 AT_ONCE = 320 * 180
@@ -43,7 +43,7 @@ class Sampler:
         sampling: strategy, solver, steps.
         guidance: how the TCM's image is made.
         estimator: optical flow, used by the strategies that have a neighbour.
-        at_once: LR pixels that go through the UNet's first half together (without guidance through all of it); 1 takes
+        at_once: LR pixels in a batch of the UNet's first half; of the whole UNet where nothing is guided; 1 takes
             one frame at a time as the published code does. Results differ by rounding only.
         progress: called as frame-steps are done.
         stage: measures the stages: flow, warp, scheduler, and each network by name.
@@ -138,7 +138,7 @@ class _Run:
             return unet.decode(self.model.unet, encoded, self.model.prompt, residuals).float()
 
     def _step(self, visit: Visit, noisy: Tensor, predicted: Tensor) -> None:
-        """The scheduler's step of one frame; what guides its neighbours, x̂0 or x_t, is kept with the new latent."""
+        """Step one frame; store its new latent and what will guide its neighbours (x̂0 or x_t)."""
         with self.stage("scheduler"):
             schedule = self._schedule(visit.frame)
             noise = self.noise(visit.step, visit.frame).to(noisy) if schedule.stochastic else None

@@ -18,7 +18,7 @@ class Visit(NamedTuple):
     frame: int
     #: The frame whose image guides this one; None: no TCM. It must have been visited before.
     neighbour: int | None = None
-    #: Guided by the neighbour's finished latent instead of its latest x̂0 (or x_t).
+    #: True: the neighbour's finished latent guides; False: its latest x̂0 (x_t if ``source`` is xt).
     finished: bool = False
 
 

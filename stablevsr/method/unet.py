@@ -28,7 +28,7 @@ class Encoded(NamedTuple):
         return Encoded(self.embedding, tuple(skip[some] for skip in self.skips), self.middle[some])
 
 
-@apply_forward_hook  # type: ignore[untyped-decorator]  # CPU offload moves the UNet to the GPU here: `forward` is never called
+@apply_forward_hook  # type: ignore[untyped-decorator]  # CPU offload hooks `forward`, which is never called: this decorator runs the hook here
 def encode(unet: Any, sample: Tensor, timestep: int, prompt: Tensor) -> Encoded:
     """First half: down blocks and mid block of (B, 7, h, w) samples; ``prompt`` is (1, 77, C)."""
     prompt = prompt.expand(len(sample), -1, -1)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stablevsr.metrics.tools import Tools
 
 FrameScorer: TypeAlias = "Callable[[FramePair], float]"
-#: One tensor or array a method, before the metric's scale: a value a frame, or a value a pair of consecutive frames.
+#: For each method one tensor or array, unscaled: one value per frame, or per pair of consecutive frames.
 ChunkScorer: TypeAlias = "Callable[[Chunk], Sequence[Any]]"
 
 

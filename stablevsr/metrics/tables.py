@@ -29,6 +29,6 @@ def read_scores(path: Path) -> pd.DataFrame:
 
 
 def summarise(table: pd.DataFrame, metrics: Sequence[str]) -> dict[str, float]:
-    """Mean over the defined frames of each sequence, then over sequences with equal weight; nan without any value."""
+    """Mean over the defined frames of a sequence, then over sequences; nan where no frame has a value."""
     means = table.groupby("sequence", sort=False)[list(metrics)].mean()
     return {metric: float(means[metric].mean()) for metric in metrics}

@@ -40,7 +40,7 @@ class ClaimResult:
     metric: Metric
     better: Method
     than: Method
-    best_of_all: bool  #: part of a claim against every other method of Table 1
+    best_of_all: bool  #: whether it belongs to a claim without ``than``
     source: str
     focus_note: str = ""
     verdict: Verdict = "cannot be checked"
@@ -52,7 +52,7 @@ class ClaimResult:
 
     @property
     def finding(self) -> str:
-        """What the claim says of the better method, up to 'than'."""
+        """The claim's words before 'than'."""
         return f"{self.better.label} has {self.metric.direction} {self.metric.label}"
 
     @property

@@ -31,7 +31,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 class StageTimer:
-    """Seconds per stage; while a nested stage is open, the outer one is not counted."""
+    """Seconds per stage; a nested stage's time is not added to the outer one."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

@@ -19,7 +19,7 @@ from stablevsr.runtime.hashing import content_hash, digest, folder_hash
 
 PACKAGE = Path(__file__).parents[1]
 LIBRARIES = ("torch", "diffusers")  #: whose versions are part of every fingerprint
-#: Packages that move files and handle errors, and compute nothing: no part of any fingerprint.
+#: Left out of fingerprints: these move files and report errors, and compute nothing.
 NO_NUMBERS = ("stablevsr.runtime", "stablevsr.data.downloads")
 
 

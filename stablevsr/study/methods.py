@@ -19,7 +19,7 @@ from stablevsr.study.fingerprint import dataset_code, embedded_weights, training
 from stablevsr.training.tasks import KINDS
 
 REFERENCE = "stablevsr"  #: the name of the study's own method
-MODEL_TCM = Path("model")  #: as a checkpoint: the TCM that comes with the base model
+MODEL_TCM = Path("model")  #: the value of ``checkpoint`` that means the base model's own TCM
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Base:
 
     @property
     def identity(self) -> str:
-        """Its part of the digests of what is computed with it."""
+        """What identifies it in other digests."""
         if self.training:
             return self.training.digest
         return f"tiny {embedded_weights()}" if self.name == "tiny" else self.name
@@ -70,7 +70,7 @@ class TrainingRun:
 
     @property
     def samples(self) -> str | None:
-        """The key of the cached samples it learns from: trainings that differ in neighbour or optimiser share them."""
+        """The key of its cached samples, shared by trainings that differ only in neighbour or optimiser."""
         if not isinstance(self.settings, Training) or not self.settings.cached_samples:
             return None
         shared = {"guidance", "crop", "cached_samples", "seed", "precision"}
@@ -95,7 +95,7 @@ class Method:
     checkpoint: Path | None = None
     frames: Path | None = None
     code: str = ""  #: fingerprint of the code that makes its frames
-    #: The method on the datasets that name a model.
+    #: By dataset that names its own model: this method with that model.
     by_dataset: dict[str, Method] = field(default_factory=dict, compare=False)
 
     def on(self, dataset: str) -> Method:
@@ -113,7 +113,7 @@ class Method:
 
     @property
     def external_tcm(self) -> Path | None:
-        """The folder of a TCM that neither the study nor the base model provides."""
+        """The folder of a TCM made elsewhere, or None."""
         return None if self.takes_model_tcm else self.checkpoint
 
     def trainings(self) -> list[TrainingRun]:
@@ -150,7 +150,7 @@ class ResolvedStudy:
             yield from (method.on(dataset) for dataset in method.datasets)
 
     def by_digest(self, dataset: str) -> dict[str, Method]:
-        """One method for every digest that ``dataset`` needs."""
+        """The digests of all methods on ``dataset``, each with one method that has it."""
         chosen: dict[str, Method] = {}
         for method in self.methods.values():
             if dataset in method.datasets:
@@ -163,7 +163,7 @@ class ResolvedStudy:
         return tuple(sorted({seed for method in here for seed in method.seeds}))
 
     def names(self, digest: str) -> list[str]:
-        """The methods of this digest, or that use the training of this digest, by name."""
+        """Names of the methods that have this digest, or use a training that has it."""
         used = (m.name for m in self.forms() if digest in (m.digest, *(run.digest for run in m.trainings())))
         return list(dict.fromkeys(used))
 
@@ -173,7 +173,7 @@ class ResolvedStudy:
         return {run.digest: run for kind in KINDS for run in runs if run.kind == kind}
 
     def training(self, kind: str, name: str) -> TrainingRun:
-        """A training by its digest, the name of a method that uses it, or (of a UNet) its name under ``finetuned``.
+        """Find a training by its digest, by a method that uses it, or (a UNet) by its name under ``finetuned``.
 
         Raises :class:`UserError` where there is none.
         """

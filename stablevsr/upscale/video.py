@@ -41,7 +41,7 @@ PRECISE = int(
     | av.video.reformatter.Interpolation.FULL_CHR_H_INT
     | av.video.reformatter.Interpolation.FULL_CHR_H_INP
 )
-TRUNCATED = 0.9  #: share of the declared frames below which a file is cut off; an edit list may hide a few frames
+TRUNCATED = 0.9  #: with less than this share of its declared frames a file is cut off; an edit list may hide a few
 #: Tags that describe the container and not the content; the new container has others.
 CONTAINER_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder")
 
@@ -211,7 +211,7 @@ def encode(source: Path, info: VideoInfo, frames: list[Path], timings: list[Timi
     Raises OSError if the disk is full.
     """
     part = out.with_name(f".{out.name}.part")
-    # by name: with a Python stream, an error while FFmpeg closes the file would be hidden
+    # a path, not a stream: FFmpeg hides errors on closing a Python stream
     _write(str(part), out, source, info, map(read_frame, frames), timings)
     part.replace(out)
 
@@ -237,7 +237,7 @@ def _video_packets(track: Any, frames: Iterable[Frame], info: VideoInfo, timings
     for frame, timing in zip(frames, timings, strict=True):
         yield from track.encode(_to_yuv(frame, info, timing))
     rest = track.encode()
-    rest[-1].duration = timings[-1].duration  # the others last until the next begins
+    rest[-1].duration = timings[-1].duration  # every other lasts until the next begins
     yield from rest
 
 

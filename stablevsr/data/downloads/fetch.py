@@ -61,7 +61,7 @@ def fetch(
         for row in chosen:
             download = Download(row, data_root, source, policy or RetryPolicy(), session)
             with disk_errors(row.name, download.path):
-                # before any lock, so that a shared data folder may be read-only
+                # check before locking: a lock needs a writable folder, and a shared one may be read-only
                 already = _is_there(download) or not _fetch_row(download)
             print(f"{row.name}: {'already ' if already else ''}in {download.path}", file=sys.stderr)
 
@@ -77,7 +77,7 @@ def listing(data_root: Path) -> str:
 
 
 def _fetch_row(download: Download) -> bool:
-    """Download one row, alone; False if another process has downloaded it meanwhile."""
+    """Download one row under a lock; False if another process did it first."""
     row = download.row
     if isinstance(row.destination, Hub):
         fetch_model(pinned(row), download.source)
@@ -110,7 +110,7 @@ def _is_there(download: Download) -> bool:
 
 
 def _own_archive(download: Download, destination: Unpack | Pick) -> Path:
-    """A downloaded zip until it is unpacked and removed; hidden, to differ from a copy that the user put there."""
+    """Where a downloaded zip lies until it is unpacked. Hidden, so that it is not taken for the user's copy."""
     return download.data_root / destination.into / f".{download.row.filename}"
 
 
@@ -177,8 +177,8 @@ def _fetch_archive(download: Download, destination: Unpack) -> None:
     except DAMAGE as error:
         if not ours:
             fix = f"download {row.filename} again"
-        elif row.sha256:  # the archive is right, so the folder had wrong files before
-            fix = f"remove what does not belong into {download.path} and fetch again"
+        elif row.sha256:  # the archive is right, so the folder held wrong files before
+            fix = f"remove the files in {download.path} that are not part of the set and fetch again"
         else:
             file.unlink()
             fix = "it was removed, fetch again"
@@ -228,7 +228,7 @@ def _fetch_clips(download: Download, destination: Pick) -> None:
         except DAMAGE as error:
             raise UserError(f"{file} {describe(error)}: download {row.filename} again") from error
     if fault := _verify_frames(download):
-        raise UserError(f"{download.row.name} is refused although all its archives were read: {fault}")
+        raise UserError(f"{download.row.name} was read from its archives and is not complete: {fault}")
 
 
 def _pick_remote(download: Download, destination: Pick, row: Row) -> None:

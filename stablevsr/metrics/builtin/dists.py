@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from stablevsr.metrics.tools import Tools
 
-TOGETHER = 64 * 64  # pixels of a map up to which the frames of all methods go through VGG as one batch (1.1 to 1.2x)
+TOGETHER = 64 * 64  # maps of at most so many pixels go through VGG in one batch for all methods (1.1 to 1.2x as fast)
 STABILISER = 1e-6
 WEIGHTS_SHA256 = "f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218"  # alpha and beta
 PIXELS = 2**16  # VGG's first features take 256 bytes a pixel: this many pixels at a time, or one frame
@@ -66,7 +66,7 @@ class DISTSDistance:
         for stage, alpha, beta in zip(stages, alphas[1:], betas[1:], strict=True):
             if maps[0][0, 0].numel() <= TOGETHER:
                 maps = list(stage(torch.cat(maps)).chunk(len(maps)))
-            else:  # one after another, each replacing its input, so that the level before is freed
+            else:  # one at a time, overwriting the input, which frees the previous level
                 for index, level in enumerate(maps):
                     maps[index] = stage(level)
             similarity = similarity + _similarity(maps, alpha, beta)
@@ -89,7 +89,7 @@ def _similarity(maps: Sequence[Tensor], alpha: Tensor, beta: Tensor) -> Tensor:
 
 
 def _centred(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Each channel's mean, (B, C), and the maps minus it as (B, C, HW): cheaper than ``Tensor.var`` on a CPU."""
+    """Channel means (B, C) and centred maps (B, C, HW). On a CPU this is cheaper than ``Tensor.var``."""
     flat = maps.flatten(2)
     mean = flat.mean(-1)
     return mean, flat - mean[..., None]

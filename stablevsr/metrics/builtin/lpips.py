@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class LPIPSDistance:
-    """LPIPS with AlexNet and the version 0.1 linear weights in two steps: features of images in [0, 1], distance."""
+    """LPIPS (AlexNet, linear weights 0.1), split into features (of images in [0, 1]) and their distance."""
 
     def __init__(self, alexnet: Path, device: torch.device | str = "cpu") -> None:
         import lpips

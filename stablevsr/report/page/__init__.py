@@ -84,7 +84,7 @@ def _clips_used(results: list[ClaimResult]) -> dict[str, tuple[tuple[str, ...], 
 
 
 def _seconds(book: ScoreBook) -> dict[str, dict[str, float]]:
-    """Seconds a frame by dataset and method; on the page only, because they differ from run to run."""
+    """Seconds a frame by dataset and method; not in the tables' files, because timings differ from run to run."""
     seconds: dict[str, dict[str, float]] = {dataset: {} for dataset in book.study.spec.datasets}
     for method in book.study.methods.values():
         for dataset in method.datasets:

@@ -1,6 +1,6 @@
 """The sequences of a shard, in batches of one shape.
 
-Batches depend on the shard, not on what is left to do, so that a resumed run gives the same bytes as an
+Batches are formed from the whole shard, finished sequences included: a resumed run gives the same bytes as an
 uninterrupted one.
 """
 

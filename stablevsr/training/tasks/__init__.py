@@ -1,7 +1,7 @@
 """What can be trained: one module for each network, with its loss, its data and its validation.
 
 A module of :data:`KINDS` has a function ``build(inputs) -> TrainingTask``; :mod:`.vae` is for the tiny base model only.
-Modules are imported by name when they are needed, so that the fingerprint of one kind does not hold the others.
+Modules are imported by name when they are needed: a change in one kind's code does not change another's fingerprint.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: Kinds of training in a study (module names), with what people call the network.
 KINDS = {"unet": "UNet", "tcm": "TCM", "decoder": "small decoder"}
 _FILE = "diffusion_pytorch_model.safetensors"
-#: The weights of a kind, below the folder that a training writes.
+#: For each kind, its weight file relative to the training's output folder.
 WEIGHTS = {"unet": f"unet/{_FILE}", "tcm": _FILE, "decoder": _FILE}
 
 

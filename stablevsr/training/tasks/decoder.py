@@ -1,6 +1,6 @@
 """Distilling the small decoder of the guidance: it learns to decode as the VAE's decoder does.
 
-It learns on what it will decode: the frozen UNet's clean estimates x̂0 at every noise level, not clean latents.
+It is trained on the frozen UNet's estimates x̂0 at all noise levels, because it will decode those.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class DistillationTask(TrainingTask):
         return F.l1_loss(small, by_vae) + 2 * F.mse_loss(small, by_vae)
 
     def figures(self) -> dict[str, dict[str, float]]:
-        """PSNR (dB) of its images to the VAE's, which span [-1, 1]: a peak of 2."""
+        """PSNR (dB) of its images against the VAE's. Images span [-1, 1], so the peak is 2."""
         errors = self.by_level(lambda sample: torch.square(torch.sub(*self.decoded(sample))))
         return {"psnr": {level: 10 * math.log10(4 / error) for level, error in errors.items()}}
 
