@@ -38,6 +38,7 @@ def measured(bench: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dic
     folder = tmp_path_factory.mktemp("bench")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(folder / "no weights here"))
+        patch.setenv("XDG_CACHE_HOME", str(folder / "no weights here"))
         patch.setenv("OMP_NUM_THREADS", "1")
         options = ["--size", "48", "40", "--frames", "3", "--sequences", "2", "--methods", "2", "--device", "cpu"]
         assert bench.main(["--metrics", NAMES, *options, "--out", str(folder / "b.json")]) == 0

@@ -136,6 +136,7 @@ def test_missing_weights_skip_a_column_or_stop(
     gt: Path, sr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "nothing"))
     out = tmp_path / "some.csv"
     evaluate(gt, {out: sr}, ["lpips", "psnr"])
     table = read_scores(out)

@@ -58,6 +58,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("torch")
         patch.setenv("TORCH_HOME", str(folder))
+        patch.setenv("XDG_CACHE_HOME", str(folder))
         torch.manual_seed(2)
         raft = io.BytesIO()
         torch.save(raft_large(weights=None).state_dict(), raft)
