@@ -32,7 +32,7 @@ def add_train(commands: Commands) -> None:
 def _of_a_study(kinds: Commands, name: str, text: str) -> argparse.ArgumentParser:
     parser = command(kinds, name, text)
     study_options(parser)
-    parser.add_argument("--run", dest="training", required=True, metavar="NAME",
+    parser.add_argument("--name", dest="training", required=True, metavar="NAME",
                         help="digest, method that uses it, or name under finetuned")  # fmt: skip
     return parser
 

@@ -31,7 +31,7 @@ for kind, network in KINDS.items():
             "training the {params.network} of {params.methods}"
         shell:
             "stablevsr gpu-lock {resources.gpu} {params.launch} stablevsr train {params.kind:q} --study {params.study:q}"
-            " --run {wildcards.digest:q} 2>&1 | tee {log:q}"
+            " --name {wildcards.digest:q} 2>&1 | tee {log:q}"
 
 
 rule cache_samples:
@@ -52,5 +52,5 @@ rule cache_samples:
     message:
         "computing the cached samples of {params.methods}"
     shell:
-        "stablevsr gpu-lock {resources.gpu} stablevsr train samples --study {params.study:q} --run {params.training:q}"
+        "stablevsr gpu-lock {resources.gpu} stablevsr train samples --study {params.study:q} --name {params.training:q}"
         " 2>&1 | tee {log:q}"
