@@ -16,7 +16,7 @@ import pandas as pd
 
 from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import METRICS
-from stablevsr.metrics.statistics import PairedDifference, paired_bootstrap
+from stablevsr.report.bootstrap import PairedDifference, paired_bootstrap
 from stablevsr.report.scores import IN_FOCUS_BELOW, ScoreBook
 from stablevsr.report.text import counted, format_value
 from stablevsr.runtime.errors import UserError

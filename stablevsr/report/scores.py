@@ -17,8 +17,8 @@ from typing import Any
 import pandas as pd
 
 from stablevsr.metrics.registry import resolve
-from stablevsr.metrics.statistics import Interval, interval
 from stablevsr.metrics.tables import read_scores
+from stablevsr.report.bootstrap import Interval, interval
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths

@@ -1,142 +1,192 @@
-"""Bootstrap intervals: known means, pairing, coverage, and what is refused."""
+"""Comparisons by scene: against scipy, by hand, and in a simulation of verdicts under a true null."""
 
-from __future__ import annotations
-
+import itertools
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from stablevsr.metrics.statistics import Interval, PairedDifference, interval, paired_bootstrap
+from stablevsr.metrics import statistics
+from stablevsr.metrics.statistics import Comparison, compare, equivalence, families, sign_flip, t_interval
 from stablevsr.runtime.errors import UserError
 
 
-def scores(values: dict[tuple[str, int, int], float], metric: str = "psnr") -> pd.DataFrame:
-    return pd.DataFrame([(*key, value) for key, value in values.items()], columns=["sequence", "frame", "seed", metric])
+def table(values, metric="lpips", runs=(0,), **columns):
+    """Rows from {(scene, sequence): [value of frame 0, 1, ...]}."""
+    rows = [
+        {"scene": scene, "sequence": sequence, "frame": frame, "run": run, metric: value, **columns}
+        for run in runs
+        for (scene, sequence), frames in values.items()
+        for frame, value in enumerate(frames)
+    ]
+    return pd.DataFrame(rows)
 
 
-def noisy(
-    clips: int, frames: int, seeds: int, mean: float, random: np.random.Generator, clip_spread: float = 0.0
-) -> pd.DataFrame:
-    offsets = mean + clip_spread * random.standard_normal(clips)
-    return scores(
-        {
-            (f"{c:03d}", f, s): offsets[c] + random.standard_normal()
-            for c in range(clips)
-            for f in range(frames)
-            for s in range(seeds)
-        }
-    )
+def by_scene(*means):
+    return table({(f"s{i}", f"c{i}"): [mean, mean] for i, mean in enumerate(means)})
 
 
-def test_mean_is_over_frames_first_then_over_clips() -> None:
-    table = scores({("a", 0, 0): 1.0, ("a", 1, 0): 3.0, ("b", 0, 0): 10.0})
-    assert interval(table, "psnr").mean == pytest.approx(6.0)  # not 14 / 3
+ZERO = by_scene(*[0.0] * 6)
 
 
-def test_a_constant_difference_has_a_degenerate_interval() -> None:
-    a = noisy(3, 10, 2, 30.0, np.random.default_rng(0))
-    result = paired_bootstrap(a.assign(psnr=a["psnr"] + 0.5), a, "psnr", resamples=200)
-    assert (result.mean, result.low, result.high) == pytest.approx((0.5, 0.5, 0.5))
-    assert isinstance(result, PairedDifference)
-    assert (result.n_frames, result.n_windows, result.n_clips, result.n_seeds) == (30, 9, 3, 2)
+def comparison(scenes, runs=(0.0,)):
+    scenes = pd.Series(scenes)
+    return Comparison(scenes.mean(), 0, 0, 1, len(scenes), len(runs), 0, 0, scenes, pd.Series(runs))
 
 
-def test_rows_are_paired_by_name_and_not_by_place() -> None:
-    a = noisy(2, 6, 1, 0.0, np.random.default_rng(0))
-    shuffled = a.sample(frac=1, random_state=1).assign(psnr=lambda t: t["psnr"] - 2)
-    assert paired_bootstrap(a, shuffled, "psnr", resamples=50).low == pytest.approx(2.0)
+def test_the_interval_is_scipys_and_the_p_value_counts_all_flips():
+    differences = np.array([0.3, -0.1, 0.5, 0.2, 0.4, 0.1])
+    found = compare(by_scene(*differences), ZERO, "lpips")
+    low, high = stats.t.interval(0.95, 5, differences.mean(), stats.sem(differences))
+    assert (found.mean, found.low, found.high) == pytest.approx((differences.mean(), low, high))
+    flips = [abs(np.dot(signs, differences)) for signs in itertools.product((1, -1), repeat=6)]
+    assert found.p == pytest.approx(np.mean([value >= flips[0] - 1e-12 for value in flips]))
+    assert (found.n_scenes, found.same_sign, found.dropped) == (6, 5, 0)
 
 
-def test_only_frames_and_seeds_of_both_sides_count() -> None:
-    a = scores({("x", f, s): 5.0 + s for f in range(4) for s in range(3)})
-    b = scores({("x", f, 0): 1.0 for f in range(3)}).drop(columns="seed")  # one seed, unnamed: seed 0
-    result = paired_bootstrap(a, b, "psnr", resamples=10)
-    assert (result.mean, result.n_frames, result.n_seeds) == (4.0, 3, 1)
+def test_scenes_weigh_the_same_whatever_the_length_of_their_clips():
+    a = table({("s0", "c0"): [1.0] * 100, ("s1", "c1"): [4.0] * 2})
+    b = table({("s0", "c0"): [0.0] * 100, ("s1", "c1"): [0.0] * 2})
+    assert compare(a, b, "lpips").mean == 2.5
 
 
-def test_undefined_frames_are_left_out_but_keep_their_place_in_a_window() -> None:
-    table = scores({("x", f, 0): math.nan if f == 0 else float(f) for f in range(9)})
-    result = interval(table, "psnr", window=4, resamples=10)
-    assert result.mean == pytest.approx(4.5)
-    assert (result.n_frames, result.n_windows) == (8, 3)  # frames 1-3, 4-7, 8
+def test_two_clips_of_a_scene_are_one_unit():
+    a = table({("s0", "c0"): [1.0], ("s0", "c1"): [3.0], ("s1", "c2"): [4.0]})
+    b = table({("s0", "c0"): [0.0], ("s0", "c1"): [0.0], ("s1", "c2"): [0.0]})
+    found = compare(a, b, "lpips")
+    assert (found.mean, found.n_scenes) == (3.0, 2)
 
 
-def test_windows_follow_the_natural_order_of_frames() -> None:
-    values = {("x", f"im{f}", 0): 0.0 if f < 10 else 1.0 for f in range(20)}
-    table = pd.DataFrame([(*k, v) for k, v in sorted(values.items())], columns=["sequence", "frame", "seed", "psnr"])
-    means = {interval(table, "psnr", window=10, resamples=1, seed=seed).low for seed in range(12)}
-    assert means == {0.0, 0.5, 1.0}  # two pure windows; im1, im10, im11, ... would mix them
+def test_a_constant_shift_is_as_sure_as_its_scenes_allow():
+    found = compare(by_scene(*[2.0] * 6), ZERO, "lpips")
+    assert (found.mean, found.low, found.high) == (2.0, 2.0, 2.0)
+    assert found.p == 2 / 2**6
 
 
-def test_windows_widen_the_interval_where_neighbours_are_alike() -> None:
-    random = np.random.default_rng(0)
-    slow = np.repeat(random.standard_normal(25), 4)
-    table = scores({("x", f, 0): value for f, value in enumerate(slow)})
-    single, windowed = (interval(table, "psnr", window=w, resamples=2000) for w in (1, 4))
-    assert windowed.high - windowed.low > 1.6 * (single.high - single.low)
+def test_no_difference_is_no_evidence():
+    found = compare(ZERO, ZERO, "lpips")
+    assert (found.mean, found.p) == (0.0, 1.0)
 
 
-@pytest.mark.parametrize("clips", [1, 8])
-def test_intervals_cover_the_truth_about_as_often_as_they_say(clips: int) -> None:
-    random = np.random.default_rng(7)
-    spread = 1.0 if clips > 1 else 0.0
-    hits = 0
-    for trial in range(200):
-        result = interval(noisy(clips, 40, 1, 3.0, random, spread), "psnr", resamples=300, seed=trial)
-        hits += result.low <= 3.0 <= result.high
-    assert 0.82 <= hits / 200 <= 0.99  # small samples: the percentile bootstrap covers a little less than 95 %
+def test_one_scene_gives_a_mean_and_no_interval():
+    found = compare(by_scene(1.0), by_scene(0.0), "lpips")
+    assert found.mean == 1.0
+    assert math.isnan(found.low) and math.isnan(found.high)
+    assert (found.p, found.n_scenes) == (1.0, 1)
 
 
-def test_a_seed_shared_by_all_clips_is_resampled_for_all_of_them() -> None:
-    effect = {0: -1.0, 1: 1.0}
-    table = scores({(f"c{c}", f, s): effect[s] for c in range(50) for f in range(4) for s in effect})
-    result = interval(table, "psnr", resamples=2000)
-    assert (result.low, result.high) == (-1.0, 1.0)  # 50 clips must not average a bad training away
+def test_infinite_undefined_and_missing_values_are_dropped_in_pairs_and_counted():
+    a = table({("s0", "c0"): [math.inf, 1.0, math.nan, 1.0], ("s1", "c1"): [1.0, 1.0]}, "psnr")
+    b = table({("s0", "c0"): [0.0, 0.0, 0.0, 0.0, 0.0], ("s1", "c1"): [math.inf, 0.0]}, "psnr")
+    found = compare(a, b, "psnr")
+    assert (found.mean, found.dropped, found.n_scenes) == (1.0, 4, 2)
 
 
-def test_a_clip_without_the_drawn_seed_does_not_spoil_the_mean() -> None:
-    table = scores({("a", 0, 0): 1.0, ("a", 0, 1): 1.0, ("b", 0, 0): 1.0})
-    result = interval(table, "psnr", resamples=200)
-    assert (result.mean, result.low, result.high) == (1.0, 1.0, 1.0)
+def test_runs_are_paired_and_a_single_run_meets_all_of_the_other():
+    values = {(f"s{i}", "c"): [float(i)] for i in range(3)}
+    a = pd.concat([table(values, runs=[run]).assign(lpips=lambda t, r=run: t["lpips"] + r) for run in (0, 1, 2)])
+    found = compare(a, table(values), "lpips")
+    assert (found.n_runs, found.mean, found.dropped) == (3, 1.0, 0)
+    assert list(found.runs) == [0.0, 1.0, 2.0]
+    shared = compare(a, a[a["run"] > 0], "lpips")
+    assert (shared.n_runs, shared.dropped) == (2, 3)
 
 
-def test_nothing_to_resample_gives_no_interval() -> None:
-    result = interval(scores({("a", 0, 0): 2.0, ("a", 1, 0): 4.0}), "psnr")
-    assert result.mean == 3.0
-    assert math.isnan(result.low) and math.isnan(result.high)
+def test_rows_of_different_protocols_are_not_paired():
+    values = {("s0", "c0"): [1.0], ("s1", "c1"): [1.0]}
+    with pytest.raises(UserError, match="no frame has a finite lpips in both"):
+        compare(table(values, protocol="published"), table(values, protocol="inference"), "lpips")
 
 
-def test_infinite_scores_give_infinite_bounds_and_no_nan() -> None:
-    table = scores({("a", f, 0): math.inf for f in range(8)})
-    assert interval(table, "psnr", resamples=20) == Interval(math.inf, math.inf, math.inf, 8, 2, 1, 1)
+def test_what_cannot_be_compared_is_a_sentence():
+    with pytest.raises(UserError, match="no column 'scene'"):
+        compare(ZERO.drop(columns="scene"), ZERO, "lpips")
+    with pytest.raises(UserError, match="occurs twice in the table of scores: scene s0"):
+        compare(pd.concat([ZERO, ZERO]), ZERO, "lpips")
     with pytest.raises(UserError, match="nothing can be compared"):
-        paired_bootstrap(table, table, "psnr")
+        compare(ZERO.assign(lpips=math.nan), ZERO, "lpips")
 
 
-def test_the_same_seed_gives_the_same_interval() -> None:
-    table = noisy(3, 12, 1, 0.0, np.random.default_rng(0))
-    one, again, other = (interval(table, "psnr", resamples=100, seed=seed) for seed in (1, 1, 2))
-    assert one == again
-    assert one != other
+def test_many_scenes_are_drawn_and_agree_with_the_t_test():
+    random = np.random.default_rng(0)
+    differences = random.normal(0.4, 1, 30)
+    assert sign_flip(differences) == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, abs=0.01)
 
 
-def test_numbers_and_text_are_the_same_frame() -> None:
-    a = scores({("7", 3, 0): 2.0})
-    b = a.assign(sequence=7, frame="3", psnr=1.0)
-    assert paired_bootstrap(a, b, "psnr").mean == 1.0
+def test_the_family_keeps_the_smallest_p_of_identical_statements_and_raises_others():
+    random = np.random.default_rng(1)
+    strong = pd.Series(random.normal(1.5, 0.5, 9))
+    alone = sign_flip(strong.to_numpy())
+    same = families([comparison(strong)] * 5, [False] * 5)
+    assert same == [pytest.approx(alone)] * 5  # joint flips keep the correlation: nothing is paid for repetition
+    noise = [comparison(random.normal(0, 1, 9)) for _ in range(20)]
+    mixed = families([comparison(strong), *noise], [False] * 21)
+    assert alone <= mixed[0] <= 0.05
+    assert all(p >= sign_flip(c.scenes.to_numpy()) - 1e-12 for p, c in zip(mixed[1:], noise, strict=True))
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda t: t.drop(columns="psnr"), "no column 'psnr'"),
-        (lambda t: pd.concat([t, t]), "frame 0 of sequence a, seed 0, occurs twice"),
-        (lambda t: t.assign(sequence="elsewhere"), "nothing can be compared"),
-    ],
-)
-def test_tables_that_cannot_be_compared_are_refused(change, said: str) -> None:  # type: ignore[no-untyped-def]
-    table = scores({("a", 0, 0): 2.0, ("a", 1, 0): 4.0})
-    with pytest.raises(UserError, match=said):
-        paired_bootstrap(table, change(table), "psnr")
+def test_a_difference_between_trainings_is_less_sure_the_more_its_runs_disagree():
+    scenes = [0.9, 1.2, 0.8, 1.1, 1.0, 1.3, 0.7]
+    agreeing, disagreeing = (comparison(scenes, runs) for runs in ((1.0, 1.0, 1.0), (0.1, 0.4, 2.5)))
+    assert families([agreeing], [True]) == families([disagreeing], [False])
+    assert families([disagreeing], [True]) > families([agreeing], [True])
+
+
+def test_statements_of_a_family_may_lack_scenes():
+    full, part = comparison(pd.Series([1.0, 1.1, 0.9, 1.2, 1.0, 0.8], list("abcdef"))), None
+    part = comparison(pd.Series([1.0, 1.1, 0.9, 1.2], list("abcd")))
+    assert families([full, part], [False, False])[0] == pytest.approx(2 / 2**6)
+
+
+def test_equivalence_is_two_one_sided_tests():
+    differences = np.array([0.001, -0.002, 0.003, 0.0, 0.001, -0.001])
+    lower = stats.ttest_1samp(differences, -0.01, alternative="greater").pvalue
+    upper = stats.ttest_1samp(differences, 0.01, alternative="less").pvalue
+    assert equivalence(differences, 0.01) == pytest.approx(max(lower, upper))
+    assert equivalence(differences + 0.02, 0.01) > 0.5
+    assert equivalence(np.zeros(6), 0.01) == 0.0
+    assert equivalence(np.zeros(1), 0.01) == 1.0
+
+
+def test_the_interval_of_half_the_level_is_narrower():
+    values = np.arange(6.0)
+    assert t_interval(values, 0.1)[1] > t_interval(values)[1]
+
+
+@pytest.mark.parametrize("scenes", [3, 6, 9])
+@pytest.mark.parametrize("runs", [1, 3, 5])
+def test_a_true_null_is_decided_in_at_most_six_percent(scenes, runs):
+    decided = statistics_of_verdicts(scenes, runs, effect=0.0, trials=600)
+    # 6 % and two and a half standard errors of 600 trials
+    assert decided.mean(axis=0).max() <= 0.06 + 2.5 * math.sqrt(0.06 * 0.94 / 600)
+
+
+def test_an_effect_of_one_and_a_half_standard_deviations_is_found_at_nine_scenes():
+    assert statistics_of_verdicts(9, 3, effect=1.5, trials=200)[:, 0].mean() > 0.7
+
+
+def statistics_of_verdicts(scenes, runs, effect, trials, statements=6):
+    """Whether (the first statement, any of the family) is decided; between trainings where there are several runs.
+
+    Differences of standard deviation 1 over scenes, correlated by 0.5 between statements, run effects of 0.3.
+    """
+    random = np.random.default_rng(scenes * 10 + runs)
+    decided = np.zeros((trials, 2), bool)
+    for trial in range(trials):
+        shared = random.normal(size=(1, scenes, 1))
+        scene = math.sqrt(0.5) * (shared + random.normal(size=(1, scenes, statements)))
+        run = 0.3 * random.normal(size=(runs, 1, statements)) if runs > 1 else 0.0
+        values = effect + scene + run + 0.3 * random.normal(size=(runs, scenes, statements))
+        found = [comparison(values[:, :, i].mean(axis=0), values[:, :, i].mean(axis=1)) for i in range(statements)]
+        between = runs > 1
+        alone = statistics.families(found[:1], [between])
+        verdicts = [decides(c, p, between) for c, p in zip(found, families(found, [between] * statements), strict=True)]
+        decided[trial] = (decides(found[0], alone[0], between), any(verdicts))
+    return decided
+
+
+def decides(c, p, between):
+    enough = c.n_scenes >= 6 and (not between or c.n_runs >= 3)
+    return enough and p <= 0.05 and (not between or abs(np.sign(c.runs).sum()) == c.n_runs)

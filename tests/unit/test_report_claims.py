@@ -11,7 +11,7 @@ import pytest
 import report_study as made
 
 from stablevsr.metrics.registry import METRICS
-from stablevsr.metrics.statistics import PairedDifference
+from stablevsr.report.bootstrap import PairedDifference
 from stablevsr.report.claims import ClaimResult, _judge, check, overall
 from stablevsr.report.page.answers import answer, summary
 from stablevsr.report.scores import ScoreBook
