@@ -145,7 +145,7 @@ def equivalence(differences: Floats, margin: float) -> float:
 def _signs(scenes: int) -> Floats:
     """Sign flips (flips, scenes), the unflipped one first; all of them where there are few scenes.
 
-    Flipping every sign changes no |t|, so the last scene keeps its sign and the enumeration is half as long.
+    Flipping every sign changes no |t|, so the first scene keeps its sign and the enumeration is half as long.
     """
     if scenes <= EXACT_SCENES:
         numbers = np.arange(2 ** (scenes - 1))
