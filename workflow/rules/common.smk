@@ -98,12 +98,3 @@ REPORT_CODE = code(f"report-{STUDY}", report_code(map(Path, TEXTS)))
 TABLES_CODE = code("tables", fingerprint("stablevsr.study.result_tables"))
 MINI_CODE = code("mini", fingerprint("stablevsr.data.mini"))
 SCORES = [file for name in SPEC.datasets for digest in study.by_digest(name) for file in shards_of(name, digest)]
-
-
-rule code:
-    output:
-        touch(PATHS.pattern("code")),
-    wildcard_constraints:
-        what="[A-Za-z0-9_-]+",
-    message:
-        "the code of {wildcards.what} is {wildcards.key}"

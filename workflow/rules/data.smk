@@ -59,3 +59,13 @@ rule data_prepare_training:
         "checking the training set {params.name}"
     shell:
         "stablevsr data prepare-training --study {params.study:q} --dataset {params.name:q} > {log:q} 2>&1"
+
+
+# A stamp for code whose results have fixed file names: another fingerprint is another file, and the results are made again.
+rule code:
+    output:
+        touch(PATHS.pattern("code")),
+    wildcard_constraints:
+        what="[A-Za-z0-9_-]+",
+    message:
+        "the code of {wildcards.what} is {wildcards.key}"

@@ -7,7 +7,8 @@ rule evaluate_shard:
         frames=PATHS.pattern("manifest"),
         weights=fetched(metric_weights(SPEC)),
     output:
-        multiext(PATHS.pattern("scores"), "", ".json"),
+        scores=PATHS.pattern("scores"),
+        notes=f"{PATHS.pattern('scores')}.json",
     log:
         "work/logs/evaluate_{metrics}_{dataset}-{key}_{digest}_seed{seed}_shard{shard}of{shards}.log",
     threads: SPEC.threads
@@ -25,7 +26,7 @@ rule evaluate_shard:
     shell:
         "stablevsr gpu-lock {resources.gpu} stablevsr evaluate --gt {params.gt:q} --sr {params.sr:q}"
         " --metrics {params.metrics:q} --weights {params.weights:q} --shard {wildcards.shard}/{wildcards.shards}"
-        " --cache work/cache --device {params.device:q} --out {output[0]:q} > {log:q} 2>&1"
+        " --cache work/cache --device {params.device:q} --out {output.scores:q} > {log:q} 2>&1"
 
 
 rule metrics:
