@@ -359,7 +359,7 @@ def test_what_does_not_belong_into_the_folder_is_named_and_the_published_zip_is_
     extra.write_bytes(png(*SHARP, seed=1))
     for _ in range(2):
         told = refused(["sharp"], tmp_path, table)
-        assert "000 has 4 frames where 3 are expected" in told and "remove what does not belong" in told
+        assert "000 has 4 frames where 3 are expected" in told and "that are not part of the set" in told
     extra.unlink()
     get(["sharp"], tmp_path, table)
     assert len(server.asked()) == 1
