@@ -178,7 +178,10 @@ def test_an_ablation_keeps_itself_for_the_studies_it_names(root):
 def test_a_label_changes_no_digest(root):
     before = load_study("mini", root)
     edit(root / "ablations/sampling.yaml", lambda c: c["variants"]["bidirectional"].update(label="Both ways"))
-    edit(root / "workflow/studies/mini.yaml", lambda c: c["datasets"]["reds4"].update(title="Other words", shards=2))
+    edit(
+        root / "workflow/studies/mini.yaml",
+        lambda c: c["datasets"]["reds4"].update(title="Other words", protocol="centre", shards=2, runs=2),
+    )
     after = load_study("mini", root)
     assert {n: m.digest for n, m in before.methods.items()} == {n: m.digest for n, m in after.methods.items()}
     assert Paths(before).dataset("reds4") == Paths(after).dataset("reds4")
