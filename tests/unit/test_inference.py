@@ -20,7 +20,7 @@ MODEL = str(Path(__file__).parents[1] / "vectors" / "model_v")
 
 def method(**changed):
     return Method(**({
-        "name": "m", "label": "m", "kind": "stablevsr", "digest": "d", "seeds": (0,), "datasets": ("set",),
+        "name": "m", "label": "m", "kind": "stablevsr", "digest": "d", "datasets": ("set",),
         "guidance": Guidance(flow="dis"), "sampling": Sampling(steps=2), "checkpoint": Path("model"),
     } | changed))  # fmt: skip
 
