@@ -129,7 +129,10 @@ def encode_empty_prompt(tokenizer: Any, text_encoder: Any) -> Tensor:
         tokens = tokenizer([""], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         tokens = tokens.to(text_encoder.device)
         mask = tokens.attention_mask if getattr(text_encoder.config, "use_attention_mask", False) else None
-        return text_encoder(tokens.input_ids, attention_mask=mask)[0].float()
+        prompt: Tensor = text_encoder(tokens.input_ids, attention_mask=mask)[0].float()
+    if not bool(prompt.isfinite().all()):
+        raise UserError("the text encoder gave values that are not finite numbers: fetch or copy its weights again")
+    return prompt
 
 
 @contextmanager
