@@ -8,7 +8,7 @@ grid or flow estimator stores its own defaults in ``model_index.json``.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
 from numbers import Integral
@@ -20,8 +20,10 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
+from PIL.Image import Image
 from torch import Tensor
 
+from stablevsr.data.frames import to_rgb8
 from stablevsr.method.flow import FlowEstimator, flow_by_name
 from stablevsr.method.loading import DTYPES, encode_empty_prompt, keep_finite, load_parts
 from stablevsr.method.model_folder import PARTS, default_guidance, find_model
@@ -193,7 +195,8 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         """Upscale one sequence, with diffusers' progress bar (``set_progress_bar_config``) over its frame-steps.
 
         Args:
-            frames: list of PIL images, or uint8 array (N, h, w, 3), all of one size.
+            frames: list of PIL images, or uint8 array (N, h, w, 3), all of one size. Images are read as files are
+                (:func:`stablevsr.data.frames.to_rgb8`).
             num_inference_steps: denoising steps.
             strategy: single_frame, auto_regressive, unidirectional or bidirectional.
             warp: ``published`` grid or ``aligned``; None = the model's default.
@@ -285,9 +288,10 @@ def _one_generator(given: torch.Generator | list[torch.Generator] | None) -> tor
 
 def to_tensor(frames: Frames) -> Tensor:
     """LR frames (list of PIL images or uint8 (N, h, w, 3)) to float32 (N, 3, h, w) in [-1, 1], or a UserError."""
-    if hasattr(frames, "convert"):
-        raise UserError("a single image was given: give a list of frames")
-    arrays = [np.asarray(frame.convert("RGB")) if hasattr(frame, "convert") else frame for frame in frames]
+    if isinstance(frames, Image) or not isinstance(frames, Iterable):
+        given = "a single image" if isinstance(frames, Image) else type(frames).__name__
+        raise UserError(f"{given} was given: give a list of frames")
+    arrays = [to_rgb8(f, f"frame {i}") if isinstance(f, Image) else f for i, f in enumerate(frames)]
     if not arrays:
         raise UserError("there are no frames to upscale")
     for frame in arrays:

@@ -37,7 +37,7 @@ def visible_gpus() -> list[str]:
     # UUIDs, because two Slurm jobs on one node may both see their GPU as number 0.
     if os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID" and "SLURM_JOB_ID" not in os.environ:
         return names
-    return [gpus[int(name)] if name.isdigit() and int(name) < len(gpus) else name for name in names]
+    return [gpus[int(name)] if name.isdecimal() and int(name) < len(gpus) else name for name in names]
 
 
 def hold(gpus: list[str], count: int) -> list[str]:

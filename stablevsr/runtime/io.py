@@ -18,7 +18,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     its file name, which the operating system leaves out of errors of ``write``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as stream:
             yield stream

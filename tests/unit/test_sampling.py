@@ -246,6 +246,9 @@ def test_guidance_warps_before_or_after_decoding():
     ([np.zeros((16, 16, 3), np.uint8), np.zeros((16, 20, 3), np.uint8)], "differ in size"),
     (["im1.png", "im2.png"], "not str"),
     (Image.new("RGB", (16, 16)), "a list of frames"),
+    (None, "NoneType was given: give a list of frames"),
+    ([Image.new("RGBA", (16, 16), (9, 9, 9, 0))], "frame 0 has transparent pixels"),
+    ([Image.new("L", (16, 16)), Image.new("F", (16, 16))], "frame 1 holds 32-bit floats"),
 ])  # fmt: skip
 def test_bad_frames_are_one_sentence(pipe_v, frames, sentence):
     with pytest.raises(UserError, match=sentence):
