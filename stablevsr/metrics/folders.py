@@ -145,7 +145,7 @@ def _inspect_one(file: Path) -> Size | str:
     try:
         with open_image(file) as image:
             # Pillow opens 16-bit RGB as "RGB" and drops the low byte; only the raw layout shows the depth.
-            if ";16" in str(image.tile) or image.mode.startswith(("I", "F")):
+            if ";16" in str(getattr(image, "tile", "")) or image.mode.startswith(("I", "F")):
                 return f"frame {file} has more than 8 bits a channel: metrics are defined on 8-bit RGB, convert it"
             if image.mode in ("L", "LA", "1"):
                 return f"frame {file} is grey: metrics are defined on 8-bit RGB, convert it"
