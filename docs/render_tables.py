@@ -5,8 +5,8 @@ A table is written between two comments. The first names the study, the table, t
     <!-- scores mini/table1 reds4: tof_dis psnr -->
     <!-- end of scores -->
 
-Rows and rounding are those of results/mini/tables/table1.csv. The claims of ablations come from claims.csv, with their
-paired differences and verdicts:
+Means, standard deviations over scenes and rounding are those of results/mini/tables/table1.csv. Statements come from
+claims.csv, those of one or several ablations (or `table1`), with their differences and verdicts:
 
     <!-- claims mini/guidance+tcm_training reds4 -->
     <!-- end of claims -->
@@ -24,7 +24,7 @@ from pathlib import Path
 from stablevsr.data.downloads.registry import get
 from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import METRICS
-from stablevsr.report.text import ARROWS, metric_head
+from stablevsr.report.text import ARROWS, format_difference, metric_head
 
 ROOT = Path(__file__).parents[1]
 FILES = ("docs/metrics.md", "README.md", "docs/performance.md", "docs/deviations.md")
@@ -43,8 +43,8 @@ def render(text: str, results: Path) -> str:
         if kind == "scores":
             lines = _scores(_rows(folder / f"{names}.csv", dataset), metrics.split())
         elif kind == "claims":
-            lines = [["better", "than", "in", "difference, 95 % interval", "verdict"]]
-            lines += [line for ablation in names.split("+") for line in _claims(folder, ablation, dataset)]
+            lines = [["method", "than or as", "in", "difference, 95 % interval", "verdict", "reason"]]
+            lines += [line for question in names.split("+") for line in _claims(folder, question, dataset)]
         else:
             lines = [
                 ["name", "better", "unit", "decimals", "margin", "convention", "source", "weights and their licence"]
@@ -80,25 +80,38 @@ def _rows(file: Path, dataset: str) -> list[dict[str, str]]:
 
 def _scores(rows: list[dict[str, str]], metrics: list[str]) -> list[list[str]]:
     heads = ["method", *(metric_head(METRICS[name]) for name in metrics)]
-    return [heads, *([row["label"], *(row[name] or "–" for name in metrics)] for row in rows)]
+    return [heads, *([row["label"], *(_cell(row, name) for name in metrics)] for row in rows)]
 
 
-def _claims(tables: Path, ablation: str, dataset: str) -> list[list[str]]:
-    """The claims of an ablation on a dataset, one a row."""
+def _cell(row: dict[str, str], metric: str) -> str:
+    mean, deviation = row[metric], row[f"{metric}_sd"]
+    return f"{mean} ± {deviation}" if deviation else mean or "–"
+
+
+def _claims(tables: Path, question: str, dataset: str) -> list[list[str]]:
+    """The statements of a question on a dataset, one a row."""
     labels = {row["name"]: row["label"] for row in _rows(tables / "clips.csv", dataset)}
-    stated = [row for row in _rows(tables / "claims.csv", dataset) if row["claim"].rpartition(" ")[0] == ablation]
+    stated = [row for row in _rows(tables / "claims.csv", dataset) if row["question"] == question]
     if not stated:
-        raise KeyError(f"{ablation} has no claims on {dataset}")
+        raise KeyError(f"{question} has no claims on {dataset}")
     return [
         [
-            labels[row["better"]],
-            labels[row["than"]],
+            labels.get(row["better"], row["better"]),
+            labels.get(row["than"], row["than"]),
             METRICS[row["metric"]].label,
-            f"{row['difference']} [{row['low']}, {row['high']}]" if row["difference"] else "–",
+            _difference(row),
             row["verdict"],
+            row["reason"],
         ]
         for row in stated
     ]
+
+
+def _difference(row: dict[str, str]) -> str:
+    if not row["mean"]:
+        return "–"
+    mean, low, high = (float(row[end] or "nan") for end in ("mean", "low", "high"))
+    return format_difference(METRICS[row["metric"]], mean, low, high)
 
 
 def main() -> int:

@@ -68,7 +68,7 @@ def add_infer(commands: Commands) -> None:
     study_options(parser)
     parser.add_argument("--method", required=True, help="a method's name (`ablation.variant`) or digest")
     parser.add_argument("--dataset", required=True, help="a test set of the study, by name")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise, which is the number of the run (default: 0)")
     parser.add_argument("--shard", default="0/1", metavar="K/N",
                         help="every N-th sequence from the K-th on, N as in the study (default: 0/1)")  # fmt: skip
     parser.set_defaults(run=_run_infer)
@@ -76,9 +76,9 @@ def add_infer(commands: Commands) -> None:
 
 def _run_infer(arguments: argparse.Namespace) -> None:
     study, paths = open_study(arguments)
-    method = study.find(arguments.method).on(arguments.dataset)
-    index, count = shard_of(arguments.shard)
     shards = study.dataset(arguments.dataset).shards
+    method = study.form(arguments.method, arguments.dataset, arguments.seed)
+    index, count = shard_of(arguments.shard)
     if count != shards:
         raise UserError(f"study {study.name} cuts {arguments.dataset} into {shards} shards: give --shard K/{shards}")
     set_threads()

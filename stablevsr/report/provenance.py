@@ -14,7 +14,7 @@ from stablevsr.report.inference_cost import manifests
 from stablevsr.report.scores import read_json, sequences
 from stablevsr.report.training_history import History, histories
 from stablevsr.runtime.io import write_text
-from stablevsr.study.methods import Method
+from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
 
 PACKAGES = (
@@ -39,6 +39,7 @@ def collect(paths: Paths) -> dict[str, Any]:
         "title": study.spec.title,
         "model": study.spec.model,
         "settings": study.spec.model_dump(mode="json"),
+        "runs": {str(run): seeds for run, seeds in enumerate(_seeds(study))},
         "code": git_state(),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -51,6 +52,13 @@ def collect(paths: Paths) -> dict[str, Any]:
         "trainings": {history.digest: _training(history) for history in histories(paths)},
         "cells": _cells(paths),
     }
+
+
+def _seeds(study: ResolvedStudy) -> list[dict[str, int]]:
+    """The seeds of every run: of the noise, and of the trainings of methods that set no seed themselves."""
+    runs = max(study.runs(dataset) for dataset in study.spec.datasets)
+    first = study.spec.method.training.seed
+    return [{"sampling_seed": run, "training_seed": first + run} for run in range(runs)]
 
 
 def git_state() -> dict[str, Any]:
@@ -76,15 +84,15 @@ def _method(paths: Paths, method: Method) -> dict[str, Any]:
     return {
         "label": method.label,
         **_form(paths, method),
-        "per_dataset": {dataset: _form(paths, form) for dataset, form in method.by_dataset.items()},
         "scores": {dataset: _hashed(paths.table(dataset, method.name)) for dataset in method.datasets},
-        "frames": {
+        "runs": {
             dataset: {
-                f"seed{seed}": {
-                    "folder": str(paths.frames(dataset, method.on(dataset).digest, seed)),
-                    "manifests": {str(file): read_json(file) for file in manifests(paths, dataset, method, seed)},
+                str(form.run): {
+                    **_form(paths, form),
+                    "frames": str(paths.frames(dataset, form.digest, form.run)),
+                    "manifests": {str(file): read_json(file) for file in manifests(paths, dataset, form)},
                 }
-                for seed in paths.study.seeds(method.on(dataset).digest, dataset)
+                for form in method.runs(dataset)
             }
             for dataset in method.datasets
         },
@@ -92,7 +100,7 @@ def _method(paths: Paths, method: Method) -> dict[str, Any]:
 
 
 def _form(paths: Paths, form: Method) -> dict[str, Any]:
-    """A method as it runs on most datasets, or on one that has a different model."""
+    """What a form of a method runs with."""
     checkpoint = paths.training(form.training) if form.training else form.checkpoint
     return {
         "digest": form.digest,
