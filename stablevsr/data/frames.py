@@ -52,8 +52,8 @@ def _entries(folder: Path) -> list[Path]:
 def check_name(path: Path) -> None:
     """Raise :class:`UserError` if the last part of ``path`` is not UTF-8, so that no text file can hold it."""
     try:
-        path.name.encode()
-    except UnicodeEncodeError as error:
+        os.fsencode(path.name).decode()  # the bytes on disk, whatever the locale makes of them
+    except UnicodeDecodeError as error:
         name = ascii(os.fsencode(path.name))[1:]
         raise UserError(f"the name {name} in {str(path.parent)!a} is not UTF-8: rename it") from error
 

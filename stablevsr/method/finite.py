@@ -58,6 +58,6 @@ class FiniteCheck:
 
 def not_finite(network: str, where: str, dtype: torch.dtype) -> UserError:
     """The error for a network in ``dtype`` whose output at ``where`` is not finite."""
-    again = "its weights are damaged or out of range: fetch, copy or train them again"
+    again = "the model is damaged or its weights are out of range: fetch, copy or train it again"
     fix = again if dtype == torch.float32 else f"use precision fp32 (or bf16 in place of fp16), or {again}"
     return UserError(f"the {network} gave values that are not finite numbers at {where}: {fix}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import io
 import json
+import os
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -92,8 +93,12 @@ def probe(path: Path) -> VideoInfo:
 
 
 def _open(path: Path) -> Any:
-    # without "file:" FFmpeg takes what is before a colon in the name for a protocol
-    return av.open(f"file:{path}", metadata_errors="replace")
+    return av.open(_address(path), metadata_errors="replace")
+
+
+def _address(path: Path) -> str:
+    """A path for FFmpeg, which takes it as UTF-8, and what is before a colon for a protocol."""
+    return "file:" + os.fsencode(path).decode("utf-8", "surrogateescape")
 
 
 def _reason(error: BaseException) -> str:
@@ -157,7 +162,7 @@ def extract(path: Path, info: VideoInfo, folder: Path) -> list[Timing]:
     """
     times = folder / "times.json"
     if times.exists():
-        return [Timing(*pair) for pair in json.loads(times.read_text())]
+        return [Timing(*pair) for pair in json.loads(times.read_text(encoding="utf-8"))]
     timings: list[Timing] = []
     try:
         with _open(path) as container:
@@ -230,7 +235,7 @@ def encode(source: Path, info: VideoInfo, frames: list[Path], timings: list[Timi
     """
     part = out.with_name(f".{out.name}.part")
     # a path, not a stream: FFmpeg hides errors on closing a Python stream
-    _write(f"file:{part}", out, source, info, map(read_frame, frames), timings)
+    _write(_address(part), out, source, info, map(read_frame, frames), timings)
     part.replace(out)
 
 

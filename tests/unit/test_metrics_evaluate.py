@@ -18,6 +18,7 @@ from stablevsr.data.frames import write_frame
 from stablevsr.metrics.builtin.psnr import psnr
 from stablevsr.metrics.evaluate import evaluate
 from stablevsr.metrics.fidelity import FramePair
+from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.tables import read_scores, summarise
 from stablevsr.metrics.tools import Tools
 from stablevsr.runtime.errors import UserError
@@ -366,8 +367,37 @@ def test_scores_are_read_back_with_their_names_as_text(tmp_path: Path) -> None:
     table = read_scores(file)
     assert table["sequence"].tolist() == ["000", "NA"]
     assert table["psnr"].tolist() == [math.inf, 30.5]
-    assert summarise(table, ["psnr", "tlp"]) == {"psnr": math.inf, "tlp": 1.5}
+    assert summarise(table, ["psnr", "tlp"]) == {"psnr": 30.5, "tlp": 1.5}
+    assert summarise(table[:1], ["psnr"]) == {"psnr": math.inf}
     for text, said in (("a,b\n1,2\n", "not a table of scores"), ("sequence,frame,psnr\n0,0,good\n", "cannot be read")):
         file.write_text(text)
         with pytest.raises(UserError, match=said):
             read_scores(file)
+
+
+def test_a_mean_leaves_out_infinite_frames_and_counts_them(gt: Path, sr: Path, tmp_path: Path, capsys) -> None:
+    shutil.copy(gt / "a" / "0001.png", sr / "a" / "0001.png")
+    evaluate(gt, {tmp_path / "out.csv": sr}, ["psnr"])
+    notes = json.loads((tmp_path / "out.csv.json").read_text(encoding="utf-8"))
+    table = read_scores(tmp_path / "out.csv")
+    finite = table[np.isfinite(table["psnr"])]
+    assert notes["infinite"] == {"psnr": 1} and len(finite) == len(table) - 1
+    assert notes["mean"]["psnr"] == pytest.approx(finite.groupby("sequence")["psnr"].mean().mean())
+    assert "(1 infinite frames left out)" in capsys.readouterr().err
+    assert "infinite" in METRICS["psnr"].convention
+
+
+@pytest.mark.parametrize(("out", "said"), [
+    (lambda root: root / "gt" / "out.csv", "lies inside the frames in .*gt"),
+    (lambda root: root / "sr" / "a" / "out.csv", "lies inside the frames in .*sr"),
+    (lambda root: root / "pipe", "is a folder, pipe or device"),
+    (lambda root: root, "is a folder, pipe or device"),
+])  # fmt: skip
+def test_an_output_that_would_harm_is_refused(
+    gt: Path, sr: Path, tmp_path: Path, out: Callable[[Path], Path], said: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=said):
+        evaluate(gt, {out(tmp_path): sr}, ["psnr"])
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "pipe").is_fifo()

@@ -235,7 +235,7 @@ def bad_inputs(root):
         ("steps", frames, out, ["--steps", "0"], "--steps 0 is out of range"),
         ("window", frames, out, ["--window", "2"], "at least 4 frames"),
         ("seed", frames, out, ["--seed", "-1"], "--seed -1 is out of range"),
-        ("device", frames, out, ["--device", "abacus"], "--device abacus is not supported"),
+        ("device", frames, out, ["--device", "abacus"], "device abacus is not supported"),
         ("model without a part", frames, out, ["--model", str(model)], "lacks vae/"),
         ("no model", frames, out, ["--model", "./nowhere"], "there is no model folder"),
         ("tcm", frames, out, ["--tcm", str(root / "bare")], "has no config.json"),
