@@ -57,7 +57,8 @@ def load(name: str, device: str | None = None) -> Upscaler:
     """The baseline ``name``, ready to use; weights that are missing are fetched.
 
     ``device`` is for baselines that run on torch; None takes CUDA where there is one. Raises :class:`UserError` for an
-    unknown name, a missing package, or weights that cannot be fetched.
+    unknown name, a missing package, or weights that cannot be fetched; the upscaler raises it where a frame is not
+    finite.
     """
     if name not in BASELINES:
         raise UserError(f"there is no baseline {name}{near_miss(name, BASELINES)}: known are {', '.join(BASELINES)}")
@@ -65,7 +66,16 @@ def load(name: str, device: str | None = None) -> Upscaler:
         raise UserError(f"{name} needs the package {missing[0]}: {install_command('study')}")
     import torch
 
-    return BASELINES[name].load(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    upscale = BASELINES[name].load(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def checked(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        result = upscale(frames)
+        if not (finite := np.isfinite(result).all(axis=(1, 2, 3))).all():
+            frame = int(finite.argmin())
+            raise UserError(f"{name} gave values that are not finite numbers at frame {frame}: fetch its weights again")
+        return result
+
+    return checked
 
 
 for _module in pkgutil.iter_modules(__path__):

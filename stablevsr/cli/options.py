@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
+MOST_THREADS = 1024  #: more than any processor has; torch would try to start as many as it is told
+
 
 def command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
     """Add a command; ``text`` is its help."""
@@ -39,7 +41,7 @@ def open_study(arguments: argparse.Namespace) -> tuple[ResolvedStudy, Paths]:
 def shard_of(text: str) -> tuple[int, int]:
     """``K/N`` as (K, N). Raises :class:`UserError` unless K < N."""
     index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
         raise UserError(f"--shard {text!r} is not of the form K/N with K below N")
     return int(index), int(count)
 
@@ -48,5 +50,11 @@ def set_threads() -> None:
     """Use the threads that Snakemake granted (OMP_NUM_THREADS), else all cores, divided among torchrun's processes."""
     import torch
 
-    granted = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-    torch.set_num_threads(max(1, granted // int(os.environ.get("LOCAL_WORLD_SIZE") or 1)))
+    granted = _whole("OMP_NUM_THREADS") or os.cpu_count() or 1
+    torch.set_num_threads(max(1, min(granted, MOST_THREADS) // (_whole("LOCAL_WORLD_SIZE") or 1)))
+
+
+def _whole(variable: str) -> int:
+    """A number in the environment; of a list (OpenMP's 4,2: nested threads) the first; 0 for anything else."""
+    first = os.environ.get(variable, "").partition(",")[0].strip()
+    return int(first) if first.isascii() and first.isdecimal() else 0

@@ -13,8 +13,8 @@ def device_of(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if count else "cpu"
     kind, _, number = wanted.partition(":")
-    if kind not in ("cpu", "cuda") or not (number or "0").isdigit():
-        raise UserError(f"--device {wanted} is not supported: try auto, cpu or cuda")
+    if kind not in ("cpu", "cuda") or not (number or "0").isdecimal():
+        raise UserError(f"device {wanted} is not supported: try auto, cpu or cuda")
     if kind == "cuda" and int(number or 0) >= count:
-        raise UserError(f"--device {wanted}: torch sees no such CUDA device here (it sees {count}); cpu always works")
+        raise UserError(f"device {wanted}: torch sees no such CUDA device here (it sees {count}); cpu always works")
     return wanted
