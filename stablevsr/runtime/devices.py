@@ -1,12 +1,16 @@
-"""The device that the user names, checked before anything is loaded."""
+"""The device that the user names, checked before anything is loaded, and the threads of a job."""
 
 from __future__ import annotations
+
+import os
 
 from stablevsr.runtime.errors import UserError
 
 
 def device_of(wanted: str) -> str:
     """cpu or cuda for ``auto``, else ``wanted``. Raises :class:`UserError` if this machine has no such device."""
+    if wanted == "cpu":
+        return wanted
     import torch
 
     count = torch.cuda.device_count()
@@ -18,3 +22,16 @@ def device_of(wanted: str) -> str:
     if kind == "cuda" and int(number or 0) >= count:
         raise UserError(f"--device {wanted}: torch sees no such CUDA device here (it sees {count}); cpu always works")
     return wanted
+
+
+def granted_threads() -> int:
+    """The threads that Snakemake granted (OMP_NUM_THREADS), else all cores, divided among torchrun's processes."""
+    granted = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    return max(1, granted // int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
+
+
+def set_threads() -> None:
+    """Let torch use the threads that were granted to this job."""
+    import torch
+
+    torch.set_num_threads(granted_threads())
