@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.errors import UserError, install_command, near_miss
 
 #: LR frames uint8 (N, h, w, 3) of one sequence -> float32 (N, 4h, 4w, 3) in [0, 1].
@@ -64,9 +65,7 @@ def load(name: str, device: str | None = None) -> Upscaler:
         raise UserError(f"there is no baseline {name}{near_miss(name, BASELINES)}: known are {', '.join(BASELINES)}")
     if missing := BASELINES[name].missing():
         raise UserError(f"{name} needs the package {missing[0]}: {install_command('study')}")
-    import torch
-
-    upscale = BASELINES[name].load(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    upscale = BASELINES[name].load(device or device_of("auto"))
 
     def checked(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         result = upscale(frames)

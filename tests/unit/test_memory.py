@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stablevsr import StableVSRPipeline, cli
-from stablevsr.cli.options import set_threads
+from stablevsr.runtime.devices import set_threads
 from stablevsr.data.frames import list_frames, read_frame, write_frame
 from stablevsr.method.model_folder import TINY
 from stablevsr.method.pipeline import StableVSRPipeline as Pipeline
