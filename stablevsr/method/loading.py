@@ -19,7 +19,6 @@ from stablevsr.method.model_folder import check_model, check_weights, model_inde
 from stablevsr.method.small_decoder import SmallDecoder
 from stablevsr.runtime.errors import UserError
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 NETWORKS = {
     "unet": UNet2DConditionModel,
     "vae": AutoencoderKL,
