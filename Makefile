@@ -1,5 +1,6 @@
 # Each target starts from nothing but Python (3.11 to 3.13) and pip.
 #   make study    the mini study, from installation to results/mini/report.html (PYTHON=python3.12 chooses another)
+#   make evidence the same material in three runs, every guidance trained: hours on two cores
 #   make test     all tests that need no other program
 #   make coverage what the unit tests reach of the library, module by module; below 90 % of its lines it fails
 #   make bench    how fast this machine samples the tiny model, stage by stage
@@ -14,10 +15,13 @@ INSTALLED := $(VENV)/.installed
 # Rules and tests call `stablevsr` and `snakemake` by name.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: study test coverage bench bench-gpu readme test-gpu test-system lint
+.PHONY: study evidence test coverage bench bench-gpu readme test-gpu test-system lint
 
 study: $(INSTALLED)
 	snakemake --cores all --resources gpu=1
+
+evidence: $(INSTALLED)
+	snakemake --cores all --resources gpu=1 --config study=evidence
 
 # A file's tests stay in one process, which makes what they share once; a process takes up to 2 GB.
 UNIT := python -m pytest tests/unit tests/calibration -n logical --maxprocesses 4 --dist loadfile

@@ -7,7 +7,7 @@ FILTER = "ablations/temporal_filter.py"
 rule temporal_filter:
     input:
         lambda w: [
-            PATHS.manifest(w.dataset, SINGLE_FRAME.on(w.dataset).digest, SINGLE_FRAME.seeds[0], shard)
+            PATHS.manifest(w.dataset, SINGLE_FRAME.on(w.dataset).digest, 0, shard)
             for shard in range(SPEC.datasets[w.dataset].shards)
         ],
         code("temporal_filter", content_hash([Path(FILTER)])[:16]),
@@ -18,7 +18,7 @@ rule temporal_filter:
     localrule: True
     params:
         script=FILTER,
-        folder=lambda w: PATHS.frames(w.dataset, SINGLE_FRAME.on(w.dataset).digest, SINGLE_FRAME.seeds[0]),
+        folder=lambda w: PATHS.frames(w.dataset, SINGLE_FRAME.on(w.dataset).digest, 0),
         lr=lambda w: PATHS.dataset(w.dataset) / "lr",
     message:
         "averaging the single-frame frames of {wildcards.dataset} along the motion"

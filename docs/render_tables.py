@@ -5,18 +5,21 @@ A table is written between two comments. The first names the study, the table, t
     <!-- scores mini/table1 reds4: tof_dis psnr -->
     <!-- end of scores -->
 
-Rows and rounding are those of results/mini/tables/table1.csv. The claims of ablations come from claims.csv, with their
-paired differences and verdicts:
+Means, standard deviations over scenes and rounding are those of results/mini/tables/table1.csv. Statements come from
+claims.csv, those of one or several ablations (or `table1`), with their differences and verdicts:
 
     <!-- claims mini/guidance+tcm_training reds4 -->
     <!-- end of claims -->
 
-The table of all metrics (in docs/metrics.md) is written between <!-- metrics --> and <!-- end of metrics -->.
+The table of all metrics (in docs/metrics.md) is written between <!-- metrics --> and <!-- end of metrics -->, the code
+and machine of a study between <!-- provenance mini --> and <!-- end of provenance -->. Where a study has no results its
+tables stay as they are.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import re
 import sys
 from pathlib import Path
@@ -24,11 +27,11 @@ from pathlib import Path
 from stablevsr.data.downloads.registry import get
 from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import METRICS
-from stablevsr.report.text import ARROWS, metric_head
+from stablevsr.report.text import ARROWS, format_difference, metric_head
 
 ROOT = Path(__file__).parents[1]
-FILES = ("docs/metrics.md", "README.md", "docs/performance.md", "docs/deviations.md")
-TABLE = re.compile(r"(<!-- (scores|claims|metrics)\b *([^\n]*?) -->\n).*?(<!-- end of \2 -->)", re.S)
+FILES = ("docs/metrics.md", "README.md", "docs/performance.md", "docs/evidence.md")
+TABLE = re.compile(r"(<!-- (scores|claims|metrics|provenance)\b *([^\n]*?) -->\n).*?(<!-- end of \2 -->)", re.S)
 
 
 def render(text: str, results: Path) -> str:
@@ -40,11 +43,16 @@ def render(text: str, results: Path) -> str:
         study, _, names = source.partition("/")
         dataset, _, metrics = rest.partition(":")
         folder = results / study / "tables"
+        if study and not folder.exists():
+            print(f"{results / study} does not exist: its {kind} stay as they are", file=sys.stderr)
+            return found[0]
         if kind == "scores":
             lines = _scores(_rows(folder / f"{names}.csv", dataset), metrics.split())
         elif kind == "claims":
-            lines = [["better", "than", "in", "difference, 95 % interval", "verdict"]]
-            lines += [line for ablation in names.split("+") for line in _claims(folder, ablation, dataset)]
+            lines = [["method", "than or as", "in", "difference, 95 % interval", "verdict", "reason"]]
+            lines += [line for question in names.split("+") for line in _claims(folder, question, dataset)]
+        elif kind == "provenance":
+            lines = [["what", "is"], *_provenance(folder.parent)]
         else:
             lines = [
                 ["name", "better", "unit", "decimals", "margin", "convention", "source", "weights and their licence"]
@@ -70,6 +78,19 @@ def _description(metric: Metric) -> list[str]:
     ]
 
 
+def _provenance(folder: Path) -> list[list[str]]:
+    """Code, machine and runs of a study."""
+    made = json.loads((folder / "provenance.json").read_text())
+    commit = f"`{made['code']['commit']}`{'' if made['code']['clean'] else ', with uncommitted changes'}"
+    versions = ", ".join(f"{package} {made['versions'][package]}" for package in ("torch", "diffusers"))
+    runs = ", ".join(
+        f"{k} (noise {s['sampling_seed']}, training {s['training_seed']})" for k, s in made["runs"].items()
+    )
+    command = f"`snakemake --cores all --resources gpu=1 --config study={made['study']}`"
+    return [["command", command], ["commit", commit], ["machine", made["machine"]],
+            ["versions", f"Python {made['python']}, {versions}"], ["runs and their seeds", runs]]  # fmt: skip
+
+
 def _rows(file: Path, dataset: str) -> list[dict[str, str]]:
     with file.open() as stream:
         rows = [row for row in csv.DictReader(stream) if row["dataset"] == dataset]
@@ -80,25 +101,38 @@ def _rows(file: Path, dataset: str) -> list[dict[str, str]]:
 
 def _scores(rows: list[dict[str, str]], metrics: list[str]) -> list[list[str]]:
     heads = ["method", *(metric_head(METRICS[name]) for name in metrics)]
-    return [heads, *([row["label"], *(row[name] or "–" for name in metrics)] for row in rows)]
+    return [heads, *([row["label"], *(_cell(row, name) for name in metrics)] for row in rows)]
 
 
-def _claims(tables: Path, ablation: str, dataset: str) -> list[list[str]]:
-    """The claims of an ablation on a dataset, one a row."""
+def _cell(row: dict[str, str], metric: str) -> str:
+    mean, deviation = row[metric], row[f"{metric}_sd"]
+    return f"{mean} ± {deviation}" if deviation else mean or "–"
+
+
+def _claims(tables: Path, question: str, dataset: str) -> list[list[str]]:
+    """The statements of a question on a dataset, one a row."""
     labels = {row["name"]: row["label"] for row in _rows(tables / "clips.csv", dataset)}
-    stated = [row for row in _rows(tables / "claims.csv", dataset) if row["claim"].rpartition(" ")[0] == ablation]
+    stated = [row for row in _rows(tables / "claims.csv", dataset) if row["question"] == question]
     if not stated:
-        raise KeyError(f"{ablation} has no claims on {dataset}")
+        raise KeyError(f"{question} has no claims on {dataset}")
     return [
         [
-            labels[row["better"]],
-            labels[row["than"]],
+            labels.get(row["better"], row["better"]),
+            labels.get(row["than"], row["than"]),
             METRICS[row["metric"]].label,
-            f"{row['difference']} [{row['low']}, {row['high']}]" if row["difference"] else "–",
+            _difference(row),
             row["verdict"],
+            row["reason"],
         ]
         for row in stated
     ]
+
+
+def _difference(row: dict[str, str]) -> str:
+    if not row["mean"]:
+        return "–"
+    mean, low, high = (float(row[end] or "nan") for end in ("mean", "low", "high"))
+    return format_difference(METRICS[row["metric"]], mean, low, high)
 
 
 def main() -> int:

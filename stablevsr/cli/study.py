@@ -68,7 +68,7 @@ def add_infer(commands: Commands) -> None:
     study_options(parser)
     parser.add_argument("--method", required=True, help="a method's name (`ablation.variant`) or digest")
     parser.add_argument("--dataset", required=True, help="a test set of the study, by name")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise, which is the number of the run (default: 0)")
     parser.add_argument("--shard", default="0/1", metavar="K/N",
                         help="every N-th sequence from the K-th on, N as in the study (default: 0/1)")  # fmt: skip
     parser.set_defaults(run=_run_infer)
@@ -76,9 +76,9 @@ def add_infer(commands: Commands) -> None:
 
 def _run_infer(arguments: argparse.Namespace) -> None:
     study, paths = open_study(arguments)
-    method = study.find(arguments.method).on(arguments.dataset)
-    index, count = shard_of(arguments.shard)
     shards = study.dataset(arguments.dataset).shards
+    method = study.form(arguments.method, arguments.dataset, arguments.seed)
+    index, count = shard_of(arguments.shard)
     if count != shards:
         raise UserError(f"study {study.name} cuts {arguments.dataset} into {shards} shards: give --shard K/{shards}")
     set_threads()
@@ -139,7 +139,9 @@ def _run_report(arguments: argparse.Namespace) -> None:
 
 def add_plan(commands: Commands) -> None:
     parser = command(commands, "plan", "show a study's jobs, downloads, disk and GPU-hours before anything runs")
-    parser.add_argument("study", metavar="STUDY", help="a file's stem in workflow/studies: mini, smoke, paper")
+    parser.add_argument(
+        "study", metavar="STUDY", help="a file's stem in workflow/studies: mini, evidence, smoke, paper"
+    )
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the datasets (default: data)")
     parser.add_argument("--tflops", type=float, default=50.0,
                         help="what your GPU reaches in this work, in TFLOP/s (default: 50, assumed)")  # fmt: skip

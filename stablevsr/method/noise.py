@@ -1,32 +1,79 @@
-"""The noise of sequences, in the published order of draws, from one generator a sequence.
+"""The noise of sampling: keyed by sequence, frame and step, or drawn from generators in the published order.
 
-First the initial latents of all frames, then step by step one tensor a frame in visit order. Draws are made once; the
-generator's state before each is kept (5 kB a frame and step, far less than the tensors), so that a strategy that jumps
-between steps, or a resumed run, can repeat any of them.
+Studies and ``stablevsr upscale`` use keyed noise: a draw depends on nothing but its key, so that all strategies start
+from the same noise, and a frame gets the same noise in every batch, shard, window and resumed run. With an explicit
+generator of the pipeline, and with ``sampling.noise: published`` in a study, noise is drawn as by the released code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
-from stablevsr.method.stores import Store
+from stablevsr.method.settings import Sampling
+from stablevsr.method.visits import noise_order
 
 INITIAL = -1  #: in place of a step: the latents that sampling starts from
 
+Draw = Callable[[int, int], Tensor]  #: (step or :data:`INITIAL`, frame) -> noise (S, 4, h, w) of S sequences
+Sources = Sequence[str] | Sequence[torch.Generator]  #: one a sequence: keys, or generators for the published order
 
-class Noise:
-    """The noise (S, 4, h, w) of S sequences by step and frame.
+
+def noise_of(sources: Sources, shape: tuple[int, ...], sampling: Sampling, frames: int, device: torch.device) -> Draw:
+    """The noise of sequences of ``frames`` frames whose latents are of ``shape``; ``device`` is the networks'."""
+    if _are_keys(sources):
+        return KeyedNoise(sources, shape)
+    return PublishedNoise([s for s in sources if not isinstance(s, str)], shape, noise_order(sampling, frames), device)
+
+
+def _are_keys(sources: Sources) -> TypeGuard[Sequence[str]]:
+    return all(isinstance(source, str) for source in sources)
+
+
+def seeded_generator(key: str) -> torch.Generator:
+    """A generator on the CPU that is seeded from a text."""
+    return torch.Generator().manual_seed(_seed(key))
+
+
+def _seed(key: str) -> int:
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
+
+
+class KeyedNoise:
+    """Noise (S, 4, h, w) on the CPU, keyed by (key of the sequence, frame, step).
+
+    Args:
+        keys: one a sequence; a study's are ``seed/dataset/sequence``.
+        shape: of one latent, (4, h, w).
+    """
+
+    def __init__(self, keys: Sequence[str], shape: tuple[int, ...]) -> None:
+        self._keys, self._shape, self._generator = keys, shape, torch.Generator()
+
+    def __call__(self, step: int, frame: int) -> Tensor:
+        """The draw of ``step`` (or :data:`INITIAL`) for ``frame``."""
+        return torch.cat([self._draw(f"{key}/{frame}/{step}") for key in self._keys])
+
+    def _draw(self, key: str) -> Tensor:
+        return torch.randn(1, *self._shape, generator=self._generator.manual_seed(_seed(key)))
+
+
+class PublishedNoise:
+    """Noise (S, 4, h, w) in the published order of draws, from one generator a sequence.
+
+    First the initial latents of all frames, then step by step one tensor a frame in visit order. The generators' states
+    before each draw are kept (5 kB a frame and step, far less than the tensors), so that a strategy that jumps between
+    steps can repeat any of them.
 
     Args:
         generators: one a sequence, all on one device.
         shape: of one latent, (4, h, w).
         order: the frames in drawing order, for each step (:func:`stablevsr.method.visits.noise_order`).
-        states: keeps the generators' states; draws of an earlier process, whose states it holds, are repeated.
-        keep_on: the device that keeps the last step's draws for all frames; None: each is repeated from its state when
-            it is asked for, which takes no memory.
+        device: keeps the draws of the last step for all frames.
     """
 
     def __init__(
@@ -34,50 +81,29 @@ class Noise:
         generators: Sequence[torch.Generator],
         shape: tuple[int, ...],
         order: Sequence[Sequence[int]],
-        states: Store,
-        keep_on: torch.device | None = None,
+        device: torch.device,
     ) -> None:
-        self._generators, self._shape, self._states, self._keep_on = generators, shape, states, keep_on
+        self._generators, self._shape, self._device = generators, shape, device
         self._order = {INITIAL: range(len(order[0])), **dict(enumerate(order))}
         self._repeating = torch.Generator(generators[0].device)
         self._last = INITIAL - 1  # the step drawn last
         self._drawn: dict[int, Tensor] = {}  # of that step, by frame
-        self._loaded: tuple[int, Tensor] | None = None
-        while f"noise{self._last + 1}" in states:
-            self._last += 1
-        if self._last >= INITIAL:
-            for generator, state in zip(generators, self._state(self._last, self._order[self._last][-1]), strict=True):
-                generator.set_state(state.clone())
-                self._draw(generator)
+        self._states: dict[tuple[int, int], list[Tensor]] = {}  # before the draw of a step and frame
 
     def __call__(self, step: int, frame: int) -> Tensor:
-        """The draw of ``step`` (or :data:`INITIAL`) for ``frame``, on the generators' device or ``keep_on``."""
+        """The draw of ``step`` (or :data:`INITIAL`) for ``frame``, on ``device`` or, repeated, on the generators'."""
         while self._last < step:
             self._record(self._last + 1)
-        if step == self._last and frame in self._drawn:
+        if step == self._last:
             return self._drawn[frame]
-        draws = []
-        for state in self._state(step, frame):
-            # set_state reads from the start of the tensor's storage (torch 2.14): a row has to be copied out first
-            self._repeating.set_state(state.clone())
-            draws.append(self._draw(self._repeating))
-        return torch.cat(draws)
+        return torch.cat([self._draw(self._repeating.set_state(state)) for state in self._states[step, frame]])
 
     def _record(self, step: int) -> None:
-        """Draw the noise of all frames for ``step``, keeping each generator's state before each draw."""
-        self._drawn, states = {}, {}
+        """Draw the noise of all frames for ``step``."""
+        self._drawn, self._last = {}, step
         for frame in self._order[step]:
-            states[frame] = torch.stack([generator.get_state() for generator in self._generators])
-            noise = torch.cat([self._draw(generator) for generator in self._generators])
-            if self._keep_on is not None:
-                self._drawn[frame] = noise.to(self._keep_on)
-        self._states[f"noise{step}"] = torch.stack([states[frame] for frame in sorted(states)])
-        self._last = step
-
-    def _state(self, step: int, frame: int) -> Tensor:
-        if self._loaded is None or self._loaded[0] != step:
-            self._loaded = step, self._states[f"noise{step}"]
-        return self._loaded[1][frame]
+            self._states[step, frame] = [generator.get_state() for generator in self._generators]
+            self._drawn[frame] = torch.cat([self._draw(g) for g in self._generators]).to(self._device)
 
     def _draw(self, generator: torch.Generator) -> Tensor:
         return torch.randn(1, *self._shape, generator=generator, device=generator.device)

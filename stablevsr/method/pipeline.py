@@ -27,6 +27,7 @@ from stablevsr.method.flow import FlowEstimator, flow_by_name
 from stablevsr.method.loading import encode_empty_prompt, keep_finite, load_parts
 from stablevsr.method.model_folder import PARTS, default_guidance, find_model
 from stablevsr.method.networks import ModelParts
+from stablevsr.method.noise import Sources
 from stablevsr.method.sampler import Progress, Sampler, decode_frames
 from stablevsr.method.settings import (
     SMALLEST_FRAME,
@@ -235,7 +236,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
     def sample(
         self,
         lr: Tensor,
-        generators: Sequence[torch.Generator],
+        sources: Sources,
         sampling: Sampling,
         guidance: Guidance,
         flow_estimator: FlowEstimator | Flow | None = None,
@@ -244,8 +245,9 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
     ) -> Tensor:
         """Sample several sequences of one shape side by side: LR (S, N, 3, h, w) in [-1, 1] -> latents (S, N, 4, h, w).
 
-        Each sequence has its own generator, and its latents do not depend on the others, up to rounding. ``progress``
-        is called with the number of frame-steps just done.
+        Each sequence has its own source of noise: a key for noise by frame and step (:mod:`.noise`), or a generator for
+        the published order of draws. Its latents do not depend on the other sequences, up to rounding. ``progress`` is
+        called with the number of frame-steps just done.
         """
         networks = self.networks
         if is_guided(sampling.strategy) and networks.tcm is None:
@@ -255,7 +257,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
             # DIS, which loads nothing, where the estimator is never called
             name = flow_estimator or guidance.flow if needs_flow else "dis"
             flow_estimator = flow_by_name(name, networks.device)
-        return Sampler(networks, sampling, guidance, flow_estimator, progress=progress, stage=stage)(lr, generators)
+        return Sampler(networks, sampling, guidance, flow_estimator, progress=progress, stage=stage)(lr, sources)
 
 
 def load_networks(

@@ -8,7 +8,7 @@ length whose latents, noise and flow are kept on disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import groupby, islice
 
 import torch
@@ -19,17 +19,16 @@ from stablevsr.method import tcm, unet
 from stablevsr.method.flow import FlowEstimator
 from stablevsr.method.guidance import Flows, guidance_image
 from stablevsr.method.networks import ModelParts
-from stablevsr.method.noise import INITIAL, Noise
+from stablevsr.method.noise import INITIAL, Draw, Sources, noise_of
 from stablevsr.method.scheduler import MULTISTEP, Schedule
 from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.method.stores import State, Store
 from stablevsr.method.strategies import Visit
-from stablevsr.method.visits import noise_order, visits
+from stablevsr.method.visits import visits
 from stablevsr.runtime.timing import Stage, untimed
 
 Progress = Callable[[int], None]  #: called with the number of frame-steps just done
 LR = Callable[[int], Tensor]  #: frame number -> that frame of S sequences, (S, 3, h, w) in [-1, 1]
-Draw = Callable[[int, int], Tensor]  #: (step or INITIAL, frame) -> noise (S, 4, h, w); usually a :class:`Noise`
 #: LR pixels that go through the UNet's first half together: a frame of REDS, which keeps a GPU busy by itself. More
 #: would need more memory (0.27 GB a frame of REDS in float32) and be no faster.
 AT_ONCE = 320 * 180
@@ -63,14 +62,14 @@ class Sampler:
         self.at_once, self.stage = at_once, stage
         self.progress = progress or (lambda _: None)
 
-    def __call__(self, lr: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """Final scaled latents (S, N, 4, h, w) of LR frames (S, N, 3, h, w) in [-1, 1]; one generator a sequence."""
+    def __call__(self, lr: Tensor, sources: Sources) -> Tensor:
+        """Final scaled latents (S, N, 4, h, w) of LR frames (S, N, 3, h, w) in [-1, 1]; ``sources`` of noise."""
         sequences, frames = lr.shape[:2]
-        if len(generators) != sequences:
-            raise ValueError(f"{sequences} sequences need as many generators, got {len(generators)}")
+        if len(sources) != sequences:
+            raise ValueError(f"{sequences} sequences need as many sources of noise, got {len(sources)}")
         lr, state = lr.to(self.model.device), State({})
         shape = (self.model.unet.config.out_channels, *lr.shape[-2:])
-        noise = Noise(generators, shape, noise_order(self.sampling, frames), {}, keep_on=self.model.device)
+        noise = noise_of(sources, shape, self.sampling, frames, self.model.device)
         self.run(frames, lambda frame: lr[:, frame], noise, state, {})
         return torch.stack([state.latent(self.sampling.steps, frame) for frame in range(frames)], dim=1)
 

@@ -22,6 +22,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Decoder = Literal["vae", "small"]
 Weights = Literal["full", "fp8"]
 Schedule = Literal["constant", "warmup_cosine"]
+Noise = Literal["keyed", "published"]
 
 Strategy = Annotated[str, one_of(STRATEGIES)]  #: a name of :data:`stablevsr.method.strategies.STRATEGIES`
 
@@ -64,6 +65,9 @@ class Sampling(_Settings):
     #: Storage of UNet and TCM: in ``precision``, or in 8 bits (e4m3) that each layer unpacks for its computation.
     weights: Weights = "full"
     tile: int | None = Field(None, ge=SMALLEST_TILE)  #: side of the decoder's tiles in LR pixels; None = whole frames
+    #: Of a study: keyed by (seed, dataset, sequence, frame, step), the same for every strategy, or one generator a
+    #: sequence in the published order of draws, which the pipeline's ``generator`` always has.
+    noise: Noise = "keyed"
 
 
 class Optimisation(_Settings):

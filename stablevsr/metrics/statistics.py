@@ -100,13 +100,13 @@ def sign_flip(differences: Floats) -> float:
 def families(comparisons: Sequence[Comparison], between_trainings: Sequence[bool]) -> list[float]:
     """Adjusted p-values of the statements of one family, in their order.
 
-    A difference between two trainings moves all scenes of a run together, which flips over scenes cannot see: there the
+    Another training of a network moves all scenes of a run together, which flips over scenes cannot see: there the
     observed |t| is computed with the variance over runs added to that over scenes. (Simulated under a null, 9 scenes, 3
-    runs, run effects of 0.3 standard deviations: 3 % of families are decided with it, 8 % without)
+    runs, run effects of 0.3 standard deviations: 3 % of families are decided with it, 8 % without.)
 
     Args:
         comparisons: one for each statement. They may rest on different scenes.
-        between_trainings: for each statement, whether the two methods differ by a network that was trained here.
+        between_trainings: for each statement, whether either method uses a network of which every run trained its own.
     """
     table = pd.concat([c.scenes for c in comparisons], axis=1).to_numpy(np.float64)  # (scenes, statements)
     run_variance = [

@@ -37,11 +37,11 @@ class ClipFrames:
         return {label: frames for label, frames in found.items() if frames is not None}
 
     def output(self, method: Method) -> Video | None:
-        """The frames by ``method`` with its first seed; None if one is missing, damaged, or not of the GT's size."""
+        """The frames by ``method`` in run 0; None if one is missing, damaged, or not of the GT's size."""
         if self.dataset not in method.datasets:
             return None
         form = method.on(self.dataset)
-        found = self._in(self.paths.frames(self.dataset, form.digest, form.seeds[0]))
+        found = self._in(self.paths.frames(self.dataset, form.digest, form.run))
         return None if found is None or found.shape[1:3] != read_frame(self.gt_files[0]).shape[:2] else found
 
     def _in(self, folder: Path) -> Video | None:

@@ -13,7 +13,7 @@ from stablevsr.study.paths import Paths
 
 @dataclass
 class Cost:
-    """What inference of one method on one dataset cost, over all shards and seeds that were run."""
+    """What inference of one method on one dataset cost, over all shards and runs."""
 
     frames: int = 0
     seconds: float = 0.0
@@ -31,8 +31,8 @@ def cost(book: ScoreBook, dataset: str, method: Method) -> Cost | None:
     if method.kind == "frames":
         return None
     total = Cost()
-    for seed in book.study.seeds(method.on(dataset).digest, dataset):
-        for manifest in map(read_json, manifests(book.paths, dataset, method, seed)):
+    for form in method.runs(dataset):
+        for manifest in map(read_json, manifests(book.paths, dataset, form)):
             total.frames += sum(int(entry.get("frames", 0)) for entry in manifest.get("sequences", {}).values())
             total.seconds += float(manifest.get("seconds") or 0.0)
             total.memory = max(total.memory, int(manifest.get("peak_memory_bytes") or 0))
@@ -40,8 +40,8 @@ def cost(book: ScoreBook, dataset: str, method: Method) -> Cost | None:
     return total if total.frames and total.seconds > 0 else None
 
 
-def manifests(paths: Paths, dataset: str, method: Method, seed: int) -> list[Path]:
-    """The manifests of the shards that were inferred, sorted by shard."""
+def manifests(paths: Paths, dataset: str, form: Method) -> list[Path]:
+    """The manifests of the shards of one run that were inferred, sorted by shard."""
     shards = range(paths.study.spec.datasets[dataset].shards)
-    files = (paths.manifest(dataset, method.on(dataset).digest, seed, shard) for shard in shards)
+    files = (paths.manifest(dataset, form.digest, form.run, shard) for shard in shards)
     return [file for file in files if file.exists()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -14,7 +15,7 @@ from stablevsr.report.inference_cost import manifests
 from stablevsr.report.scores import read_json, sequences
 from stablevsr.report.training_history import History, histories
 from stablevsr.runtime.io import write_text
-from stablevsr.study.methods import Method
+from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
 
 PACKAGES = (
@@ -39,9 +40,11 @@ def collect(paths: Paths) -> dict[str, Any]:
         "title": study.spec.title,
         "model": study.spec.model,
         "settings": study.spec.model_dump(mode="json"),
+        "runs": {str(run): seeds for run, seeds in enumerate(_seeds(study))},
         "code": git_state(),
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "machine": _machine(),
         "versions": {package: _version(package) for package in PACKAGES},
         "datasets": {
             name: {"folder": str(paths.dataset(name)), "sequences": sequences(paths, name)}
@@ -53,6 +56,13 @@ def collect(paths: Paths) -> dict[str, Any]:
     }
 
 
+def _seeds(study: ResolvedStudy) -> list[dict[str, int]]:
+    """The seeds of every run: of the noise, and of the trainings of methods that set no seed themselves."""
+    runs = max(study.runs(dataset) for dataset in study.spec.datasets)
+    first = study.spec.method.training.seed
+    return [{"sampling_seed": run, "training_seed": first + run} for run in range(runs)]
+
+
 def git_state() -> dict[str, Any]:
     """Commit and whether tracked files are unchanged since; nulls where there is no git or no repository."""
     command = ["git", "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
@@ -62,6 +72,14 @@ def git_state() -> dict[str, Any]:
         return {"commit": None, "clean": None}
     changes = [line for line in status.splitlines() if not line.startswith("#")]
     return {"commit": status.partition("branch.oid ")[2].partition("\n")[0], "clean": not changes}
+
+
+def _machine() -> str:
+    """The processor's name and the number of cores that this process may use."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {len(os.sched_getaffinity(0))} cores"
 
 
 def _version(package: str) -> str | None:
@@ -76,15 +94,15 @@ def _method(paths: Paths, method: Method) -> dict[str, Any]:
     return {
         "label": method.label,
         **_form(paths, method),
-        "per_dataset": {dataset: _form(paths, form) for dataset, form in method.by_dataset.items()},
         "scores": {dataset: _hashed(paths.table(dataset, method.name)) for dataset in method.datasets},
-        "frames": {
+        "runs": {
             dataset: {
-                f"seed{seed}": {
-                    "folder": str(paths.frames(dataset, method.on(dataset).digest, seed)),
-                    "manifests": {str(file): read_json(file) for file in manifests(paths, dataset, method, seed)},
+                str(form.run): {
+                    **_form(paths, form),
+                    "frames": str(paths.frames(dataset, form.digest, form.run)),
+                    "manifests": {str(file): read_json(file) for file in manifests(paths, dataset, form)},
                 }
-                for seed in paths.study.seeds(method.on(dataset).digest, dataset)
+                for form in method.runs(dataset)
             }
             for dataset in method.datasets
         },
@@ -92,7 +110,7 @@ def _method(paths: Paths, method: Method) -> dict[str, Any]:
 
 
 def _form(paths: Paths, form: Method) -> dict[str, Any]:
-    """A method as it runs on most datasets, or on one that has a different model."""
+    """What a form of a method runs with."""
     checkpoint = paths.training(form.training) if form.training else form.checkpoint
     return {
         "digest": form.digest,

@@ -1,13 +1,14 @@
 """The scores of a study as the report shows them: read once, averaged, with a reason for every missing value.
 
 All parts of the report ask one :class:`ScoreBook`, so that a number is the same wherever it is shown. A shown number is
-the mean over the frames of each clip and seed, then over seeds, then over clips with equal weight (as StableVSR's
-eval.py averages).
+the unweighted mean over scenes; the value of a scene is the mean over its frames, clips and runs, as in
+:func:`stablevsr.metrics.statistics.compare`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,21 +19,14 @@ import pandas as pd
 
 from stablevsr.metrics.registry import resolve
 from stablevsr.metrics.tables import read_scores
-from stablevsr.report.bootstrap import Interval, interval
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths
 
-#: Resamples for the intervals in tables, which have hundreds of cells. Claims use the full 10,000; with 2,000 the
-#: bounds already agree to the two digits shown.
-RESAMPLES = 2000
-#: A clip is in focus if bicubic's PSNR on it is below this, in dB.
-IN_FOCUS_BELOW = 34.0
-
 
 @dataclass(frozen=True)
 class Scores:
-    """What one method scored on one dataset: one row a frame and seed, or the reason why there is nothing."""
+    """What one method scored on one dataset: one row a frame and run, or the reason why there is nothing."""
 
     table: pd.DataFrame | None
     problem: str = ""
@@ -54,22 +48,20 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Focus:
-    """The clips of a dataset that are in focus (None: unknown), and a sentence where it is unknown or clips are not."""
+class Average:
+    """A shown number: the mean over scenes, and the standard deviation over them (nan for a single scene)."""
 
-    clips: list[str] | None
-    note: str
+    mean: float
+    deviation: float
 
 
 class ScoreBook:
-    """Reads and remembers the scores of all methods of one study; with ``seeds``, of those seeds alone."""
+    """Reads and remembers the scores of all methods of one study."""
 
-    def __init__(self, paths: Paths, seeds: frozenset[int] | None = None) -> None:
-        self.study, self.paths, self.seeds = paths.study, paths, seeds
+    def __init__(self, paths: Paths) -> None:
+        self.study, self.paths = paths.study, paths
         self.metrics = tuple(resolve(self.study.spec.metrics))
-        self._restricted: dict[frozenset[int], ScoreBook] = {}
         self._scores: dict[tuple[str, str], Scores] = {}
-        self._intervals: dict[tuple[str, str, str], Interval | None] = {}
 
     @cached_property
     def bicubic(self) -> Method | None:
@@ -103,70 +95,49 @@ class ScoreBook:
             return Scores(None, str(error))
         if table.empty:
             return Scores(None, f"{path} holds no frame")
-        if "seed" not in table.columns:
-            table["seed"] = 0
-        if self.seeds is not None and method.kind == "stablevsr":
-            table = table[table["seed"].isin(self.seeds)]
+        if absent := {"scene", "run"} - set(table.columns):
+            return Scores(None, f"{path} has no column {min(absent)}: run the study again")
         skipped = read_json(Path(f"{path}.json")).get("skipped")
         return Scores(table, skipped=skipped if isinstance(skipped, dict) else {})
 
-    def with_common_seeds(self, dataset: str, methods: Iterable[Method]) -> ScoreBook:
-        """The scores of the seeds that all these methods have, so that no row is compared on seeds others lack.
-
-        Methods that draw no noise, or have no scores, do not restrict the seeds. Without a common seed it is this book.
-        """
-        tables = [t for m in methods if m.kind == "stablevsr" and (t := self.scores(dataset, m).table) is not None]
-        common = frozenset.intersection(*(frozenset(int(s) for s in t["seed"]) for t in tables)) if tables else None
-        if not common:
-            return self
-        return self._restricted.setdefault(common, ScoreBook(self.paths, common))
+    def scene_means(self, dataset: str, method: Method, metric: str) -> pd.Series:
+        """Mean of every scene over its frames, clips and runs; indexed by scene, empty where there is no value."""
+        return self._means(dataset, method, metric, "scene")
 
     def clip_means(self, dataset: str, method: Method, metric: str) -> pd.Series:
-        """Mean of every clip over its frames, then seeds; indexed by clip, empty where there is no value."""
+        """Mean of every clip over its frames and runs; indexed by clip, empty where there is no value."""
+        return self._means(dataset, method, metric, "sequence")
+
+    def _means(self, dataset: str, method: Method, metric: str, unit: str) -> pd.Series:
         scores = self.scores(dataset, method)
         if not scores.has(metric):
             return pd.Series(dtype=float)
         assert scores.table is not None
-        by_seed = scores.table.groupby(["sequence", "seed"])[metric].mean()
-        return by_seed.groupby("sequence").mean().dropna()
+        return scores.table.groupby(unit)[metric].mean().dropna()
+
+    def average(self, dataset: str, method: Method, metric: str) -> Average | None:
+        """The shown number, unrounded; None where there is no value."""
+        means = self.scene_means(dataset, method, metric)
+        if means.empty:
+            return None
+        mean = float(means.mean())
+        return Average(mean, float(means.std()) if math.isfinite(mean) else math.nan)
 
     def value(self, dataset: str, method: Method, metric: str) -> float | None:
-        """The shown number, unrounded; None where there is no value."""
-        means = self.clip_means(dataset, method, metric)
-        return None if means.empty else float(means.mean())
-
-    def interval(self, dataset: str, method: Method, metric: str) -> Interval | None:
-        """The shown number's 95 % bootstrap interval; None where there is no value. Methods of one digest share it."""
-        key = (dataset, method.digest, metric)
-        if key not in self._intervals:
-            scores = self.scores(dataset, method)
-            usable = scores.table if scores.has(metric) else None
-            self._intervals[key] = None if usable is None else interval(usable, metric, resamples=RESAMPLES)
-        return self._intervals[key]
+        """The mean of :meth:`average` alone."""
+        found = self.average(dataset, method, metric)
+        return None if found is None else found.mean
 
     def counts(self, dataset: str, method: Method) -> tuple[int, int, int]:
-        """Numbers of frames (of one seed), clips and seeds behind a row; zeros where there is no table."""
+        """Numbers of frames (of one run), scenes and runs behind a row; zeros where there is no table."""
         table = self.scores(dataset, method).table
         if table is None:
             return (0, 0, 0)
         frames = len(table[["sequence", "frame"]].drop_duplicates())
-        return (frames, table["sequence"].nunique(), table["seed"].nunique())
-
-    def focus(self, dataset: str) -> Focus:
-        """Which clips of ``dataset`` are in focus, by the PSNR of the study's bicubic method."""
-        if self.bicubic is None:
-            return Focus(None, "All clips are used: the study has no bicubic method to tell which clips are in focus.")
-        psnr = self.clip_means(dataset, self.bicubic, "psnr")
-        if psnr.empty:
-            why = self.scores(dataset, self.bicubic).reason("psnr")
-            note = f"All clips are used: bicubic has no PSNR to tell which clips are in focus ({why})."
-            return Focus(None, note)
-        left_out = ", ".join(f"{clip} ({value:.1f} dB)" for clip, value in psnr.items() if value >= IN_FOCUS_BELOW)
-        clips = [str(clip) for clip in psnr.index[psnr < IN_FOCUS_BELOW]]
-        return Focus(clips, f"Left out as out of focus, by bicubic's PSNR: {left_out}." if left_out else "")
+        return (frames, table["scene"].nunique(), table["run"].nunique())
 
     def missing(self) -> list[str]:
-        """All missing tables, clips and seeds of the study's scores, a sentence each."""
+        """All missing tables, clips and runs of the study's scores, a sentence each."""
         datasets, methods = self.study.spec.datasets, self.study.methods.values()
         pairs = [(dataset, method) for dataset in datasets for method in methods if dataset in method.datasets]
         return [gap for pair in pairs for gap in self._gaps(*pair)]
@@ -177,9 +148,9 @@ class ScoreBook:
         if scores.table is None:
             return [f"{where}: {scores.problem}"]
         clips = sorted(set(sequences(self.paths, dataset) or ()) - set(scores.table["sequence"]))
-        seeds = sorted(set(method.seeds) - {int(s) for s in scores.table["seed"]})
+        runs = sorted({form.run for form in method.runs(dataset)} - set(scores.table["run"]))
         gaps = [f"{where}: no scores of clip {', '.join(clips)}"] if clips else []
-        return gaps + ([f"{where}: no scores of seed {', '.join(map(str, seeds))}"] if seeds else [])
+        return gaps + ([f"{where}: no scores of run {', '.join(map(str, runs))}"] if runs else [])
 
 
 def distinct(methods: Iterable[Method]) -> list[Method]:

@@ -6,6 +6,7 @@ Templates for Markdown and LaTeX use ``<< >>`` and ``<% %>``, because braces are
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -48,6 +49,18 @@ def format_value(metric: str, value: float | None, sign: bool = False, decimals:
     return f"{rounded:{'+' if sign else ''}.{decimals}f}"
 
 
+def format_difference(metric: Metric, mean: float, low: float, high: float) -> str:
+    """A mean difference with its interval, ``-0.30 [-0.40, -0.20]``; without the interval where it is undefined.
+
+    The decimals are the metric's, or more where two significant digits need them.
+    """
+    largest = max((abs(value) for value in (mean, low, high) if math.isfinite(value)), default=0.0)
+    significant = 1 - math.floor(math.log10(largest)) if largest else 0
+    digits = max(metric.decimals, significant)
+    shown = [format_value(metric.name, value, sign=True, decimals=digits) for value in (mean, low, high)]
+    return f"{shown[0]} [{shown[1]}, {shown[2]}]" if all(shown) else shown[0]
+
+
 def format_cost(amount: float) -> str:
     """Seconds or GiB with two significant digits, or as a whole number from 10 on; never in powers of ten."""
     return f"{amount:.0f}" if amount >= 10 else f"{amount:#.2g}"
@@ -63,7 +76,7 @@ def counted(**numbers: int) -> str:
     return ", ".join(f"{number} {noun}{'' if number == 1 else 's'}" for noun, number in numbers.items())
 
 
-def joined(parts: list[str]) -> str:
+def joined(parts: Sequence[str]) -> str:
     """An enumeration: 'a', 'a and b', 'a, b and c'."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 

@@ -140,10 +140,11 @@ def histories(paths: Paths) -> list[History]:
 
 def _title(run: TrainingRun, study: ResolvedStudy) -> str:
     """The title of a UNet or a small decoder."""
+    seed = f", seed {run.settings.seed}" if run.settings.seed else ""
     if run.kind == "decoder":
-        return f"distilled from {run.base.name}"
-    made = next(m.base.name for m in study.forms() if m.base and m.base.training is run)
-    return f"{made}: {run.base.name} on {run.dataset.title}"
+        return f"distilled from {run.base.name}{seed}"
+    made = next(m.base.name for m in study.forms() if m.base and m.base.training == run)
+    return f"{made}: {run.base.name} on {run.dataset.title}{seed}"
 
 
 def _tcm_titles(runs: list[TrainingRun]) -> dict[str, str]:

@@ -57,7 +57,7 @@ def _fields_at(model: Any, path: tuple[int | str, ...]) -> list[str]:
     """The field names of the model at ``path`` inside ``model``, which is a model or a field's annotation."""
     if isinstance(model, type) and issubclass(model, BaseModel):
         if not path:
-            return list(model.model_fields)
+            return [field.alias or name for name, field in model.model_fields.items()]
         field = model.model_fields.get(str(path[0]))
         return _fields_at(field.annotation if field else None, path[1:])
     rest = path[1:] if getattr(model, "__origin__", None) in (dict, list) else path

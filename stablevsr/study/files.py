@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from stablevsr.baselines import BASELINES
 from stablevsr.data.layouts import Layout, Split
-from stablevsr.method.settings import LARGEST_SEED, Distillation, Finetuning, Guidance, Sampling, Training
+from stablevsr.method.settings import Distillation, Finetuning, Guidance, Sampling, Training
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.parsing import one_of
 
-Seeds = Annotated[list[Annotated[int, Field(ge=0, le=LARGEST_SEED)]], Field(min_length=1)]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"  #: names become file names, wildcards and words of shell commands
 Name = Annotated[str, StringConstraints(pattern=NAME)]
+
+
+#: A name, or a list of names.
+Names = Annotated[list[str], BeforeValidator(lambda given: [given] if isinstance(given, str) else given)]
 
 
 class _File(BaseModel):
@@ -38,6 +41,7 @@ class Dataset(_File):
     layout: Layout
     root: Path
     split: Split = "test"
+    protocol: str = "all frames"  #: which frames and pixels are scored, as every row of scores says it
     make: Literal["mini"] | None = None  #: made here, by `stablevsr data NAME`, from what ``fetch`` downloads
     fetch: list[str] = []  #: registry names, by `stablevsr fetch NAME`
     validation: Dataset | None = None  #: of a training set: what its trainings are validated on
@@ -45,6 +49,7 @@ class Dataset(_File):
     frames: int | None = Field(None, ge=1)  #: only the first frames of each sequence (clip length)
     every: int = Field(1, ge=1)  #: every k-th frame (frame rate)
     shards: int = Field(1, ge=1)
+    runs: int | None = Field(None, ge=1)  #: None = the study's
     model: DatasetModel | None = None  #: None = the study's model and TCM
     #: Where the set is used by default; an ablation may also name it.
     used_by: tuple[Literal["table1", "ablations"], ...] = ("table1", "ablations")
@@ -62,13 +67,27 @@ class Baseline(_File):
 
 
 class Claim(_File):
-    """A statement of the paper that the study checks: ``better`` beats ``than`` in ``metric`` (by its direction)."""
+    """A statement that the study checks: ``better`` beats ``than`` in ``metric`` (by its direction).
 
-    metric: str
-    better: str
-    than: str | None = None  #: None = every other method of the table
+    ``same`` and ``as`` in their place say that the two do not differ by more than the metric's margin. Where several
+    metrics, rivals or methods are listed, each is a statement.
+    """
+
+    metric: Names
+    better: str | None = None
+    than: Names = []
+    same: Names = []
+    as_: str | None = Field(None, alias="as")
     datasets: list[str] | None = None  #: None = all of the table's
     source: str = ""  #: where the paper says so
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """The methods of each statement, as (better, than) or (same, as). Raises :class:`UserError` for other forms."""
+        if self.better and self.than and not (self.same or self.as_):
+            return [(self.better, rival) for rival in self.than]
+        if self.same and self.as_ and not (self.better or self.than):
+            return [(name, self.as_) for name in self.same]
+        raise UserError("a claim names either better and than, or same and as")
 
 
 class Variant(_File):
@@ -131,8 +150,9 @@ class Study(_File):
     retrain_guidance: bool = False  #: train a TCM for each variant that changes the guidance (as the paper)
     table1: list[str] = []  #: methods of Table 1 besides the study's own and its baselines
     claims: list[Claim] = []
-    seeds: Seeds = [0]
-    more_seeds: dict[str, Seeds] = {}  #: method name -> seeds, for the methods that carry a claim
+    #: How often everything random is repeated. In run k, counted from 0, the noise has seed k, and every network is
+    #: trained with its ``seed`` + k; the methods of a run share these trainings.
+    runs: int = Field(1, ge=1)
     batch: int = Field(1, ge=1)  #: sequences of one shape sampled together
     threads: int = Field(1, ge=1)  #: of one inference or training job
     training_processes: int = Field(1, ge=1)  #: that share every training; each takes a GPU if there are any

@@ -2,7 +2,7 @@
 
 The code of a job is the import closure of the module that does its work: every module of this package that it imports,
 directly or through others, at the top or inside functions. What is hashed is the syntax, so comments, docstrings and
-imports for type checkers change nothing.
+imports for type checkers change nothing; nor do the facts of a metric that only verdicts use, such as its margin.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from stablevsr.baselines import BASELINES
+from stablevsr.metrics.metric import FOR_VERDICTS, Metric
 from stablevsr.runtime.hashing import content_hash, digest, folder_hash
 
 PACKAGE = Path(__file__).parents[1]
@@ -57,10 +58,11 @@ def dataset_code(make: str | None) -> str:
 
 
 def report_code(texts: Iterable[Path]) -> str:
-    """Fingerprint of a report: its code, its templates, and the files ``texts`` that it shows."""
+    """Fingerprint of a report: its code, its templates, the files ``texts`` that it shows, and the metrics' facts."""
     parts = [f"stablevsr.report.{part}" for part in ("tables", "figures", "page", "provenance")]
     templates = sorted(f for f in (PACKAGE / "report").rglob("*.*") if f.is_file() and f.suffix not in (".py", ".pyc"))
-    return digest([fingerprint(*parts), content_hash([*templates, *texts])])
+    metrics = sorted((PACKAGE / "metrics" / "builtin").glob("*.py"))
+    return digest([fingerprint(*parts), content_hash([*templates, *metrics, *texts])])
 
 
 def import_closure(modules: tuple[str, ...], without: tuple[str, ...] = ()) -> set[str]:
@@ -89,7 +91,7 @@ def imports(file: Path) -> tuple[str, ...]:
 
 
 class _Running(ast.NodeTransformer):
-    """Removes what has no effect when a module runs: docstrings, and ``if TYPE_CHECKING:`` blocks."""
+    """Removes what changes no number: docstrings, ``if TYPE_CHECKING:`` blocks, and what only verdicts read."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
         return None if isinstance(node.value, ast.Constant) else node
@@ -97,6 +99,12 @@ class _Running(ast.NodeTransformer):
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt] | None:
         self.generic_visit(node)
         return (node.orelse or None) if getattr(node.test, "id", "") == "TYPE_CHECKING" else node
+
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        self.generic_visit(node)
+        if getattr(node.func, "id", "") == Metric.__name__:
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg not in FOR_VERDICTS]
+        return node
 
 
 @cache

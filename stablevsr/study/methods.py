@@ -79,13 +79,17 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class Method:
-    """One row of a table. ``name`` is ``<ablation>.<variant>``, or the key under ``methods``, or ``stablevsr``."""
+    """One row of a table. ``name`` is ``<ablation>.<variant>``, or the key under ``methods``, or ``stablevsr``.
+
+    Settings, networks and digest are those of run 0 with the study's model. Its forms (:meth:`on`, :meth:`runs`), which
+    are methods again, are what it runs with on a data set, run by run.
+    """
 
     name: str
     label: str
     kind: str  #: stablevsr, frames, or the name of a baseline
     digest: str
-    seeds: tuple[int, ...] = (0,)
+    run: int = 0  #: number of the run, which is also the seed of its noise
     datasets: tuple[str, ...] = ()
     guidance: Guidance | None = None
     sampling: Sampling | None = None
@@ -95,12 +99,16 @@ class Method:
     checkpoint: Path | None = None
     frames: Path | None = None
     code: str = ""  #: fingerprint of the code that makes its frames
-    #: By dataset that names its own model: this method with that model.
-    by_dataset: dict[str, Method] = field(default_factory=dict, compare=False)
+    #: By dataset, for each run; empty for methods that are the same everywhere and draw nothing.
+    forms: dict[str, tuple[Method, ...]] = field(default_factory=dict, compare=False)
 
     def on(self, dataset: str) -> Method:
-        """The method as it runs on ``dataset``, with the model that the dataset names. Name and label stay."""
-        return self.by_dataset.get(dataset, self)
+        """The method as it runs on ``dataset`` in run 0, with the model that the dataset names. Name and label stay."""
+        return self.runs(dataset)[0]
+
+    def runs(self, dataset: str) -> tuple[Method, ...]:
+        """The method as it runs on ``dataset``, for each run; only one where nothing is random."""
+        return self.forms.get(dataset, (self,))
 
     def frames_of(self, dataset: str) -> Path:
         """The folder of its external frames of a dataset (``root/sequence/frame.png``)."""
@@ -143,24 +151,28 @@ class ResolvedStudy:
     spec: Study
     ablations: dict[str, Ablation]
     methods: dict[str, Method]
+    files: tuple[Path, ...] = ()  #: the study's file, then those that it extends
 
     def forms(self) -> Iterator[Method]:
-        """Every method as it runs on each of its datasets, with repetitions."""
+        """Every method as it runs on each of its datasets, run by run, with repetitions."""
         for method in self.methods.values():
-            yield from (method.on(dataset) for dataset in method.datasets)
+            for dataset in method.datasets:
+                yield from method.runs(dataset)
+
+    def forms_on(self, dataset: str) -> list[Method]:
+        """Every method as it runs on ``dataset``, run by run, with repetitions."""
+        return [form for m in self.methods.values() if dataset in m.datasets for form in m.runs(dataset)]
 
     def by_digest(self, dataset: str) -> dict[str, Method]:
-        """The digests of all methods on ``dataset``, each with one method that has it."""
+        """The digests of all forms on ``dataset``, each with one form that has it."""
         chosen: dict[str, Method] = {}
-        for method in self.methods.values():
-            if dataset in method.datasets:
-                chosen.setdefault(method.on(dataset).digest, method.on(dataset))
+        for form in self.forms_on(dataset):
+            chosen.setdefault(form.digest, form)
         return chosen
 
     def seeds(self, digest: str, dataset: str) -> tuple[int, ...]:
-        """The seeds of all methods of this digest on ``dataset``."""
-        here = (m for m in self.methods.values() if dataset in m.datasets and m.on(dataset).digest == digest)
-        return tuple(sorted({seed for method in here for seed in method.seeds}))
+        """The seeds of the noise of all forms on ``dataset`` that have this digest."""
+        return tuple(sorted({form.run for form in self.forms_on(dataset) if form.digest == digest}))
 
     def names(self, digest: str) -> list[str]:
         """Names of the methods that have this digest, or use a training that has it."""
@@ -180,7 +192,7 @@ class ResolvedStudy:
         known: dict[str, TrainingRun] = {}
         for form in self.forms():
             for run in (run for run in form.trainings() if run.kind == kind):
-                finetuned = [form.base.name] if form.base and form.base.training is run else []
+                finetuned = [form.base.name] if form.base and form.base.training == run else []
                 known |= {key: known.get(key, run) for key in (run.digest, form.name, *finetuned)}
         if name not in known:
             hint = near_miss(name, [*known, *self.methods])
@@ -191,6 +203,10 @@ class ResolvedStudy:
         """The rows of Table 1: baselines, those under ``table1`` in the study, and the study's method last."""
         names = [*self.spec.methods, *self.spec.table1, REFERENCE]
         return [self.methods[name] for name in names]
+
+    def runs(self, dataset: str) -> int:
+        """How many runs there are on a test set."""
+        return self.spec.datasets[dataset].runs or self.spec.runs
 
     def table1_datasets(self) -> tuple[str, ...]:
         """The test sets of Table 1."""
@@ -219,6 +235,19 @@ class ResolvedStudy:
             raise UserError(f"study {self.name} has no {what} {name}{near_miss(name, known)}")
         return known[name]
 
+    def form(self, name: str, dataset: str, seed: int) -> Method:
+        """The form on ``dataset`` whose noise has ``seed``, by the method's name or the form's digest.
+
+        Raises :class:`UserError` where there is none.
+        """
+        method = self.find(name)
+        forms = [form for form in self.forms_on(dataset) if name in (form.name, form.digest)]
+        for form in forms:
+            if form.run == seed:
+                return form
+        known = ", ".join(str(form.run) for form in forms) or "none"
+        raise UserError(f"method {method.name} has no run with seed {seed} on {dataset}: its seeds there are {known}")
+
     def find(self, name: str) -> Method:
         """A method by name or digest. Raises :class:`UserError` with the near miss."""
         if name in self.methods:
@@ -232,5 +261,6 @@ class ResolvedStudy:
 
 def dataset_identity(dataset: Dataset) -> dict[str, Any]:
     """A dataset's part of digests: everything that its frames depend on."""
-    spec = dataset.model_dump(mode="json", exclude={"title", "shards", "model", "used_by", "validation"})
+    changes_no_frame = {"title", "protocol", "shards", "runs", "model", "used_by", "validation"}
+    spec = dataset.model_dump(mode="json", exclude=changes_no_frame)
     return spec | {"code": dataset_code(dataset.make)}

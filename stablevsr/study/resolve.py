@@ -14,7 +14,6 @@ from stablevsr.baselines import BASELINES
 from stablevsr.data.downloads import registry
 from stablevsr.method.settings import Guidance, Optimisation, Sampling, Training
 from stablevsr.method.strategies import is_guided
-from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.registry import resolve as resolve_metrics
 from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.runtime.hashing import digest
@@ -22,6 +21,7 @@ from stablevsr.runtime.parsing import parse
 from stablevsr.study.files import NAME, Ablation, Baseline, DatasetModel, Study, Variant, load_yaml
 from stablevsr.study.fingerprint import sampling_code
 from stablevsr.study.methods import MODEL_TCM, REFERENCE, Base, Method, ResolvedStudy, TrainingRun
+from stablevsr.study.statements import statements
 
 
 def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -48,9 +48,23 @@ def load_study(name: str, root: Path = Path()) -> ResolvedStudy:
     Raises :class:`UserError` naming file, key and near miss, before anything runs.
     """
     studies = [file.stem for file in study_files(root)]
-    file = _named(name, "study", root / "workflow" / "studies")
-    spec = parse(Study, load_yaml(file), file)
-    return resolve(name, spec, load_ablations(name, studies, spec, root / "ablations"), file)
+    content, files = _extended(name, root / "workflow" / "studies")
+    spec = parse(Study, content, files[0])
+    study = resolve(name, spec, load_ablations(name, studies, spec, root / "ablations"), files[0])
+    return replace(study, files=files)
+
+
+def _extended(name: str, folder: Path, seen: tuple[str, ...] = ()) -> tuple[Any, tuple[Path, ...]]:
+    """A study's content merged into that of the study it ``extends``, and the files it comes from, its own first."""
+    file = _named(name, "study", folder)
+    content = load_yaml(file)
+    if not isinstance(content, dict) or "extends" not in content:
+        return content, (file,)
+    other = str(content.pop("extends"))
+    if other in (*seen, name):
+        raise UserError(f"{file}: extends leads back to {other}: a study cannot extend itself")
+    inherited, files = _extended(other, folder, (*seen, name))
+    return merge(inherited, content), (file, *files)
 
 
 def load_ablations(study: str, studies: list[str], spec: Study, folder: Path) -> dict[str, Ablation]:
@@ -94,11 +108,10 @@ def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path)
         raise UserError(f"{where}: methods names {REFERENCE}, which is the study's method: choose another name")
     study = ResolvedStudy(name, spec, ablations, methods := {})
     main = study.table1_datasets()
-    resolver = _Resolver(spec, where)
+    resolver = _Resolver(study, where)
     methods[REFERENCE] = resolver.method(REFERENCE, Variant(label=spec.method.label), main)
     for key, baseline in spec.methods.items():
-        # bicubic runs on all datasets: claims need it to tell which clips are in focus
-        methods[key] = _baseline(key, baseline, where, tuple(spec.datasets) if baseline.kind == "bicubic" else main)
+        methods[key] = _baseline(key, baseline, where, main)
     for ablation_name, ablation in ablations.items():
         file = where.parents[2] / "ablations" / f"{ablation_name}.yaml"
         _check_datasets(ablation.datasets, spec, file)
@@ -109,12 +122,10 @@ def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path)
                 variant = variant.model_copy(update={"frames": frames})
             full = f"{ablation_name}.{variant_name}"
             methods[full] = resolver.method(full, variant, datasets, f"{file}, variant {variant_name}")
-    for key, names in (("more_seeds", list(spec.more_seeds)), ("table1", spec.table1)):
-        for method_name in names:
-            if method_name not in methods:
-                hint = near_miss(method_name, methods)
-                raise UserError(f"{where}: {key} names the unknown method {method_name}{hint}")
-    _check_claims(study, where)
+    for method_name in spec.table1:
+        if method_name not in methods:
+            raise UserError(f"{where}: table1 names the unknown method {method_name}{near_miss(method_name, methods)}")
+    statements(study, where)
     return study
 
 
@@ -135,8 +146,9 @@ def _method(name: str, label: str, kind: str, datasets: tuple[str, ...], **setti
 class _Resolver:
     """Resolves the variants of one study; ``at`` is the place named in errors."""
 
-    def __init__(self, spec: Study, where: Path) -> None:
-        self.spec, self.where = spec, str(where)
+    def __init__(self, study: ResolvedStudy, where: Path) -> None:
+        self.study, self.spec, self.where = study, study.spec, str(where)
+        spec = study.spec
         self.start = DatasetModel(name=spec.model, checkpoint=spec.method.checkpoint)
         self.starts = {name: dataset.model for name, dataset in spec.datasets.items() if dataset.model is not None}
         for at, start in {
@@ -145,38 +157,45 @@ class _Resolver:
         }.items():
             _check_model_tcm(self.base(start.name, at), start.checkpoint, at)
 
-    def base(self, model: str, at: str) -> Base:
+    def base(self, model: str, at: str, run: int = 0) -> Base:
         """A base model by name; one under ``finetuned`` with the training of its UNet."""
         if model not in self.spec.finetuned:
             return Base(model)
         entry, at = self.spec.finetuned[model], f"{at}, finetuned {model}"
         if entry.base in self.spec.finetuned:
             raise UserError(f"{at} starts from {entry.base}, which is fine-tuned itself")
-        return Base(model, self.run("unet", entry.training, Base(entry.base), at))
+        return Base(model, self.training("unet", entry.training, Base(entry.base), at, run))
 
-    def run(self, kind: str, settings: Optimisation, base: Base, at: str) -> TrainingRun:
-        """A training on a training set of the study."""
+    def training(self, kind: str, settings: Optimisation, base: Base, at: str, run: int) -> TrainingRun:
+        """A training on a training set of the study; every run of the study adds its number to the seed."""
         known, processes = self.spec.training_datasets, self.spec.training_processes
         if settings.dataset not in known:
             hint = near_miss(settings.dataset, known)
             raise UserError(f"{at}: unknown training dataset {settings.dataset}{hint}")
         if settings.batch % processes:
             raise UserError(f"{at}: a batch of {settings.batch} cannot be shared by {processes} training_processes")
-        return TrainingRun.of(kind, settings, known[settings.dataset], base)
+        seeded = settings.model_copy(update={"seed": settings.seed + run})
+        return TrainingRun.of(kind, seeded, known[settings.dataset], base)
 
     def method(self, name: str, variant: Variant, datasets: tuple[str, ...], at: str = "") -> Method:
-        """A method of the study, with its form on each dataset that names a model."""
+        """A method of the study, with its form on each dataset in each run."""
         at = at or self.where
         if variant.frames is not None:
             return _method(name, variant.label, "frames", datasets, frames=variant.frames)
-        forms = {d: self.form(name, variant, datasets, self.starts[d], at) for d in datasets if d in self.starts}
-        return replace(self.form(name, variant, datasets, self.start, at), by_dataset=forms)
 
-    def form(self, name: str, variant: Variant, datasets: tuple[str, ...], start: DatasetModel, at: str) -> Method:
-        """A method that starts from the model and TCM of ``start``."""
+        def form(start: DatasetModel, run: int) -> Method:
+            return self.form(name, variant, datasets, start, at, run)
+
+        forms = {d: tuple(form(self.starts.get(d, self.start), k) for k in range(self.study.runs(d))) for d in datasets}
+        return replace(form(self.start, 0), forms=forms)
+
+    def form(
+        self, name: str, variant: Variant, datasets: tuple[str, ...], start: DatasetModel, at: str, run: int
+    ) -> Method:
+        """A method that starts from the model and TCM of ``start``, in one run."""
         guidance, sampling, training = self.settings(variant, start, at)
         single = not is_guided(sampling.strategy)
-        base = self.base(variant.model or start.name, at)
+        base = self.base(variant.model or start.name, at, run)
         retrained = variant.training or variant.model or self.retrains(variant)
         checkpoint = None if single else variant.checkpoint or (None if retrained else start.checkpoint)
         _check_model_tcm(base, checkpoint, at)
@@ -186,12 +205,12 @@ class _Resolver:
             variant.label,
             "stablevsr",
             datasets,
-            seeds=tuple(self.spec.more_seeds.get(name, self.spec.seeds)),
+            run=run,
             guidance=None if single else guidance,
             sampling=sampling,
             base=base,
-            training=None if single or checkpoint else self.run("tcm", training, base, at),
-            decoder=self.run("decoder", self.distillation(training, at), base, at) if small else None,
+            training=None if single or checkpoint else self.training("tcm", training, base, at, run),
+            decoder=self.training("decoder", self.distillation(training, at), base, at, run) if small else None,
             checkpoint=checkpoint,
         )
 
@@ -244,31 +263,3 @@ def _check_datasets(wanted: list[str] | None, spec: Study, where: Path) -> None:
     for name in wanted or ():
         if name not in spec.datasets:
             raise UserError(f"{where}: unknown dataset {name}{near_miss(name, spec.datasets)}")
-
-
-def _check_claims(study: ResolvedStudy, where: Path) -> None:
-    """Check that claims name metrics and methods that exist; an ablation's claims may use its variants' keys."""
-    for ablation, claims in [(None, study.spec.claims)] + [(n, a.claims) for n, a in study.ablations.items()]:
-        file = where.parents[2] / "ablations" / f"{ablation}.yaml" if ablation else where
-        for number, claim in enumerate(claims, start=1):
-            try:
-                resolve_metrics([claim.metric])
-                if METRICS[claim.metric].direction == "none":
-                    raise UserError(f"{claim.metric} has no better or worse: no claim can be checked in it")
-                for name in filter(None, (claim.better, claim.than)):
-                    claim_method(study, ablation, name)
-            except UserError as error:
-                raise UserError(f"{file}, claim {number}: {error}") from error
-            _check_datasets(claim.datasets, study.spec, file)
-
-
-def claim_method(study: ResolvedStudy, ablation: str | None, name: str) -> Method:
-    """The method that a claim names: a variant of the same ablation, or any method by its full name."""
-    full = f"{ablation}.{name}" if ablation and f"{ablation}.{name}" in study.methods else name
-    if full not in study.methods:
-        own = [m.partition(".")[2] for m in study.methods if ablation and m.startswith(f"{ablation}.")]
-        raise UserError(
-            f"a claim of {ablation or 'the study'} names the unknown method {name}"
-            f"{near_miss(name, [*own, *study.methods])}"
-        )
-    return study.methods[full]

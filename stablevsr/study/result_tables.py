@@ -1,10 +1,10 @@
-"""Tables of per-frame scores under readable names: all shards and seeds of a method in one file."""
+"""Tables of per-frame scores under readable names: all shards and runs of a method in one file."""
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,47 +13,54 @@ from stablevsr.runtime.io import write_text
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
 
+KEYS = ("scene", "sequence", "frame", "run", "protocol")  #: the columns before the metrics
+
 
 def merge_scores(study: ResolvedStudy, paths: Paths, method: Method, dataset: str) -> Path:
-    """Write ``results/<study>/metrics/<dataset>/<method>.csv``: ``sequence,frame,seed,<metric>...``, sorted.
+    """Write ``results/<study>/metrics/<dataset>/<method>.csv``, sorted: a row a frame, :data:`KEYS` and the metrics.
 
     ``<method>.csv.json`` holds the evaluator's notes (conventions, why a column is empty). Raises
     :class:`UserError` if a sequence of the dataset is missing or counted twice.
     """
-    spec, method = study.spec.datasets[dataset], method.on(dataset)
-    parts, notes = [], {}
-    for seed, shard in itertools.product(study.seeds(method.digest, dataset), range(spec.shards)):
-        file = paths.scores(dataset, method.digest, seed, shard)
-        if not file.exists():
-            raise UserError(
-                f"there are no scores of {method.name} on {dataset} yet ({file}): run "
-                f"snakemake --cores all --resources gpu=1 --config study={study.name}"
-            )
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-        table.insert(2, "seed", str(seed))
-        parts.append(table)
-        notes = json.loads(file.with_name(file.name + ".json").read_text())
-    merged = pd.concat(parts).sort_values(["sequence", "frame", "seed"], kind="stable")
-    _check_complete(merged, paths, study, method, dataset)
+    spec, what = study.spec.datasets[dataset], f"{method.name} on {dataset}"
+    files = {form.run: [paths.scores(dataset, form.digest, form.run, shard) for shard in range(spec.shards)]
+             for form in method.runs(dataset)}  # fmt: skip
+    tables = {run: _read(shards, what, study) for run, shards in files.items()}
+    sequences = json.loads((paths.dataset(dataset) / "manifest.json").read_text())["sequences"]
+    for run, table in tables.items():
+        _check_complete(table, sequences, f"{what}, run {run}", files[run][0])
+    merged = pd.concat(tables.values(), keys=map(str, tables), names=["run"]).reset_index("run")
+    merged = merged.assign(protocol=spec.protocol, scene=[sequences[name]["scene"] for name in merged["sequence"]])
+    merged = merged.sort_values(["scene", "sequence", "frame", "run"], kind="stable")
+    metrics = [column for column in merged if column not in KEYS]
     out = paths.table(dataset, method.name)
-    notes["method"] = {"name": method.name, "label": method.label, "digest": method.digest}
+    last = files[method.on(dataset).run][-1]
+    notes = json.loads(last.with_name(last.name + ".json").read_text())
+    notes["method"] = {"name": method.name, "label": method.label, "digest": method.on(dataset).digest}
     write_text(out.with_name(out.name + ".json"), json.dumps(notes, indent=1, sort_keys=True) + "\n")
-    write_text(out, merged.to_csv(index=False, lineterminator="\n"))
+    write_text(out, merged[[*KEYS, *metrics]].to_csv(index=False, lineterminator="\n"))
     return out
 
 
-def _check_complete(merged: pd.DataFrame, paths: Paths, study: ResolvedStudy, method: Method, dataset: str) -> None:
-    manifest = json.loads((paths.dataset(dataset) / "manifest.json").read_text())["sequences"]
-    for seed in study.seeds(method.digest, dataset):
-        rows = merged[merged["seed"] == str(seed)].groupby("sequence")["frame"]
-        counted = {name: (len(frames), frames.nunique()) for name, frames in rows}
-        for name, entry in manifest.items():
-            if counted.pop(name, (0, 0)) != (entry["frames"], entry["frames"]):
-                raise UserError(
-                    f"scores of {method.name} on {dataset}, seed {seed}: sequence {name} does not have its "
-                    f"{entry['frames']} frames exactly once; remove {paths.scores(dataset, method.digest, seed, 0)} "
-                    "and run again"
-                )
-        if counted:
-            names = ", ".join(map(str, counted))
-            raise UserError(f"scores of {method.name} on {dataset} hold unknown sequences: {names}")
+def _read(files: list[Path], what: str, study: ResolvedStudy) -> pd.DataFrame:
+    """The rows of all shards of a run, as text."""
+    for file in files:
+        if not file.exists():
+            raise UserError(
+                f"there are no scores of {what} yet ({file}): run "
+                f"snakemake --cores all --resources gpu=1 --config study={study.name}"
+            )
+    return pd.concat([pd.read_csv(file, dtype=str, keep_default_na=False) for file in files])
+
+
+def _check_complete(table: pd.DataFrame, sequences: dict[str, Any], what: str, file: Path) -> None:
+    """Raise :class:`UserError` unless the table has every frame of every sequence exactly once, and no others."""
+    counted = {name: (len(frames), frames.nunique()) for name, frames in table.groupby("sequence")["frame"]}
+    for name, entry in sequences.items():
+        if counted.pop(name, (0, 0)) != (entry["frames"], entry["frames"]):
+            raise UserError(
+                f"scores of {what}: sequence {name} does not have its {entry['frames']} frames exactly once; remove "
+                f"{file} and run again"
+            )
+    if counted:
+        raise UserError(f"scores of {what} hold unknown sequences: {', '.join(map(str, counted))}")

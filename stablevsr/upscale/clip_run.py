@@ -1,6 +1,6 @@
 """Sampling one clip from LR frames to x4 frames on disk, window by window, resumable at every frame-step.
 
-Memory does not grow with the length of the clip: latents, optical flow and the noise generator's states are files.
+Memory does not grow with the length of the clip: latents and optical flow are files, noise is keyed by frame and step.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from torch import Tensor
 from stablevsr.data.frames import read_frame, write_frame
 from stablevsr.method.flow import FlowEstimator
 from stablevsr.method.networks import ModelParts
-from stablevsr.method.noise import Noise
+from stablevsr.method.noise import Draw, KeyedNoise
 from stablevsr.method.pipeline import to_tensor
 from stablevsr.method.sampler import Progress, Sampler, decode_frames, to_uint8
 from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.method.stores import FolderStore, State
-from stablevsr.method.visits import noise_order
 from stablevsr.upscale.clips import Clip
 from stablevsr.upscale.windows import split
 
@@ -65,23 +64,20 @@ class ClipRun:
         """Whether all x4 frames are written."""
         return all(path.exists() for path in self.outputs)
 
-    def run(
-        self, model: ModelParts, estimator: FlowEstimator, generator: torch.Generator, reserve: int, progress: Progress
-    ) -> None:
+    def run(self, model: ModelParts, estimator: FlowEstimator, key: str, reserve: int, progress: Progress) -> None:
         """Sample and write all frames that are not written yet.
 
         Args:
             model: the networks.
             estimator: optical flow.
-            generator: draws the whole clip's noise, on the CPU.
+            key: of the clip's noise.
             reserve: bytes of the disk to leave free when optical flow is kept.
             progress: called with the number of frame-steps just done.
         """
         # one frame at a time leaves the memory for larger frames
         sampler = Sampler(model, self.sampling, self.guidance, estimator, at_once=1, progress=progress)
         shape = (model.unet.config.out_channels, self.clip.height, self.clip.width)
-        order = noise_order(self.sampling, len(self.clip.files))
-        noise = Noise([generator], shape, order, FolderStore(self.work / "noise"))
+        noise = KeyedNoise([key], shape)
         for index in range(len(self.windows)):
             if self._is_written(index):
                 continue
@@ -91,7 +87,7 @@ class ClipRun:
                 shutil.rmtree(self._folder(index - 1), ignore_errors=True)
         shutil.rmtree(self.work, ignore_errors=True)
 
-    def _sample(self, index: int, sampler: Sampler, noise: Noise, reserve: int) -> None:
+    def _sample(self, index: int, sampler: Sampler, noise: Draw, reserve: int) -> None:
         """Sample a window. Its frames get the noise that they have in the whole clip."""
         window, device = self.windows[index], sampler.model.device
         state = self._state(index, device)

@@ -4,9 +4,8 @@ All state is kept in ``.OUT.partial`` next to the output, in a folder named by a
 model and the code. The same command resumes where it was stopped; a different command does not use that state. The
 output appears complete at the end, and the work folder is removed.
 
-Noise: a single clip is sampled with ``torch.Generator().manual_seed(seed)`` and so equals ``StableVSRPipeline`` called
-with that generator. In a folder of sequences each generator is seeded from (seed, name of the sequence), so that a
-sequence does not depend on the others.
+Noise is keyed by (seed, name of the sequence, frame, step); the name of a single clip is empty. So a sequence does not
+depend on the others, nor a frame on where a run was resumed.
 """
 
 from __future__ import annotations
@@ -175,12 +174,10 @@ class _UpscaleRun:
             encode(self.source, self.video, runs[0].outputs, timings, self._result(self.key))
 
     def _sample(self, runs: list[ClipRun]) -> None:
-        import torch
         from tqdm import tqdm
 
         from stablevsr.method.flow import flow_by_name
         from stablevsr.method.pipeline import StableVSRPipeline
-        from stablevsr.study.inference.upscalers import seeded_generator
 
         options = self.options
         parts: dict[str, Any] = {"tcm": options.tcm} if self.is_guided else {"controlnet": None}
@@ -192,9 +189,7 @@ class _UpscaleRun:
         total, done = sum(run.total for run in runs), sum(run.done() for run in runs)
         with tqdm(total=total, initial=done, unit="frame-step", desc=self.out.name, mininterval=1) as bar:
             for run in (run for run in runs if not run.is_finished()):
-                name = run.clip.name
-                noise = seeded_generator(options.seed, name) if name else torch.Generator().manual_seed(options.seed)
-                run.run(pipe.networks, estimator, noise, reserve, bar.update)
+                run.run(pipe.networks, estimator, f"{options.seed}/{run.clip.name}", reserve, bar.update)
 
     def deliver(self) -> None:
         """Move the result to the output in one step, and remove the work folder."""

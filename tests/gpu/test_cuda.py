@@ -8,7 +8,7 @@ import torch
 
 from stablevsr import StableVSRPipeline
 from stablevsr.cli import main
-from stablevsr.method.noise import INITIAL, Noise
+from stablevsr.method.noise import INITIAL, PublishedNoise
 from tests.flow import vector_flow
 
 pytestmark = [
@@ -58,7 +58,7 @@ def test_offloaded_networks_give_the_same_frames_and_leave_the_gpu(vectors, exac
 
 
 def test_a_generator_on_the_gpu_draws_what_torch_draws_there():
-    noise = Noise([torch.Generator("cuda").manual_seed(1)], (4, 8, 8), [[0, 1]], {}, keep_on=torch.device("cuda"))
+    noise = PublishedNoise([torch.Generator("cuda").manual_seed(1)], (4, 8, 8), [[0, 1]], torch.device("cuda"))
     plain = torch.Generator("cuda").manual_seed(1)
     for frame in range(2):
         drawn = torch.randn(1, 4, 8, 8, generator=plain, device="cuda")

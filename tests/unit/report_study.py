@@ -1,7 +1,7 @@
 """A made-up study with scores, frames, manifests and trainings on disk, for the tests of the report.
 
-Its scores are chosen, not measured: ``stablevsr`` is better than ``sampling.single_frame`` in tof_dis by 0.5 on the
-clips in focus and worse by 5 on the clip that is out of focus, so a test sees which clips were used.
+Its scores are chosen, not measured: ``stablevsr`` is better than ``sampling.single_frame`` in tof_dis by 0.5 in every
+scene, and one of the three scenes has 5 more than the others by every method.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from stablevsr.study.files import Ablation, Study
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
 from stablevsr.study.resolve import resolve
+from stablevsr.study.result_tables import KEYS
 
 CLIPS, FRAMES, SIZE = ("000", "011", "020"), 8, 32
-BLURRED = "020"
+HARD = "020"  #: the scene of the other clips is their name with an s before it
 METRICS = ("psnr", "tof_dis", "lpips", "sharpness")
 
 SPEC: dict[str, Any] = {
@@ -44,11 +45,11 @@ SPEC: dict[str, Any] = {
     "methods": {"bicubic": {"label": "Bicubic", "kind": "bicubic"}},
     "ablations": ["sampling"],
     "table1": ["sampling.single_frame"],
-    "more_seeds": {"stablevsr": [0, 1], "sampling.single_frame": [0, 1]},
+    "runs": 2,
     "claims": [
         {"metric": "tof_dis", "better": "stablevsr", "than": "sampling.single_frame", "source": "Table 1"},
         {"metric": "lpips", "better": "stablevsr", "than": "bicubic", "source": "Table 1"},
-        {"metric": "psnr", "better": "stablevsr", "source": "Table 1"},
+        {"metric": "psnr", "better": "stablevsr", "than": ["bicubic", "sampling.single_frame"], "source": "Table 1"},
     ],
 }
 SAMPLING: dict[str, Any] = {
@@ -91,21 +92,24 @@ def make_paths(root: Path, study: ResolvedStudy) -> Paths:
 
 
 def write_scores(paths: Paths, method: Method, dataset: str = "reds4") -> Path:
-    """Per-frame scores: the method's level, an offset for the blurred clip, and variation that all methods share."""
+    """Per-frame scores: the method's level, an offset for the hard clip, and variation that all methods share."""
     name = method.name if method.name in LEVELS else "stablevsr"
     psnr, tof, sharp = LEVELS[name]
-    lines = [",".join(("sequence", "frame", "seed", *METRICS))]
+    lines = [",".join((*KEYS, *METRICS))]
     for clip, index in ((c, i) for c in CLIPS for i in range(FRAMES)):
-        for seed in paths.study.seeds(method.digest, dataset):
-            wobble = 0.1 * math.sin(index) + 0.01 * seed
-            out_of_focus = clip == BLURRED
-            value = tof + wobble + (5.0 if out_of_focus and name == "stablevsr" else 0.0)
-            first = "" if index == 0 else f"{value!r}"
-            lines.append(f"{clip},{index:08d},{seed},{psnr + wobble + 10 * out_of_focus!r},{first},,{sharp!r}")
+        for form in method.runs(dataset):
+            wobble = 0.1 * math.sin(index) + 0.01 * form.run + 5.0 * (clip == HARD)
+            first = "" if index == 0 else f"{tof + wobble!r}"
+            lines.append(f"s{clip},{clip},{index:08d},{form.run},all frames,{psnr + wobble!r},{first},,{sharp!r}")
     table = paths.table(dataset, method.name)
     write_text(table, "\n".join(lines) + "\n")
     write_text(Path(f"{table}.json"), json.dumps({"skipped": {"lpips": "the weights alexnet are not in the cache"}}))
     return table
+
+
+def manifest() -> str:
+    """The manifest of the made-up dataset."""
+    return json.dumps({"sequences": {clip: {"frames": FRAMES, "scene": f"s{clip}"} for clip in CLIPS}})
 
 
 def write_frames(paths: Paths, dataset: str = "reds4") -> None:
@@ -120,27 +124,24 @@ def write_frames(paths: Paths, dataset: str = "reds4") -> None:
             write_frame(paths.dataset(dataset) / "lr" / clip / name, np.ascontiguousarray(frame[::4, ::4]))
             for strength, method in enumerate(paths.study.by_digest(dataset).values(), 1):
                 made = np.clip(frame.astype(int) + random.integers(-9, 9, frame.shape) * strength, 0, 255)
-                write_frame(paths.frames(dataset, method.digest, 0) / clip / name, made.astype(np.uint8))
-    write_text(
-        paths.dataset(dataset) / "manifest.json", json.dumps({"sequences": {c: {"frames": FRAMES} for c in CLIPS}})
-    )
-    for method in paths.study.by_digest(dataset).values():
-        write_manifests(paths, method, dataset)
+                write_frame(paths.frames(dataset, method.digest, method.run) / clip / name, made.astype(np.uint8))
+    write_text(paths.dataset(dataset) / "manifest.json", manifest())
+    for form in paths.study.forms_on(dataset):
+        write_manifest(paths, form, dataset)
 
 
-def write_manifests(paths: Paths, method: Method, dataset: str) -> None:
-    """Two shards for each seed, of two clips and of one; two seconds a frame, half of them in the UNet."""
-    for seed in paths.study.seeds(method.digest, dataset):
-        for shard, clips in enumerate((CLIPS[:2], CLIPS[2:])):
-            seconds = 2.0 * FRAMES * len(clips)
-            content = {
-                "sequences": {clip: {"frames": FRAMES, "sha256": "0" * 64} for clip in clips},
-                "seconds": seconds,
-                "stages": {"UNet": seconds / 2} if method.kind == "stablevsr" else {},
-                "peak_memory_bytes": 2**30 * (shard + 1),
-                "device": "cpu",
-            }
-            write_text(paths.manifest(dataset, method.digest, seed, shard), json.dumps(content))
+def write_manifest(paths: Paths, form: Method, dataset: str) -> None:
+    """Two shards, of two clips and of one; two seconds a frame, half of them in the UNet."""
+    for shard, clips in enumerate((CLIPS[:2], CLIPS[2:])):
+        seconds = 2.0 * FRAMES * len(clips)
+        content = {
+            "sequences": {clip: {"frames": FRAMES, "sha256": "0" * 64} for clip in clips},
+            "seconds": seconds,
+            "stages": {"UNet": seconds / 2} if form.kind == "stablevsr" else {},
+            "peak_memory_bytes": 2**30 * (shard + 1),
+            "device": "cpu",
+        }
+        write_text(paths.manifest(dataset, form.digest, form.run, shard), json.dumps(content))
 
 
 def write_history(paths: Paths, ratio: float = 0.9, steps: int = 100) -> None:

@@ -1,5 +1,6 @@
 """The tables in the documentation are those of the study, and links lead to existing files."""
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -14,7 +15,12 @@ render = runpy.run_path(str(ROOT / "docs" / "render_tables.py"))["render"]
 def results(tmp_path):
     tables = tmp_path / "mini" / "tables"
     tables.mkdir(parents=True)
-    rows = ["dataset,label,psnr,tof_dis", "reds4,Bicubic,28.75,0.880", "reds4,Ours,28.58,", "vimeo,Bicubic,1,1"]
+    rows = [
+        "dataset,label,psnr,psnr_sd,tof_dis,tof_dis_sd",
+        "reds4,Bicubic,28.75,1.50,0.880,",
+        "reds4,Ours,28.58,2.00,,",
+        "vimeo,Bicubic,1,,1,",
+    ]
     (tables / "table1.csv").write_text("\n".join(rows))
     return tmp_path
 
@@ -22,8 +28,8 @@ def results(tmp_path):
 def test_a_table_shows_its_dataset_and_metrics_and_the_rest_stays(results):
     text = "before\n<!-- scores mini/table1 reds4: tof_dis psnr -->\nold\n<!-- end of scores -->\nafter\n"
     made = render(text, results)
-    table = ["| method | tOF (DIS) ↓ | PSNR ↑ |", "| --- | --- | --- |", "| Bicubic | 0.880 | 28.75 |",
-             "| Ours | – | 28.58 |"]  # fmt: skip
+    table = ["| method | tOF (DIS) ↓ | PSNR ↑ |", "| --- | --- | --- |", "| Bicubic | 0.880 | 28.75 ± 1.50 |",
+             "| Ours | – | 28.58 ± 2.00 |"]  # fmt: skip
     assert made.splitlines() == [
         "before", "<!-- scores mini/table1 reds4: tof_dis psnr -->", "", *table, "", "<!-- end of scores -->", "after",
     ]  # fmt: skip
@@ -34,16 +40,17 @@ def test_claims_come_with_difference_and_verdict(results):
     tables = results / "mini" / "tables"
     (tables / "clips.csv").write_text("dataset,name,label\nreds4,steps.two,Two\nreds4,steps.ten,Ten\n")
     (tables / "claims.csv").write_text(
-        "claim,dataset,metric,better,than,verdict,difference,low,high\n"
-        "study 1,reds4,psnr,stablevsr,bicubic,holds,1,1,1\n"
-        "steps 1,reds4,tof_dis,steps.ten,steps.two,holds,-0.3,-0.4,-0.2\n"
-        "steps 1,vimeo,tof_dis,steps.ten,steps.two,undecided,0,-1,1\n"
-        "steps 2,reds4,lpips,steps.ten,steps.two,cannot be checked,,,\n"
+        "question,dataset,metric,better,than,mean,low,high,verdict,reason\n"
+        "table1,reds4,psnr,stablevsr,bicubic,1,1,1,holds,\n"
+        "steps,reds4,tof_dis,steps.ten,steps.two,-0.30049,-0.4,-0.2,holds,same sign on 6 of 6 scenes\n"
+        "steps,vimeo,tof_dis,steps.ten,steps.two,0,-1,1,undecided,\n"
+        "steps,reds4,lpips,steps.ten,steps.two,,,,not testable here,no weights\n"
     )
     made = render("<!-- claims mini/steps reds4 -->\n<!-- end of claims -->", results)
     assert made.splitlines()[4:-2] == [
-        "| Ten | Two | tOF (DIS) | -0.3 [-0.4, -0.2] | holds |", "| Ten | Two | LPIPS | – | cannot be checked |",
-    ]  # fmt: skip
+        "| Ten | Two | tOF (DIS) | -0.300 [-0.400, -0.200] | holds | same sign on 6 of 6 scenes |",
+        "| Ten | Two | LPIPS | – | not testable here | no weights |",
+    ]
     with pytest.raises(KeyError, match="has no claims"):
         render("<!-- claims mini/step reds4 -->\n<!-- end of claims -->", results)
 
@@ -57,6 +64,23 @@ def test_the_table_of_metrics_is_that_of_the_package(results):
 def test_a_missing_table_is_an_error(results):
     with pytest.raises(OSError, match="sampling"):
         render("<!-- scores mini/sampling reds4: psnr -->\n<!-- end of scores -->", results)
+
+
+def test_a_study_without_results_keeps_its_tables(results):
+    text = "<!-- scores evidence/table1 reds4: psnr -->\nold\n<!-- end of scores -->"
+    assert render(text, results) == text
+
+
+def test_code_machine_and_seeds_of_a_study_are_named(results):
+    made = {
+        "study": "mini", "code": {"commit": "abc", "clean": True}, "machine": "a CPU, 2 cores", "python": "3.11.2",
+        "versions": {"torch": "2", "diffusers": "0.1"},
+        "runs": {"0": {"sampling_seed": 0, "training_seed": 0}, "1": {"sampling_seed": 1, "training_seed": 1}},
+    }  # fmt: skip
+    (results / "mini/provenance.json").write_text(json.dumps(made))
+    text = render("<!-- provenance mini -->\n<!-- end of provenance -->", results)
+    for part in ("study=mini`", "| `abc` |", "a CPU, 2 cores", "torch 2", "1 (noise 1, training 1)"):
+        assert part in text
 
 
 def test_an_unknown_dataset_or_metric_is_an_error(results):

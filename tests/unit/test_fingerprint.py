@@ -1,10 +1,12 @@
 """What a change of code plans again: nothing for words, and for arithmetic exactly what it decides."""
 
+import ast
 import shutil
 from pathlib import Path
 
 import pytest
 
+from stablevsr.metrics.metric import FOR_VERDICTS
 from stablevsr.study import fingerprint as code
 from stablevsr.study.paths import Paths
 from stablevsr.study.resolve import load_study
@@ -87,6 +89,8 @@ def test_words_and_what_decides_no_number_change_nothing(copied, package, file, 
     ("training/tasks/decoder.py", "log10(4 /", "log10(5 /", {"decoder"}),
     ("metrics/builtin/sharpness.py", "axis=1)[:-1]", "axis=1)[1:]", {"metrics", "tables", "report"}),
     ("metrics/builtin/dists.py", "STABILISER = 1e-6", "STABILISER = 1e-7", {"metrics", "tables", "report"}),
+    ("metrics/builtin/dists.py", "margin=0.01", "margin=0.02", {"report"}),
+    ("metrics/builtin/flow.py", "rewards_blur=True", "rewards_blur=False", {"report"}),
     ("report/tables/build.py", "from __future__ import annotations", "from __future__ import annotations\nX = 1",
      {"report"}),
     ("report/templates/page.css", ".reference > *", ".reference > a", {"report"}),
@@ -114,6 +118,13 @@ def test_every_metric_of_this_package_is_in_the_fingerprint_of_the_evaluation():
     files = (REPOSITORY / "stablevsr/metrics/builtin").glob("[!_]*.py")
     metrics = {f"stablevsr.metrics.builtin.{file.stem}" for file in files}
     assert len(metrics) >= 7 and metrics <= code.import_closure(("stablevsr.metrics.evaluate",))
+
+
+def test_no_score_depends_on_what_only_verdicts_read():
+    for module in code.import_closure(("stablevsr.metrics.evaluate",)):
+        read = {node.attr for node in ast.walk(ast.parse(code._file(module).read_text()))
+                if isinstance(node, ast.Attribute)}  # fmt: skip
+        assert not read & set(FOR_VERDICTS), module
 
 
 def test_what_trains_and_samples_does_not_contain_what_plans():

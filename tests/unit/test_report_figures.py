@@ -75,11 +75,11 @@ def test_seconds_and_memory_come_from_the_manifests(paths: made.Paths) -> None:
     book = ScoreBook(paths)
     found = cost(book, "reds4", paths.study.methods["stablevsr"])
     assert found is not None
-    assert found.frames == 2 * 3 * made.FRAMES  # two seeds, three clips in two shards
+    assert found.frames == 2 * 3 * made.FRAMES  # two runs, three clips in two shards
     assert found.per_frame == pytest.approx(2.0)
     assert found.stages == {"UNet": pytest.approx(found.seconds / 2)}
     assert found.memory == 2 * 2**30
-    given = replace(paths.study.methods["stablevsr"], kind="frames", by_dataset={})
+    given = replace(paths.study.methods["stablevsr"], kind="frames", forms={})
     assert cost(book, "reds4", given) is None  # what copying took is not the method's cost
 
 
@@ -147,7 +147,8 @@ def test_a_small_decoder_has_curves_and_a_title(tmp_path: Path) -> None:
     small = {"label": "Small decoder", "sampling": {"guidance_decoder": "small"}}
     ablation = {"title": "Decoder", "question": "Is it enough?", "variants": {"small": small}}
     paths = made.write_all(tmp_path, spec, cheaper=ablation)
-    decoder = histories(paths)[-1]
+    decoder, again = histories(paths)[-2:]
+    assert again.title == "distilled from tiny, seed 1"
     assert (decoder.kind.noun, decoder.title, decoder.users) == (
         "small decoder", "distilled from tiny", ["cheaper.small"],
     )  # fmt: skip
@@ -157,11 +158,15 @@ def test_a_small_decoder_has_curves_and_a_title(tmp_path: Path) -> None:
 
 def test_every_training_has_a_different_title(tmp_path: Path) -> None:
     paths = made.make_paths(tmp_path, made.make(tmp_path, made.with_model_per_dataset()))
-    unet, *tcms = histories(paths)
-    assert (unet.kind.noun, unet.title) == ("UNet", "vimeo_unet: tiny on Septuplets")
-    titles = [tcm.title for tcm in tcms]
-    assert len(set(titles)) == len(titles) == 2
-    assert titles[1] == "past or future frame, from vimeo_unet, on Septuplets"
+    assert {(h.kind.noun, h.title) for h in histories(paths)} == {
+        (noun, title + seed)
+        for seed in ("", ", seed 1")
+        for noun, title in (
+            ("UNet", "vimeo_unet: tiny on Septuplets"),
+            ("TCM", "past or future frame"),
+            ("TCM", "past or future frame, from vimeo_unet, on Septuplets"),
+        )
+    }
     paper = load_study("paper", Path(__file__).parents[2])
     titles = [h.title for h in histories(made.make_paths(tmp_path, paper))]
     assert len(set(titles)) == len(titles)

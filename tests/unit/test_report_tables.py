@@ -14,7 +14,7 @@ import report_study as made
 from stablevsr.metrics.registry import METRICS
 from stablevsr.report import tables
 from stablevsr.report.scores import ScoreBook
-from stablevsr.report.tables.build import Cell, Row, _ranked, build_tables
+from stablevsr.report.tables.build import Cell, Row, _ranked
 from stablevsr.report.tables.formats import escape_markdown, escape_tex
 from stablevsr.report.text import format_value
 
@@ -41,16 +41,20 @@ def test_every_table_is_written_in_every_format(paths: made.Paths) -> None:
     assert all((paths.results / "tables" / name).stat().st_size for name in files)
 
 
-def test_a_shown_number_weighs_clips_equally_and_is_rounded_by_the_registry(tmp_path: Path) -> None:
+def test_a_shown_number_weighs_scenes_equally_and_is_rounded_by_the_registry(tmp_path: Path) -> None:
     paths = made.make_paths(tmp_path, made.make(tmp_path))
     table = paths.table("reds4", "bicubic")
     table.parent.mkdir(parents=True)
-    # clip a has three frames, clip b one: the mean over frames alone would be 17.5, over clips it is 25
-    table.write_text("sequence,frame,seed,psnr\n" + "".join(f"a,{i},0,10\n" for i in range(3)) + "b,0,0,40\n")
+    # scene s has three frames in two clips, scene t one: the mean over frames would be 17.5, over clips 20
+    rows = ["s,a,0,0,,10", "s,a,1,0,,10", "s,b,0,0,,10", "t,c,0,0,,40"]
+    table.write_text("\n".join(["scene,sequence,frame,run,protocol,psnr", *rows]) + "\n")
     tables.render(paths)
     row = next(r for r in read(paths.results / "tables" / "table1.csv") if r["name"] == "bicubic")
     assert row["psnr"] == "25.00"
-    assert (row["frames"], row["clips"], row["seeds"]) == ("4", "2", "1")
+    assert row["psnr_sd"] == "21.21"  # of 10 and 40
+    assert (row["frames"], row["scenes"], row["runs"]) == ("4", "2", "1")
+    assert "25.00 ± 21.21" in (paths.results / "tables" / "table1.md").read_text()
+    assert r"\tiny $\pm$ 21.21" in (paths.results / "tables" / "table1.tex").read_text()
 
 
 def test_all_scores_of_the_study_are_in_one_table(tmp_path: Path) -> None:
@@ -58,26 +62,23 @@ def test_all_scores_of_the_study_are_in_one_table(tmp_path: Path) -> None:
     for name in ("bicubic", "stablevsr"):
         table = paths.table("reds4", name)
         table.parent.mkdir(parents=True, exist_ok=True)
-        table.write_text("sequence,frame,seed,tof_dis,psnr\n000,0001,3,,inf\n000,0002,3,1.25,30.123456789012345\n")
+        rows = ["s,000,0001,3,centre frame,,inf", "s,000,0002,3,centre frame,1.25,30.123456789012345"]
+        table.write_text("\n".join(["scene,sequence,frame,run,protocol,tof_dis,psnr", *rows]) + "\n")
     tables.render(paths)
     rows = read(paths.results / "tables" / "frames.csv")
     assert {(row["dataset"], row["name"]) for row in rows} == {("reds4", "bicubic"), ("reds4", "stablevsr")}
     first, second = (row for row in rows if row["name"] == "bicubic")
-    assert (first["sequence"], first["frame"], first["seed"], first["tof_dis"], first["psnr"]) == (
-        "000",
-        "0001",
-        "3",
-        "",
-        "inf",
-    )
+    assert [first[key] for key in ("scene", "sequence", "frame", "run", "protocol", "tof_dis", "psnr")] == [
+        "s", "000", "0001", "3", "centre frame", "", "inf",
+    ]  # fmt: skip
     assert (second["tof_dis"], float(second["psnr"])) == ("1.25", 30.123456789012345)
 
 
-def test_seeds_are_averaged_last_and_counted(paths: made.Paths) -> None:
+def test_runs_are_averaged_and_counted(paths: made.Paths) -> None:
     book = ScoreBook(paths)
     own = paths.study.methods["stablevsr"]
     assert book.counts("reds4", own) == (24, 3, 2)
-    # frames 1..7 of the wobble 0.1 sin(i), seeds 0 and 1 (0.01 apart), one clip of three 5 higher
+    # frames 1..7 of the wobble 0.1 sin(i), runs 0 and 1 (0.01 apart), one scene of three 5 higher
     expected = 1.0 + 0.1 * sum(map(math.sin, range(1, 8))) / 7 + 0.005 + 5 / 3
     assert book.value("reds4", own, "tof_dis") == pytest.approx(expected, abs=1e-12)
 
@@ -88,7 +89,7 @@ def test_an_empty_cell_says_why(paths: made.Paths) -> None:
     assert "– [1]" in text
     assert "[1] the weights alexnet are not in the cache" in text
     row = read(paths.results / "tables" / "table1.csv")[0]
-    assert row["lpips"] == "" and "lpips: the weights alexnet" in row["empty_because"]
+    assert row["lpips"] == row["lpips_sd"] == "" and "lpips: the weights alexnet" in row["empty_because"]
 
 
 def test_missing_scores_leave_a_row_with_the_file_that_is_missing(tmp_path: Path) -> None:
@@ -102,13 +103,13 @@ def test_missing_scores_leave_a_row_with_the_file_that_is_missing(tmp_path: Path
     assert rows["sampling.single_frame"]["psnr"] != ""
 
 
-def test_gaps_are_listed_by_clip_and_seed(tmp_path: Path) -> None:
+def test_gaps_are_listed_by_clip_and_run(tmp_path: Path) -> None:
     paths = made.write_all(tmp_path)
     table = paths.table("reds4", "stablevsr")
-    kept = [line for line in table.read_text().splitlines() if not line.startswith("011") and ",1," not in line]
+    kept = [line for line in table.read_text().splitlines() if ",011," not in line and ",1,all" not in line]
     table.write_text("\n".join(kept) + "\n")
     gaps = ScoreBook(paths).missing()
-    assert gaps == ["stablevsr on reds4: no scores of clip 011", "stablevsr on reds4: no scores of seed 1"]
+    assert gaps == ["stablevsr on reds4: no scores of clip 011", "stablevsr on reds4: no scores of run 1"]
 
 
 def row(metric: str, value: float | None) -> Row:
@@ -235,19 +236,3 @@ def test_published_values_are_not_shown_for_another_model(paths: made.Paths) -> 
     )
     tables.render(paths)
     assert "psnr_published" not in (paths.results / "tables" / "table1.csv").read_text()
-
-
-def test_rows_are_compared_on_the_seeds_that_all_have(tmp_path: Path) -> None:
-    paths = made.write_all(tmp_path, steps=made.STEPS)
-    study, book = paths.study, ScoreBook(paths)
-    own, single, two = (study.methods[name] for name in ("stablevsr", "sampling.single_frame", "steps.two"))
-    assert (own.seeds, single.seeds, two.seeds) == ((0, 1), (0, 1), (0,))
-    assert book.with_common_seeds("reds4", [own, single]).counts("reds4", own)[2] == 2
-    fair = book.with_common_seeds("reds4", [own, two, study.methods["bicubic"]])
-    table = book.scores("reds4", own).table
-    assert table is not None
-    alone = table[table["seed"] == 0].groupby("sequence")["psnr"].mean().mean()
-    assert fair.value("reds4", own, "psnr") == pytest.approx(alone) != book.value("reds4", own, "psnr")
-    shown = build_tables(book)["steps"].blocks[0]
-    assert {row.seeds for row in shown.rows} == {1}
-    assert any("compared on what all share, seed 0" in note for note in shown.notes)

@@ -8,13 +8,12 @@ import torch
 from PIL import Image
 
 from stablevsr.method.guidance import Flows, guidance_image
-from stablevsr.method.noise import INITIAL, Noise
 from stablevsr.method.pipeline import load_networks, to_tensor
 from stablevsr.method.sampler import Sampler, decode_frames
 from stablevsr.method.scheduler import SOLVERS, Schedule
 from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.method.strategies import STRATEGIES
-from stablevsr.method.visits import guided_steps, noise_order, visits
+from stablevsr.method.visits import guided_steps, visits
 from stablevsr.runtime.errors import UserError
 from tests.flow import vector_flow
 
@@ -94,23 +93,6 @@ def test_every_strategy_visits_each_frame_once_a_step_and_its_neighbours_before(
             assert (4 if visit.finished else visit.step, visit.neighbour) in seen
         seen.append((visit.step, visit.frame))
     assert len(seen) == 5 * 4
-
-
-def test_noise_is_drawn_in_visit_order():
-    order = noise_order(Sampling(steps=2), 3)
-    noise = Noise([torch.Generator().manual_seed(0)], (1, 2, 2), order, {}, keep_on=torch.device("cpu"))
-    plain = torch.Generator().manual_seed(0)
-    for step, frames in ((INITIAL, (0, 1, 2)), (0, (0, 1, 2)), (1, (2, 1, 0))):
-        drawn = {frame: torch.randn(1, 1, 2, 2, generator=plain) for frame in frames}
-        assert all(torch.equal(noise(step, frame), drawn[frame]) for frame in frames)
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_guidance_at_fewer_steps_leaves_the_noise_as_it_is(strategy):
-    some, every = (noise_order(Sampling(steps=4, strategy=strategy, guide_every=k), 3) for k in (2, 1))
-    assert some == every
-    if strategy in ("single_frame", "auto_regressive", "unidirectional"):
-        assert [list(frames) for frames in every] == [[0, 1, 2]] * 4
 
 
 def test_every_strategy_starts_from_the_same_noise(pipe_v, clip):

@@ -1,4 +1,4 @@
-"""Shards and seeds merged into one table of scores: every frame of every clip exactly once, or a sentence."""
+"""Shards and runs merged into one table of scores: every frame of every clip exactly once, or a sentence."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from stablevsr.study.result_tables import merge_scores
 
 Row = tuple[str, str, str]  #: sequence, frame, psnr
 FRAMES = 3
+SCENES = {"000": "b", "011": "a", "020": "b"}  #: two clips of one scene lie apart
 
 
 def value(clip: str, frame: int, seed: int) -> str:
@@ -26,8 +27,8 @@ def value(clip: str, frame: int, seed: int) -> str:
     return f"{int(clip)}.{frame}{seed}0000000000000001"
 
 
-def write_shard(paths: Paths, method: Method, seed: int, shard: int, rows: list[Row]) -> None:
-    file = paths.scores("reds4", method.digest, seed, shard)
+def write_shard(paths: Paths, seed: int, shard: int, rows: list[Row]) -> None:
+    file = paths.scores("reds4", own(paths).runs("reds4")[seed].digest, seed, shard)
     lines = ["sequence,frame,psnr", *(",".join(row) for row in rows)]
     write_text(file, "\n".join(lines) + "\n")
     write_text(file.with_name(file.name + ".json"), json.dumps({"skipped": {"lpips": "no weights"}}))
@@ -39,17 +40,15 @@ def rows_of(clips: tuple[str, ...], seed: int) -> list[Row]:
 
 @pytest.fixture
 def paths(tmp_path):
-    """Scores of a method with two seeds in two shards, whose rows lie in no order, and the dataset's manifest."""
+    """Scores of a method with two runs in two shards, whose rows lie in no order, and the dataset's manifest."""
     paths = made.make_paths(tmp_path, made.make(tmp_path))
-    write_text(
-        paths.dataset("reds4") / "manifest.json",
-        json.dumps({"sequences": {clip: {"frames": FRAMES} for clip in made.CLIPS}}),
-    )
+    described = {clip: {"frames": FRAMES, "scene": SCENES[clip]} for clip in made.CLIPS}
+    write_text(paths.dataset("reds4") / "manifest.json", json.dumps({"sequences": described}))
     for seed in (0, 1):
         for shard, clips in enumerate((made.CLIPS[::2], made.CLIPS[1:2])):
             rows = rows_of(clips, seed)
             random.Random(seed).shuffle(rows)
-            write_shard(paths, own(paths), seed, shard, rows)
+            write_shard(paths, seed, shard, rows)
     return paths
 
 
@@ -61,15 +60,15 @@ def merge(paths: Paths) -> pd.DataFrame:
     return read_scores(merge_scores(paths.study, paths, own(paths), "reds4"))
 
 
-def test_every_frame_of_every_seed_is_there_once_sorted_and_to_the_last_digit(paths: Paths) -> None:
+def test_every_frame_of_every_run_is_there_once_sorted_and_to_the_last_digit(paths: Paths) -> None:
     out = merge_scores(paths.study, paths, own(paths), "reds4")
     expected = [
-        f"{clip},{frame:08d},{seed},{value(clip, frame, seed)}"
-        for clip in made.CLIPS
+        f"{SCENES[clip]},{clip},{frame:08d},{seed},all frames,{value(clip, frame, seed)}"
+        for clip in ("011", "000", "020")
         for frame in range(FRAMES)
         for seed in (0, 1)
     ]
-    assert out.read_text().splitlines() == ["sequence,frame,seed,psnr", *expected]
+    assert out.read_text().splitlines() == ["scene,sequence,frame,run,protocol,psnr", *expected]
     notes = json.loads(out.with_name(out.name + ".json").read_text())
     assert notes["skipped"] == {"lpips": "no weights"} and notes["method"]["digest"] == own(paths).digest
 
@@ -89,29 +88,29 @@ def one_for_another(rows: list[Row]) -> list[Row]:
 
 @pytest.mark.parametrize("change", [twice, gone, one_for_another])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_frame_that_is_there_twice_or_not_at_all_is_refused_with_clip_and_seed(
+def test_a_frame_that_is_there_twice_or_not_at_all_is_refused_with_clip_and_run(
     paths: Paths, change: Callable[[list[Row]], list[Row]], seed: int
 ) -> None:
-    write_shard(paths, own(paths), seed, 1, change(rows_of(made.CLIPS[1:2], seed)))
-    with pytest.raises(UserError, match=rf"seed {seed}: sequence {made.CLIPS[1]} does not have its 3 frames exactly"):
+    write_shard(paths, seed, 1, change(rows_of(made.CLIPS[1:2], seed)))
+    with pytest.raises(UserError, match=rf"run {seed}: sequence {made.CLIPS[1]} does not have its 3 frames exactly"):
         merge(paths)
     assert not paths.table("reds4", "stablevsr").exists()
 
 
 def test_a_clip_in_two_shards_is_refused(paths: Paths) -> None:
-    write_shard(paths, own(paths), 0, 1, rows_of(made.CLIPS[:2], 0))
+    write_shard(paths, 0, 1, rows_of(made.CLIPS[:2], 0))
     with pytest.raises(UserError, match=f"sequence {made.CLIPS[0]} does not have its 3 frames exactly once"):
         merge(paths)
 
 
 def test_a_clip_that_the_dataset_does_not_know_is_refused(paths: Paths) -> None:
-    write_shard(paths, own(paths), 1, 1, rows_of((made.CLIPS[1], "099"), 1))
+    write_shard(paths, 1, 1, rows_of((made.CLIPS[1], "099"), 1))
     with pytest.raises(UserError, match="hold unknown sequences: 099"):
         merge(paths)
 
 
 def test_a_shard_that_was_not_scored_yet_is_named_with_the_command(paths: Paths) -> None:
-    file = paths.scores("reds4", own(paths).digest, 1, 0)
+    file = paths.scores("reds4", own(paths).runs("reds4")[1].digest, 1, 0)
     file.unlink()
     with pytest.raises(UserError, match=rf"no scores of stablevsr on reds4 yet \({file}\): run snakemake .*made_up"):
         merge(paths)

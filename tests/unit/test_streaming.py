@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from stablevsr.method.guidance import Flows
-from stablevsr.method.noise import INITIAL, Noise
+from stablevsr.method.noise import KeyedNoise
 from stablevsr.method.sampler import Sampler
 from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.method.stores import FolderStore, State
 from stablevsr.method.strategies import STRATEGIES, Visit
-from stablevsr.method.visits import noise_order, visits
+from stablevsr.method.visits import visits
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.parsing import parse
 from tests.flow import vector_flow
@@ -28,16 +28,11 @@ def lr():
     return frames.clamp(0, 1) * 2 - 1
 
 
-def record(folder, sampling, seed=3):
-    generator = torch.Generator().manual_seed(seed)
-    return Noise([generator], SHAPE, noise_order(sampling, FRAMES), FolderStore(folder / "noise"))
-
-
-def stream(model, lr, folder, strategy, progress=None, seed=3, start=0, **settings):
+def stream(model, lr, folder, strategy, progress=None, key="clip", start=0, **settings):
     """Finished latents of the frames from ``start`` on, begun or resumed in ``folder``."""
     sampling = Sampling(strategy=strategy, steps=STEPS, **settings)
     sampler = Sampler(model, sampling, Guidance(), vector_flow, at_once=1, progress=progress)
-    state, noise = State(FolderStore(folder / "state")), record(folder, sampling, seed)
+    state, noise = State(FolderStore(folder / "state")), KeyedNoise([key], SHAPE)
     sampler.run(
         FRAMES - start,
         lambda frame: lr[:, start + frame],
@@ -53,7 +48,7 @@ def stream(model, lr, folder, strategy, progress=None, seed=3, start=0, **settin
 def test_equals_the_run_that_holds_the_clip_in_memory(pipe_v, lr, tmp_path, strategy, every):
     sampling = Sampling(strategy=strategy, steps=STEPS, guide_every=every)
     sampler = Sampler(pipe_v.networks, sampling, Guidance(), vector_flow)
-    expected = sampler(lr, [torch.Generator().manual_seed(3)])[0]
+    expected = sampler(lr, ["clip"])[0]
     torch.testing.assert_close(
         stream(pipe_v.networks, lr, tmp_path, strategy, guide_every=every), expected, atol=2e-5, rtol=1e-5
     )
@@ -65,12 +60,11 @@ def test_a_registered_strategy_gives_the_same_frames_in_memory_from_disk_and_by_
     sampling = Sampling(strategy=toy_strategy, steps=STEPS)
     with pytest.raises(UserError, match="did you mean 'toy'"):
         parse(Sampling, {"strategy": "toyy"}, "sampling")
-    generator = torch.Generator().manual_seed(3)
-    by_pipeline = pipe_v.sample(lr, [generator], sampling, Guidance(), vector_flow)[0]
+    by_pipeline = pipe_v.sample(lr, ["clip"], sampling, Guidance(), vector_flow)[0]
     from_disk = stream(pipe_v.networks, lr, tmp_path / "disk", toy_strategy)
     torch.testing.assert_close(from_disk, by_pipeline, atol=2e-5, rtol=1e-5)
-    # the same as the clip played backwards, with noise drawn for the frames that it visits
-    flipped, noise = lr.flip(1), record(tmp_path / "flipped", sampling)
+    # the same as the clip played backwards, with the noise of the frames that it visits
+    flipped, noise = lr.flip(1), KeyedNoise(["clip"], SHAPE)
     state = State({})
     Sampler(pipe_v.networks, Sampling(strategy="unidirectional", steps=STEPS), Guidance(), vector_flow).run(
         FRAMES, lambda f: flipped[:, f], lambda step, f: noise(step, FRAMES - 1 - f), state, {}
@@ -119,27 +113,9 @@ def test_a_window_has_the_noise_of_the_whole_clip(pipe_v, lr, tmp_path):
     assert torch.equal(alone[0], whole[-1])
 
 
-def test_the_seed_decides(pipe_v, lr, tmp_path):
-    one, other = (stream(pipe_v.networks, lr, tmp_path / str(s), "single_frame", seed=s) for s in (1, 2))
+def test_the_key_decides(pipe_v, lr, tmp_path):
+    one, other = (stream(pipe_v.networks, lr, tmp_path / key, "single_frame", key=key) for key in ("one", "other"))
     assert (one - other).abs().max() > 0.1
-
-
-@pytest.mark.parametrize("strategy", KNOWN)
-def test_noise_is_repeated_in_any_order_as_it_was_drawn(tmp_path, strategy):
-    sampling = Sampling(strategy=strategy, steps=STEPS)
-    order = noise_order(sampling, FRAMES)
-    drawn = Noise([torch.Generator().manual_seed(3)], SHAPE, order, {}, keep_on=torch.device("cpu"))
-    expected = {(step, frame): drawn(step, frame) for step in range(INITIAL, STEPS) for frame in range(FRAMES)}
-    for step, frame in reversed(expected):
-        assert torch.equal(record(tmp_path / "backwards", sampling)(step, frame), expected[step, frame])
-    for step, frame in expected:  # each draw by another process, with a generator that is at its start again
-        assert torch.equal(record(tmp_path / "forwards", sampling)(step, frame), expected[step, frame])
-
-
-def test_recorded_noise_is_kept(tmp_path):
-    sampling = Sampling(steps=STEPS)
-    first = record(tmp_path, sampling, seed=1)(1, 0)
-    assert torch.equal(record(tmp_path, sampling, seed=2)(1, 0), first)
 
 
 def test_visits_follow_the_strategy():

@@ -38,7 +38,7 @@ def edit(path, change):
     path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
-@pytest.mark.parametrize("name", ["mini", "smoke", "paper"])
+@pytest.mark.parametrize("name", ["mini", "smoke", "evidence", "paper"])
 def test_the_repositorys_studies_resolve(name):
     assert load_study(name, REPOSITORY).methods
 
@@ -48,7 +48,65 @@ def test_the_reference_is_shared_by_every_ablation_that_contains_it():
     same = {study.methods[name].digest for name in ("stablevsr", *REFERENCES)}
     assert len(same) == 1
     assert [run.kind for run in study.trainings().values()] == ["tcm"] * 3 + ["decoder"]
-    assert study.seeds(same.pop(), "reds4") == (0, 1, 2)
+
+
+def test_a_run_has_its_own_noise_and_trainings_which_its_methods_share():
+    study, mini = (load_study(name, REPOSITORY) for name in ("evidence", "mini"))
+    ours, guided, single = (
+        study.methods[name].runs("reds4") for name in ("stablevsr", "sampling.auto_regressive", "sampling.single_frame")
+    )
+    assert [form.run for form in ours] == [form.run for form in single] == [0, 1, 2]
+    assert [form.training.settings.seed for form in ours] == [0, 1, 2]
+    assert len({form.digest for form in ours}) == 3
+    assert [form.training for form in ours] == [form.training for form in guided]
+    assert len({form.digest for form in single}) == 1  # nothing of it is trained here: only its noise differs
+    assert study.seeds(single[0].digest, "reds4") == (0, 1, 2)
+    small = study.methods["cheaper.small_decoder"].runs("reds4")
+    assert [form.decoder.settings.seed for form in small] == [0, 1, 2]
+    assert [form.run for form in study.methods["bicubic"].runs("reds4")] == [0]
+    # run 0 is the mini study's, so its results are shared
+    assert ours[0].digest == mini.methods["stablevsr"].digest
+
+
+def test_a_released_tcm_meets_new_noise_only_and_a_dataset_may_have_fewer_runs():
+    study = load_study("paper", REPOSITORY)
+    released = study.methods["stablevsr"]
+    assert [form.run for form in released.runs("reds4")] == [0, 1, 2, 3, 4]
+    assert {form.digest for form in released.runs("reds4")} == {released.digest}
+    assert len(released.runs("vimeo")) == 1
+    rebuilt = study.methods["rebuilt.everything"].runs("reds4")
+    assert [form.base.training.settings.seed for form in rebuilt] == [0, 1, 2, 3, 4]
+
+
+def test_a_form_is_found_by_name_or_digest_and_seed():
+    study = load_study("evidence", REPOSITORY)
+    second = study.methods["stablevsr"].runs("reds4")[1]
+    assert study.form("stablevsr", "reds4", 1) is second
+    assert study.form(second.digest, "reds4", 1).digest == second.digest
+    with pytest.raises(UserError, match=r"no run with seed 0 on reds4: its seeds there are 1"):
+        study.form(second.digest, "reds4", 0)
+    with pytest.raises(UserError, match=r"stablevsr has no run with seed 3 on reds4: its seeds there are 0, 1, 2"):
+        study.form("stablevsr", "reds4", 3)
+
+
+def test_a_study_extends_another_and_follows_it(root):
+    study, mini = load_study("evidence", root), load_study("mini", root)
+    assert study.methods.keys() == mini.methods.keys()
+    assert [file.stem for file in study.files] == ["evidence", "mini"]
+    assert study.spec.metrics == mini.spec.metrics and study.spec.title != mini.spec.title
+    edit(root / "workflow/studies/mini.yaml", lambda c: c["method"]["training"].update(steps=77))
+    assert load_study("evidence", root).methods["stablevsr"].training.settings.steps == 77
+    edit(root / "workflow/studies/mini.yaml", lambda c: c.update(extends="evidence"))
+    with pytest.raises(UserError, match=r"mini\.yaml: extends leads back to evidence"):
+        load_study("evidence", root)
+    edit(root / "workflow/studies/evidence.yaml", lambda c: c.update(extends="mimi"))
+    with pytest.raises(UserError, match="did you mean 'mini'"):
+        load_study("evidence", root)
+
+
+def test_every_guidance_of_the_evidence_study_meets_a_tcm_that_was_trained_for_it():
+    study = load_study("evidence", REPOSITORY)
+    assert [form.name for form in study.forms() if form.training and form.training.guidance != form.guidance] == []
 
 
 def test_variants_differ_where_they_should():
@@ -120,7 +178,10 @@ def test_an_ablation_keeps_itself_for_the_studies_it_names(root):
 def test_a_label_changes_no_digest(root):
     before = load_study("mini", root)
     edit(root / "ablations/sampling.yaml", lambda c: c["variants"]["bidirectional"].update(label="Both ways"))
-    edit(root / "workflow/studies/mini.yaml", lambda c: c["datasets"]["reds4"].update(title="Other words", shards=2))
+    edit(
+        root / "workflow/studies/mini.yaml",
+        lambda c: c["datasets"]["reds4"].update(title="Other words", protocol="centre", shards=2, runs=2),
+    )
     after = load_study("mini", root)
     assert {n: m.digest for n, m in before.methods.items()} == {n: m.digest for n, m in after.methods.items()}
     assert Paths(before).dataset("reds4") == Paths(after).dataset("reds4")
@@ -138,12 +199,15 @@ def test_shards_of_another_cut_are_other_files(root):
 def test_weights_that_arrive_make_new_scores_and_nothing_else(root, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    study = load_study("mini", root)
+    study = load_study("mini", root)  # it fetches what the package index has, and no more
     before = Paths(study).scores("reds4", "d", 0, 0)
-    file = weights.location("alexnet")
+    file = weights.location("raft")
     file.parent.mkdir(parents=True)
     file.touch()
     assert Paths(study).scores("reds4", "d", 0, 0) != before
+    with_raft = Paths(study).metrics_key
+    weights.location("alexnet").touch()
+    assert Paths(study).metrics_key == with_raft
     paper = load_study("paper", root)  # it requires every weight, so its scores do not depend on when they come
     with_weight = Paths(paper).metrics_key
     file.unlink()
@@ -193,6 +257,22 @@ def bad_claim(c):
     c["claims"][0]["better"] = "bidirectonal"
 
 
+def bad_rival(c):
+    c["claims"][0]["than"] = ["single_frame", "unidirectinal"]
+
+
+def bad_form(c):
+    c["claims"][0]["same"] = "single_frame"
+
+
+def itself(c):
+    c["claims"].append({"metric": "psnr", "better": "bidirectional", "than": "stablevsr"})
+
+
+def unknown_claim_dataset(c):
+    c["claims"][0]["datasets"] = ["red4"]
+
+
 def bad_metric(c):
     c["claims"][0]["metric"] = "tof_diss"
 
@@ -209,7 +289,11 @@ def no_title(c):
     (bad_key, ["sampling.yaml", "variants.bidirectional.guidence", "guidance"]),
     (bad_nested_key, ["sampling.yaml", "bidirectional", "sourse", "source"]),
     (bad_value, ["sampling.yaml", "strategy", "'bidirectional'"]),
-    (bad_claim, ["bidirectonal", "bidirectional"]),
+    (bad_claim, ["sampling.yaml, claim 1", "bidirectonal", "bidirectional"]),
+    (bad_rival, ["sampling.yaml, claim 1", "unidirectinal", "unidirectional"]),
+    (bad_form, ["claim 1: a claim names either better and than, or same and as"]),
+    (itself, ["claim 2: bidirectional and stablevsr have the same settings on reds4: there is nothing to compare"]),
+    (unknown_claim_dataset, ["claim 1: unknown dataset red4 (did you mean 'reds4'?)"]),
     (bad_metric, ["tof_diss", "tof_dis"]),
     (bad_required_key, ["sampling.yaml", "unknown key 'titel'", "'title'"]),
     (no_title, ["sampling.yaml", "'title' is missing"]),
@@ -242,8 +326,8 @@ def test_a_file_that_is_no_mapping_is_named(root, content, sentence):
 
 
 @pytest.mark.parametrize("change,sentence", [
-    (lambda c: c.update(seeds=[]), "'seeds'"),
-    (lambda c: c.update(seeds=[-1]), r"'seeds\.0'.*greater than or equal to 0"),
+    (lambda c: c.update(runs=0), r"'runs'.*greater than or equal to 1"),
+    (lambda c: c["datasets"]["reds4"].update(runs=0), r"'datasets\.reds4\.runs'"),
     (lambda c: c["datasets"]["reds4"].update(sequences=[]), r"'datasets\.reds4\.sequences'"),
     (lambda c: c["methods"].update(stablevsr={"label": "X", "kind": "bicubic"}), "choose another name"),
     (lambda c: c["methods"].update(mine={"label": "X"}), "mine wants either a frames folder or one of"),

@@ -82,8 +82,8 @@ def test_everything_is_rendered(finished):
 
 def test_scores_have_a_row_a_frame_and_empty_cells_where_undefined(finished):
     table = pd.read_csv(finished / "results/smoke/metrics/reds4/stablevsr.csv", dtype={"sequence": str, "frame": str})
-    assert list(table.columns[:3]) == ["sequence", "frame", "seed"]
-    assert len(table) == 2 * 4 * 2  # clips x frames x seeds
+    assert list(table.columns[:5]) == ["scene", "sequence", "frame", "run", "protocol"]
+    assert len(table) == 2 * 4 * 2  # clips x frames x runs
     first = table["frame"] == "00000000"
     assert table.loc[first, "tof_dis"].isna().all() and table.loc[~first, "tof_dis"].notna().all()
     assert table["psnr"].between(5, 60).all()
@@ -110,20 +110,38 @@ def test_a_changed_label_renders_again_and_recomputes_nothing(finished):
         file.write_text(before)
 
 
+@pytest.mark.parametrize("before,after", [
+    ("better: stablevsr, than: bicubic", "same: stablevsr, as: bicubic"),
+    ("title: Smoke test", "title: Another title"),
+])  # fmt: skip
+def test_a_changed_claim_or_title_renders_again_and_recomputes_nothing(finished, before, after):
+    file = finished / "workflow/studies/smoke.yaml"
+    text = file.read_text()
+    assert before in text
+    file.write_text(text.replace(before, after))
+    try:
+        assert planned(finished) == RENDERING
+    finally:
+        file.write_text(text)
+
+
 def test_changed_code_plans_what_it_decides(finished, tmp_path):
-    """Words: nothing. A line of the report: rendering. A constant of the degradation: everything."""
+    """Words: nothing. A margin or a line of the report: rendering. A constant of the degradation: everything."""
     package = tmp_path / "stablevsr"
     shutil.copytree(REPOSITORY / "stablevsr", package, ignore=shutil.ignore_patterns("__pycache__"))
     degradation, report = package / "data/degradation.py", package / "report/tables/build.py"
     degradation.write_text(f"# A comment.\n{degradation.read_text()}")
     assert planned(finished, package=tmp_path) == {}
+    metric = package / "metrics/builtin/lpips.py"
+    metric.write_text(metric.read_text().replace("margin=0.01", "margin=0.02"))
+    assert planned(finished, package=tmp_path) == RENDERING
     report.write_text(f"{report.read_text()}\nUNUSED = 1\n")
     assert planned(finished, package=tmp_path) == RENDERING
     degradation.write_text(f"{degradation.read_text()}\nUNUSED = 1\n")
     jobs = planned(finished, package=tmp_path)
     everything = {"data_mini", "data_prepare", "data_prepare_training", "cache_samples", "train_tcm", "infer_shard"}
     assert everything | {"evaluate_shard", "metrics"} <= set(jobs)
-    assert (jobs["data_prepare"], jobs["train_tcm"], jobs["infer_shard"], jobs["evaluate_shard"]) == (2, 2, 24, 24)
+    assert (jobs["data_prepare"], jobs["train_tcm"], jobs["infer_shard"], jobs["evaluate_shard"]) == (2, 4, 30, 30)
 
 
 def test_finished_work_carried_into_a_fresh_clone_plans_nothing(finished, tmp_path):
@@ -135,11 +153,11 @@ def test_finished_work_carried_into_a_fresh_clone_plans_nothing(finished, tmp_pa
     shutil.copytree(finished / "results", clone / "results", dirs_exist_ok=True)
     assert "Nothing to be done" in snakemake(clone, "-n").stdout
     shutil.rmtree(clone / "work/scores")
-    assert planned(clone)["evaluate_shard"] == 24  # a result does not hide that what it was made from is gone
+    assert planned(clone)["evaluate_shard"] == 30  # a result does not hide that what it was made from is gone
     shutil.rmtree(clone / "work/manifests")
     for weights in (clone / "work/trainings").rglob("*.safetensors"):
         weights.unlink()
-    assert planned(clone)["train_tcm"] == 2  # frames are to be made, and the records of a training are no weights
+    assert planned(clone)["train_tcm"] == 4  # frames are to be made, and the records of a training are no weights
 
 
 def test_a_copied_ablation_adds_only_its_own_jobs(finished):
@@ -158,7 +176,7 @@ def test_a_copied_ablation_adds_only_its_own_jobs(finished):
         jobs = planned(finished)
         # The published grid is another guidance, and in this study guidance acts at sampling only: no training.
         assert not set(jobs) & {"train_tcm", "cache_samples", "data_mini", "data_prepare"}
-        assert jobs["infer_shard"] == jobs["evaluate_shard"] == 3  # two shards of one set, one of the other
+        assert jobs["infer_shard"] == jobs["evaluate_shard"] == 6  # two shards of one set, one of the other, two runs
     finally:
         study.write_text(before)
         extra.unlink()
@@ -189,7 +207,7 @@ def test_a_dataset_with_a_model_for_itself_gets_it_made_and_used(finished):
     own |= {
         "finetuned": {"tuned": {"base": "tiny", "training": tuning}},
         "methods": {"bicubic": {"label": "Bicubic", "kind": "bicubic"}},
-        "ablations": [], "table1": [], "claims": [], "more_seeds": {}, "training_processes": 2,
+        "ablations": [], "table1": [], "claims": [], "runs": 1, "training_processes": 2,
     }  # fmt: skip
     own["datasets"]["reds4"] |= {"shards": 1, "sequences": ["000"]}
     own["datasets"]["vimeo"]["model"] = {"name": "tuned", "training": {"steps": 2, "batch": 2, "cached_samples": None}}
@@ -198,7 +216,7 @@ def test_a_dataset_with_a_model_for_itself_gets_it_made_and_used(finished):
     assert jobs["train_unet"] == jobs["train_tcm"] == 1  # the UNet and its TCM; the other TCM is the smoke study's
     snakemake(finished, "results/own/tables/table1.md", study="own")
     provenance = json.loads((finished / "results/own/provenance.json").read_text())
-    form = provenance["methods"]["stablevsr"]["per_dataset"]["vimeo"]
+    form = provenance["methods"]["stablevsr"]["runs"]["vimeo"]["0"]
     assert (
         form["model"].startswith("work/trainings/unet/")
         and form["digest"] != provenance["methods"]["stablevsr"]["digest"]

@@ -80,13 +80,11 @@ def external_files(dataset, method):
     return files
 
 
-def shards_of(dataset, digest):
-    """All score files of a method on a dataset, every seed and shard."""
-    return [
-        PATHS.scores(dataset, digest, seed, shard)
-        for seed in study.seeds(digest, dataset)
-        for shard in range(SPEC.datasets[dataset].shards)
-    ]
+def shards_of(dataset, forms):
+    """The score files of all shards of some methods' forms on a dataset, each once."""
+    shards = range(SPEC.datasets[dataset].shards)
+    files = [PATHS.scores(dataset, form.digest, form.run, shard) for form in forms for shard in shards]
+    return list(dict.fromkeys(files))
 
 
 def code(what, key):
@@ -96,12 +94,13 @@ def code(what, key):
 
 #: Labels, titles and claims are read from these when rendering; a change renders again and computes nothing else.
 TEXTS = [
-    f"workflow/studies/{STUDY}.yaml",
+    *study.files,
     *(f"ablations/{name}.yaml" for name in study.ablations),
     "results/published/table1.yaml",
     *Path("docs").glob("deviations.md"),  # shown on the page where it is there
 ]
 REPORT_CODE = code(f"report-{STUDY}", report_code(map(Path, TEXTS)))
-TABLES_CODE = code("tables", fingerprint("stablevsr.study.result_tables"))
+PROTOCOLS = {name: spec.protocol for name, spec in SPEC.datasets.items()}
+TABLES_CODE = code("tables", digest([fingerprint("stablevsr.study.result_tables"), PROTOCOLS]))
 MINI_CODE = code("mini", fingerprint("stablevsr.data.mini"))
-SCORES = [file for name in SPEC.datasets for digest in study.by_digest(name) for file in shards_of(name, digest)]
+SCORES = [file for name in SPEC.datasets for file in shards_of(name, study.forms_on(name))]

@@ -31,7 +31,7 @@ rule evaluate_shard:
 
 rule metrics:
     input:
-        lambda w: shards_of(w.dataset, study.find(w.method).on(w.dataset).digest),
+        lambda w: shards_of(w.dataset, study.find(w.method).runs(w.dataset)),
         TABLES_CODE,
     output:
         multiext(str(PATHS.table("{dataset}", "{method}")), "", ".json"),

@@ -36,10 +36,8 @@ def draw(book: ScoreBook, folder: Path) -> None:
 
 
 def _clips(book: ScoreBook, dataset: str, methods: Iterable[Method], limit: int) -> Clips:
-    """The first clips, those in focus before the others, that have ground truth and at least one method's frames."""
-    focus = book.focus(dataset).clips
-    clips = sorted(find_clips(book.paths, dataset, 100), key=lambda clip: focus is not None and clip.name not in focus)
-    found = {clip.name: clip.videos(methods) for clip in clips[:limit]}
+    """The first clips that have ground truth and at least one method's frames."""
+    found = {clip.name: clip.videos(methods) for clip in find_clips(book.paths, dataset, limit)}
     return {clip: videos for clip, videos in found.items() if TRUTH in videos and _labels([videos])}
 
 

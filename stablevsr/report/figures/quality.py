@@ -57,9 +57,8 @@ def perception_distortion(book: ScoreBook, folder: Path) -> None:
     figure, [axes] = plt.subplots(1, len(panels), figsize=(3.4 * len(panels) + 0.4, 2.9), squeeze=False)
     style, table1 = looks(book), {m.digest for m in book.study.table1()}
     for axis, (dataset, y) in zip(axes, panels, strict=True):
-        fair = book.with_common_seeds(dataset, methods)
         for method in methods:
-            point = [finite_value(fair, dataset, method, metric) for metric in ("psnr", y)]
+            point = [finite_value(book, dataset, method, metric) for metric in ("psnr", y)]
             if None not in point:
                 _point(axis, point, style[method.digest], method, filled=method.digest in table1)
         axis.set(title=book.title(dataset), xlabel=axis_label("psnr"), ylabel=axis_label(y))
@@ -90,7 +89,7 @@ def _point(axis: Any, point: list[float | None], look: Look, method: Method, fil
 
 
 def per_frame_curves(book: ScoreBook, dataset: str, folder: Path) -> None:
-    """Metrics (rows) over the frames of each clip (columns) for the methods of Table 1, averaged over seeds."""
+    """Metrics (rows) over the frames of each clip (columns) for the methods of Table 1, averaged over runs."""
     tables = [(m, table) for m in distinct(book.study.table1()) if (table := book.scores(dataset, m).table) is not None]
     fidelity, perceptual, temporal = measured(book, dataset, [method for method, _ in tables])
     metrics = [*fidelity[:1], *perceptual[:1], *temporal][:MAX_CURVES]

@@ -44,10 +44,9 @@ def quality_over_seconds(book: ScoreBook, folder: Path) -> None:
         for m in distinct(book.study.table1())
     }
     for row, (dataset, metrics) in zip(axes, panels.items(), strict=True):
-        fair = book.with_common_seeds(dataset, methods)
         for axis, metric in zip(row, metrics, strict=False):
             for method in methods:
-                spent, value = cost(book, dataset, method), finite_value(fair, dataset, method, metric)
+                spent, value = cost(book, dataset, method), finite_value(book, dataset, method, metric)
                 if spent and value is not None:
                     axis.plot(spent.per_frame, value, **style.get(method.digest, VARIANT))
             axis.set(title=book.title(dataset), xlabel="seconds a frame", ylabel=axis_label(metric))
@@ -109,12 +108,11 @@ def quality_over_steps(book: ScoreBook, folder: Path) -> None:
         return
     figure, axes = _grid([metrics for metrics in rows.values() for _ in range(2)])
     for number, (dataset, metrics) in enumerate(rows.items()):
-        fair = book.with_common_seeds(dataset, members)
         steps = sorted({_steps(m) for m in members if dataset in m.datasets})
         for place, metric in enumerate(metrics):
             above, below = axes[2 * number, place], axes[2 * number + 1, place]
             for line in found:
-                _over_steps(above, below, fair, dataset, metric, line)
+                _over_steps(above, below, book, dataset, metric, line)
             above.set(title=book.title(dataset), xlabel="sampling steps")
             below.set(xlabel="seconds a frame")
             for axis in (above, below):

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from itertools import groupby
 from pathlib import Path
 
 from markupsafe import Markup
 
 from stablevsr.report import provenance
-from stablevsr.report.claims import ClaimResult, check, overall
+from stablevsr.report.claims import by_question, check
 from stablevsr.report.inference_cost import cost
 from stablevsr.report.page import answers
 from stablevsr.report.page.captions import load_figures
@@ -52,11 +51,9 @@ def html(paths: Paths) -> str:
         reference=REFERENCE,
         summary=answers.summary(results),
         counts=answers.counts(results),
-        clips_used=_clips_used(results),
         warnings=[sentence for history in trainings for sentence in history.warnings()],
         missing=_missing(book, clips, drawn=bool(figures)),
-        claims=[list(group) for _, group in groupby(results, key=lambda r: (r.group, r.dataset))],
-        overall=overall,
+        claims=by_question(results, paths.study),
         tables=build_tables(book),
         arrows=ARROWS,
         **NOTES,
@@ -65,22 +62,15 @@ def html(paths: Paths) -> str:
         figures=figures,
         viewers=[vars(viewer) for viewer in clips],
         ablations=book.study.ablations,
-        answers={name: answers.answer([r for r in results if r.ablation == name]) for name in book.study.ablations},
+        answers={
+            name: answers.answer([r for r in results if r.statement.question == name]) for name in book.study.ablations
+        },
         difference=_difference,
         trainings=[(history, validation_picture(history.picture)) for history in trainings],
         deviations=_notes([paths.results_root.parent / "docs" / "deviations.md"]),
         cards=_notes(spec.root.parent / "CARD.md" for spec in paths.study.spec.datasets.values()),
         provenance=provenance.collect(paths),
     )
-
-
-def _clips_used(results: list[ClaimResult]) -> dict[str, tuple[tuple[str, ...], str]]:
-    """The clips of the first checked claim on a dataset, by its title, and the note on those left out."""
-    found: dict[str, tuple[tuple[str, ...], str]] = {}
-    for result in results:
-        if result.clips:
-            found.setdefault(result.dataset_title, (result.clips, result.focus_note))
-    return found
 
 
 def _seconds(book: ScoreBook) -> dict[str, dict[str, float]]:

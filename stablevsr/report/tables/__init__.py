@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stablevsr.report.claims import check
+from stablevsr.report.claims import by_question, check
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.tables.build import build_tables
 from stablevsr.report.tables.formats import claims_csv, table_csv, table_text
@@ -15,13 +15,14 @@ from stablevsr.report.text import PLAIN, csv_text
 from stablevsr.runtime.io import write_text
 from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths
+from stablevsr.study.result_tables import KEYS
 
 
 def render(paths: Paths) -> list[Path]:
     """Write ``results/<study>/tables/*`` and return the files.
 
     ``<table>.{csv,md,tex}`` for Table 1 and every ablation, ``claims.{csv,md}``, and, unrounded, ``clips.csv`` with one
-    row a clip and ``frames.csv`` with one a frame and seed. A cell without scores has a reason instead. Only a damaged
+    row a clip and ``frames.csv`` with one a frame and run. A cell without scores has a reason instead. Only a damaged
     ``results/published`` raises :class:`~stablevsr.runtime.errors.UserError`.
     """
     book = ScoreBook(paths)
@@ -30,7 +31,11 @@ def render(paths: Paths) -> list[Path]:
         texts[f"{name}.csv"] = table_csv(table)
         texts |= {f"{name}.{suffix}": table_text(table, suffix) for suffix in ("md", "tex")}
     claims = check(book)
-    texts |= {"claims.csv": claims_csv(claims), "claims.md": PLAIN.get_template("claims.md").render(claims=claims)}
+    questions = by_question(claims, paths.study)
+    texts |= {
+        "claims.csv": claims_csv(claims),
+        "claims.md": PLAIN.get_template("claims.md").render(questions=questions),
+    }
     texts |= {"clips.csv": clips_csv(book), "frames.csv": frames_csv(book)}
     folder = paths.results / "tables"
     for file, text in texts.items():
@@ -39,24 +44,21 @@ def render(paths: Paths) -> list[Path]:
 
 
 def clips_csv(book: ScoreBook) -> str:
-    """The value of every clip, unrounded: dataset, method, clip, whether it is in focus (unknown: empty), metrics."""
+    """The value of every clip, unrounded: dataset, method, scene, clip, metrics."""
     metrics = book.study.spec.metrics
     parts = []
     for dataset, method, table in _scored(book):
-        in_focus = book.focus(dataset).clips
-        part = pd.DataFrame({"clip": sorted(table["sequence"].unique())})
-        if in_focus is not None:
-            part["in_focus"] = ["yes" if clip in in_focus else "no" for clip in part["clip"]]
+        part = table[["scene", "sequence"]].drop_duplicates().rename(columns={"sequence": "clip"}).sort_values("clip")
         for metric in metrics:
             part[metric] = part["clip"].map(book.clip_means(dataset, method, metric))
         parts.append(part.assign(dataset=dataset, name=method.name, label=method.label))
-    return _csv(parts, ["dataset", "name", "label", "clip", "in_focus", *metrics])
+    return _csv(parts, ["dataset", "name", "label", "scene", "clip", *metrics])
 
 
 def frames_csv(book: ScoreBook) -> str:
-    """All scores of the study: dataset, method, sequence, frame, seed, metrics; cells may be ``inf`` or empty."""
+    """All scores of the study: dataset, method, and the columns of its table; cells may be ``inf`` or empty."""
     parts = [table.assign(dataset=dataset, name=method.name) for dataset, method, table in _scored(book)]
-    return _csv(parts, ["dataset", "name", "sequence", "frame", "seed", *book.study.spec.metrics])
+    return _csv(parts, ["dataset", "name", *KEYS, *book.study.spec.metrics])
 
 
 def _scored(book: ScoreBook) -> Iterator[tuple[str, Method, pd.DataFrame]]:

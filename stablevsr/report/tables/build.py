@@ -1,4 +1,4 @@
-"""The results tables as data: cells with value, interval, rank, published value, or the reason why they are empty.
+"""The results tables as data: cells with mean, deviation, rank, published value, or why they are empty.
 
 CSV, Markdown, LaTeX and the page are all written from one :class:`Table`, so they show the same values.
 """
@@ -23,8 +23,7 @@ class Cell:
 
     metric: Metric
     value: float | None = None
-    low: float = math.nan
-    high: float = math.nan
+    deviation: float = math.nan  #: standard deviation over scenes
     rank: int = 0  #: 1 best, 2 second, 0 neither
     published: float | None = None  #: in the metric's unit
     source: str = ""  #: of the published value
@@ -40,10 +39,10 @@ class Cell:
         return self.shown(self.value)
 
     @property
-    def interval(self) -> str:
-        """``[low, high]`` as shown, empty where there is none."""
-        low, high = self.shown(self.low), self.shown(self.high)
-        return f"[{low}, {high}]" if low and high else ""
+    def deviation_text(self) -> str:
+        """``± deviation`` as shown, empty where there is none."""
+        shown = self.shown(self.deviation)
+        return f"± {shown}" if shown else ""
 
     @property
     def published_text(self) -> str:
@@ -71,13 +70,13 @@ class Row:
     label: str
     cells: tuple[Cell, ...]
     frames: int = 0
-    clips: int = 0
-    seeds: int = 0
+    scenes: int = 0
+    runs: int = 0
 
     @property
     def counts_text(self) -> str:
-        """The numbers of frames, clips and seeds in words."""
-        return counted(frame=self.frames, clip=self.clips, seed=self.seeds) if self.frames else ""
+        """The numbers of frames, scenes and runs in words."""
+        return counted(frame=self.frames, scene=self.scenes, run=self.runs) if self.frames else ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Block:
     dataset: str
     title: str
     rows: tuple[Row, ...]
-    notes: tuple[str, ...] = ()  #: on rows with another base model or fewer seeds
+    notes: tuple[str, ...] = ()  #: on rows with another base model
 
 
 @dataclass(frozen=True)
@@ -132,22 +131,12 @@ def build_tables(book: ScoreBook) -> dict[str, Table]:
 
 def _block(book: ScoreBook, dataset: str, methods: list[Method], published: dict[str, Row]) -> Block:
     """The methods with their published values, then the methods that only the paper measured, which get no rank."""
-    fair = book.with_common_seeds(dataset, methods)
     empty = Row("", "", tuple(Cell(metric) for metric in book.metrics))
-    rows = [_row(fair, dataset, method, published.get(method.name, empty)) for method in methods]
+    rows = [_row(book, dataset, method, published.get(method.name, empty)) for method in methods]
     others = [row for name, row in published.items() if name not in {m.name for m in methods}]
     rows += [row for row in others if any(cell.published is not None for cell in row.cells)]
-    notes = (*_model_notes(book.study, dataset, methods), *_seed_notes(book, fair, dataset, methods))
+    notes = _model_notes(book.study, dataset, methods)
     return Block(dataset, book.title(dataset), tuple(_ranked(rows, book.metrics)), notes)
-
-
-def _seed_notes(book: ScoreBook, fair: ScoreBook, dataset: str, methods: list[Method]) -> tuple[str, ...]:
-    """Which methods have more seeds than their rows show."""
-    more = [m.label for m in methods if book.counts(dataset, m)[2] > fair.counts(dataset, m)[2]]
-    if not more or fair.seeds is None:
-        return ()
-    shown = f"seed{'s' if len(fair.seeds) > 1 else ''} {', '.join(map(str, sorted(fair.seeds)))}"
-    return (f"Rows are compared on what all share, {shown}; claims also use the others of {', '.join(more)}.",)
 
 
 def _model_notes(study: ResolvedStudy, dataset: str, methods: list[Method]) -> tuple[str, ...]:
@@ -171,12 +160,11 @@ def _row(book: ScoreBook, dataset: str, method: Method, published: Row) -> Row:
     """The published cells with the study's values, or with the reasons why there are none."""
     cells = []
     for cell in published.cells:
-        value = book.value(dataset, method, cell.metric.name)
-        found = book.interval(dataset, method, cell.metric.name)
-        if value is None or found is None:
+        found = book.average(dataset, method, cell.metric.name)
+        if found is None:
             cells.append(replace(cell, reason=book.scores(dataset, method).reason(cell.metric.name)))
         else:
-            cells.append(replace(cell, value=value, low=found.low, high=found.high, reason=""))
+            cells.append(replace(cell, value=found.mean, deviation=found.deviation, reason=""))
     return Row(method.name, method.label, tuple(cells), *book.counts(dataset, method))
 
 

@@ -17,8 +17,8 @@ from stablevsr.report.text import PLAIN, csv_text, metric_head
 
 #: Below tables, in every format.
 NOTES = {
-    "interval_note": "Means over frames, then seeds, then clips; in brackets 95 % bootstrap intervals over windows of "
-    "four frames, clips and seeds.",
+    "deviation_note": "Mean ± standard deviation over scenes; the value of a scene is the mean over its frames, "
+    "clips and runs.",
     "rank_note": "Best in bold, second underlined, among the rows with values.",
     "published_note": "'paper' is the published value, second hand where results/published says so; in parentheses "
     "reproduced minus published.",
@@ -26,37 +26,40 @@ NOTES = {
 
 
 def table_csv(table: Table) -> str:
-    """One line a dataset and method: shown values, bounds, published values, differences, counts."""
-    suffixes = ["", "_low", "_high", *(["_published", "_difference"] if table.has_published else [])]
+    """One line a dataset and method: shown means, standard deviations, published values, differences, counts."""
+    suffixes = ["", "_sd", *(["_published", "_difference"] if table.has_published else [])]
     columns = [metric.name + suffix for metric in table.metrics for suffix in suffixes]
-    header = ["dataset", "name", "label", *columns, "frames", "clips", "seeds", "empty_because"]
+    header = ["dataset", "name", "label", *columns, "frames", "scenes", "runs", "empty_because"]
     rows = []
     for block in table.blocks:
         for row in block.rows:
-            texts = ((c.text, c.shown(c.low), c.shown(c.high), c.published_text, c.difference) for c in row.cells)
+            texts = ((c.text, c.shown(c.deviation), c.published_text, c.difference) for c in row.cells)
             values = [text for cell in texts for text in cell[: len(suffixes)]]
             reasons = "; ".join(f"{cell.metric.name}: {cell.reason}" for cell in row.cells if cell.reason)
-            rows.append([block.dataset, row.name, row.label, *values, row.frames, row.clips, row.seeds, reasons])
+            rows.append([block.dataset, row.name, row.label, *values, row.frames, row.scenes, row.runs, reasons])
     return csv_text(pd.DataFrame(rows, columns=header))
 
 
 def claims_csv(claims: Iterable[ClaimResult]) -> str:
-    """One line a claim, dataset and compared method; numbers as shown."""
+    """One line a statement; numbers are unrounded, empty where there is none.
+
+    ``better`` and ``than`` hold the two methods also where a statement says that they are the same; such a statement
+    has no ``p_adjusted``.
+    """
     header = [
-        "claim", "dataset", "metric", "better", "than", "verdict", "difference", "low", "high", "frames", "windows",
-        "clips", "seeds", "sharpness_ratio", "clips_used", "caveat", "focus", "reason", "source",
+        "question", "dataset", "metric", "better", "than", "mean", "low", "high", "p", "p_adjusted", "n_scenes",
+        "n_runs", "same_sign", "sharpness_ratio", "verdict", "reason",
     ]  # fmt: skip
     return csv_text(pd.DataFrame(map(_claim_row, claims), columns=header))
 
 
 def _claim_row(claim: ClaimResult) -> list[object]:
-    d = claim.difference
-    counts = [d.n_frames, d.n_windows, d.n_clips, d.n_seeds] if d else [""] * 4
-    ratio = "" if claim.sharpness_ratio is None else f"{claim.sharpness_ratio:.3f}"
+    s, c = claim.statement, claim.comparison
+    numbers = [c.mean, c.low, c.high, claim.p, claim.p_adjusted] if c else [None] * 5
+    counts = [str(c.n_scenes), str(c.n_runs), str(c.same_sign)] if c else [""] * 3
     return [
-        claim.group, claim.dataset, claim.metric.name, claim.better.name, claim.than.name, claim.verdict,
-        *claim.shown_difference, *counts, ratio, " ".join(claim.clips), claim.caveat, claim.focus_note, claim.reason,
-        claim.source,
+        s.question, s.dataset, s.metric, s.better.name, s.than.name, *numbers, *counts, claim.sharpness_ratio,
+        claim.verdict, claim.reason,
     ]  # fmt: skip
 
 
@@ -77,14 +80,14 @@ def escape_markdown(text: str) -> str:
 def _markdown_cell(cell: Cell, footnotes: list[str]) -> str:
     shown = f"– [{footnotes.index(cell.reason) + 1}]" if cell.reason else cell.text
     shown = {1: f"**{shown}**", 2: f"<u>{shown}</u>"}.get(cell.rank, shown)
-    return " ".join(part for part in (shown, cell.interval, cell.paper) if part)
+    return " ".join(part for part in (shown, cell.deviation_text, cell.paper) if part)
 
 
 _TEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     **{c: f"\\{c}" for c in "&%$#_"}, "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
     "→": r"$\rightarrow$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "×": r"$\times$", "≤": r"$\leq$",
-    "≥": r"$\geq$", "∞": r"$\infty$", "–": "--",
+    "≥": r"$\geq$", "±": r"$\pm$", "∞": r"$\infty$", "–": "--",
 }  # fmt: skip
 _TEX_ACCENTS = {"\u0302": "hat", "\u0303": "tilde", "\u0304": "bar"}
 
@@ -106,7 +109,7 @@ def _tex_cell(cell: Cell, footnotes: list[str]) -> str:
     else:
         shown = escape_tex(cell.text.replace("inf", "∞"))
         shown = {1: f"\\textbf{{{shown}}}", 2: f"\\underline{{{shown}}}"}.get(cell.rank, shown)
-    below = [f"\\\\{{\\tiny {text}}}" for text in (cell.interval, cell.paper) if text]
+    below = [f"\\\\{{\\tiny {escape_tex(text)}}}" for text in (cell.deviation_text, cell.paper) if text]
     return f"\\shortstack{{{' '.join([shown, *below])}}}" if below else shown
 
 

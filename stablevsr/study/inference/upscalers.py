@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -48,16 +47,11 @@ def batch_upscaler(
     return _baseline(method.kind, networks.device, progress)
 
 
-def seeded_generator(seed: int, *names: str) -> torch.Generator:
-    """The CPU generator of one sequence, seeded from (seed, dataset, sequence): independent of shard and order."""
-    key = hashlib.sha256("/".join([str(seed), *names]).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
-
-
 def _sampler(
     method: Method, dataset: str, seed: int, networks: Networks, progress: Progress, timer: StageTimer
 ) -> BatchUpscaler:
     from stablevsr.method.flow import flow_by_name
+    from stablevsr.method.noise import seeded_generator
     from stablevsr.method.pipeline import StableVSRPipeline, to_tensor
     from stablevsr.method.sampler import decode_frames, to_uint8
     from stablevsr.method.settings import Guidance
@@ -81,9 +75,10 @@ def _sampler(
 
     def sample(names: list[str], lr: torch.Tensor) -> list[torch.Tensor]:
         """Finished latents by sequence. Where the GPU's memory is too small, the batch is halved."""
-        generators = [seeded_generator(seed, dataset, name) for name in names]
+        keys = [f"{seed}/{dataset}/{name}" for name in names]
+        sources = keys if sampling.noise == "keyed" else [seeded_generator(key) for key in keys]
         try:
-            return list(pipe.sample(lr, generators, sampling, guidance, flow, progress, timer.stage))
+            return list(pipe.sample(lr, sources, sampling, guidance, flow, progress, timer.stage))
         except torch.OutOfMemoryError:
             if len(names) == 1:
                 raise
