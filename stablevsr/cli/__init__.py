@@ -62,8 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for add in (
         frames.add_upscale, frames.add_evaluate, frames.add_fetch, study.add_data, training.add_train,
-        study.add_infer, study.add_report, study.add_plan, frames.add_bench, study.add_doctor, study.add_clean,
-        gpu_lock.add_gpu_lock,
+        study.add_infer, study.add_score, study.add_report, study.add_plan, frames.add_bench, study.add_doctor,
+        study.add_clean, gpu_lock.add_gpu_lock,
     ):  # fmt: skip
         add(commands)
     return parser

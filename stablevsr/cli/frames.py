@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stablevsr.cli.options import Commands, command, set_threads, shard_of
+from stablevsr.cli.options import Commands, command, shard_of
 from stablevsr.method.strategies import STRATEGIES
-from stablevsr.runtime.devices import device_of
+from stablevsr.runtime.devices import device_of, set_threads
 from stablevsr.runtime.errors import UserError, near_miss
 
 

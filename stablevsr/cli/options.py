@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import TYPE_CHECKING, TypeAlias
 
 from stablevsr.runtime.errors import UserError
@@ -13,8 +12,6 @@ if TYPE_CHECKING:
     from stablevsr.study.paths import Paths
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-MOST_THREADS = 1024  #: more than any processor has; torch would try to start as many as it is told
 
 
 def command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
@@ -44,17 +41,3 @@ def shard_of(text: str) -> tuple[int, int]:
     if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
         raise UserError(f"--shard {text!r} is not of the form K/N with K below N")
     return int(index), int(count)
-
-
-def set_threads() -> None:
-    """Use the threads that Snakemake granted (OMP_NUM_THREADS), else all cores, divided among torchrun's processes."""
-    import torch
-
-    granted = _whole("OMP_NUM_THREADS") or os.cpu_count() or 1
-    torch.set_num_threads(max(1, min(granted, MOST_THREADS) // (_whole("LOCAL_WORLD_SIZE") or 1)))
-
-
-def _whole(variable: str) -> int:
-    """A number in the environment; of a list (OpenMP's 4,2: nested threads) the first; 0 for anything else."""
-    first = os.environ.get(variable, "").partition(",")[0].strip()
-    return int(first) if first.isascii() and first.isdecimal() else 0

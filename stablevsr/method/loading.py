@@ -22,7 +22,6 @@ from stablevsr.method.small_decoder import SmallDecoder
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.parsing import parse
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 NETWORKS = {
     "unet": UNet2DConditionModel,
     "vae": AutoencoderKL,

@@ -24,8 +24,9 @@ from PIL.Image import Image
 from torch import Tensor
 
 from stablevsr.data.frames import to_rgb8
+from stablevsr.method.dtypes import DTYPES
 from stablevsr.method.flow import FlowEstimator, flow_by_name
-from stablevsr.method.loading import DTYPES, encode_empty_prompt, keep_finite, load_parts
+from stablevsr.method.loading import encode_empty_prompt, keep_finite, load_parts
 from stablevsr.method.model_folder import PARTS, default_guidance, find_model
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.noise import Sources

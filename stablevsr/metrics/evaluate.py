@@ -44,6 +44,7 @@ def evaluate(
     device: str = "cpu",
     batch: int = 8,
     centre_only: bool = False,
+    made_from: Mapping[Path, str] | None = None,
 ) -> None:
     """Score the frames ``DIR/sequence/frame.png`` of methods against those of ``gt``, in one pass.
 
@@ -55,6 +56,7 @@ def evaluate(
             where only the centre frame of each sequence is scored.
         cache: folder for ground-truth flows and distances, shared by methods and safe between processes.
         batch: frames at a time; fewer for frames above 720p.
+        made_from: by CSV file, what is kept in its notes to tell later whether the scores are current.
 
     Raises :class:`UserError`, before any metric is computed, for unknown metrics, missing weights (``require``),
     damaged weights, and every error of the input that ``pair_folders`` finds.
@@ -79,8 +81,9 @@ def evaluate(
     tables = score_frames(paths, len(methods), scorers, chosen, batch, tools.device)
     for (out, sr), table in zip(methods.items(), tables, strict=True):
         notes = {"gt": str(gt), "sr": str(sr), "skipped": skipped} | _notes(chosen, skipped, table)
-        write_text(Path(f"{out}.json"), json.dumps(notes, indent=2) + "\n")
+        notes |= {"made_from": made_from[out]} if made_from else {}
         write_text(out, table.to_csv(index=False, lineterminator="\n"))
+        write_text(Path(f"{out}.json"), json.dumps(notes, indent=2) + "\n")  # last: it says what the table is made from
         print(f"{out}: {notes['frames']} frames; {_means(chosen, notes)} (conventions: {out}.json)", file=sys.stderr)
 
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from stablevsr import StableVSRPipeline, cli
-from stablevsr.cli.options import set_threads
 from stablevsr.data.frames import list_frames, read_frame, write_frame
 from stablevsr.method.model_folder import TINY
 from stablevsr.method.pipeline import StableVSRPipeline as Pipeline
 from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Sampling
+from stablevsr.runtime.devices import set_threads
 from stablevsr.runtime.errors import UserError, exhausted
 from stablevsr.study.inference import Networks, Shard, infer
 from stablevsr.study.methods import Method
