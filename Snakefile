@@ -27,6 +27,8 @@ min_version("9.0")
 
 if set(config) - {"study"}:
     raise WorkflowError(f"--config knows one key, study: what is {', '.join(set(config) - {'study'})}?")
+if config.get("study", "mini") in (None, ""):
+    raise WorkflowError("--config study= names no study: give --config study=mini, or leave it out")
 try:
     study = load_study(str(config.get("study", "mini")))
     check_external(study)
@@ -43,17 +45,13 @@ wildcard_constraints:
     dataset="|".join(SPEC.datasets),
     key="[0-9a-f]{16}",
     digest="[0-9a-f]{16}",
-    metrics="[0-9a-f]{16}",
-    seed="[0-9]+",
     shard="[0-9]+",
-    shards="[0-9]+",
 
 
 localrules:
     all,
     code,
     tables,
-    metrics,
 
 
 # Scores and code are listed as targets: in a fresh clone, without Snakemake's records, the report alone does not show

@@ -20,9 +20,8 @@ DECIDED = ("holds", "does not hold")
 GIVEN_CLIPS = "holds for these clips"
 
 
-def verdicts(values: np.ndarray, trained: bool) -> list[str]:
-    """The verdicts on a family of statements from differences (runs, scenes, statements)."""
-    found = [_comparison(values[:, :, i]) for i in range(values.shape[2])]
+def verdicts(found: list[Comparison], trained: bool) -> list[str]:
+    """The verdicts on a family of statements."""
     adjusted = families(found, [trained] * len(found))
     return [judge(Evidence(c, p, True, False, trained, None))[0] for c, p in zip(found, adjusted, strict=True)]
 
@@ -48,7 +47,8 @@ def simulate(scenes: int, runs: int, effect: float, trials: int, spread: float =
         run = 0.3 * random.normal(size=(runs, 1, STATEMENTS)) if trained else 0.0
         rest = 0.3 * random.normal(size=(runs, scenes, STATEMENTS))
         values = effect + spread * math.sqrt(0.5) * (shared + own) + run + rest
-        alone, family = verdicts(values[:, :, :1], trained), verdicts(values, trained)
+        found = [_comparison(values[:, :, i]) for i in range(STATEMENTS)]
+        alone, family = verdicts(found[:1], trained), verdicts(found, trained)
         counts += [alone[0] in wanted, family[0] in wanted, any(v in wanted for v in family)]
     alone_share, in_family, any_share = counts / trials
     return alone_share, in_family, any_share

@@ -140,7 +140,7 @@ def main() -> int:
     for name in FILES:
         path = ROOT / name
         try:
-            path.write_text(render(path.read_text(), ROOT / "results"))
+            path.write_text(render(path.read_text(encoding="utf-8"), ROOT / "results"))
         except OSError as error:
             print(f"{error.filename} does not exist: run make study first", file=sys.stderr)
             return 1

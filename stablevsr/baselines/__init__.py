@@ -16,6 +16,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.errors import UserError, install_command, near_miss
 
 
@@ -91,9 +92,7 @@ def load(name: str, device: str | None = None, precision: str = "fp32") -> Upsca
         raise UserError(f"{name} needs the package {missing[0]}: {install_command('study')}")
     if precision != "fp32" and not BASELINES[name].recurrent:
         raise UserError(f"{name} computes in one precision only: leave out {precision}")
-    import torch
-
-    upscaler = BASELINES[name].load(device or ("cuda" if torch.cuda.is_available() else "cpu"), precision)
+    upscaler = BASELINES[name].load(device or device_of("auto"), precision)
 
     def finite(frames: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
         for index, frame in enumerate(upscaler.stream(frames)):

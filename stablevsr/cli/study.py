@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stablevsr.cli.options import Commands, command, open_study, set_threads, shard_of, study_options
-from stablevsr.runtime.devices import device_of
+from stablevsr.cli.options import Commands, command, open_study, shard_of, study_options
 from stablevsr.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from stablevsr.study.jobs import Chosen
+    from stablevsr.study.paths import Paths
 
 
 def add_data(commands: Commands) -> None:
@@ -64,43 +68,47 @@ def _run_data_training(arguments: argparse.Namespace) -> None:
 
 
 def add_infer(commands: Commands) -> None:
-    parser = command(commands, "infer", "make the frames of one method on one shard of a dataset")
-    study_options(parser)
-    parser.add_argument("--method", required=True, help="a method's name (`ablation.variant`) or digest")
-    parser.add_argument("--dataset", required=True, help="a test set of the study, by name")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise, which is the number of the run (default: 0)")
-    parser.add_argument("--shard", default="0/1", metavar="K/N",
-                        help="every N-th sequence from the K-th on, N as in the study (default: 0/1)")  # fmt: skip
+    parser = command(commands, "infer", "make the frames of methods of a study on one shard of its data sets")
+    _shard_options(parser)
     parser.set_defaults(run=_run_infer)
 
 
+def add_score(commands: Commands) -> None:
+    parser = command(commands, "score", "score the frames of methods of a study on one shard of its data sets")
+    _shard_options(parser)
+    parser.set_defaults(run=_run_score)
+
+
+def _shard_options(parser: argparse.ArgumentParser) -> None:
+    study_options(parser)
+    parser.add_argument("--method", required=True, action="append",
+                        help="a method's name (`ablation.variant`) or digest; may be given several times")  # fmt: skip
+    parser.add_argument("--dataset", required=True, action="append",
+                        help="a test set of the study, by name; may be given several times")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of the noise, which is the number of the run (default: 0)")
+    parser.add_argument("--shard", default="0/1", metavar="K/N",
+                        help="every N-th sequence from the K-th on, N as in the study (default: 0/1)")  # fmt: skip
+
+
 def _run_infer(arguments: argparse.Namespace) -> None:
+    from stablevsr.study.jobs import infer_all
+
+    infer_all(*_chosen(arguments))
+
+
+def _run_score(arguments: argparse.Namespace) -> None:
+    from stablevsr.study.jobs import score_all
+
+    score_all(*_chosen(arguments))
+
+
+def _chosen(arguments: argparse.Namespace) -> tuple[Paths, Chosen, int]:
+    """The study's paths, the methods that a job is for, and the shard."""
+    from stablevsr.study.jobs import choose
+
     study, paths = open_study(arguments)
-    shards = study.dataset(arguments.dataset).shards
-    method = study.form(arguments.method, arguments.dataset, arguments.seed)
     index, count = shard_of(arguments.shard)
-    if count != shards:
-        raise UserError(f"study {study.name} cuts {arguments.dataset} into {shards} shards: give --shard K/{shards}")
-    set_threads()
-    from stablevsr.baselines import BASELINES
-    from stablevsr.study.inference import Networks, Shard, infer
-
-    runs_on_torch = method.kind == "stablevsr" or (method.kind in BASELINES and bool(BASELINES[method.kind].weights))
-
-    infer(
-        method,
-        Shard(arguments.dataset, paths.dataset(arguments.dataset) / "lr", index, count),
-        arguments.seed,
-        paths.frames(arguments.dataset, method.digest, arguments.seed),
-        paths.manifest(arguments.dataset, method.digest, arguments.seed, index),
-        Networks(
-            paths.model(method.base) if method.base else "",
-            device_of(study.spec.device) if runs_on_torch else "cpu",
-            paths.training(method.training) if method.training else method.external_tcm,
-            paths.training(method.decoder) if method.decoder else None,
-        ),
-        study.spec.batch,
-    )
+    return paths, choose(study, arguments.method, arguments.dataset, arguments.seed, count), index
 
 
 def add_report(commands: Commands) -> None:
@@ -108,7 +116,8 @@ def add_report(commands: Commands) -> None:
     study_options(parser)
     parser.add_argument("--part", choices=["scores", "tables", "figures", "page"],
                         help="only this part (default: all, in this order)")  # fmt: skip
-    parser.add_argument("--method", help="with --part scores: only this method's table of scores")
+    parser.add_argument("--method", action="append",
+                        help="with --part scores: only this method's table; may be given several times")  # fmt: skip
     parser.add_argument("--dataset", help="with --part scores: only this dataset")
     parser.set_defaults(run=_run_report)
 
@@ -119,7 +128,7 @@ def _run_report(arguments: argparse.Namespace) -> None:
     if part in (None, "scores"):
         from stablevsr.study.result_tables import merge_scores
 
-        for method in [study.find(arguments.method)] if arguments.method else study.methods.values():
+        for method in map(study.find, arguments.method or study.methods):
             for dataset in [arguments.dataset] if arguments.dataset else method.datasets:
                 merge_scores(study, paths, method, dataset)
     if part in (None, "tables"):

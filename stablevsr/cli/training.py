@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stablevsr.cli.options import Commands, command, open_study, set_threads, study_options
-from stablevsr.runtime.devices import device_of
+from stablevsr.cli.options import Commands, command, open_study, study_options
+from stablevsr.runtime.devices import device_of, set_threads
 
 
 def add_train(commands: Commands) -> None:

@@ -67,7 +67,9 @@ def git_state() -> dict[str, Any]:
     """Commit and whether tracked files are unchanged since; nulls where there is no git or no repository."""
     command = ["git", "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
-        status = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+        status = subprocess.run(
+            command, check=True, capture_output=True, encoding="utf-8", errors="replace", timeout=30
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "clean": None}
     changes = [line for line in status.splitlines() if not line.startswith("#")]

@@ -9,10 +9,12 @@ import resource
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 #: Makes a context manager from a stage's name; the time inside counts for that stage.
 Stage = Callable[[str], AbstractContextManager[None]]
@@ -23,18 +25,35 @@ def untimed(_: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def peak_memory(device: torch.device) -> int:
-    """Peak memory so far in bytes: of tensors on a GPU, or of this process on a CPU."""
-    if device.type == "cuda":
+def peak_memory(device: torch.device | str) -> int:
+    """Peak in bytes since the last :func:`reset_peak_memory`: of tensors on a GPU, or of this process on a CPU."""
+    if _is_cuda(device):
+        import torch
+
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def reset_peak_memory(device: torch.device | str) -> None:
+    """Let :func:`peak_memory` start again from what is allocated now; on a CPU this works on Linux only."""
+    if _is_cuda(device):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def _is_cuda(device: torch.device | str) -> bool:
+    return str(device).startswith("cuda")
 
 
 class StageTimer:
     """Seconds per stage; a nested stage's time is not added to the outer one."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device | str) -> None:
+        self.device, self._is_cuda = device, _is_cuda(device)
         self._open: list[str] = []
         self._since: Any = None  #: when the innermost open stage (the last) was started or resumed
         self._spans: list[tuple[str, Any, Any]] = []
@@ -52,11 +71,13 @@ class StageTimer:
 
     def read(self) -> dict[str, float]:
         """Seconds per stage since the last call. Waits until the device has finished its queued work."""
-        if self.device.type == "cuda":
+        if self._is_cuda:
+            import torch
+
             torch.cuda.synchronize(self.device)
         seconds: dict[str, float] = defaultdict(float)
         for name, began, ended in self._spans:
-            seconds[name] += began.elapsed_time(ended) / 1000 if self.device.type == "cuda" else ended - began
+            seconds[name] += began.elapsed_time(ended) / 1000 if self._is_cuda else ended - began
         self._spans.clear()
         return dict(seconds)
 
@@ -69,8 +90,10 @@ class StageTimer:
 
     def _mark(self) -> Any:
         """The current time; on a GPU, an event that records when the GPU reaches it."""
-        if self.device.type != "cuda":
+        if not self._is_cuda:
             return time.perf_counter()
+        import torch
+
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self.device))
         return event

@@ -20,6 +20,7 @@ from stablevsr.data.layouts import load_sequences
 from stablevsr.method.visits import guided_steps
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.files import Dataset
+from stablevsr.study.groups import groups, tables
 from stablevsr.study.methods import Method, ResolvedStudy, TrainingRun
 from stablevsr.study.paths import Paths, existing_folder
 from stablevsr.study.requirements import all_downloads
@@ -74,16 +75,19 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
 def _jobs(study: ResolvedStudy, paths: Paths) -> list[str]:
     """Jobs by kind, all and still to do (by the files that are there; Snakemake also looks at what changed)."""
     runs = study.trainings().values()
-    jobs = [("test sets", paths.dataset(name) / "manifest.json") for name in study.spec.datasets]
-    jobs += [(f"trainings of a {KINDS[run.kind]}", paths.training(run) / "provenance.json") for run in runs]
-    jobs += [("sets of cached samples", file) for file in {paths.samples(run) for run in runs} if file]
-    for name, spec in study.spec.datasets.items():
-        for key in study.by_digest(name):
-            for shard in itertools.product(study.seeds(key, name), range(spec.shards)):
-                jobs.append(("shards of frames", paths.manifest(name, key, *shard)))
-                jobs.append(("shards of scores", paths.scores(name, key, *shard)))
-    jobs += [("tables of scores", paths.table(name, m.name)) for m in study.methods.values() for name in m.datasets]
-    todo = Counter(kind for kind, output in jobs if not output.exists())
+    jobs = [("test sets", [paths.dataset(name) / "manifest.json"]) for name in study.spec.datasets]
+    jobs += [(f"trainings of a {KINDS[run.kind]}", [paths.training(run) / "provenance.json"]) for run in runs]
+    jobs += [("sets of cached samples", [file]) for file in {paths.samples(run) for run in runs} if file]
+    for group in groups(study):
+        for shard in range(group.shards):
+            made = {d: [(d, form.digest, form.run, shard) for form in forms] for d, forms in group.forms.items()}
+            jobs.append(("shards of frames", [paths.manifest(*one) for many in made.values() for one in many]))
+            jobs += [("shards of scores", [paths.scores(*one) for one in many]) for many in made.values()]
+    jobs += [
+        ("sets of tables of scores", [paths.table(dataset, method.name) for method in methods])
+        for (dataset, _), methods in tables(study).items()
+    ]
+    todo = Counter(kind for kind, outputs in jobs if not all(output.exists() for output in outputs))
     count = Counter(kind for kind, _ in jobs)
     return ["jobs (to do of all)", *(f"  {kind:<26} {todo[kind]:>5} of {count[kind]}" for kind in count)]
 

@@ -64,7 +64,7 @@ def test_the_study_survives_a_cancelled_job_and_a_drained_node(cluster: slurm.Cl
     process = start(cluster, study)
     try:
         wait_for(cluster, process, study, "", 2)  # two jobs at once
-        victim = wait_for(cluster, process, study, "infer_shard", 1)[0]
+        victim = wait_for(cluster, process, study, "infer_", 1)[0]
         cluster.ask("scancel", victim)
         cluster.ask("scontrol", "update", f"nodename={cluster.node}", "state=drain", "reason=test")
         while cluster.ask("sinfo", "--noheader", "--format=%t") != "drain":

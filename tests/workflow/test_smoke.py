@@ -53,6 +53,11 @@ def planned(folder, **options):
     return {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", out, re.M) if name != "total"}
 
 
+def count(jobs, stage):
+    """How many jobs of a stage (``infer``, ``evaluate``), whose rules are named after groups of methods."""
+    return sum(number for name, number in jobs.items() if name.startswith(f"{stage}_"))
+
+
 def tables(folder):
     return {p.name: p.read_bytes() for p in sorted((folder / "results/smoke/tables").glob("*.csv"))}
 
@@ -139,9 +144,11 @@ def test_changed_code_plans_what_it_decides(finished, tmp_path):
     assert planned(finished, package=tmp_path) == RENDERING
     degradation.write_text(f"{degradation.read_text()}\nUNUSED = 1\n")
     jobs = planned(finished, package=tmp_path)
-    everything = {"data_mini", "data_prepare", "data_prepare_training", "cache_samples", "train_tcm", "infer_shard"}
-    assert everything | {"evaluate_shard", "metrics"} <= set(jobs)
-    assert (jobs["data_prepare"], jobs["train_tcm"], jobs["infer_shard"], jobs["evaluate_shard"]) == (2, 4, 30, 30)
+    everything = {"data_mini", "data_prepare", "data_prepare_training", "cache_samples", "train_tcm"}
+    assert everything <= set(jobs)
+    assert (jobs["data_prepare"], jobs["train_tcm"]) == (2, 4)
+    # three shards, of baselines once, of the method and of the ablation in two runs; tables of three on two data sets
+    assert (count(jobs, "infer"), count(jobs, "evaluate"), count(jobs, "metrics")) == (15, 15, 6)
 
 
 def test_finished_work_carried_into_a_fresh_clone_plans_nothing(finished, tmp_path):
@@ -153,7 +160,7 @@ def test_finished_work_carried_into_a_fresh_clone_plans_nothing(finished, tmp_pa
     shutil.copytree(finished / "results", clone / "results", dirs_exist_ok=True)
     assert "Nothing to be done" in snakemake(clone, "-n").stdout
     shutil.rmtree(clone / "work/scores")
-    assert planned(clone)["evaluate_shard"] == 30  # a result does not hide that what it was made from is gone
+    assert count(planned(clone), "evaluate") == 15  # a result does not hide that what it was made from is gone
     shutil.rmtree(clone / "work/manifests")
     for weights in (clone / "work/trainings").rglob("*.safetensors"):
         weights.unlink()
@@ -176,10 +183,35 @@ def test_a_copied_ablation_adds_only_its_own_jobs(finished):
         jobs = planned(finished)
         # The published grid is another guidance, and in this study guidance acts at sampling only: no training.
         assert not set(jobs) & {"train_tcm", "cache_samples", "data_mini", "data_prepare"}
-        assert jobs["infer_shard"] == jobs["evaluate_shard"] == 6  # two shards of one set, one of the other, two runs
+        new = {
+            name: number for name, number in jobs.items() if name.partition("_")[0] in ("infer", "evaluate", "metrics")
+        }
+        assert all("_mine" in name for name in new)
+        assert count(jobs, "infer") == count(jobs, "evaluate") == 6  # two shards of one set, one of the other, two runs
     finally:
         study.write_text(before)
         extra.unlink()
+
+
+def test_a_variant_added_to_an_ablation_is_all_that_its_jobs_make_and_score(finished):
+    """Its group's jobs run again; what they made of the other variants is kept."""
+    file = finished / "ablations/sampling.yaml"
+    before = file.read_text()
+    content = yaml.safe_load(before)
+    content["variants"]["two_steps"] = {"label": "Two steps", "sampling": {"steps": 2}}
+    others = {path: path.stat().st_mtime_ns for path in (finished / "work/frames").rglob("*.png")}
+    scores = {path: path.read_bytes() for path in (finished / "work/scores").rglob("*.csv")}
+    file.write_text(yaml.safe_dump(content))
+    try:
+        snakemake(finished, "results/smoke/metrics/vimeo/sampling.two_steps.csv")
+        assert {path: path.stat().st_mtime_ns for path in others} == others
+        assert {path: path.read_bytes() for path in scores} == scores
+        new = set((finished / "work/scores").rglob("*.csv")) - set(scores)
+        logs = [log.read_text() for log in (finished / "work/logs").glob("evaluate_smoke_sampling_*_vimeo_*.log")]
+        said = [line.partition(":")[0] for log in logs for line in log.splitlines() if " frames; " in line]
+        assert sorted(said) == sorted(str(path.relative_to(finished)) for path in new) and len(new) == 2  # runs
+    finally:
+        file.write_text(before)
 
 
 def test_an_ablation_that_brings_rules_scores_what_they_made(finished):
@@ -188,7 +220,7 @@ def test_an_ablation_that_brings_rules_scores_what_they_made(finished):
     study.write_text(before.replace("ablations: [sampling]", "ablations: [sampling, temporal_filter]"))
     try:
         jobs = planned(finished)
-        assert jobs["temporal_filter"] == 2 and jobs["infer_shard"] == 3 and "train_tcm" not in jobs
+        assert jobs["temporal_filter"] == 2 and count(jobs, "infer") == 3 and "train_tcm" not in jobs
         snakemake(finished, "results/smoke/tables/temporal_filter.md")
         scores = finished / "results/smoke/metrics/reds4"
         sharpness = {

@@ -1,7 +1,9 @@
 # What the rules share: which files a job needs, and which training or dataset a key belongs to.
+from stablevsr.study.groups import groups, plain, tables
 from stablevsr.training.tasks import KINDS, WEIGHTS
 
 TRAININGS = study.trainings()
+GROUPS = groups(study)
 #: Trainings by the cached samples they learn from: one for each set of samples.
 SAMPLED = {run.samples: run for run in TRAININGS.values() if run.samples}
 #: A training that is shared by several processes is one job; accelerate finds its ranks in what torchrun sets.
@@ -80,11 +82,21 @@ def external_files(dataset, method):
     return files
 
 
+def unique(files):
+    """The files, each once, in order."""
+    return list(dict.fromkeys(files))
+
+
+def names_of(group):
+    """The names of a group's methods, with all names of those that have several."""
+    return ", ".join(unique(name for digest in group.digests for name in study.names(digest)))
+
+
 def shards_of(dataset, forms):
     """The score files of all shards of some methods' forms on a dataset, each once."""
     shards = range(SPEC.datasets[dataset].shards)
     files = [PATHS.scores(dataset, form.digest, form.run, shard) for form in forms for shard in shards]
-    return list(dict.fromkeys(files))
+    return unique(files)
 
 
 def code(what, key):

@@ -1,48 +1,61 @@
-# Per-frame scores of every shard, then one table a method under its readable name.
+# Per-frame scores of the methods of a group on a data set, in shards: what metrics compute of the ground truth is computed
+# once for all of them. Then one table a method under its readable name.
+for group in GROUPS:
+    for dataset, forms in group.forms.items():
+        scored = [PATHS.scores(dataset, form.digest, group.run, "{shard}") for form in forms]
+
+        rule:
+            name:
+                f"evaluate_{group.name}" + (f"_on_{plain(dataset)}" if len(group.forms) > 1 else "")
+            input:
+                data=PATHS.dataset(dataset) / "manifest.json",
+                frames=[PATHS.manifest(dataset, form.digest, group.run, "{shard}") for form in forms],
+                weights=weights(metric_weights(SPEC)),
+            output:
+                # kept, not deleted before the job, which leaves those alone whose frames did not change
+                scores=[update(file) for file in scored],
+                notes=[update(f"{file}.json") for file in scored],
+            log:
+                f"work/logs/evaluate_{STUDY}_{group.name}_{dataset}_shard{{shard}}of{group.shards}.log",
+            priority: min(len(forms), 9)
+            threads: SPEC.threads
+            resources:
+                gpu=GPU,
+            params:
+                study=STUDY,
+                methods=[f"--method={form.digest}" for form in forms],
+                dataset=dataset,
+                run=group.run,
+                shards=group.shards,
+                names=names_of(group),
+            message:
+                "scores of {params.names} on {params.dataset}, run {params.run}, shard {wildcards.shard}"
+            shell:
+                "stablevsr gpu-lock {resources.gpu} stablevsr score --study {params.study:q} {params.methods:q}"
+                " --dataset {params.dataset:q} --seed {params.run} --shard {wildcards.shard}/{params.shards}"
+                " > {log:q} 2>&1"
 
 
-rule evaluate_shard:
-    input:
-        data=PATHS.pattern("dataset"),
-        frames=PATHS.pattern("manifest"),
-        weights=weights(metric_weights(SPEC)),
-    output:
-        scores=PATHS.pattern("scores"),
-        notes=f"{PATHS.pattern('scores')}.json",
-    log:
-        "work/logs/evaluate_{metrics}_{dataset}-{key}_{digest}_seed{seed}_shard{shard}of{shards}.log",
-    threads: SPEC.threads
-    resources:
-        gpu=GPU,
-    params:
-        gt=lambda w, input: Path(input.data).parent / "gt",
-        sr=lambda w: PATHS.pattern("frames").format(**w),
-        methods=lambda w: ", ".join(study.names(w.digest)),
-        metrics=",".join(SPEC.metrics),
-        weights=SPEC.weights,
-        device="cpu" if SPEC.device == "cpu" else "auto",
-    message:
-        "scores of {params.methods} on {wildcards.dataset}, seed {wildcards.seed}, shard {wildcards.shard}"
-    shell:
-        "stablevsr gpu-lock {resources.gpu} stablevsr evaluate --gt {params.gt:q} --sr {params.sr:q}"
-        " --metrics {params.metrics:q} --weights {params.weights:q} --shard {wildcards.shard}/{wildcards.shards}"
-        " --cache work/cache --device {params.device:q} --out {output.scores:q} > {log:q} 2>&1"
+for (dataset, whose), methods in tables(study).items():
 
-
-rule metrics:
-    input:
-        lambda w: shards_of(w.dataset, study.find(w.method).runs(w.dataset)),
-        TABLES_CODE,
-    output:
-        multiext(str(PATHS.table("{dataset}", "{method}")), "", ".json"),
-    log:
-        f"work/logs/metrics_{STUDY}_{{dataset}}_{{method}}.log",
-    wildcard_constraints:
-        method="|".join(name.replace(".", r"\.") for name in study.methods),
-    params:
-        study=STUDY,
-    message:
-        "table of scores: {wildcards.method} on {wildcards.dataset}"
-    shell:
-        "stablevsr report --study {params.study:q} --part scores --dataset {wildcards.dataset:q}"
-        " --method {wildcards.method:q} > {log:q} 2>&1"
+    rule:
+        name:
+            f"metrics_{plain(dataset)}_{plain(whose)}"
+        input:
+            shards_of(dataset, [form for method in methods for form in method.runs(dataset)]),
+            TABLES_CODE,
+        output:
+            [f"{PATHS.table(dataset, method.name)}{kind}" for method in methods for kind in ("", ".json")],
+        log:
+            f"work/logs/metrics_{STUDY}_{dataset}_{whose}.log",
+        localrule: True
+        params:
+            study=STUDY,
+            dataset=dataset,
+            methods=[f"--method={method.name}" for method in methods],
+            names=", ".join(method.name for method in methods),
+        message:
+            "tables of scores on {params.dataset}: {params.names}"
+        shell:
+            "stablevsr report --study {params.study:q} --part scores --dataset {params.dataset:q} {params.methods:q}"
+            " > {log:q} 2>&1"

@@ -1,26 +1,42 @@
-# Frames of every method, in shards of sequences. One job loads the model once; an interrupted shard resumes.
+# Frames, in shards of sequences: a rule for each group of methods (stablevsr/study/groups.py). A job starts once for all
+# methods of its group and loads networks that they share once. An interrupted job resumes.
+for group in GROUPS:
 
-
-rule infer_shard:
-    input:
-        lambda w: networks_of(study.find(w.digest)),
-        data=PATHS.pattern("dataset"),
-        external=lambda w: external_files(w.dataset, study.find(w.digest)),
-    output:
-        PATHS.pattern("manifest"),
-    log:
-        "work/logs/infer_{dataset}-{key}_{digest}_seed{seed}_shard{shard}of{shards}.log",
-    benchmark:
-        "work/benchmarks/infer_{dataset}-{key}_{digest}_seed{seed}_shard{shard}of{shards}.tsv"
-    threads: SPEC.threads
-    resources:
-        gpu=GPU,
-    params:
-        study=STUDY,
-        methods=lambda w: ", ".join(study.names(w.digest)),
-    message:
-        "frames of {params.methods} on {wildcards.dataset}, seed {wildcards.seed}, shard {wildcards.shard}"
-    shell:
-        "stablevsr gpu-lock {resources.gpu} stablevsr infer --study {params.study:q} --method {wildcards.digest:q}"
-        " --dataset {wildcards.dataset:q} --seed {wildcards.seed:q} --shard {wildcards.shard}/{wildcards.shards}"
-        " 2>&1 | tee {log:q}"
+    rule:
+        name:
+            f"infer_{group.name}"
+        input:
+            unique(file for forms in group.forms.values() for form in forms for file in networks_of(form)),
+            data=[PATHS.dataset(dataset) / "manifest.json" for dataset in group.forms],
+            external=unique(
+                file
+                for dataset, forms in group.forms.items()
+                for form in forms
+                for file in external_files(dataset, form)
+            ),
+        output:
+            [
+                PATHS.manifest(dataset, form.digest, group.run, "{shard}")
+                for dataset, forms in group.forms.items()
+                for form in forms
+            ],
+        log:
+            f"work/logs/infer_{STUDY}_{group.name}_shard{{shard}}of{group.shards}.log",
+        benchmark:
+            f"work/benchmarks/infer_{STUDY}_{group.name}_shard{{shard}}of{group.shards}.tsv"
+        priority: min(group.size, 9)  # large ones first, so that all cores are busy to the end; trainings have 10
+        threads: SPEC.threads
+        resources:
+            gpu=GPU,
+        params:
+            study=STUDY,
+            methods=[f"--method={digest}" for digest in group.digests],
+            datasets=[f"--dataset={dataset}" for dataset in group.forms],
+            run=group.run,
+            shards=group.shards,
+            names=names_of(group),
+        message:
+            "frames of {params.names}, run {params.run}, shard {wildcards.shard}"
+        shell:
+            "stablevsr gpu-lock {resources.gpu} stablevsr infer --study {params.study:q} {params.methods:q}"
+            " {params.datasets:q} --seed {params.run} --shard {wildcards.shard}/{params.shards} 2>&1 | tee {log:q}"

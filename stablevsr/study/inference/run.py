@@ -1,24 +1,29 @@
-"""Inference of one shard: sequences that are not done yet are read, upscaled and written; then the manifest."""
+"""Inference of one shard: sequences that are not done yet are read, upscaled and written; then the manifest.
+
+Where nothing is left to do, and for methods that do not run on torch, torch is not imported.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from tqdm import tqdm
 
 from stablevsr.runtime.background import BackgroundWriter, prefetch
+from stablevsr.runtime.devices import granted_threads
 from stablevsr.runtime.io import write_text
 from stablevsr.runtime.locks import single_writer
-from stablevsr.runtime.timing import StageTimer, peak_memory
+from stablevsr.runtime.timing import StageTimer, peak_memory, reset_peak_memory
 from stablevsr.study.inference.shards import Batch, Shard, read
-from stablevsr.study.inference.store import identity, is_done, read_mark, write_sequence
-from stablevsr.study.inference.upscalers import Networks, batch_upscaler
+from stablevsr.study.inference.store import Cost, identity, is_done, read_mark, write_sequence
+from stablevsr.study.inference.upscalers import BatchUpscaler, Networks, Pipelines, Progress, batch_upscaler
 
 if TYPE_CHECKING:
     from stablevsr.study.methods import Method
@@ -26,29 +31,38 @@ if TYPE_CHECKING:
 IO = "IO"  #: the stage of waiting for the background threads that read and write frames
 
 
-def infer(method: Method, shard: Shard, seed: int, out: Path, manifest: Path, networks: Networks, batch: int) -> None:
+def infer(
+    method: Method,
+    shard: Shard,
+    seed: int,
+    out: Path,
+    manifest: Path,
+    networks: Networks,
+    batch: int,
+    pipelines: Pipelines | None = None,
+) -> None:
     """Make the frames of ``shard`` by ``method`` under ``out/<sequence>/`` and write ``manifest`` (JSON) at the end.
 
-    Sequences that were finished earlier with the same settings, inputs and code are kept.
+    Sequences that were finished earlier with the same settings, inputs and code are kept. ``pipelines`` is for further
+    methods with the same networks, which are then not loaded again.
     """
     began = time.monotonic()
     batches = shard.batches(batch)
     made_from = identity(method, shard.dataset, seed, networks)
-    device = torch.device(networks.device)
     with single_writer(out / f".shard{shard.index}"):
         todo = [b for b in batches if not all(is_done(out / name, files, made_from) for name, files in b)]
         if todo:
-            _upscale(method, shard.dataset, seed, out, networks, todo, made_from)
+            upscale = partial(batch_upscaler, method, shard.dataset, seed, networks, pipelines or Pipelines())
+            _upscale(method, shard.dataset, out, networks.device, todo, made_from, upscale)
         marks = {name: read_mark(out / name) for b in batches for name, _ in b}
         report = {
             "method": method.identity(),
             "seed": seed,
             **_summary(marks),
             "seconds_this_run": round(time.monotonic() - began, 3),
-            "peak_memory_bytes": peak_memory(device),
             "device": networks.device,
             "batch": batch,
-            "threads": torch.get_num_threads(),
+            "threads": granted_threads(),
         }
         if todo and method.kind == "stablevsr":
             print(_idle(report["seconds"], report["stages"]), file=sys.stderr)
@@ -56,14 +70,21 @@ def infer(method: Method, shard: Shard, seed: int, out: Path, manifest: Path, ne
 
 
 def _upscale(
-    method: Method, dataset: str, seed: int, out: Path, networks: Networks, todo: list[Batch], made_from: str
+    method: Method,
+    dataset: str,
+    out: Path,
+    device: str,
+    todo: list[Batch],
+    made_from: str,
+    load: Callable[[Progress, StageTimer], BatchUpscaler],
 ) -> None:
+    reset_peak_memory(device)
     steps = method.sampling.steps if method.sampling else 1
     total = sum(len(files) for b in todo for _, files in b) * steps
     bar = tqdm(total=total, unit="frame-step" if steps > 1 else "frame", desc=dataset, mininterval=2)
     with bar, BackgroundWriter() as writer:
-        timer = StageTimer(torch.device(networks.device))
-        upscale = batch_upscaler(method, dataset, seed, networks, bar.update, timer)
+        timer = StageTimer(device)
+        upscale = load(bar.update, timer)
         # external frames need no LR frames
         lr = prefetch(read, todo) if method.kind != "frames" else repeat([])
         since = time.monotonic()
@@ -74,15 +95,17 @@ def _upscale(
                 with timer.stage(IO):
                     writer.wait()
                 seconds, since = time.monotonic() - since, time.monotonic()
-                writer.do(write_sequence, out / name, files, frames, made_from, seconds, timer.read())
+                cost = Cost(seconds, timer.read(), peak_memory(device))
+                writer.do(write_sequence, out / name, files, frames, made_from, cost)
 
 
 def _summary(marks: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Frames and hashes of all sequences of a shard, and the seconds of sampling in total and by stage."""
+    """Frames and hashes of all sequences of a shard, the seconds of sampling in total and by stage, and peak memory."""
     stages = sorted({stage for mark in marks.values() for stage in mark["stages"]})
     return {
         "sequences": {name: {key: mark[key] for key in ("frames", "sha256")} for name, mark in marks.items()},
         "seconds": round(sum(mark["seconds"] for mark in marks.values()), 3),
+        "peak_memory_bytes": max(mark["peak_memory_bytes"] for mark in marks.values()),
         "stages": {stage: round(sum(m["stages"].get(stage, 0.0) for m in marks.values()), 3) for stage in stages},
     }
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stablevsr.data.frames import Frame, list_frames, write_frame
 from stablevsr.runtime.hashing import content_hash, digest, folder_hash
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
     from stablevsr.study.methods import Method
 
 MARK = ".done.json"
+_hash = cache(folder_hash)  # several methods of a job have the same weights
+
+
+class Cost(NamedTuple):
+    """What it cost to make a sequence."""
+
+    seconds: float
+    stages: dict[str, float]  #: seconds by stage
+    memory: int  #: peak in bytes
 
 
 def identity(method: Method, dataset: str, seed: int, networks: Networks) -> str:
@@ -23,17 +33,17 @@ def identity(method: Method, dataset: str, seed: int, networks: Networks) -> str
     from stablevsr.method.model_folder import find_model
 
     weights: dict[str, Any] = {
-        "tcm": folder_hash(networks.tcm) if networks.tcm else None,
-        "decoder": folder_hash(networks.decoder) if networks.decoder else None,
+        "tcm": _hash(networks.tcm) if networks.tcm else None,
+        "decoder": _hash(networks.decoder) if networks.decoder else None,
     }
     if method.frames is not None:
         root = method.frames_of(dataset)
         weights["frames"] = content_hash(sorted(path for path in root.rglob("*") if path.is_file()))
     if method.kind == "stablevsr":
         folder = find_model(networks.model)
-        weights |= {part: folder_hash(folder / part) for part in ("unet", "vae", "text_encoder", "scheduler")}
+        weights |= {part: _hash(folder / part) for part in ("unet", "vae", "text_encoder", "scheduler")}
         if method.takes_model_tcm:
-            weights["model_tcm"] = folder_hash(folder / "controlnet")
+            weights["model_tcm"] = _hash(folder / "controlnet")
     return digest({"method": method.identity(), "seed": seed, "model": networks.model, **weights})
 
 
@@ -47,12 +57,10 @@ def is_done(folder: Path, files: list[Path], made_from: str) -> bool:
 
 def read_mark(folder: Path) -> dict[str, Any]:
     """What :func:`write_sequence` wrote about a finished sequence."""
-    return dict(json.loads((folder / MARK).read_text()))
+    return dict(json.loads((folder / MARK).read_text(encoding="utf-8")))
 
 
-def write_sequence(
-    folder: Path, files: list[Path], frames: list[Frame], made_from: str, seconds: float, stages: dict[str, float]
-) -> None:
+def write_sequence(folder: Path, files: list[Path], frames: list[Frame], made_from: str, cost: Cost) -> None:
     """Write a sequence into a temporary folder and move that to ``folder``, replacing what was there."""
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -63,8 +71,9 @@ def write_sequence(
         "input": content_hash(files),
         "frames": len(frames),
         "sha256": content_hash(list_frames(part)),
-        "seconds": round(seconds, 3),
-        "stages": {stage: round(spent, 3) for stage, spent in stages.items()},
+        "seconds": round(cost.seconds, 3),
+        "stages": {stage: round(spent, 3) for stage, spent in cost.stages.items()},
+        "peak_memory_bytes": cost.memory,
     }
     write_text(part / MARK, json.dumps(mark))
     shutil.rmtree(folder, ignore_errors=True)

@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from stablevsr import baselines
 from stablevsr.data.degradation import SCALE
 from stablevsr.data.frames import Frame, list_frames, read_frame
+from stablevsr.runtime.devices import set_threads
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.timing import StageTimer
 from stablevsr.study.inference.shards import Batch
 
 if TYPE_CHECKING:
+    import torch
+
+    from stablevsr.method.pipeline import StableVSRPipeline
+    from stablevsr.method.settings import Guidance, Sampling
     from stablevsr.study.methods import Method
 
 Progress = Callable[[int], Any]  #: called with the number of frame-steps (or frames) just done
@@ -36,49 +40,82 @@ class Networks:
     decoder: Path | None = None  #: of the guidance; None = the VAE
 
 
+class Pipelines:
+    """Loads pipelines and keeps the last one, for the next method with the same networks."""
+
+    def __init__(self) -> None:
+        self._loaded: tuple[object, StableVSRPipeline] | None = None
+
+    def load(self, networks: Networks, sampling: Sampling) -> StableVSRPipeline:
+        """The pipeline with the networks of a method; without a TCM where ``sampling`` is not guided."""
+        from stablevsr.method.pipeline import StableVSRPipeline
+        from stablevsr.method.strategies import is_guided
+
+        guided = is_guided(sampling.strategy)
+        key = (networks, sampling.precision, sampling.weights, sampling.tile, guided)
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = None  # makes room
+            set_threads()
+            parts: dict[str, Any] = {} if guided else {"controlnet": None}
+            self._loaded = (
+                key,
+                StableVSRPipeline.from_pretrained(
+                    networks.model,
+                    tcm=networks.tcm,
+                    device=networks.device,
+                    precision=sampling.precision,
+                    **parts,
+                    tile=sampling.tile,
+                    guidance_decoder=networks.decoder,
+                    weights=sampling.weights,
+                ),
+            )
+        return self._loaded[1]
+
+
 def batch_upscaler(
-    method: Method, dataset: str, seed: int, networks: Networks, progress: Progress, timer: StageTimer
+    method: Method,
+    dataset: str,
+    seed: int,
+    networks: Networks,
+    pipelines: Pipelines,
+    progress: Progress,
+    timer: StageTimer,
 ) -> BatchUpscaler:
     """The upscaler of ``method`` on ``dataset``, with its networks loaded."""
-    if method.kind == "stablevsr":
-        return _sampler(method, dataset, seed, networks, progress, timer)
+    if method.sampling is not None:
+        pipe = pipelines.load(networks, method.sampling)
+        return _sampler(pipe, method.sampling, method.guidance, f"{seed}/{dataset}", progress, timer)
     if method.kind == "frames":
         return _external(method, dataset, progress)
     return _baseline(method.kind, networks.device, progress)
 
 
 def _sampler(
-    method: Method, dataset: str, seed: int, networks: Networks, progress: Progress, timer: StageTimer
+    pipe: StableVSRPipeline,
+    sampling: Sampling,
+    guidance: Guidance | None,
+    key: str,
+    progress: Progress,
+    timer: StageTimer,
 ) -> BatchUpscaler:
+    """Samples with noise whose key begins with ``key``; without ``guidance`` where no TCM is used."""
+    import torch
+
     from stablevsr.method.flow import flow_by_name
     from stablevsr.method.noise import seeded_generator
-    from stablevsr.method.pipeline import StableVSRPipeline, to_tensor
+    from stablevsr.method.pipeline import to_tensor
     from stablevsr.method.sampler import decode_frames, to_uint8
     from stablevsr.method.settings import Guidance
-    from stablevsr.method.strategies import is_guided
 
-    assert method.sampling is not None
-    sampling, guidance = method.sampling, method.guidance or Guidance()
-    guided = is_guided(sampling.strategy)
-    parts: dict[str, Any] = {} if guided else {"controlnet": None}
-    pipe = StableVSRPipeline.from_pretrained(
-        networks.model,
-        tcm=networks.tcm,
-        device=networks.device,
-        precision=sampling.precision,
-        **parts,
-        tile=sampling.tile,
-        guidance_decoder=networks.decoder,
-        weights=sampling.weights,
-    )
-    flow = flow_by_name(guidance.flow, pipe.device) if guided and guidance.needs_flow else None
+    flow = flow_by_name(guidance.flow, pipe.device) if guidance and guidance.needs_flow else None
 
     def sample(names: list[str], lr: torch.Tensor) -> list[torch.Tensor]:
         """Finished latents by sequence. Where the GPU's memory is too small, the batch is halved."""
-        keys = [f"{seed}/{dataset}/{name}" for name in names]
-        sources = keys if sampling.noise == "keyed" else [seeded_generator(key) for key in keys]
+        keys = [f"{key}/{name}" for name in names]
+        sources = keys if sampling.noise == "keyed" else [seeded_generator(text) for text in keys]
         try:
-            return list(pipe.sample(lr, sources, sampling, guidance, flow, progress, timer.stage))
+            return list(pipe.sample(lr, sources, sampling, guidance or Guidance(), flow, progress, timer.stage))
         except torch.OutOfMemoryError:
             if len(names) == 1:
                 raise
@@ -96,6 +133,8 @@ def _sampler(
 
 
 def _baseline(kind: str, device: str, progress: Progress) -> BatchUpscaler:
+    if baselines.BASELINES[kind].weights:  # it runs on torch
+        set_threads()
     upscaler = baselines.load(kind, device)
 
     def upscale(_: Batch, lr: list[list[Frame]]) -> Iterator[list[Frame]]:

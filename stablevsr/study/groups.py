@@ -1,0 +1,70 @@
+"""Which methods share a job: starting one takes seconds, and metrics compute their part of the ground truth once.
+
+An ablation's methods are a group, the baselines are one, and the study's method is one, in each run. So a new ablation
+adds jobs and changes none. A method of several ablations belongs to the first. Frames from a folder are a group alone:
+their files decide when they are scored again, and an ablation's rules may make them from frames of its other methods.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+
+from stablevsr.study.methods import Method, ResolvedStudy
+
+
+@dataclass(frozen=True)
+class Group:
+    """Methods of one run, on data sets with the same number of shards. One job makes their frames of a shard."""
+
+    name: str  #: of letters, digits and _, another for each group of a study
+    run: int
+    shards: int
+    forms: dict[str, list[Method]]  #: by data set
+
+    @property
+    def digests(self) -> list[str]:
+        """The digests of its methods, each once."""
+        return list(dict.fromkeys(form.digest for forms in self.forms.values() for form in forms))
+
+    @property
+    def size(self) -> int:
+        """How many methods it has, counted on each data set."""
+        return sum(map(len, self.forms.values()))
+
+
+def owner(method: Method) -> str:
+    """What a method belongs to: its ablation, ``baselines``, the study's method, or itself for frames from a folder."""
+    if method.kind == "frames":
+        return f"frames_{method.name}"
+    return method.name.partition(".")[0] if method.kind == "stablevsr" else "baselines"
+
+
+def plain(name: str) -> str:
+    """A name with _ for everything but letters and digits, for rules and files."""
+    return re.sub(r"\W", "_", name)
+
+
+def groups(study: ResolvedStudy) -> list[Group]:
+    """All groups of a study. Each form of a method on a data set is in one of them."""
+    found: dict[tuple[str, int, int], dict[str, list[Method]]] = defaultdict(lambda: defaultdict(list))
+    for dataset, spec in study.spec.datasets.items():
+        once = {(form.digest, form.run): form for form in reversed(study.forms_on(dataset))}
+        for form in reversed(once.values()):
+            found[owner(form), form.run, spec.shards][dataset].append(form)
+    named: dict[str, Group] = {}
+    for (whose, run, shards), forms in found.items():
+        name = plain("_".join([whose, *forms, f"run{run}"]))
+        name += f"_{len(named)}" if name in named else ""
+        named[name] = Group(name, run, shards, dict(forms))
+    return list(named.values())
+
+
+def tables(study: ResolvedStudy) -> dict[tuple[str, str], list[Method]]:
+    """The methods whose tables of scores one job writes, by data set and owner."""
+    found: dict[tuple[str, str], list[Method]] = defaultdict(list)
+    for method in study.methods.values():
+        for dataset in method.datasets:
+            found[dataset, owner(method)].append(method)
+    return dict(found)

@@ -1,0 +1,115 @@
+"""The jobs of a study's rules on several methods: their frames, and the scores of these."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stablevsr.baselines import BASELINES
+from stablevsr.runtime.devices import device_of
+from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.hashing import digest
+from stablevsr.study.methods import Method, ResolvedStudy
+from stablevsr.study.paths import Paths
+
+if TYPE_CHECKING:
+    from stablevsr.study.inference import Networks
+
+Chosen = list[tuple[str, Method]]  #: data sets, and the form of a method on each
+
+
+def choose(study: ResolvedStudy, methods: Sequence[str], datasets: Sequence[str], seed: int, shards: int) -> Chosen:
+    """The forms of ``methods`` (names or digests) on ``datasets`` whose noise has ``seed``.
+
+    Raises :class:`UserError` if a method has none, or a data set is not cut into ``shards``.
+    """
+    for dataset in datasets:
+        if (expected := study.dataset(dataset).shards) != shards:
+            raise UserError(f"study {study.name} cuts {dataset} into {expected} shards: give --shard K/{expected}")
+    found: dict[tuple[str, str], Method] = {}
+    for name in methods:
+        forms = {
+            (dataset, form.digest): form
+            for dataset in datasets
+            for form in study.forms_on(dataset)
+            if name in (form.name, form.digest) and form.run == seed
+        }
+        found |= forms or {(datasets[0], name): study.form(name, datasets[0], seed)}
+    return [(dataset, form) for (dataset, _), form in found.items()]
+
+
+def infer_all(paths: Paths, chosen: Chosen, shard: int) -> None:
+    """Make the frames of ``chosen`` on a shard; forms with the same networks one after the other, loading them once."""
+    from stablevsr.study.inference import Pipelines, Shard, infer
+
+    study, pipelines = paths.study, Pipelines()
+    networks = {form.digest: _networks(paths, form) for _, form in chosen}
+    for dataset, form in sorted(chosen, key=lambda pair: (repr(networks[pair[1].digest]), repr(pair[1].sampling))):
+        infer(
+            form,
+            Shard(dataset, paths.dataset(dataset) / "lr", shard, study.spec.datasets[dataset].shards),
+            form.run,
+            paths.frames(dataset, form.digest, form.run),
+            paths.manifest(dataset, form.digest, form.run, shard),
+            networks[form.digest],
+            study.spec.batch,
+            pipelines,
+        )
+
+
+def _networks(paths: Paths, form: Method) -> Networks:
+    from stablevsr.study.inference import Networks
+
+    on_torch = form.kind == "stablevsr" or (form.kind in BASELINES and bool(BASELINES[form.kind].weights))
+    return Networks(
+        paths.model(form.base) if form.base else "",
+        device_of(paths.study.spec.device) if on_torch else "cpu",
+        paths.training(form.training) if form.training else form.external_tcm,
+        paths.training(form.decoder) if form.decoder else None,
+    )
+
+
+def score_all(paths: Paths, chosen: Chosen, shard: int) -> None:
+    """Score the frames of ``chosen`` on a shard, those of a data set together.
+
+    Scores that were made from the same frames, of the method and the ground truth, are kept. Raises :class:`UserError`
+    if frames are missing.
+    """
+    for dataset in dict.fromkeys(dataset for dataset, _ in chosen):
+        _score(paths, dataset, [form for name, form in chosen if name == dataset], shard)
+
+
+def _score(paths: Paths, dataset: str, forms: list[Method], shard: int) -> None:
+    truth = _read(paths.dataset(dataset) / "manifest.json")["sequences"]
+    frames, made_from, sequences = {}, {}, []
+    for form in forms:
+        manifest = paths.manifest(dataset, form.digest, form.run, shard)
+        if not manifest.exists():
+            raise UserError(
+                f"there are no frames of {form.name} on {dataset} yet ({manifest}): run stablevsr infer first"
+            )
+        made = _read(manifest)["sequences"]
+        key = digest([paths.metrics_key, made, {name: truth[name]["sha256"] for name in made}])
+        out = paths.scores(dataset, form.digest, form.run, shard)
+        if not _is_current(out, key):
+            frames[out], made_from[out], sequences = paths.frames(dataset, form.digest, form.run), key, list(made)
+    if not frames:
+        return
+    from stablevsr.metrics.evaluate import evaluate
+
+    spec = paths.study.spec
+    evaluate(
+        paths.dataset(dataset) / "gt", frames, spec.metrics, weights=spec.weights, sequences=sequences,
+        cache=paths.work / "cache", device=device_of(spec.device), made_from=made_from,
+    )  # fmt: skip
+
+
+def _is_current(scores: Path, made_from: str) -> bool:
+    notes = scores.with_name(f"{scores.name}.json")
+    return scores.exists() and notes.exists() and _read(notes).get("made_from") == made_from
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.read_text()))

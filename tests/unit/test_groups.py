@@ -1,0 +1,86 @@
+"""Which methods share a job: every method is in one, and a new ablation leaves the others' jobs as they are."""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stablevsr.study.groups import groups, tables
+from stablevsr.study.resolve import load_study
+
+REPOSITORY = Path(__file__).parents[2]
+STUDIES = ("mini", "smoke", "evidence", "paper")
+
+
+def members(group):
+    return {(dataset, form.digest, form.run) for dataset, forms in group.forms.items() for form in forms}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_form_of_every_method_is_in_one_group(name):
+    study = load_study(name, REPOSITORY)
+    found = Counter(member for group in groups(study) for member in members(group))
+    expected = {(d, form.digest, form.run) for d in study.spec.datasets for form in study.forms_on(d)}
+    assert set(found) == expected and set(found.values()) == {1}
+    written = [(dataset, method.name) for (dataset, _), methods in tables(study).items() for method in methods]
+    assert sorted(written) == sorted((dataset, m.name) for m in study.methods.values() for dataset in m.datasets)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_job_has_one_run_and_one_number_of_shards(name):
+    study = load_study(name, REPOSITORY)
+    for group in groups(study):
+        assert {form.run for forms in group.forms.values() for form in forms} == {group.run}
+        assert {study.spec.datasets[dataset].shards for dataset in group.forms} == {group.shards}
+
+
+def test_the_mini_study_starts_few_processes_with_networks():
+    started = [g for g in groups(load_study("mini", REPOSITORY)) if not g.name.startswith("frames_")]
+    assert len(started) <= 10  # of 6.7 s of processor time each; the methods are counted 30 times and more
+    assert sum(group.size for group in started) >= 30
+
+
+@pytest.fixture
+def root(tmp_path):
+    shutil.copytree(REPOSITORY / "workflow" / "studies", tmp_path / "workflow" / "studies")
+    shutil.copytree(REPOSITORY / "ablations", tmp_path / "ablations")
+    return tmp_path
+
+
+@pytest.mark.parametrize("ablation", ["aaa", "guidance2", "zzz"])
+def test_a_new_ablation_adds_groups_and_changes_none(root, ablation):
+    before = {group.name: members(group) for group in groups(load_study("mini", root))}
+    new = {
+        "title": "New", "question": "New?",
+        "variants": {
+            "same": {"label": "The method"},
+            "new": {"label": "Without a step", "sampling": {"steps": 7}},
+            "mine": {"label": "Mine", "frames": "work/external/{study}/mine/{dataset}"},
+        },
+    }  # fmt: skip
+    (root / f"ablations/{ablation}.yaml").write_text(yaml.safe_dump(new))
+    after = {group.name: members(group) for group in groups(load_study("mini", root))}
+    added = set(after) - set(before)
+    assert {name: after[name] for name in before} == before
+    assert added == {f"{ablation}_reds4_vimeo_run0", f"frames_{ablation}_mine_reds4_vimeo_run0"}
+    assert all(
+        len(after[name]) == 2 for name in added
+    )  # the new method on two data sets; the shared one is the study's
+
+
+def test_frames_that_rules_make_are_not_in_the_group_of_what_they_are_made_from():
+    made = groups(load_study("mini", REPOSITORY))
+    (alone,) = [group for group in made if "temporal_filter_averaged" in group.name]
+    assert {form.kind for forms in alone.forms.values() for form in forms} == {"frames"}
+
+
+def test_names_that_differ_only_in_a_sign_give_two_groups(root):
+    for name in ("one-two", "one_two"):
+        variant = {"label": name, "sampling": {"steps": len(name) - name.count("-")}}
+        content = {"title": name, "question": name, "variants": {"new": variant}}
+        (root / f"ablations/{name}.yaml").write_text(yaml.safe_dump(content))
+    names = [group.name for group in groups(load_study("mini", root))]
+    assert len(set(names)) == len(names) and all(name.isidentifier() for name in names)
+    assert sum(name.startswith("one_two") for name in names) == 2
