@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from stablevsr.baselines.command import environment
 from stablevsr.runtime.background import BackgroundWriter, prefetch
 from stablevsr.runtime.devices import granted_threads
 from stablevsr.runtime.io import write_text
@@ -47,7 +48,8 @@ def infer(
     methods with the same networks, which are then not loaded again.
     """
     began = time.monotonic()
-    batches = shard.batches(batch)
+    whole = method.command is not None and method.command.whole_shard
+    batches = shard.batches(sys.maxsize if whole else batch)
     made_from = identity(method, shard.dataset, seed, networks)
     with single_writer(out / f".shard{shard.index}"):
         todo = [b for b in batches if not all(is_done(out / name, files, made_from) for name, files in b)]
@@ -64,6 +66,8 @@ def infer(
             "batch": batch,
             "threads": granted_threads(),
         }
+        if method.command is not None:
+            report["environment"] = environment()
         if todo and method.kind == "stablevsr":
             print(_idle(report["seconds"], report["stages"]), file=sys.stderr)
         write_text(manifest, json.dumps(report, indent=1, sort_keys=True) + "\n")
