@@ -38,6 +38,11 @@ class Command:
     env: tuple[tuple[str, str], ...] = ()  #: names and values of variables
     whole_shard: bool = False  #: whether it runs once for many sequences, each in a folder of {lr} and of {frames}
 
+    @property
+    def batch(self) -> int:
+        """For how many sequences it runs at once."""
+        return sys.maxsize if self.whole_shard else 1
+
     def identity(self) -> dict[str, Any]:
         """What its frames depend on, as far as it can be known: text, variables, the commit, files that it names."""
         base = self.workdir or Path()
@@ -120,7 +125,7 @@ def _commit(folder: Path) -> str | None:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True)
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, encoding="utf-8")
     except FileNotFoundError:  # no git
         return None
     return None if done.returncode else done.stdout.strip()

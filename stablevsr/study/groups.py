@@ -1,8 +1,8 @@
 """Which methods share a job: starting one takes seconds, and metrics compute their part of the ground truth once.
 
 An ablation's methods are a group, the baselines are one, and the study's method is one, in each run. So a new ablation
-adds jobs and changes none. A method of several ablations belongs to the first. A method with a command is a group of one,
-as it may take days or fail. So are frames from a folder: their files decide when they are scored again, and an
+adds jobs and changes none. A method of several ablations belongs to the first. A method with a command is a group
+alone: it may take days or fail. So are frames from a folder: their files decide when they are scored again, and an
 ablation's rules may make them from frames of its other methods.
 """
 

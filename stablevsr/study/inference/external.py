@@ -5,16 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from stablevsr.baselines.command import Command, folders
 from stablevsr.data.degradation import SCALE
 from stablevsr.data.frames import Frame, list_frames, read_frame
 from stablevsr.runtime.errors import UserError
-from stablevsr.study.inference.shards import Batch
-
-if TYPE_CHECKING:
-    from stablevsr.study.inference.upscalers import BatchUpscaler, Progress
+from stablevsr.study.inference.shards import Batch, BatchUpscaler, Progress
 
 
 def from_folder(method: str, root: Path, progress: Progress) -> BatchUpscaler:
@@ -33,41 +29,49 @@ def from_command(method: str, command: Command, progress: Progress) -> BatchUpsc
     """Frames that a command makes of copies of the LR frames."""
 
     def upscale(batch: Batch, _: list[list[Frame]]) -> Iterator[list[Frame]]:
-        for together in [batch] if command.whole_shard else [[sequence] for sequence in batch]:
-            with folders() as (lr, frames, own):
-                below = {name: name if command.whole_shard else "" for name, _ in together}
-                for name, files in together:
-                    for folder in (lr / below[name], frames / below[name]):
-                        folder.mkdir(exist_ok=True)
-                    for file in files:
-                        shutil.copy(file, lr / below[name])
-                command.run(lr, frames, own, method)
-                for name, files in together:
-                    made = _checked(f"{method}, sequence {name}", frames / below[name], files, alone=True)
-                    progress(len(files))
-                    yield made
+        below = {name: name if command.whole_shard else "" for name, _ in batch}
+        with folders() as (lr, frames, own):
+            for name, files in batch:
+                for folder in (lr / below[name], frames / below[name]):
+                    folder.mkdir(exist_ok=True)
+                for file in files:
+                    shutil.copy(file, lr / below[name])
+            command.run(lr, frames, own, method)
+            for name, files in batch:
+                made = _checked(method, frames / below[name], files, f"sequence {name}: what its command made")
+                progress(len(files))
+                yield made
 
     return upscale
 
 
-def _checked(method: str, folder: Path, files: list[Path], alone: bool = False) -> list[Frame]:
+def _checked(method: str, folder: Path, files: list[Path], command: str = "") -> list[Frame]:
     """The frames in ``folder`` with the names of the LR frames ``files``, four times as large.
 
-    ``alone``: no other frames may be there. Raises :class:`UserError`.
+    Args:
+        method: for errors.
+        folder: with the frames.
+        files: LR frames of the sequence.
+        command: what to call the folder that a command wrote, in which no other frames may be; empty for a user's.
+
+    Raises:
+        UserError: a frame is missing or has another size, or the command made others.
     """
+    where = command or str(folder)
     found = {path.stem: path for path in (list_frames(folder) if folder.is_dir() else [])}
     missing = [file.stem for file in files if file.stem not in found]
     if missing:
         others = sorted(found.keys() - {file.stem for file in files})
         there = f" (there is {others[0]})" if others else ""
-        lacks = f"{folder} lacks {len(missing)} of {len(files)} frames, the first is {missing[0]}{there}"
+        lacks = f"{where} lacks {len(missing)} of {len(files)} frames, the first is {missing[0]}{there}"
         raise UserError(f"method {method}: {lacks}")
-    if alone and len(found) != len(files):
-        raise UserError(f"method {method}: {folder} holds {len(found)} frames, of {len(files)} LR frames")
+    if command and len(found) != len(files):
+        raise UserError(f"method {method}: {where} has {len(found)} frames for {len(files)} LR frames")
     height, width, _ = (SCALE * side for side in read_frame(files[0]).shape)
     frames = [read_frame(found[file.stem]) for file in files]
     for file, frame in zip(files, frames, strict=True):
         if frame.shape[:2] != (height, width):
+            what = f"{command}, frame {file.stem}," if command else found[file.stem]
             size = f"{frame.shape[1]}x{frame.shape[0]}, four times its LR frame is {width}x{height}"
-            raise UserError(f"method {method}: {found[file.stem]} is {size}")
+            raise UserError(f"method {method}: {what} is {size}")
     return frames

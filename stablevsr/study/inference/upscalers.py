@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from stablevsr.data.frames import Frame
 from stablevsr.runtime.devices import set_threads
 from stablevsr.runtime.timing import StageTimer
 from stablevsr.study.inference.external import from_command, from_folder
-from stablevsr.study.inference.shards import Batch
+from stablevsr.study.inference.shards import Batch, BatchUpscaler, Progress
 
 if TYPE_CHECKING:
     import torch
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from stablevsr.method.pipeline import StableVSRPipeline
     from stablevsr.method.settings import Guidance, Sampling
     from stablevsr.study.methods import Method
-
-Progress = Callable[[int], Any]  #: called with the number of frame-steps (or frames) just done
-#: Upscales a batch, from its LR frames by sequence: yields, per sequence, the frames uint8 (4h, 4w, 3).
-BatchUpscaler = Callable[[Batch, list[list[Frame]]], Iterator[list[Frame]]]
 
 
 @dataclass(frozen=True)
