@@ -25,9 +25,7 @@ def choose(study: ResolvedStudy, methods: Sequence[str], datasets: Sequence[str]
 
     Raises :class:`UserError` if a method has none, or a data set is not cut into ``shards``.
     """
-    for dataset in datasets:
-        if (expected := study.dataset(dataset).shards) != shards:
-            raise UserError(f"study {study.name} cuts {dataset} into {expected} shards: give --shard K/{expected}")
+    cut = {dataset: study.dataset(dataset).shards for dataset in datasets}
     found: dict[tuple[str, str], Method] = {}
     for name in methods:
         forms = {
@@ -37,6 +35,9 @@ def choose(study: ResolvedStudy, methods: Sequence[str], datasets: Sequence[str]
             if name in (form.name, form.digest) and form.run == seed
         }
         found |= forms or {(datasets[0], name): study.form(name, datasets[0], seed)}
+    for dataset, count in cut.items():
+        if count != shards:
+            raise UserError(f"study {study.name} cuts {dataset} into {count} shards: give --shard K/{count}")
     return [(dataset, form) for (dataset, _), form in found.items()]
 
 
