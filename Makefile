@@ -5,7 +5,7 @@
 #   make coverage what the unit tests reach of the library, module by module; below 90 % of its lines it fails
 #   make bench    how fast this machine samples the tiny model, stage by stage
 #   make bench-gpu   all figures of docs/performance.md that want a GPU: full-size networks with random weights
-#   make readme   writes the mini study's scores into README.md and docs, after make study
+#   make readme   writes the scores and verdicts of the studies that were run into README.md and docs
 #   make test-gpu      the sampler's numbers, memory and stages on a GPU
 #   make test-system   the report in a real browser, the smoke study on a real Slurm; installs Debian's chromium,
 #                  slurm-wlm and munge first (as root)

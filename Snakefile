@@ -27,6 +27,8 @@ min_version("9.0")
 
 if set(config) - {"study"}:
     raise WorkflowError(f"--config knows one key, study: what is {', '.join(set(config) - {'study'})}?")
+if config.get("study", "mini") in (None, ""):
+    raise WorkflowError("--config study= names no study: give --config study=mini, or leave it out")
 try:
     study = load_study(str(config.get("study", "mini")))
     check_external(study)

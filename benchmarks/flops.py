@@ -96,7 +96,7 @@ def network_calls(work: Work, preset: Preset) -> dict[str, int]:
 
 def compare(bench: Path, device: str) -> str:
     """The table for a file that ``stablevsr bench --out`` wrote."""
-    content = json.loads(bench.read_text())
+    content = json.loads(bench.read_text(encoding="utf-8"))
     work, seconds = Work(**content["work"]), {row["preset"]: row["seconds"] for row in content["presets"]}
     target = torch.device(device)
     lines = [f"a large copy moves {copy_rate(target) / 1e9:.0f} GB/s"]

@@ -11,12 +11,15 @@ claims.csv, those of one or several ablations (or `table1`), with their differen
     <!-- claims mini/guidance+tcm_training reds4 -->
     <!-- end of claims -->
 
-The table of all metrics (in docs/metrics.md) is written between <!-- metrics --> and <!-- end of metrics -->.
+The table of all metrics (in docs/metrics.md) is written between <!-- metrics --> and <!-- end of metrics -->, the code
+and machine of a study between <!-- provenance mini --> and <!-- end of provenance -->. Where a study has no results its
+tables stay as they are.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import re
 import sys
 from pathlib import Path
@@ -27,8 +30,8 @@ from stablevsr.metrics.registry import METRICS
 from stablevsr.report.text import ARROWS, format_difference, metric_head
 
 ROOT = Path(__file__).parents[1]
-FILES = ("docs/metrics.md", "README.md", "docs/performance.md", "docs/deviations.md")
-TABLE = re.compile(r"(<!-- (scores|claims|metrics)\b *([^\n]*?) -->\n).*?(<!-- end of \2 -->)", re.S)
+FILES = ("docs/metrics.md", "README.md", "docs/performance.md", "docs/evidence.md")
+TABLE = re.compile(r"(<!-- (scores|claims|metrics|provenance)\b *([^\n]*?) -->\n).*?(<!-- end of \2 -->)", re.S)
 
 
 def render(text: str, results: Path) -> str:
@@ -40,11 +43,16 @@ def render(text: str, results: Path) -> str:
         study, _, names = source.partition("/")
         dataset, _, metrics = rest.partition(":")
         folder = results / study / "tables"
+        if study and not folder.exists():
+            print(f"{results / study} does not exist: its {kind} stay as they are", file=sys.stderr)
+            return found[0]
         if kind == "scores":
             lines = _scores(_rows(folder / f"{names}.csv", dataset), metrics.split())
         elif kind == "claims":
             lines = [["method", "than or as", "in", "difference, 95 % interval", "verdict", "reason"]]
             lines += [line for question in names.split("+") for line in _claims(folder, question, dataset)]
+        elif kind == "provenance":
+            lines = [["what", "is"], *_provenance(folder.parent)]
         else:
             lines = [
                 ["name", "better", "unit", "decimals", "margin", "convention", "source", "weights and their licence"]
@@ -68,6 +76,19 @@ def _description(metric: Metric) -> list[str]:
         metric.source,
         ", ".join(f"`{name}`: {get(name).licence}" for name in metric.needs) or "none needed",
     ]
+
+
+def _provenance(folder: Path) -> list[list[str]]:
+    """Code, machine and runs of a study."""
+    made = json.loads((folder / "provenance.json").read_text())
+    commit = f"`{made['code']['commit']}`{'' if made['code']['clean'] else ', with uncommitted changes'}"
+    versions = ", ".join(f"{package} {made['versions'][package]}" for package in ("torch", "diffusers"))
+    runs = ", ".join(
+        f"{k} (noise {s['sampling_seed']}, training {s['training_seed']})" for k, s in made["runs"].items()
+    )
+    command = f"`snakemake --cores all --resources gpu=1 --config study={made['study']}`"
+    return [["command", command], ["commit", commit], ["machine", made["machine"]],
+            ["versions", f"Python {made['python']}, {versions}"], ["runs and their seeds", runs]]  # fmt: skip
 
 
 def _rows(file: Path, dataset: str) -> list[dict[str, str]]:
@@ -119,7 +140,7 @@ def main() -> int:
     for name in FILES:
         path = ROOT / name
         try:
-            path.write_text(render(path.read_text(), ROOT / "results"))
+            path.write_text(render(path.read_text(encoding="utf-8"), ROOT / "results"))
         except OSError as error:
             print(f"{error.filename} does not exist: run make study first", file=sys.stderr)
             return 1

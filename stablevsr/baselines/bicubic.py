@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,12 +12,12 @@ from stablevsr.data.degradation import bicubic_upscale
 
 
 @register("bicubic")
-def load(_device: str) -> Upscaler:
+def load(_device: str, _precision: str) -> Upscaler:
     """Nothing to load."""
-    return upscale
+    return Upscaler(stream)
 
 
-def upscale(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+def stream(frames: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
     """Frame by frame, rounded to 8 bits."""
-    enlarged = np.stack([bicubic_upscale(frame) for frame in frames])
-    return enlarged.astype(np.float32) / np.float32(255)
+    for frame in frames:
+        yield bicubic_upscale(frame).astype(np.float32) / np.float32(255)

@@ -7,6 +7,7 @@ Python; the ``ncnn`` wheel runs them.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,13 @@ PACKAGES = ("ncnn", WHEEL)
 
 
 @register("realesrgan-x4plus", PACKAGES)
-def load_x4plus(_device: str) -> Upscaler:
+def load_x4plus(_device: str, _precision: str) -> Upscaler:
     """The network for photographs."""
     return _upscaler("REALESRGAN_X4PLUS_UP4X")
 
 
 @register("realesr-animevideov3", PACKAGES)
-def load_animevideo(_device: str) -> Upscaler:
+def load_animevideo(_device: str, _precision: str) -> Upscaler:
     """The small network for animated video."""
     return _upscaler("REALESRGAN_ANIMAVIDEOV3_UP4X")
 
@@ -49,10 +50,11 @@ def _upscaler(model: str) -> Upscaler:
     network.load_param(str(weights(model).with_suffix(".param")))
     network.load_model(str(weights(model).with_suffix(".bin")))
 
-    def upscale(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.stack([_upscale(network, frame) for frame in frames])
+    def stream(frames: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
+        for frame in frames:
+            yield _upscale(network, frame)
 
-    return upscale
+    return Upscaler(stream)
 
 
 def _upscale(network: Any, frame: NDArray[np.uint8]) -> NDArray[np.float32]:

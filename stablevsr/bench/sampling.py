@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from stablevsr.data.frames import write_frame
+from stablevsr.method.dtypes import DTYPES
 from stablevsr.method.flow import DISFlow, RAFTFlow
-from stablevsr.method.loading import DTYPES, load_scheduler
+from stablevsr.method.loading import load_scheduler
 from stablevsr.method.model_folder import TINY, find_model
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.pipeline import load_networks

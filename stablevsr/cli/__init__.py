@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import argparse
 import gc
+import io
 import sys
 from collections.abc import Sequence
 
 from stablevsr import __version__
 from stablevsr.cli import frames, gpu_lock, study, training
-from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.errors import UserError, exhausted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # in a locale that lacks a letter, a message still appears
+            stream.reconfigure(errors="backslashreplace")
     parser = build_parser()
     arguments = parser.parse_args(argv)
     if not hasattr(arguments, "run"):
@@ -34,27 +38,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     except Exception as error:
-        if arguments.debug or not (isinstance(error, (UserError, OSError)) or _out_of_memory(error)):
+        if arguments.debug or not (isinstance(error, (UserError, OSError)) or exhausted(error)):
             raise
         print(f"stablevsr: {_sentence(error)}", file=sys.stderr)
         return 1
     return 0
 
 
-def _out_of_memory(error: Exception) -> bool:
-    torch = sys.modules.get("torch")  # torch raised the error only if it was imported
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)
-
-
 def _sentence(error: Exception) -> str:
-    if _out_of_memory(error):
-        return (
-            "the GPU's memory is too small for this: use precision bf16, tiles (--tile, or sampling.tile in a study), "
-            "smaller crops, a smaller micro_batch, or the processor (device cpu)"
-        )
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower() + (f" ({error.filename})" if error.filename else "")
-    return str(error)
+    return exhausted(error) or str(error)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -128,7 +128,7 @@ def _run_bench(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name) < 1:
             raise UserError(f"--{name} {getattr(arguments, name)} is too small: at least 1")
     width, _, height = arguments.size.partition("x")
-    if not (width.isdigit() and height.isdigit() and min(int(width), int(height)) >= 8):
+    if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 8):
         raise UserError(f"--size {arguments.size!r} is not of the form WxH with at least 8 pixels a side: try 320x180")
     set_threads()
     from stablevsr.bench.sampling import PRESETS, Work, bench

@@ -38,6 +38,6 @@ def open_study(arguments: argparse.Namespace) -> tuple[ResolvedStudy, Paths]:
 def shard_of(text: str) -> tuple[int, int]:
     """``K/N`` as (K, N). Raises :class:`UserError` unless K < N."""
     index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
         raise UserError(f"--shard {text!r} is not of the form K/N with K below N")
     return int(index), int(count)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from stablevsr.data.frames import list_frames
+from stablevsr.data.frames import list_frames, list_sequences
 from stablevsr.runtime.errors import UserError
 
 Layout = Literal["reds", "vimeo90k", "plain"]
@@ -100,7 +100,7 @@ def _reds(root: Path, split: Split) -> list[Sequence]:
     low = _reds_folder(root, "train", "train_sharp_bicubic/X4", rows)
     if split == "test":
         return _clips(sharp, low, list(REDS4))
-    names = sorted(p.name for p in sharp.iterdir() if p.is_dir() and p.name not in REDS4)
+    names = sorted(p.name for p in list_sequences(sharp) if p.name not in REDS4)
     clips = _clips(sharp, low, names)
     return clips + _reds_validation(root, rename=240) if split == "train_regrouped" else clips
 
@@ -108,7 +108,7 @@ def _reds(root: Path, split: Split) -> list[Sequence]:
 def _reds_validation(root: Path, rename: int = 0) -> list[Sequence]:
     sharp = _reds_folder(root, "val", "val_sharp", "reds_val_sharp")
     low = _reds_folder(root, "val", "val_sharp_bicubic/X4", "reds_val_sharp_bicubic")
-    return _clips(sharp, low, sorted(p.name for p in sharp.iterdir() if p.is_dir()), rename)
+    return _clips(sharp, low, sorted(p.name for p in list_sequences(sharp)), rename)
 
 
 def _vimeo90k(root: Path, split: Split) -> list[Sequence]:
@@ -139,7 +139,7 @@ def _plain(root: Path, split: Split) -> list[Sequence]:
     sharp, low = root / "gt", root / "lr"
     if not sharp.is_dir():
         raise UserError(f"folder {sharp} is missing: the plain layout is root/gt/sequence/frame and root/lr/...")
-    names = sorted(p.name for p in sharp.iterdir() if p.is_dir())
+    names = sorted(p.name for p in list_sequences(sharp))
     return [
         Sequence(name, _frames(sharp / name), _frames(low / name) if (low / name).is_dir() else ()) for name in names
     ]

@@ -5,21 +5,23 @@ A part that is missing, damaged or of another class raises a :class:`UserError` 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from stablevsr.method.model_folder import check_model, check_weights, model_index
 from stablevsr.method.small_decoder import SmallDecoder
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.parsing import parse
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 NETWORKS = {
     "unet": UNet2DConditionModel,
     "vae": AutoencoderKL,
@@ -47,9 +49,11 @@ def load_parts(
     if model_index(folder).get("controlnet") == [None, None]:
         given.setdefault("controlnet", None)
     check_model(folder, without=given)
-    for part in given.values():
+    for name, part in given.items():
         if isinstance(part, str | Path):
             check_weights(Path(part))
+        elif name in NETWORKS and not isinstance(part, torch.nn.Module | None):
+            raise UserError(f"{name} is a {type(part).__name__}: give a folder or a loaded network")
     loaders: dict[str, Callable[[Path], Any]] = {
         **{name: partial(load_network, name, dtype=dtype) for name in NETWORKS},
         "scheduler": load_scheduler,
@@ -92,7 +96,22 @@ def keep_finite(vae: Any) -> Any:
 
 def load_scheduler(folder: Path) -> Any:
     """A noise scheduler; sampling and training take its configuration, not its class."""
+    file = folder / "scheduler_config.json"
+    with _one_sentence(f"{file} is damaged"):
+        content = json.loads(file.read_text(encoding="utf-8"))
+    parse(_NoiseSchedule, content, file)  # diffusers would fill in what is missing
     return _load(DDIMScheduler, folder)
+
+
+class _NoiseSchedule(BaseModel):
+    """What a noise scheduler's configuration must hold."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    prediction_type: Literal["v_prediction", "epsilon", "sample"]
+    num_train_timesteps: int = Field(ge=1)
+    beta_start: float = Field(gt=0, lt=1)
+    beta_end: float = Field(gt=0, lt=1)
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -129,7 +148,10 @@ def encode_empty_prompt(tokenizer: Any, text_encoder: Any) -> Tensor:
         tokens = tokenizer([""], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         tokens = tokens.to(text_encoder.device)
         mask = tokens.attention_mask if getattr(text_encoder.config, "use_attention_mask", False) else None
-        return text_encoder(tokens.input_ids, attention_mask=mask)[0].float()
+        prompt: Tensor = text_encoder(tokens.input_ids, attention_mask=mask)[0].float()
+    if not bool(prompt.isfinite().all()):
+        raise UserError("the text encoder gave values that are not finite numbers: fetch or copy its weights again")
+    return prompt
 
 
 @contextmanager

@@ -25,6 +25,8 @@ def find_model(model: str | Path, revision: str | None = None) -> Path:
 
     Raises :class:`UserError` if there is no such folder or the hub cannot be reached.
     """
+    if not isinstance(model, str | Path) or not str(model):
+        raise UserError(f"the model is {model!r}: give a hub id, a folder or `tiny`")
     if str(model) == "tiny":
         return TINY
     path = Path(model)
@@ -74,6 +76,6 @@ def model_index(folder: Path) -> dict[str, Any]:
     """The content of a folder's ``model_index.json``, empty if there is none. Raises :class:`UserError` if damaged."""
     file = folder / "model_index.json"
     try:
-        return dict(json.loads(file.read_text())) if file.is_file() else {}
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
     except (ValueError, TypeError) as error:
         raise UserError(f"{file} is damaged ({error}): copy the model folder again") from error

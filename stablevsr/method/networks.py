@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from stablevsr.method import decoding
-from stablevsr.method.loading import DTYPES, keep_finite
+from stablevsr.method.dtypes import DTYPES
+from stablevsr.method.loading import keep_finite
 from stablevsr.method.settings import Precision
 
 

@@ -40,7 +40,7 @@ def seeded_generator(key: str) -> torch.Generator:
 
 
 def _seed(key: str) -> int:
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
+    return int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()[:8], "big") >> 1
 
 
 class KeyedNoise:

@@ -8,7 +8,7 @@ grid or flow estimator stores its own defaults in ``model_index.json``.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
 from numbers import Integral
@@ -20,10 +20,13 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
+from PIL.Image import Image
 from torch import Tensor
 
+from stablevsr.data.frames import to_rgb8
+from stablevsr.method.dtypes import DTYPES
 from stablevsr.method.flow import FlowEstimator, flow_by_name
-from stablevsr.method.loading import DTYPES, encode_empty_prompt, keep_finite, load_parts
+from stablevsr.method.loading import encode_empty_prompt, keep_finite, load_parts
 from stablevsr.method.model_folder import PARTS, default_guidance, find_model
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.noise import Sources
@@ -42,6 +45,7 @@ from stablevsr.method.settings import (
     Weights,
 )
 from stablevsr.method.strategies import is_guided
+from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.runtime.parsing import parse
 from stablevsr.runtime.timing import Stage, untimed
@@ -136,8 +140,9 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         if torch_dtype is not None and (precision is not None or torch_dtype not in DTYPES.values()):
             names = ", ".join(map(str, DTYPES.values()))
             raise UserError(f"give either torch_dtype (one of {names}) or precision, not {torch_dtype}, {precision}")
-        how = parse(Sampling, {"precision": precision or "fp32", "weights": weights}, "from_pretrained")
-        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        side = None if tile == "auto" else tile
+        how = parse(Sampling, {"precision": precision or "fp32", "weights": weights, "tile": side}, "from_pretrained")
+        chosen = torch.device(device_of("auto" if device is None else str(device)))
         folder = find_model(model, revision)
         defaults = default_guidance(folder, flow, warp)
         if tcm is not None:
@@ -147,7 +152,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         parts = load_parts(folder, chosen, torch_dtype or DTYPES[how.precision], parts)
         pipe = cls(**parts, flow=defaults.flow, warp=defaults.warp)
         networks = pipe.networks
-        networks.tile, networks.may_tile = None if tile == "auto" else tile, tile == "auto"
+        networks.tile, networks.may_tile = how.tile, tile == "auto"
         if weights == "fp8":
             networks.pack()
         if chosen.type == "cpu":
@@ -194,7 +199,8 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         """Upscale one sequence, with diffusers' progress bar (``set_progress_bar_config``) over its frame-steps.
 
         Args:
-            frames: list of PIL images, or uint8 array (N, h, w, 3), all of one size.
+            frames: list of PIL images, or uint8 array (N, h, w, 3), all of one size. Images are read as files are
+                (:func:`stablevsr.data.frames.to_rgb8`).
             num_inference_steps: denoising steps.
             strategy: single_frame, auto_regressive, unidirectional or bidirectional.
             warp: ``published`` grid or ``aligned``; None = the model's default.
@@ -269,13 +275,15 @@ def load_networks(
 
 def _one_generator(given: torch.Generator | list[torch.Generator] | None) -> torch.Generator:
     """The generator of a sequence, randomly seeded if none is given."""
-    generators = given if isinstance(given, list) else [given]
+    generators = given if isinstance(given, list | tuple) else [given]
     if len(generators) != 1:
         raise UserError(f"{len(generators)} generators were given: a sequence takes one")
     generator = generators[0]
     if generator is None:
         generator = torch.Generator()
         generator.seed()
+    elif not isinstance(generator, torch.Generator):
+        raise UserError(f"generator is a {type(generator).__name__}: give torch.Generator().manual_seed(...)")
     elif generator.device.type != "cpu":
         warnings.warn(
             f"the generator is on {generator.device}: its frames repeat the published code's on that device, and "
@@ -287,9 +295,10 @@ def _one_generator(given: torch.Generator | list[torch.Generator] | None) -> tor
 
 def to_tensor(frames: Frames) -> Tensor:
     """LR frames (list of PIL images or uint8 (N, h, w, 3)) to float32 (N, 3, h, w) in [-1, 1], or a UserError."""
-    if hasattr(frames, "convert"):
-        raise UserError("a single image was given: give a list of frames")
-    arrays = [np.asarray(frame.convert("RGB")) if hasattr(frame, "convert") else frame for frame in frames]
+    if isinstance(frames, Image) or not isinstance(frames, Iterable) or getattr(frames, "shape", None) == ():
+        given = "a single image" if isinstance(frames, Image) else type(frames).__name__
+        raise UserError(f"{given} was given: give a list of frames")
+    arrays = [to_rgb8(f, f"frame {i}") if isinstance(f, Image) else f for i, f in enumerate(frames)]
     if not arrays:
         raise UserError("there are no frames to upscale")
     for frame in arrays:

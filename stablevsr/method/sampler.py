@@ -16,6 +16,7 @@ from torch import Tensor
 
 from stablevsr.data.frames import Frame
 from stablevsr.method import tcm, unet
+from stablevsr.method.finite import FiniteCheck, not_finite
 from stablevsr.method.flow import FlowEstimator
 from stablevsr.method.guidance import Flows, guidance_image
 from stablevsr.method.networks import ModelParts
@@ -74,22 +75,25 @@ class Sampler:
         return torch.stack([state.latent(self.sampling.steps, frame) for frame in range(frames)], dim=1)
 
     @torch.no_grad()
-    def run(self, frames: int, lr: LR, noise: Draw, state: State, flows: Store) -> None:
+    def run(self, frames: int, lr: LR, noise: Draw, state: State, flows: Store, first: int = 0) -> None:
         """Sample ``frames`` frames from where ``state`` stopped; it then holds their finished latents.
 
-        Raises ValueError if a run with a multistep solver is resumed: ``state`` does not hold the solver's history.
+        ``first`` is the number of the first frame in its clip, for messages. Raises :class:`UserError` that names
+        network, frame and step where values are not finite, and ValueError if a run with a multistep solver is
+        resumed: ``state`` does not hold the solver's history.
         """
         if state.done and self.sampling.scheduler in MULTISTEP:
             raise ValueError(f"scheduler {self.sampling.scheduler} keeps a history: a run cannot be resumed")
-        _Run(self, lr, noise, state, Flows(lr, self.estimator, flows)).visit_all(frames)
+        check = FiniteCheck(self.sampling.steps, self.model.unet.dtype, first)
+        _Run(self, lr, noise, state, Flows(lr, self.estimator, flows), check).visit_all(frames)
 
 
 class _Run:
     """One run of a sampler over the visits of its strategy."""
 
-    def __init__(self, sampler: Sampler, lr: LR, noise: Draw, state: State, flows: Flows) -> None:
+    def __init__(self, sampler: Sampler, lr: LR, noise: Draw, state: State, flows: Flows, check: FiniteCheck) -> None:
         self.sampler, self.model, self.stage = sampler, sampler.model, sampler.stage
-        self.lr, self.noise, self.state, self.flows = lr, noise, state, flows
+        self.lr, self.noise, self.state, self.flows, self.check = lr, noise, state, flows, check
         self.sampling, self.guidance = sampler.sampling, sampler.guidance
         self._done = state.done
         self._schedules: dict[int, Schedule] = {}
@@ -105,6 +109,8 @@ class _Run:
         for step, group in groupby(left, key=lambda visit: visit.step):
             while some := list(islice(group, count)):
                 self._visit(step, some)
+                self.check.settle()
+        self.check.settle(everything=True)
 
     def _visit(self, step: int, some: list[Visit]) -> None:
         """Several frames of one step: through the UNet's first half together, and without guidance through all of it.
@@ -121,20 +127,24 @@ class _Run:
         together = 1 if any(visit.neighbour is not None for visit in some) else len(some)
         for first in range(0, len(some), together):
             part = slice(first * sequences, (first + together) * sequences)
-            image = self._guidance_image(some[first])
-            predicted = self._predict(encoded.part(part), sample[part], timestep, image)
+            visited = some[first : first + together]
+            predicted = self._predict(encoded.part(part), sample[part], timestep, visited)
             latents = zip(torch.split(noisy[part], sequences), torch.split(predicted, sequences), strict=True)
-            for visit, (before, output) in zip(some[first : first + together], latents, strict=True):
+            for visit, (before, output) in zip(visited, latents, strict=True):
                 self._step(visit, before, output)
 
-    def _predict(self, encoded: unet.Encoded, sample: Tensor, timestep: int, image: Tensor | None) -> Tensor:
+    def _predict(self, encoded: unet.Encoded, sample: Tensor, timestep: int, visited: list[Visit]) -> Tensor:
         """The UNet's output (B, 4, h, w), with the TCM's residuals where there is a guidance image."""
-        residuals = None
+        image, residuals = self._guidance_image(visited[0]), None
+        step, frames = visited[0].step, [visit.frame for visit in visited]
         if image is not None:
             with self.stage("TCM"):
                 residuals = tcm.residuals(self.model.tcm, sample, timestep, self.model.prompt, image)
+            self.check.watch("TCM", step, frames, *residuals[0], residuals[1])
         with self.stage("UNet up"):
-            return unet.decode(self.model.unet, encoded, self.model.prompt, residuals).float()
+            predicted = unet.decode(self.model.unet, encoded, self.model.prompt, residuals).float()
+        self.check.watch("UNet", step, frames, predicted)
+        return predicted
 
     def _step(self, visit: Visit, noisy: Tensor, predicted: Tensor) -> None:
         """Step one frame; store its new latent and what will guide its neighbours (x̂0 or x_t)."""
@@ -143,6 +153,7 @@ class _Run:
             noise = self.noise(visit.step, visit.frame).to(noisy) if schedule.stochastic else None
             latent = schedule.step(visit.step, noisy, predicted, noise)
             guide = noisy if self.guidance.source == "xt" else schedule.clean(visit.step, noisy, predicted)
+        self.check.watch("noise scheduler", visit.step, [visit.frame], latent, guide)
         self._done += 1
         self.state.finish(visit.step, visit.frame, latent, guide, self._done)
         self.sampler.progress(len(latent))
@@ -159,33 +170,44 @@ class _Run:
         if visit.neighbour is None:
             return None
         if not visit.finished:
-            return self._compensated(self.state.guide(visit.neighbour), visit.frame, visit.neighbour)
+            return self._compensated(self.state.guide(visit.neighbour), visit, visit.neighbour)
         pair = (visit.frame, visit.neighbour)
         if self._kept is None or self._kept[0] != pair:
-            self._kept = pair, self._compensated(self.state.latent(self.sampling.steps, visit.neighbour), *pair)
+            latents = self.state.latent(self.sampling.steps, visit.neighbour)
+            self._kept = pair, self._compensated(latents, visit, visit.neighbour)
         return self._kept[1]
 
-    def _compensated(self, latents: Tensor, target: int, source: int) -> Tensor:
-        """The guidance image (S, 3, 4h, 4w) of frame ``target`` from the latents of frame ``source`` (eq. 7)."""
-        flow = torch.empty(0)
+    def _compensated(self, latents: Tensor, visit: Visit, source: int) -> Tensor:
+        """The guidance image (S, 3, 4h, 4w) of a visit from the latents of frame ``source`` (eq. 7)."""
+        flow, seen = torch.empty(0), (visit.step, [visit.frame])
         if self.guidance.needs_flow:
             with self.stage("flow"):
-                flow = self.flows.between(target, source)
-        with self.stage("warp"):
-            return guidance_image(latents, flow, self._rgb, self.guidance)
+                flow = self.flows.between(visit.frame, source)
+            self.check.watch("optical flow", *seen, flow)
 
-    def _rgb(self, latents: Tensor) -> Tensor:
-        with self.stage("VAE decoder" if self.model.guidance_decoder is None else "small decoder"):
-            return self.model.decode_guidance(latents)
+        def rgb(latents: Tensor) -> Tensor:
+            network = "VAE decoder" if self.model.guidance_decoder is None else "small decoder"
+            with self.stage(network):
+                image = self.model.decode_guidance(latents)
+            self.check.watch(network, *seen, image)
+            return image
+
+        with self.stage("warp"):
+            return guidance_image(latents, flow, rgb, self.guidance)
 
 
 @torch.no_grad()
-def decode_frames(model: ModelParts, latents: Tensor, stage: Stage = untimed) -> Iterator[Tensor]:
-    """Decode finished latents (N, 4, h, w) one by one to float32 (3, 4h, 4w) in [0, 1]."""
-    for latent in latents:
+def decode_frames(model: ModelParts, latents: Tensor, stage: Stage = untimed, first: int = 0) -> Iterator[Tensor]:
+    """Decode finished latents (N, 4, h, w) one by one to float32 (3, 4h, 4w) in [0, 1].
+
+    Raises :class:`UserError` where an image is not finite; ``first`` is the number of the first frame, for the message.
+    """
+    for frame, latent in enumerate(latents, first):
         with stage("VAE decoder"):
-            image = (model.decode(latent[None])[0] / 2 + 0.5).clamp(0, 1)
-        yield image
+            image = model.decode(latent[None])[0]
+        if not bool(image.isfinite().all()):
+            raise not_finite("VAE decoder", f"frame {frame}", model.vae.dtype)
+        yield (image / 2 + 0.5).clamp(0, 1)
 
 
 def to_uint8(image: Tensor) -> Frame:

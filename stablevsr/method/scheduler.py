@@ -14,6 +14,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler,
 from torch import Tensor
 
 from stablevsr.method.settings import Solver
+from stablevsr.runtime.errors import UserError
 
 #: Each solver with diffusers' defaults: the multistep ones are of second order.
 SOLVERS: dict[Solver, Any] = {
@@ -49,6 +50,9 @@ class Schedule:
     """
 
     def __init__(self, config: dict[str, Any], solver: Solver, steps: int) -> None:
+        known = int(config["num_train_timesteps"])
+        if steps > known:
+            raise UserError(f"{steps} denoising steps are more than the {known} that the model was trained with")
         self._scheduler = SOLVERS[solver].from_config(config)  # the class that the model folder names is not used
         self._scheduler.set_timesteps(steps)
         self.timesteps: list[int] = [int(t) for t in self._scheduler.timesteps]

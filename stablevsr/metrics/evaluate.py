@@ -25,10 +25,10 @@ from stablevsr.metrics.folders import FramePaths, pair_folders
 from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import missing, resolve
 from stablevsr.metrics.scoring import Scorer, Values, build_scorers
-from stablevsr.metrics.tables import KEYS, summarise
+from stablevsr.metrics.tables import KEYS, infinite, summarise
 from stablevsr.metrics.tools import Tools
 from stablevsr.runtime.errors import UserError
-from stablevsr.runtime.io import write_text
+from stablevsr.runtime.io import check_output, write_text
 
 LIBRARIES = ("stablevsr", "torch", "torchvision", "opencv-python-headless")  # whose versions are kept with all scores
 
@@ -63,8 +63,10 @@ def evaluate(
     """
     chosen = resolve(metrics)
     for out in methods:
-        if out.is_dir():
-            raise UserError(f"--out {out} is a folder: give the name of a CSV file")
+        check_output(out)
+        for side in (gt, *methods.values()):
+            if side.resolve() in out.resolve().parents:
+                raise UserError(f"--out {out} lies inside the frames in {side}: write it somewhere else")
     skipped = _unusable(chosen, weights)
     if centre_only:
         skipped |= {m.name: "only the centre frame of each sequence is scored" for m in chosen if m.temporal}
@@ -82,10 +84,7 @@ def evaluate(
         notes |= {"made_from": made_from[out]} if made_from else {}
         write_text(out, table.to_csv(index=False, lineterminator="\n"))
         write_text(Path(f"{out}.json"), json.dumps(notes, indent=2) + "\n")  # last: it says what the table is made from
-        means = ", ".join(
-            f"{m.name} {float(value):.{m.decimals}f}" for m in chosen if (value := notes["mean"][m.name]) is not None
-        )
-        print(f"{out}: {notes['frames']} frames; {means} (means and conventions: {out}.json)", file=sys.stderr)
+        print(f"{out}: {notes['frames']} frames; {_means(chosen, notes)} (conventions: {out}.json)", file=sys.stderr)
 
 
 def score_frames(
@@ -145,10 +144,21 @@ def _notes(chosen: Sequence[Metric], skipped: Mapping[str, str], table: pd.DataF
         "frames": len(table),
         "sequences": {str(name): len(frames) for name, frames in table.groupby("sequence", sort=False)},
         "mean": {name: _json_number(value) for name, value in summarise(table, names).items()},
+        "infinite": {name: count for name in names if (count := infinite(table[name]))},
         "metrics": {m.name: {"convention": m.convention, "direction": m.direction, "scale": m.scale} for m in chosen},
         "weights": {location(name).name: digest(name) for name in needed},
         "versions": {package: version for package in packages if (version := _version(package))},
     }
+
+
+def _means(chosen: Sequence[Metric], notes: Mapping[str, Any]) -> str:
+    parts = []
+    for metric in chosen:
+        if (value := notes["mean"][metric.name]) is not None:
+            count = notes["infinite"].get(metric.name)
+            left_out = f" ({count} infinite frames left out)" if count and math.isfinite(float(value)) else ""
+            parts.append(f"{metric.name} {float(value):.{metric.decimals}f}{left_out}")
+    return "means: " + ", ".join(parts) if parts else "no means"
 
 
 def _version(package: str) -> str | None:

@@ -6,22 +6,20 @@ sequences and frames, differing sizes, grey or 16-bit frames, and damaged files.
 
 from __future__ import annotations
 
-import io
-import struct
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
-from stablevsr.data.frames import list_frames, natural_key, read_frame
+from stablevsr.data.frames import list_frames, list_sequences, open_image, to_rgb8
 from stablevsr.runtime.errors import UserError, near_miss
 
 Size = tuple[int, int]  #: width, height
 Tree = dict[str, dict[str, Path]]  #: sequence -> stem -> file
 FORM = "give DIR/sequence/frame.png, or DIR/frame.png of one sequence"
 READERS = 8
+#: Parts of PNG files that change how their pixels are read: orientation, transparency, animation.
+SLOW = (b"eXIf", b"tiff:Orientation", b"tRNS", b"acTL")
 NAMED = 4  # names listed in a message; the others are counted
 
 
@@ -95,7 +93,7 @@ def _sequence_folders(folder: Path) -> dict[str, Path]:
     """The folders of sequences by name; none if ``folder`` holds the frames of one sequence itself."""
     if not folder.is_dir():
         raise UserError(f"the folder {folder} does not exist: {FORM}")
-    folders = [p for p in sorted(folder.iterdir(), key=natural_key) if p.is_dir() and not p.name.startswith(".")]
+    folders = list_sequences(folder)
     if not folders and not list_frames(folder):
         raise UserError(f"the folder {folder} is empty: {FORM}")
     return {path.name: path for path in folders}
@@ -145,25 +143,20 @@ def _inspect(files: Sequence[Path]) -> dict[Path, Size]:
 def _inspect_one(file: Path) -> Size | str:
     """The size of one frame, or what is wrong with it."""
     try:
-        with Image.open(io.BytesIO(file.read_bytes())) as image:
-            mode, size, layout = image.mode, image.size, str(image.tile)
-            if image.format == "PNG":
-                image.verify()  # the checksum of every chunk, without decompressing
-            else:
-                image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error) as error:
-        return f"frame {file} cannot be read ({error}): the file is damaged, replace it"
-    # Pillow opens 16-bit RGB as "RGB" and drops the low byte; only the raw layout shows the depth.
-    if ";16" in layout or mode.startswith(("I", "F")):
-        return f"frame {file} has more than 8 bits a channel: metrics are defined on 8-bit RGB, convert it"
-    if mode in ("L", "LA", "1"):
-        return f"frame {file} is grey: metrics are defined on 8-bit RGB, convert it"
-    if mode != "RGB":
-        try:
-            read_frame(file)
-        except UserError as error:
-            return str(error)
-    return size
+        with open_image(file) as image:
+            # Pillow opens 16-bit RGB as "RGB" and drops the low byte; only the raw layout shows the depth.
+            if ";16" in str(getattr(image, "tile", "")) or image.mode.startswith(("I", "F")):
+                return f"frame {file} has more than 8 bits a channel: metrics are defined on 8-bit RGB, convert it"
+            if image.mode in ("L", "LA", "1"):
+                return f"frame {file} is grey: metrics are defined on 8-bit RGB, convert it"
+            content = file.read_bytes()
+            if (image.format, image.mode) != ("PNG", "RGB") or any(name in content for name in SLOW):
+                height, width, _ = to_rgb8(image, f"frame {file}").shape
+                return width, height
+            image.verify()  # the checksum of every chunk, without decompressing
+            return image.size
+    except UserError as error:
+        return str(error)
 
 
 def _require_sizes(files: dict[str, list[tuple[Path, ...]]], sizes: dict[Path, Size]) -> None:

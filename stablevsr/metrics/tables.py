@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from stablevsr.runtime.errors import UserError
@@ -29,7 +30,25 @@ def read_scores(path: Path) -> pd.DataFrame:
     return table
 
 
+def averaged(values: pd.Series) -> pd.Series:
+    """Per-frame ``values`` as they enter means: infinite ones are left out (nan), unless there are no others.
+
+    One black frame that a method repeats has an infinite PSNR, and so would every mean that takes it in.
+    """
+    values = values.astype(float)  # of a table without rows the type is unknown
+    finite = values.where(~np.isinf(values))
+    return finite if finite.notna().any() else values
+
+
+def infinite(values: pd.Series) -> int:
+    """How many per-frame ``values`` are infinite."""
+    return int(np.isinf(values.astype(float)).sum())
+
+
 def summarise(table: pd.DataFrame, metrics: Sequence[str]) -> dict[str, float]:
-    """Mean over the defined frames of a sequence, then over sequences; nan where no frame has a value."""
-    means = table.groupby("sequence", sort=False)[list(metrics)].mean()
+    """Mean over the frames of a sequence that are defined and finite, then over sequences.
+
+    nan where no frame has a value, infinite where all values are.
+    """
+    means = table[list(metrics)].apply(averaged).groupby(table["sequence"], sort=False).mean()
     return {metric: float(means[metric].mean()) for metric in metrics}

@@ -41,17 +41,15 @@ class ClaimResult:
         return METRICS[self.statement.metric]
 
     @property
-    def finding(self) -> str:
-        """The statement up to its second method."""
-        label = self.statement.better.label
-        if self.statement.same:
-            return f"{label} has the same {self.metric.label} as"
-        return f"{label} has {self.metric.direction} {self.metric.label} than"
+    def relation(self) -> tuple[str, str]:
+        """The words around the metric: ``("lower", "than")`` or ``("the same", "as")``."""
+        return ("the same", "as") if self.statement.same else (self.metric.direction, "than")
 
     @property
     def sentence(self) -> str:
         """The statement as a sentence without a full stop."""
-        return f"{self.finding} {self.statement.than.label} on {self.dataset_title}"
+        s, (how, link) = self.statement, self.relation
+        return f"{s.better.label} has {how} {self.metric.label} {link} {s.than.label} on {self.dataset_title}"
 
     @property
     def bar(self) -> tuple[float, float, float] | None:

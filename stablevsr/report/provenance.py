@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -43,6 +44,7 @@ def collect(paths: Paths) -> dict[str, Any]:
         "code": git_state(),
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "machine": _machine(),
         "versions": {package: _version(package) for package in PACKAGES},
         "datasets": {
             name: {"folder": str(paths.dataset(name)), "sequences": sequences(paths, name)}
@@ -65,11 +67,21 @@ def git_state() -> dict[str, Any]:
     """Commit and whether tracked files are unchanged since; nulls where there is no git or no repository."""
     command = ["git", "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
-        status = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+        status = subprocess.run(
+            command, check=True, capture_output=True, encoding="utf-8", errors="replace", timeout=30
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "clean": None}
     changes = [line for line in status.splitlines() if not line.startswith("#")]
     return {"commit": status.partition("branch.oid ")[2].partition("\n")[0], "clean": not changes}
+
+
+def _machine() -> str:
+    """The processor's name and the number of cores that this process may use."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {len(os.sched_getaffinity(0))} cores"
 
 
 def _version(package: str) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from stablevsr.metrics.registry import resolve
-from stablevsr.metrics.tables import read_scores
+from stablevsr.metrics.tables import averaged, infinite, read_scores
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths
@@ -113,7 +113,16 @@ class ScoreBook:
         if not scores.has(metric):
             return pd.Series(dtype=float)
         assert scores.table is not None
-        return scores.table.groupby(unit)[metric].mean().dropna()
+        return averaged(scores.table[metric]).groupby(scores.table[unit]).mean().dropna()
+
+    def infinite(self, dataset: str, method: Method, metric: str) -> int:
+        """How many frames, of all runs, the means of ``metric`` leave out because their values are infinite."""
+        scores = self.scores(dataset, method)
+        if not scores.has(metric):
+            return 0
+        assert scores.table is not None
+        values = scores.table[metric]
+        return infinite(values) if math.isfinite(averaged(values).mean()) else 0
 
     def average(self, dataset: str, method: Method, metric: str) -> Average | None:
         """The shown number, unrounded; None where there is no value."""
@@ -169,7 +178,7 @@ def sequences(paths: Paths, dataset: str) -> dict[str, Any] | None:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from ``path``; an empty one where the file is absent or damaged."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

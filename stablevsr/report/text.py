@@ -6,6 +6,7 @@ Templates for Markdown and LaTeX use ``<< >>`` and ``<% %>``, because braces are
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -75,7 +76,7 @@ def counted(**numbers: int) -> str:
     return ", ".join(f"{number} {noun}{'' if number == 1 else 's'}" for noun, number in numbers.items())
 
 
-def joined(parts: list[str]) -> str:
+def joined(parts: Sequence[str]) -> str:
     """An enumeration: 'a', 'a and b', 'a, b and c'."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 

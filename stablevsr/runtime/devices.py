@@ -6,6 +6,8 @@ import os
 
 from stablevsr.runtime.errors import UserError
 
+MOST_THREADS = 1024  #: more than any processor has; torch would try to start as many as it is told
+
 
 def device_of(wanted: str) -> str:
     """cpu or cuda for ``auto``, else ``wanted``. Raises :class:`UserError` if this machine has no such device."""
@@ -17,17 +19,23 @@ def device_of(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if count else "cpu"
     kind, _, number = wanted.partition(":")
-    if kind not in ("cpu", "cuda") or not (number or "0").isdigit():
-        raise UserError(f"--device {wanted} is not supported: try auto, cpu or cuda")
+    if kind not in ("cpu", "cuda") or not (number or "0").isdecimal():
+        raise UserError(f"device {wanted} is not supported: try auto, cpu or cuda")
     if kind == "cuda" and int(number or 0) >= count:
-        raise UserError(f"--device {wanted}: torch sees no such CUDA device here (it sees {count}); cpu always works")
+        raise UserError(f"device {wanted}: torch sees no such CUDA device here (it sees {count}); cpu always works")
     return wanted
 
 
 def granted_threads() -> int:
     """The threads that Snakemake granted (OMP_NUM_THREADS), else all cores, divided among torchrun's processes."""
-    granted = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-    return max(1, granted // int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
+    granted = _whole("OMP_NUM_THREADS") or os.cpu_count() or 1
+    return max(1, min(granted, MOST_THREADS) // (_whole("LOCAL_WORLD_SIZE") or 1))
+
+
+def _whole(variable: str) -> int:
+    """A number in the environment; of a list (OpenMP's 4,2: nested threads) the first; 0 for anything else."""
+    first = os.environ.get(variable, "").partition(",")[0].strip()
+    return int(first) if first.isascii() and first.isdecimal() else 0
 
 
 def set_threads() -> None:

@@ -6,6 +6,7 @@ The command line prints the message without a traceback and exits with 1.
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -16,6 +17,28 @@ class UserError(Exception):
         # Torch's data loader re-raises a worker's error with the whole traceback as its message; the sentence is last.
         from_worker = message.startswith("Caught UserError in ")
         super().__init__(message.rpartition("UserError: ")[2].rstrip() if from_worker else message)
+
+
+def exhausted(error: BaseException) -> str | None:
+    """What to do about an error that says that memory or threads have run out; None for any other error.
+
+    torch and OpenCV raise errors of general classes when the processor's memory runs out.
+    """
+    torch = sys.modules.get("torch")  # torch raised the error only if it was imported
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return (
+            "the GPU's memory is too small for this: use precision bf16, tiles (--tile, or sampling.tile in a study), "
+            "smaller crops, a smaller micro_batch, or the processor (device cpu)"
+        )
+    text = str(error)
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in text or "Insufficient memory" in text:
+        return (
+            "the computer's memory is too small for this: use smaller frames or crops, tiles (--tile, or sampling.tile "
+            "in a study), a smaller batch, or end other programs"
+        )
+    if isinstance(error, RuntimeError) and ("start new thread" in text or "temporarily unavailable" in text):
+        return "the system lets this user start no more threads: raise the limit (ulimit -u), or set OMP_NUM_THREADS=1"
+    return None
 
 
 def install_command(extra: str | None = None) -> str:

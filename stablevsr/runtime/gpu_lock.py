@@ -24,7 +24,11 @@ def visible_gpus() -> list[str]:
     """UUIDs of the GPUs that may be used; empty if there is no driver."""
     try:
         asked = subprocess.run(
-            ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"], capture_output=True, text=True, timeout=60
+            ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=60,
         )
     except (OSError, subprocess.TimeoutExpired):
         return []
@@ -37,7 +41,7 @@ def visible_gpus() -> list[str]:
     # UUIDs, because two Slurm jobs on one node may both see their GPU as number 0.
     if os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID" and "SLURM_JOB_ID" not in os.environ:
         return names
-    return [gpus[int(name)] if name.isdigit() and int(name) < len(gpus) else name for name in names]
+    return [gpus[int(name)] if name.isdecimal() and int(name) < len(gpus) else name for name in names]
 
 
 def hold(gpus: list[str], count: int) -> list[str]:

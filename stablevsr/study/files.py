@@ -48,7 +48,7 @@ class Dataset(_File):
     sequences: list[str] | None = Field(None, min_length=1)  #: only these; None = all of the split
     frames: int | None = Field(None, ge=1)  #: only the first frames of each sequence (clip length)
     every: int = Field(1, ge=1)  #: every k-th frame (frame rate)
-    shards: int = Field(1, ge=1)
+    shards: int = Field(1, ge=1, le=1000)
     runs: int | None = Field(None, ge=1)  #: None = the study's
     model: DatasetModel | None = None  #: None = the study's model and TCM
     #: Where the set is used by default; an ablation may also name it.

@@ -26,7 +26,7 @@ def merge_scores(study: ResolvedStudy, paths: Paths, method: Method, dataset: st
     files = {form.run: [paths.scores(dataset, form.digest, form.run, shard) for shard in range(spec.shards)]
              for form in method.runs(dataset)}  # fmt: skip
     tables = {run: _read(shards, what, study) for run, shards in files.items()}
-    sequences = json.loads((paths.dataset(dataset) / "manifest.json").read_text())["sequences"]
+    sequences = json.loads((paths.dataset(dataset) / "manifest.json").read_text(encoding="utf-8"))["sequences"]
     for run, table in tables.items():
         _check_complete(table, sequences, f"{what}, run {run}", files[run][0])
     merged = pd.concat(tables.values(), keys=map(str, tables), names=["run"]).reset_index("run")
@@ -35,7 +35,7 @@ def merge_scores(study: ResolvedStudy, paths: Paths, method: Method, dataset: st
     metrics = [column for column in merged if column not in KEYS]
     out = paths.table(dataset, method.name)
     last = files[method.on(dataset).run][-1]
-    notes = json.loads(last.with_name(last.name + ".json").read_text())
+    notes = json.loads(last.with_name(last.name + ".json").read_text(encoding="utf-8"))
     notes["method"] = {"name": method.name, "label": method.label, "digest": method.on(dataset).digest}
     write_text(out.with_name(out.name + ".json"), json.dumps(notes, indent=1, sort_keys=True) + "\n")
     write_text(out, merged[[*KEYS, *metrics]].to_csv(index=False, lineterminator="\n"))

@@ -21,6 +21,7 @@ from stablevsr.method.pipeline import to_tensor
 from stablevsr.method.sampler import Progress, Sampler, decode_frames, to_uint8
 from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.method.stores import FolderStore, State
+from stablevsr.runtime.errors import UserError
 from stablevsr.upscale.clips import Clip
 from stablevsr.upscale.windows import split
 
@@ -100,7 +101,13 @@ class ClipRun:
 
         # flow takes the most space on disk (256 bytes per LR pixel and frame)
         flows = FolderStore(self._folder(index) / "flows", device, reserve)
-        sampler.run(len(window), lr, lambda step, frame: noise(step, window.start + frame), state, flows)
+        try:
+            sampler.run(
+                len(window), lr, lambda step, frame: noise(step, window.start + frame), state, flows, window.start
+            )
+        except UserError as error:  # values that are not finite, which the state may hold already
+            shutil.rmtree(self._folder(index), ignore_errors=True)
+            raise UserError(f"{self.clip.name or self.clip.files[0].parent}: {error}") from error
         shutil.rmtree(flows.folder, ignore_errors=True)
 
     def _folder(self, index: int) -> Path:
@@ -125,4 +132,5 @@ class ClipRun:
 
     def _decode(self, index: int, frame: int, model: ModelParts) -> Tensor:
         state = self._state(index, model.device)
-        return next(decode_frames(model, state.latent(self.sampling.steps, frame - self.windows[index].start)))
+        latents = state.latent(self.sampling.steps, frame - self.windows[index].start)
+        return next(decode_frames(model, latents, first=frame))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from stablevsr.data.frames import SUFFIXES, list_frames, read_frame
+from stablevsr.data.frames import SUFFIXES, check_name, list_frames, list_sequences, read_frame
 from stablevsr.method.settings import SMALLEST_FRAME
 from stablevsr.runtime.errors import UserError
 
@@ -32,13 +32,16 @@ class Clip:
 
 def kind_of(source: Path) -> Kind:
     """What ``source`` is, from file names only. Raises :class:`UserError` if it is none of them, or mixed."""
+    check_name(source)
     if source.is_file():
         if source.suffix.lower() in SUFFIXES:
             raise UserError(f"{source} is a single image: put the frames of a clip into a folder and give the folder")
         return "video"
     if not source.is_dir():
+        if source.exists():
+            raise UserError(f"{source} is a pipe or device: give a file or folder")
         raise UserError(f"there is no file or folder {source}")
-    frames, sequences = list_frames(source), _sequences(source)
+    frames, sequences = list_frames(source), list_sequences(source)
     holding = [folder for folder in sequences if list_frames(folder)]
     if frames and holding:
         raise UserError(
@@ -54,16 +57,12 @@ def kind_of(source: Path) -> Kind:
     return "sequences"
 
 
-def _sequences(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
 def _nothing_in(source: Path, folders: list[Path]) -> str:
     videos = sorted(p.name for p in source.iterdir() if p.suffix.lower() in VIDEO_IN)
     if videos:
         return f"{source} holds videos ({videos[0]}) and no frames: give one video at a time"
     for folder in folders:
-        deeper = [p for p in _sequences(folder) if list_frames(p)]
+        deeper = [p for p in list_sequences(folder) if list_frames(p)]
         if deeper:
             return f"the frames below {source} lie one folder too deep ({folder.name}/{deeper[0].name}/): give {folder}"
     return f"{source} holds no frames: expected are {', '.join(SUFFIXES)} files, or folders of them"
@@ -74,6 +73,7 @@ def check_places(source: Path, out: Path, kind: Kind) -> None:
     here, there = source.resolve(), out.resolve()
     if here == there:
         raise UserError(f"{out} is the input itself: give another output")
+    check_name(out)
     if out.name in ("", ".."):
         raise UserError(f"output {out} has no name: give the name of the file or folder to make")
     if here in there.parents:
@@ -96,7 +96,7 @@ def check_free(out: Path, kind: Kind) -> None:
 
 def open_folder(source: Path, kind: Kind) -> list[Clip]:
     """The clips of a folder, every frame read once. Raises :class:`UserError` that names the damaged file."""
-    folders = {"": source} if kind == "frames" else {folder.name: folder for folder in _sequences(source)}
+    folders = {"": source} if kind == "frames" else {folder.name: folder for folder in list_sequences(source)}
     return [_open_clip(name, list_frames(folder)) for name, folder in folders.items()]
 
 

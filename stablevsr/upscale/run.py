@@ -202,8 +202,8 @@ class _UpscaleRun:
 
     def was_delivered(self) -> bool:
         """Whether a killed run had delivered this result. Removes the work folder of any run that had delivered."""
-        if not self.mark.exists() or self._result(self.mark.read_text()).exists():
+        if not self.mark.exists() or self._result(self.mark.read_text(encoding="utf-8")).exists():
             return False
-        same = self.mark.read_text() == self.key and self.out.exists()
+        same = self.mark.read_text(encoding="utf-8") == self.key and self.out.exists()
         shutil.rmtree(self.work)
         return same

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import io
 import json
+import os
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from stablevsr.upscale.clips import VIDEO_OUT, check_size
 ENCODER = {"crf": "14", "preset": "slow", "bf": "0"}
 EXACT = {"fflags": "bitexact"}  #: the same frames give the same bytes, without random numbers in Matroska files
 FULL, LIMITED = 2, 1  #: FFmpeg's numbers of colour ranges
+LARGEST_SIDE = 16384  #: of libx264, in pixels
 BT709, BT601 = 1, 6  #: FFmpeg's numbers of colour matrices
 HD_ROWS = 720  #: players show untagged video as BT.709 from this height on, and smaller video as BT.601
 #: FFmpeg's colour matrices that its scaler supports, and the scaler's number of each.
@@ -74,15 +76,29 @@ class Timing(NamedTuple):
 def probe(path: Path) -> VideoInfo:
     """The properties of a video file, from its header and first frame. Raises :class:`UserError` if unreadable."""
     try:
-        with av.open(str(path)) as container:
+        with _open(path) as container:
             stream = _video_stream(container, path)
             frame = next(container.decode(stream), None)
             if frame is None:
                 raise UserError(f"video {path} holds no frame")
             check_size(frame.height, frame.width, path)
+            if max(frame.height, frame.width) * SCALE > LARGEST_SIDE:
+                raise UserError(
+                    f"{path} is {frame.width}x{frame.height}, and {SCALE} times as large is beyond the H.264 encoder's "
+                    f"{LARGEST_SIDE} pixels a side: cut it, or give a folder with its frames"
+                )
             return _describe(container, stream, frame)
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"video {path} cannot be read ({_reason(error)}): it is damaged or not a video") from error
+
+
+def _open(path: Path) -> Any:
+    return av.open(_address(path), metadata_errors="replace")
+
+
+def _address(path: Path) -> str:
+    """A path for FFmpeg, which takes it as UTF-8, and what is before a colon for a protocol."""
+    return "file:" + os.fsencode(path).decode("utf-8", "surrogateescape")
 
 
 def _reason(error: BaseException) -> str:
@@ -93,10 +109,15 @@ def _video_stream(container: Any, path: Path) -> Any:
     # FFmpeg also opens text files (as teletype pictures) and single images (as videos of one frame)
     if container.format.name in ("tty", "image2") or container.format.name.endswith("_pipe"):
         raise UserError(f"{path} is not a video")
-    for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
-            return stream
-    raise UserError(f"{path} holds no video")
+    flags = av.stream.Disposition
+    streams = [stream for stream in container.streams.video if not stream.disposition & flags.attached_pic]
+    if not streams:
+        raise UserError(f"{path} holds no video")
+    stream = next((stream for stream in streams if stream.disposition & flags.default), streams[0])
+    if {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode", "0") != "0":
+        name = stream.codec_context.name.upper()
+        raise UserError(f"{path} has an alpha channel ({name}, alpha_mode), so it may be transparent: flatten it first")
+    return stream
 
 
 def _describe(container: Any, stream: Any, frame: Any) -> VideoInfo:
@@ -141,10 +162,10 @@ def extract(path: Path, info: VideoInfo, folder: Path) -> list[Timing]:
     """
     times = folder / "times.json"
     if times.exists():
-        return [Timing(*pair) for pair in json.loads(times.read_text())]
+        return [Timing(*pair) for pair in json.loads(times.read_text(encoding="utf-8"))]
     timings: list[Timing] = []
     try:
-        with av.open(str(path)) as container:
+        with _open(path) as container:
             stream = _video_stream(container, path)
             stream.thread_type = "AUTO"
             for frame in container.decode(stream):
@@ -153,11 +174,13 @@ def extract(path: Path, info: VideoInfo, folder: Path) -> list[Timing]:
                     raise UserError(f"video {path} changes to {frame.width}x{frame.height} at frame {number}: split it")
                 write_frame(folder / f"{number:08d}.png", _to_rgb(frame, info, f"{path}, frame {number}"))
                 timings.append(_timing(frame, info, timings[-1] if timings else None))
-            declared = stream.frames
+            declared, duration = stream.frames, stream.duration
     except av.FFmpegError as error:
         place = f"after frame {len(timings)} ({_reason(error)})"
         raise UserError(f"video {path} is damaged {place}: repair or cut it") from error
-    if len(timings) < declared * TRUNCATED:
+    # an AVI file with dropped frames has fewer than it declares too, but they last as long
+    lasts = timings[-1].start + timings[-1].duration - timings[0].start if timings else 0
+    if len(timings) < declared * TRUNCATED and not (duration and lasts >= duration * TRUNCATED):
         raise UserError(f"video {path} is cut off: {len(timings)} of its {declared} frames can be read")
     write_text(times, json.dumps(timings))
     return timings
@@ -212,7 +235,7 @@ def encode(source: Path, info: VideoInfo, frames: list[Path], timings: list[Timi
     """
     part = out.with_name(f".{out.name}.part")
     # a path, not a stream: FFmpeg hides errors on closing a Python stream
-    _write(str(part), out, source, info, map(read_frame, frames), timings)
+    _write(_address(part), out, source, info, map(read_frame, frames), timings)
     part.replace(out)
 
 
@@ -221,12 +244,15 @@ def _write(
     audio_packets: int | None = None,
 ) -> None:  # fmt: skip
     how: dict[str, Any] = {"format": VIDEO_OUT[out.suffix.lower()], "container_options": EXACT}
-    with av.open(str(source)) as original, av.open(target, "w", **how) as made:
+    with _open(source) as original, av.open(target, "w", **how) as made:
         made.metadata.update(info.tags)
-        video = _video_packets(_video_track(made, info), frames, info, timings)
+        track = _video_track(made, info)
+        track.disposition = _video_stream(original, source).disposition
+        video = _video_packets(track, frames, info, timings)
         tracks = {stream.index: made.add_stream_from_template(stream) for stream in original.streams.audio}
         for stream in original.streams.audio:
             tracks[stream.index].metadata.update(stream.metadata)
+            tracks[stream.index].disposition = stream.disposition
         audio = islice(_audio_packets(original, tracks), audio_packets)
         # in the order of their times, so that few packets wait in memory
         for packet in heapq.merge(video, audio, key=lambda packet: packet.dts * packet.time_base):

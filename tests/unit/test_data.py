@@ -1,14 +1,18 @@
 """Frames, degradation and layouts: outside numbers, odd files, wrong folders."""
 
 import json
+import os
+import struct
+import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from stablevsr.cli import main
 from stablevsr.data.degradation import bicubic_upscale, degrade, imresize, resize_matrix
-from stablevsr.data.frames import list_frames, read_frame, write_frame
+from stablevsr.data.frames import ORIENTATION, list_frames, list_sequences, read_frame, to_rgb8, write_frame
 from stablevsr.data.layouts import REDS4, load_sequences
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.files import Dataset
@@ -41,35 +45,121 @@ def test_resizing_in_bands_is_the_product_with_the_whole_matrices(height, width,
     assert np.allclose(imresize(image, scale), whole, atol=1e-3)
 
 
-@pytest.mark.parametrize("mode,expected", [("L", 3), ("RGB", 3), ("RGBA", 3), ("P", 3), ("1", 3)])
-def test_other_image_modes_become_rgb(tmp_path, mode, expected):
-    Image.fromarray(picture()).convert(mode).save(tmp_path / "a.png")
-    frame = read_frame(tmp_path / "a.png")
-    assert frame.shape == (16, 24, expected) and frame.dtype == np.uint8
+@pytest.mark.parametrize(
+    "mode", ["L", "RGB", "RGBA", "P", "1", "LA", "La", "PA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"]
+)
+def test_other_image_modes_become_rgb(mode):
+    image = Image.fromarray(picture())
+    steps = {"La": ("LA", "La"), "RGBa": ("RGBA", "RGBa"), "PA": ("P", "PA")}.get(mode, (mode,))
+    for step in steps:
+        image = image.convert(step)
+    frame = to_rgb8(image, "frame")
+    assert frame.shape == (16, 24, 3) and frame.dtype == np.uint8
+    colours = {"L", "1", "LA", "La"}.isdisjoint({mode})
+    expected = picture() if colours else np.asarray(Image.fromarray(picture()).convert("L"))[..., None]
+    assert np.abs(frame.astype(int) - expected).mean() < (128 if mode == "1" else 40 if mode in ("P", "PA") else 3)
 
 
-def test_sixteen_bit_grey_is_scaled_not_cut(tmp_path):
-    Image.fromarray((picture()[..., 0].astype(np.uint16)) * 257).save(tmp_path / "a.png")
-    assert np.array_equal(read_frame(tmp_path / "a.png")[..., 0], picture()[..., 0])
+@pytest.mark.parametrize("save", [
+    lambda levels, path: Image.fromarray(levels).save(path),
+    lambda levels, path: Image.fromarray(levels).save(path.with_suffix(".tif")),
+    lambda levels, path: Image.fromarray(levels.astype(">u2")).save(path.with_suffix(".tif")),
+])  # fmt: skip
+def test_sixteen_bit_grey_is_scaled_not_cut(tmp_path, save):
+    save(picture()[..., 0].astype(np.uint16) * 257, tmp_path / "a.png")
+    assert np.array_equal(read_frame(list_frames(tmp_path)[0])[..., 0], picture()[..., 0])
+    with Image.open(list_frames(tmp_path)[0]) as image:
+        assert np.array_equal(to_rgb8(image, "given to the pipeline")[..., 2], picture()[..., 0])
 
 
-def test_transparency_and_damage_are_named(tmp_path):
-    rgba = np.dstack([picture(), np.full((16, 24), 128, np.uint8)])
-    Image.fromarray(rgba).save(tmp_path / "glass.png")
-    with pytest.raises(UserError, match=r"glass\.png has transparent pixels"):
-        read_frame(tmp_path / "glass.png")
-    write_frame(tmp_path / "whole.png", picture())
-    (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:200])
-    with pytest.raises(UserError, match=r"half\.png cannot be read"):
-        read_frame(tmp_path / "half.png")
-    with pytest.raises(UserError, match=r"gone\.png is missing"):
-        read_frame(tmp_path / "gone.png")
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize("orientation,turned", [
+    (1, lambda a: a), (2, lambda a: a[:, ::-1]), (3, lambda a: a[::-1, ::-1]), (4, lambda a: a[::-1]),
+    (5, lambda a: a.swapaxes(0, 1)), (6, lambda a: np.rot90(a, -1)), (7, lambda a: np.rot90(a, 2).swapaxes(0, 1)),
+    (8, lambda a: np.rot90(a)), (9, lambda a: a),
+])  # fmt: skip
+def test_frames_are_turned_as_viewers_turn_them(tmp_path, suffix, orientation, turned):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    lossless = {"webp": {"lossless": True}, "jpg": {"quality": 100, "subsampling": 0}}.get(suffix, {})
+    Image.fromarray(picture()).save(tmp_path / f"a.{suffix}", exif=exif, **lossless)
+    frame = read_frame(tmp_path / f"a.{suffix}")
+    assert frame.shape == turned(picture()).shape
+    assert np.abs(frame.astype(int) - turned(picture())).max() <= (12 if suffix == "jpg" else 0)
+
+
+def several(path):
+    images = [Image.fromarray(picture()), Image.fromarray(255 - picture())]
+    images[0].save(path, save_all=True, append_images=images[1:])
+
+
+def deep_transparent(path):
+    """A 16-bit RGB PNG with one transparent colour, which Pillow reads but does not write."""
+    header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"tRNS", bytes(6)), (b"IDAT", zlib.compress(bytes(4 * 25))), (b"IEND", b"")]
+    parts = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+def cut(path):
+    write_frame(path, picture())
+    path.write_bytes(path.read_bytes()[:200])
+
+
+BAD_PICTURES = {
+    "glass.png": (lambda path: Image.new("RGBA", (9, 9), (1, 2, 3, 128)).save(path), "has transparent pixels"),
+    "glass.webp": (lambda path: Image.new("RGBA", (9, 9), (1, 2, 3, 128)).save(path), "has transparent pixels"),
+    "key.png": (lambda path: Image.new("RGB", (9, 9)).save(path, transparency=(0, 0, 0)), "has transparent pixels"),
+    "key16.png": (deep_transparent, "has a transparent 16-bit colour"),
+    "pages.tif": (several, "holds 2 pictures .TIFF."),
+    "moving.webp": (several, "holds 2 pictures .WEBP."),
+    "moving.png": (several, "holds 2 pictures .PNG."),
+    "float.tif": (lambda path: Image.new("F", (9, 9), 0.5).save(path), "holds 32-bit floats .TIFF"),
+    "int.tif": (lambda path: Image.new("I", (9, 9), 128).save(path), "holds 32-bit integers .TIFF"),
+    "rgb_float.tiff": (lambda path: cv2.imwrite(str(path), np.zeros((9, 9, 3), np.float32)), "of a kind that is not"),
+    "lab.tif": (lambda path: Image.new("LAB", (9, 9)).save(path), "holds CIELAB colours"),
+    "half.png": (cut, "cannot be read"),
+    "empty.png": (lambda path: path.touch(), "cannot be read"),
+    "text.png": (lambda path: path.write_text("Dear Ida"), "cannot be read"),
+    "bomb.png": (lambda path: Image.new("1", (15000, 15000)).save(path), "225000000 pixels"),
+    "gone.png": (lambda path: None, "is missing"),
+    "folder.png": (lambda path: path.mkdir(), "is a folder, pipe or device"),
+    "pipe.png": (os.mkfifo, "is a folder, pipe or device"),
+    "device.png": (lambda path: path.symlink_to("/dev/zero"), "is a folder, pipe or device"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PICTURES)
+def test_a_bad_picture_is_one_sentence(tmp_path, name):
+    make, said = BAD_PICTURES[name]
+    make(tmp_path / name)
+    with pytest.raises(UserError, match=rf"frame .*{name} {said}|frame .*{name} .*{said}"):
+        read_frame(tmp_path / name)
 
 
 def test_frames_sort_by_number_and_hidden_files_do_not_count(tmp_path):
-    for name in ("im10.png", "im2.png", ".im1.png", "notes.txt"):
+    for name in ("im10.png", "im2.png", ".im1.png", "notes.txt", "im2².png", "im٣.png"):
         (tmp_path / name).touch()
-    assert [p.name for p in list_frames(tmp_path)] == ["im2.png", "im10.png"]
+    (tmp_path / "im4.png").mkdir()
+    assert [p.name for p in list_frames(tmp_path)] == ["im2.png", "im2².png", "im٣.png", "im10.png"]
+
+
+def test_sequences_are_folders_of_any_name_but_those_of_storage_systems(tmp_path):
+    for name in ("clip10", "clip9.png", "@eaDir", ".@__thumb", "__MACOSX", "#recycle", "lost+found"):
+        (tmp_path / name).mkdir()
+    assert [p.name for p in list_sequences(tmp_path)] == ["clip9.png", "clip10"]
+    assert list_frames(tmp_path) == []
+    write_frame(tmp_path / "gt" / "a" / "0.png", picture())
+    for folder in ("@eaDir", ".hidden"):
+        (tmp_path / "gt" / folder).mkdir()
+    assert [s.name for s in load_sequences("plain", tmp_path, "test")] == ["a"]
+
+
+@pytest.mark.parametrize("look", [list_frames, list_sequences])
+def test_a_name_that_is_not_utf8_is_shown(tmp_path, look):
+    (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
+    with pytest.raises(UserError, match=r"the name 'caf\\xe9' in .* is not UTF-8: rename it"):
+        look(tmp_path)
 
 
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):

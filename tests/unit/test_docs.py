@@ -1,5 +1,6 @@
 """The tables in the documentation are those of the study, and links lead to existing files."""
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -63,6 +64,23 @@ def test_the_table_of_metrics_is_that_of_the_package(results):
 def test_a_missing_table_is_an_error(results):
     with pytest.raises(OSError, match="sampling"):
         render("<!-- scores mini/sampling reds4: psnr -->\n<!-- end of scores -->", results)
+
+
+def test_a_study_without_results_keeps_its_tables(results):
+    text = "<!-- scores evidence/table1 reds4: psnr -->\nold\n<!-- end of scores -->"
+    assert render(text, results) == text
+
+
+def test_code_machine_and_seeds_of_a_study_are_named(results):
+    made = {
+        "study": "mini", "code": {"commit": "abc", "clean": True}, "machine": "a CPU, 2 cores", "python": "3.11.2",
+        "versions": {"torch": "2", "diffusers": "0.1"},
+        "runs": {"0": {"sampling_seed": 0, "training_seed": 0}, "1": {"sampling_seed": 1, "training_seed": 1}},
+    }  # fmt: skip
+    (results / "mini/provenance.json").write_text(json.dumps(made))
+    text = render("<!-- provenance mini -->\n<!-- end of provenance -->", results)
+    for part in ("study=mini`", "| `abc` |", "a CPU, 2 cores", "torch 2", "1 (noise 1, training 1)"):
+        assert part in text
 
 
 def test_an_unknown_dataset_or_metric_is_an_error(results):

@@ -1,6 +1,9 @@
 """When memory runs out: tiles, then smaller ones, then one sentence; a batch in halves. Out-of-memory is simulated."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +15,8 @@ from stablevsr.method.model_folder import TINY
 from stablevsr.method.pipeline import StableVSRPipeline as Pipeline
 from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Sampling
-from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.devices import set_threads
+from stablevsr.runtime.errors import UserError, exhausted
 from stablevsr.study.inference import Networks, Shard, infer
 from stablevsr.study.methods import Method
 
@@ -141,11 +145,45 @@ def test_a_batch_of_sequences_is_halved_and_gives_the_same_frames(monkeypatch, t
     assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(plenty, scarce, strict=True))
 
 
-def test_out_of_memory_elsewhere_is_one_sentence(monkeypatch, capsys):
+@pytest.mark.parametrize("error,said", [
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), "the GPU's memory is too small"),
+    (MemoryError("Unable to allocate 8.00 TiB for an array"), "the computer's memory is too small"),
+    (RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to "
+                  "allocate 1125899906842624 bytes."), "the computer's memory is too small"),
+    (RuntimeError("can't start new thread"), "no more threads: raise the limit"),
+], ids=["gpu", "numpy", "torch", "threads"])  # fmt: skip
+def test_exhausted_memory_and_threads_are_one_sentence(monkeypatch, capsys, error, said):
     def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        raise error
 
     monkeypatch.setattr("stablevsr.bench.sampling.bench", full)
     assert cli.main(["bench", "--device", "cpu"]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("stablevsr: the GPU's memory is too small") and said.count("\n") == 1
+    text = capsys.readouterr().err
+    assert text.startswith("stablevsr: ") and said in text and text.count("\n") == 1
+
+
+def test_torchs_own_error_about_memory_is_known():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    assert "the computer's memory" in exhausted(caught.value)
+
+
+@pytest.mark.parametrize("setting,threads", [
+    ("3", 3), ("4,2", 4), (" 2 , 1", 2), ("", os.cpu_count()), ("many", os.cpu_count()), ("-4", os.cpu_count()),
+    ("0", os.cpu_count()), ("999999999", 1024),
+])  # fmt: skip
+def test_threads_as_openmp_allows_them(monkeypatch, setting, threads):
+    found = []
+    monkeypatch.setattr(torch, "set_num_threads", found.append)
+    monkeypatch.setenv("OMP_NUM_THREADS", setting)
+    set_threads()
+    assert found == [threads]
+
+
+def test_a_locale_without_the_letters_is_no_error(tmp_path):
+    write_frame(tmp_path / "größe" / "ä.png", np.zeros((8, 8, 3), np.uint8))
+    command = [sys.executable, "-m", "stablevsr", "upscale", "größe", "größer", "--model", "tiny", "--steps", "1"]
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(command, cwd=tmp_path, env=plain, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "größer" / "ä.png").is_file()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from stablevsr.data.frames import write_frame
 from stablevsr.metrics.builtin.psnr import psnr
 from stablevsr.metrics.evaluate import evaluate
 from stablevsr.metrics.fidelity import FramePair
+from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.tables import read_scores, summarise
 from stablevsr.metrics.tools import Tools
 from stablevsr.runtime.errors import UserError
@@ -228,6 +230,32 @@ def transparent(folder: Path) -> None:
     Image.new("RGBA", (SIZE[1], SIZE[0]), (1, 2, 3, 100)).save(folder / "a" / "0000.png")
 
 
+def animated(folder: Path) -> None:
+    image = Image.open(folder / "a" / "0000.png")
+    image.save(folder / "a" / "0000.png", save_all=True, append_images=[image.rotate(90)])
+
+
+def turned(folder: Path) -> None:
+    image = Image.open(folder / "a" / "0001.png")
+    image.getexif()[0x0112] = 6
+    image.save(folder / "a" / "0001.png", exif=image.getexif())
+
+
+def bomb(folder: Path) -> None:
+    image = Image.new("P", (15000, 15000))
+    image.putpalette([0, 0, 0] * 256)
+    image.save(folder / "a" / "0001.png")
+
+
+def pipe(folder: Path) -> None:
+    (folder / "a" / "0001.png").unlink()
+    os.mkfifo(folder / "a" / "0001.png")
+
+
+def strange_name(folder: Path) -> None:
+    (folder / "b").rename(folder / os.fsdecode(b"caf\xe9"))
+
+
 def lose_frames(folder: Path) -> None:
     for frame in ("0001", "0003"):
         (folder / "a" / f"{frame}.png").unlink()
@@ -253,6 +281,11 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
     (flip, r"b/0002\.png cannot be read"),
     (resize, r"1 frames differ in size .*a/0004\.png is 24x20 instead of 48x40"),
     (transparent, r"a/0000\.png has transparent pixels"),
+    (animated, r"a/0000\.png holds 2 pictures \(PNG\)"),
+    (turned, r"a/0001\.png is 40x48 instead of 48x40"),
+    (bomb, r"a/0001\.png is refused \(.*225000000 pixels"),
+    (pipe, r"a/0001\.png is a folder, pipe or device"),
+    (strange_name, r"the name 'caf\\xe9' in .* is not UTF-8"),
     (lose_frames, r"sr lacks 2 of the 8 frames of .*gt \(a/0001, a/0003\)"),
     (lose_sequence, r"sr lacks 1 of the 2 sequences of .*gt \(b\) and .*sr holds 1 sequences that .*gt lacks \(bb\)"),
     (empty_sequence, r"sr/b holds no frames"),
@@ -300,7 +333,7 @@ def test_two_folders_of_loose_frames_are_one_sequence(gt: Path, sr: Path, tmp_pa
 def test_many_faults_are_counted_and_few_are_named(gt: Path, sr: Path, tmp_path: Path) -> None:
     for file in (sr / "a").iterdir():
         file.write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"a/0000\.png cannot be read .*\(5 of 16 frames are unusable\)"):
+    with pytest.raises(UserError, match=r"a/0000\.png cannot be read.*\(5 of 16 frames are unusable\)"):
         evaluate(gt, {tmp_path / "out.csv": sr}, ["psnr"])
 
 
@@ -334,8 +367,37 @@ def test_scores_are_read_back_with_their_names_as_text(tmp_path: Path) -> None:
     table = read_scores(file)
     assert table["sequence"].tolist() == ["000", "NA"]
     assert table["psnr"].tolist() == [math.inf, 30.5]
-    assert summarise(table, ["psnr", "tlp"]) == {"psnr": math.inf, "tlp": 1.5}
+    assert summarise(table, ["psnr", "tlp"]) == {"psnr": 30.5, "tlp": 1.5}
+    assert summarise(table[:1], ["psnr"]) == {"psnr": math.inf}
     for text, said in (("a,b\n1,2\n", "not a table of scores"), ("sequence,frame,psnr\n0,0,good\n", "cannot be read")):
         file.write_text(text)
         with pytest.raises(UserError, match=said):
             read_scores(file)
+
+
+def test_a_mean_leaves_out_infinite_frames_and_counts_them(gt: Path, sr: Path, tmp_path: Path, capsys) -> None:
+    shutil.copy(gt / "a" / "0001.png", sr / "a" / "0001.png")
+    evaluate(gt, {tmp_path / "out.csv": sr}, ["psnr"])
+    notes = json.loads((tmp_path / "out.csv.json").read_text(encoding="utf-8"))
+    table = read_scores(tmp_path / "out.csv")
+    finite = table[np.isfinite(table["psnr"])]
+    assert notes["infinite"] == {"psnr": 1} and len(finite) == len(table) - 1
+    assert notes["mean"]["psnr"] == pytest.approx(finite.groupby("sequence")["psnr"].mean().mean())
+    assert "(1 infinite frames left out)" in capsys.readouterr().err
+    assert "infinite" in METRICS["psnr"].convention
+
+
+@pytest.mark.parametrize(("out", "said"), [
+    (lambda root: root / "gt" / "out.csv", "lies inside the frames in .*gt"),
+    (lambda root: root / "sr" / "a" / "out.csv", "lies inside the frames in .*sr"),
+    (lambda root: root / "pipe", "is a folder, pipe or device"),
+    (lambda root: root, "is a folder, pipe or device"),
+])  # fmt: skip
+def test_an_output_that_would_harm_is_refused(
+    gt: Path, sr: Path, tmp_path: Path, out: Callable[[Path], Path], said: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=said):
+        evaluate(gt, {out(tmp_path): sr}, ["psnr"])
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "pipe").is_fifo()

@@ -1,5 +1,6 @@
 """Model folders: whole ones load, damaged ones are one sentence, full-size counts match the released weights."""
 
+import json
 import shutil
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from stablevsr import StableVSRPipeline
 from stablevsr.method import tcm
+from stablevsr.method.model_folder import TINY
 from stablevsr.runtime.errors import UserError
 
 
@@ -77,6 +79,40 @@ def test_a_folder_of_another_network_is_one_sentence(vectors, given, sentence):
     folders = {name: vectors / "model_v" / part for name, part in given.items()}
     with pytest.raises(UserError, match=sentence):
         StableVSRPipeline.from_pretrained(vectors / "model_v", device="cpu", **folders)
+
+
+@pytest.mark.parametrize("given,sentence", [
+    ({"model": None}, "the model is None: give a hub id"),
+    ({"model": ""}, "the model is ''"),
+    ({"tile": 0}, "'tile'"),
+    ({"device": "abacus"}, "device abacus is not supported"),
+    ({"tcm": 5}, "controlnet is a int: give a folder"),
+])  # fmt: skip
+def test_bad_arguments_of_loading_are_one_sentence(given, sentence):
+    with pytest.raises(UserError, match=sentence):
+        StableVSRPipeline.from_pretrained(**{"model": "tiny", "device": "cpu", **given})
+
+
+SCHEDULE = json.loads((TINY / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("content,sentence", [
+    ("", "scheduler_config.json is damaged"),
+    ("[]", "scheduler_config.json: "),
+    ("{}", "scheduler_config.json: '.*' is missing"),
+    (json.dumps({**SCHEDULE, "prediction_type": "foo"}), "'prediction_type' is 'foo'"),
+    (json.dumps({**SCHEDULE, "beta_end": 5}), "'beta_end'"),
+    (json.dumps({**SCHEDULE, "beta_start": float("nan")}), "'beta_start'"),
+    (json.dumps({**SCHEDULE, "num_train_timesteps": 0}), "'num_train_timesteps'"),
+    (json.dumps({**SCHEDULE, "num_train_timesteps": 3}), "4 denoising steps are more than the 3"),
+    (None, "scheduler_config.json is damaged"),
+])  # fmt: skip
+def test_a_broken_noise_schedule_is_one_sentence(tmp_path, content, sentence):
+    shutil.copytree(TINY, tmp_path / "model")
+    file = tmp_path / "model" / "scheduler" / "scheduler_config.json"
+    file.unlink() if content is None else file.write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=sentence):
+        StableVSRPipeline.from_pretrained(tmp_path / "model", device="cpu")(np.zeros((1, 8, 8, 3), np.uint8), 4)
 
 
 @pytest.mark.parametrize("misspelt,sentence", [

@@ -264,16 +264,16 @@ def test_the_table_of_statements_holds_what_the_verdicts_rest_on(tmp_path: Path)
 
 
 def test_sentences_count_every_verdict_and_join_what_is_alike(tmp_path: Path) -> None:
-    claims = [{"metric": ["psnr", "tof_dis", "lpips"], "better": "rival", "than": ["bicubic", SINGLE]}]
+    claims = [{"metric": ["psnr", "tof_dis", "lpips", "dists"], "better": "rival", "than": ["bicubic", SINGLE]}]
     paths = study(tmp_path, *claims, methods=BASELINES)
     for method, psnr, tof in (("rival", 31.0, 2.0), ("bicubic", 30.0, 1.0), (SINGLE, 30.0, 1.0)):
         write(paths, method, psnr=level(psnr), tof_dis=level(tof))
     results = check(ScoreBook(paths))
-    assert counts(results) == {"holds": 2, "does not hold": 2, "not testable here": 2}
-    assert summary(results) == "Verdicts on 6 statements: 2 × holds, 2 × does not hold and 2 × not testable here."
+    assert counts(results) == {"holds": 2, "does not hold": 2, "not testable here": 4}
+    assert summary(results) == "Verdicts on 8 statements: 2 × holds, 2 × does not hold and 4 × not testable here."
     assert summary([]) == "The study states no claim, so nothing was checked."
     assert answer(results) == (
         "As stated, Rival has higher PSNR than Bicubic and Single-frame on REDS4 (made up); the opposite was measured "
         "of this: Rival has lower tOF (DIS) than Bicubic and Single-frame on REDS4 (made up); it cannot be tested here "
-        "whether Rival has lower LPIPS than Bicubic and Single-frame on REDS4 (made up)."
+        "whether Rival has lower LPIPS and DISTS than Bicubic and Single-frame on REDS4 (made up)."
     )

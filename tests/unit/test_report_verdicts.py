@@ -1,8 +1,11 @@
 """Every verdict, and the boundary on either side of it."""
 
+import math
+
 import pandas as pd
 import pytest
 
+from benchmarks.verdicts import simulate
 from stablevsr.metrics.statistics import Comparison, families
 from stablevsr.report.verdicts import Evidence, judge, judge_equivalence
 
@@ -56,3 +59,24 @@ def test_equivalence_needs_a_margin_and_six_scenes():
     assert judge_equivalence(small, 0.001)[0] == "not shown equal"
     assert judge_equivalence(small, None)[0] == "not testable here"
     assert judge_equivalence(evidence([0.0] * 5).comparison, 0.01)[0] == "not testable here"
+
+
+def at_most(share, trials):
+    """``share`` and two and a half standard errors of its estimate."""
+    return share + 2.5 * math.sqrt(share * (1 - share) / trials)
+
+
+@pytest.mark.parametrize("scenes", [3, 6, 9])
+@pytest.mark.parametrize("runs", [1, 3, 5])
+def test_a_true_null_is_decided_in_at_most_six_percent(scenes, runs):
+    assert max(simulate(scenes, runs, effect=0.0, trials=600)) <= at_most(0.06, 600)
+
+
+def test_given_clips_without_a_difference_are_decided_as_rarely():
+    alone, in_family, _ = simulate(4, 5, effect=0.0, trials=600, spread=0.0)
+    assert max(alone, in_family) <= at_most(0.06, 600)
+
+
+def test_an_effect_is_found():
+    assert simulate(9, 3, effect=1.5, trials=200)[1] > 0.7
+    assert simulate(4, 5, effect=0.5, trials=200, spread=0.0)[0] > 0.5

@@ -228,10 +228,32 @@ def test_guidance_warps_before_or_after_decoding():
     ([np.zeros((16, 16, 3), np.uint8), np.zeros((16, 20, 3), np.uint8)], "differ in size"),
     (["im1.png", "im2.png"], "not str"),
     (Image.new("RGB", (16, 16)), "a list of frames"),
+    (None, "NoneType was given: give a list of frames"),
+    (np.array(5), "ndarray was given: give a list of frames"),
+    ([Image.new("RGBA", (16, 16), (9, 9, 9, 0))], "frame 0 has transparent pixels"),
+    ([Image.new("L", (16, 16)), Image.new("F", (16, 16))], "frame 1 holds 32-bit floats"),
 ])  # fmt: skip
 def test_bad_frames_are_one_sentence(pipe_v, frames, sentence):
     with pytest.raises(UserError, match=sentence):
         pipe_v(frames, num_inference_steps=1)
+
+
+def test_any_iterable_of_frames_is_a_sequence(pipe_v, clip, usual):
+    frames = (Image.fromarray(frame) for frame in clip) if isinstance(clip, np.ndarray) else (frame for frame in clip)
+    assert np.array_equal(run(pipe_v, frames), usual)
+
+
+@pytest.mark.parametrize("how,sentence", [
+    ({"generator": 5}, "generator is a int: give torch.Generator"),
+    ({"generator": []}, "0 generators were given"),
+    ({"generator": (torch.Generator(), torch.Generator())}, "2 generators were given"),
+    ({"num_inference_steps": None}, "num_inference_steps None is not a whole number"),
+    ({"strategy": None}, "'strategy'"),
+    ({"output_type": None}, "output_type None"),
+])  # fmt: skip
+def test_bad_arguments_are_one_sentence(pipe_v, how, sentence):
+    with pytest.raises(UserError, match=sentence):
+        pipe_v(np.zeros((2, 8, 8, 3), np.uint8), **{"num_inference_steps": 1, **how})
 
 
 def test_output_types_agree(pipe_v, clip):

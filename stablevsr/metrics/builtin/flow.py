@@ -113,8 +113,8 @@ def tof_dis(tools: Tools) -> ChunkScorer:
 @chunk_metric(Metric(
     "warp_error", "Warping error", "temporal", "lower", decimals=4, unit="grey level in [0, 1]", rewards_blur=True,
     margin=0.001,
-    convention="Mean |SR t - SR t-1 warped by the ground truth's DIS flow| in [0, 1] over unoccluded pixels; rewards "
-    "blur, so compare it between methods of like sharpness only.",
+    convention="Mean |SR t - SR t-1 warped by the ground truth's DIS flow| in [0, 1] over unoccluded pixels; not 0 "
+    "for the ground truth itself; rewards blur, so compare it between methods of like sharpness only.",
     source="Lai et al., ECCV 2018; occlusions after Sundaram et al., ECCV 2010",
 ))  # fmt: skip
 def warp_error(tools: Tools) -> ChunkScorer:

@@ -19,7 +19,8 @@ def decibels(gt: Image, sr: Image, peak: float) -> float:
 
 @frame_metric(Metric(
     "psnr", "PSNR", "fidelity", "higher", unit="dB", decimals=2, margin=0.2,
-    convention="RGB in [0, 1], whole frame, dB of each frame averaged; infinite for identical frames.",
+    convention="RGB in [0, 1], whole frame, dB of each frame averaged; infinite for identical frames, which "
+    "means leave out and count.",
     source="StableVSR eval.py (torchmetrics 1.1.1)",
 ))  # fmt: skip
 def psnr(pair: FramePair) -> float:
@@ -28,7 +29,8 @@ def psnr(pair: FramePair) -> float:
 
 @frame_metric(Metric(
     "psnr_y", "PSNR-Y", "fidelity", "higher", unit="dB", decimals=2,
-    convention="Luma of BT.601 in its 16 to 235 range (MATLAB's rgb2ycbcr, not rounded), whole frame, peak 255.",
+    convention="Luma of BT.601 in its 16 to 235 range (MATLAB's rgb2ycbcr, not rounded), whole frame, peak 255; "
+    "infinite for identical frames, which means leave out and count.",
     source="BasicSR calculate_psnr, test_y_channel; usual for Vimeo-90K-T",
 ))  # fmt: skip
 def psnr_y(pair: FramePair) -> float:

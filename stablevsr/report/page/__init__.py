@@ -100,4 +100,4 @@ def _missing(book: ScoreBook, clips: list[Viewer], drawn: bool) -> list[str]:
 
 def _notes(files: Iterable[Path]) -> list[Markup]:
     """The notes that exist, as HTML, each file once."""
-    return [to_html(file.read_text()) for file in dict.fromkeys(files) if file.exists()]
+    return [to_html(file.read_text(encoding="utf-8")) for file in dict.fromkeys(files) if file.exists()]

@@ -19,6 +19,8 @@ OPENINGS: dict[Verdict, str] = {
     "undecided": "the data do not decide whether ",
     "not testable here": "it cannot be tested here whether ",
 }
+#: Of a statement: method and relation, then the metrics, rivals and data sets that it is about.
+Entry = tuple[tuple[str, ...], ...]
 
 
 def counts(results: Sequence[ClaimResult]) -> dict[Verdict, int]:
@@ -46,11 +48,23 @@ def answer(results: Sequence[ClaimResult]) -> str:
 
 
 def _phrases(results: list[ClaimResult]) -> list[str]:
-    """Phrases such as 'A has lower M than B and C on D1 and D2', with datasets and compared methods merged."""
-    datasets: dict[tuple[str, str], list[str]] = {}
+    """Phrases such as 'A has lower L and M than B and C on D1 and D2': what is alike in all but one thing is merged."""
+    entries: list[Entry] = []
     for r in results:
-        datasets.setdefault((r.finding, r.statement.than.label), []).append(r.dataset_title)
-    others: dict[tuple[str, str], list[str]] = {}
-    for (finding, than), titles in datasets.items():
-        others.setdefault((finding, f"on {joined(titles)}"), []).append(than)
-    return [f"{finding} {joined(thans)} {where}" for (finding, where), thans in others.items()]
+        s = r.statement
+        entries.append(((s.better.label, *r.relation), (r.metric.label,), (s.than.label,), (r.dataset_title,)))
+    for part in (3, 2, 1):
+        entries = _merged(entries, part)
+    return [
+        f"{better} has {how} {joined(metrics)} {link} {joined(thans)} on {joined(titles)}"
+        for (better, how, link), metrics, thans, titles in entries
+    ]
+
+
+def _merged(entries: list[Entry], part: int) -> list[Entry]:
+    """The entries with those joined that differ in ``part`` only."""
+    groups: dict[Entry, tuple[str, ...]] = {}
+    for entry in entries:
+        rest = (*entry[:part], (), *entry[part + 1 :])
+        groups[rest] = tuple(dict.fromkeys((*groups.get(rest, ()), *entry[part])))
+    return [(*rest[:part], names, *rest[part + 1 :]) for rest, names in groups.items()]

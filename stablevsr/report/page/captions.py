@@ -15,7 +15,7 @@ from stablevsr.study.paths import Paths
 
 CSS_PIXELS = 0.65  #: for each pixel of a figure (200 dpi)
 #: Title and caption by the beginning of a figure's file name, in the order of the page.
-KINDS: dict[str, dict[str, str]] = yaml.safe_load((TEMPLATES / "captions.yaml").read_text())
+KINDS: dict[str, dict[str, str]] = yaml.safe_load((TEMPLATES / "captions.yaml").read_text(encoding="utf-8"))
 CURVES = [kind.curves for kind in TRAININGS.values()]
 
 

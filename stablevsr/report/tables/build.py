@@ -86,7 +86,7 @@ class Block:
     dataset: str
     title: str
     rows: tuple[Row, ...]
-    notes: tuple[str, ...] = ()  #: on rows with another base model
+    notes: tuple[str, ...] = ()  #: on rows with another base model, and on infinite values
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _block(book: ScoreBook, dataset: str, methods: list[Method], published: dict
     rows = [_row(book, dataset, method, published.get(method.name, empty)) for method in methods]
     others = [row for name, row in published.items() if name not in {m.name for m in methods}]
     rows += [row for row in others if any(cell.published is not None for cell in row.cells)]
-    notes = _model_notes(book.study, dataset, methods)
+    notes = (*_model_notes(book.study, dataset, methods), *_infinite_notes(book, dataset, methods))
     return Block(dataset, book.title(dataset), tuple(_ranked(rows, book.metrics)), notes)
 
 
@@ -153,6 +153,16 @@ def _model_notes(study: ResolvedStudy, dataset: str, methods: list[Method]) -> t
             labels.setdefault(f"{form.base.name}{origin}{tcm}", []).append(method.label)
     return tuple(
         f"{', '.join(names)}: with the model {text}, not {study.spec.model}." for text, names in labels.items()
+    )
+
+
+def _infinite_notes(book: ScoreBook, dataset: str, methods: list[Method]) -> tuple[str, ...]:
+    """How many frames the means leave out because a value is infinite: PSNR of frames equal to the ground truth."""
+    found = [(m, metric, book.infinite(dataset, m, metric.name)) for m in methods for metric in book.metrics]
+    return tuple(
+        f"{metric.label} of {method.label}: {counted(frame=count)} with an infinite value left out of the mean."
+        for method, metric, count in found
+        if count
     )
 
 

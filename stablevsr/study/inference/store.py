@@ -57,7 +57,7 @@ def is_done(folder: Path, files: list[Path], made_from: str) -> bool:
 
 def read_mark(folder: Path) -> dict[str, Any]:
     """What :func:`write_sequence` wrote about a finished sequence."""
-    return dict(json.loads((folder / MARK).read_text()))
+    return dict(json.loads((folder / MARK).read_text(encoding="utf-8")))
 
 
 def write_sequence(folder: Path, files: list[Path], frames: list[Frame], made_from: str, cost: Cost) -> None:

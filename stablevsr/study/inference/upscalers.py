@@ -139,8 +139,11 @@ def _baseline(kind: str, device: str, progress: Progress) -> BatchUpscaler:
 
     def upscale(_: Batch, lr: list[list[Frame]]) -> Iterator[list[Frame]]:
         for sequence in lr:
-            yield [np.rint(frame * 255).astype(np.uint8) for frame in upscaler(np.stack(sequence))]
-            progress(len(sequence))
+            frames = []
+            for frame in upscaler.stream(np.stack(sequence)):
+                frames.append(np.rint(frame * 255).astype(np.uint8))
+                progress(1)
+            yield frames
 
     return upscale
 

@@ -14,7 +14,8 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from stablevsr.method.loading import DTYPES, load_network, load_prompt, load_scheduler
+from stablevsr.method.dtypes import DTYPES
+from stablevsr.method.loading import load_network, load_prompt, load_scheduler
 from stablevsr.method.model_folder import check_model
 from stablevsr.training.denoising import DenoisingTask
 from stablevsr.training.samples import WindowDataset
