@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from stablevsr.baselines import BASELINES
 from stablevsr.data.downloads.weights import absence, location
 from stablevsr.data.frames import list_frames
-from stablevsr.metrics.tables import KEYS
 from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import digest
@@ -131,6 +128,10 @@ def _score(paths: Paths, dataset: str, forms: list[Method], shard: int) -> None:
 
 def _leave_empty(paths: Paths, dataset: str, shard: int, out: Path, reason: str) -> None:
     """Write scores without values for the frames of a shard, and in their notes why."""
+    import pandas as pd
+
+    from stablevsr.metrics.tables import KEYS
+
     spec = paths.study.spec
     folders = sorted(folder for folder in (paths.dataset(dataset) / "gt").iterdir() if folder.is_dir())
     shards = spec.datasets[dataset].shards
