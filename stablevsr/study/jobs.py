@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from stablevsr.baselines import BASELINES
 from stablevsr.data.downloads.weights import absence, location
 from stablevsr.data.frames import list_frames
-from stablevsr.metrics.tables import KEYS
 from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import digest
@@ -31,9 +28,7 @@ def choose(study: ResolvedStudy, methods: Sequence[str], datasets: Sequence[str]
 
     Raises :class:`UserError` if a method has none, or a data set is not cut into ``shards``.
     """
-    for dataset in datasets:
-        if (expected := study.dataset(dataset).shards) != shards:
-            raise UserError(f"study {study.name} cuts {dataset} into {expected} shards: give --shard K/{expected}")
+    cut = {dataset: study.dataset(dataset).shards for dataset in datasets}
     found: dict[tuple[str, str], Method] = {}
     for name in methods:
         forms = {
@@ -43,6 +38,9 @@ def choose(study: ResolvedStudy, methods: Sequence[str], datasets: Sequence[str]
             if name in (form.name, form.digest) and form.run == seed
         }
         found |= forms or {(datasets[0], name): study.form(name, datasets[0], seed)}
+    for dataset, count in cut.items():
+        if count != shards:
+            raise UserError(f"study {study.name} cuts {dataset} into {count} shards: give --shard K/{count}")
     return [(dataset, form) for (dataset, _), form in found.items()]
 
 
@@ -130,6 +128,10 @@ def _score(paths: Paths, dataset: str, forms: list[Method], shard: int) -> None:
 
 def _leave_empty(paths: Paths, dataset: str, shard: int, out: Path, reason: str) -> None:
     """Write scores without values for the frames of a shard, and in their notes why."""
+    import pandas as pd
+
+    from stablevsr.metrics.tables import KEYS
+
     spec = paths.study.spec
     folders = sorted(folder for folder in (paths.dataset(dataset) / "gt").iterdir() if folder.is_dir())
     shards = spec.datasets[dataset].shards
