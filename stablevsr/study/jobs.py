@@ -148,4 +148,4 @@ def _is_current(scores: Path, made_from: str) -> bool:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    return dict(json.loads(file.read_text()))
+    return dict(json.loads(file.read_text(encoding="utf-8")))
