@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stablevsr.baselines import BASELINES
+from stablevsr.metrics.tables import read_notes
 from stablevsr.runtime.devices import device_of
-from stablevsr.runtime.errors import UserError
-from stablevsr.runtime.hashing import digest
+from stablevsr.runtime.errors import DamagedError, UserError
+from stablevsr.runtime.hashing import digest, tree_hash
+from stablevsr.runtime.records import read_record
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
 
@@ -62,6 +64,9 @@ def infer_all(paths: Paths, chosen: Chosen, shard: int) -> None:
 def _networks(paths: Paths, form: Method) -> Networks:
     from stablevsr.study.inference import Networks
 
+    for run in (form.base.training if form.base else None, form.training, form.decoder):
+        if run is not None:
+            _check_training(paths.training(run))
     on_torch = form.kind == "stablevsr" or (form.kind in BASELINES and bool(BASELINES[form.kind].weights))
     return Networks(
         paths.model(form.base) if form.base else "",
@@ -69,6 +74,12 @@ def _networks(paths: Paths, form: Method) -> Networks:
         paths.training(form.training) if form.training else form.external_tcm,
         paths.training(form.decoder) if form.decoder else None,
     )
+
+
+def _check_training(folder: Path) -> None:
+    """Raise :class:`DamagedError` if a training's weights are not those that it wrote."""
+    if read_record(folder / "provenance.json").get("sha256") != tree_hash(folder):
+        raise DamagedError(folder)
 
 
 def score_all(paths: Paths, chosen: Chosen, shard: int) -> None:
@@ -82,7 +93,7 @@ def score_all(paths: Paths, chosen: Chosen, shard: int) -> None:
 
 
 def _score(paths: Paths, dataset: str, forms: list[Method], shard: int) -> None:
-    truth = _read(paths.dataset(dataset) / "manifest.json")["sequences"]
+    truth = read_record(paths.dataset(dataset) / "manifest.json")["sequences"]
     frames, made_from, sequences = {}, {}, []
     for form in forms:
         manifest = paths.manifest(dataset, form.digest, form.run, shard)
@@ -90,7 +101,7 @@ def _score(paths: Paths, dataset: str, forms: list[Method], shard: int) -> None:
             raise UserError(
                 f"there are no frames of {form.name} on {dataset} yet ({manifest}): run stablevsr infer first"
             )
-        made = _read(manifest)["sequences"]
+        made = read_record(manifest)["sequences"]
         key = digest([paths.metrics_key, made, {name: truth[name]["sha256"] for name in made}])
         out = paths.scores(dataset, form.digest, form.run, shard)
         if not _is_current(out, key):
@@ -107,9 +118,8 @@ def _score(paths: Paths, dataset: str, forms: list[Method], shard: int) -> None:
 
 
 def _is_current(scores: Path, made_from: str) -> bool:
-    notes = scores.with_name(f"{scores.name}.json")
-    return scores.exists() and notes.exists() and _read(notes).get("made_from") == made_from
-
-
-def _read(file: Path) -> dict[str, Any]:
-    return dict(json.loads(file.read_text()))
+    try:
+        return scores.exists() and read_notes(scores).get("made_from") == made_from
+    except DamagedError as error:
+        print(f"{error}: scoring again", file=sys.stderr)
+        return False

@@ -10,6 +10,7 @@ depend on the others, nor a frame on where a run was resumed.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from stablevsr.method.strategies import is_guided
 from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import content_hash, digest, file_hash
-from stablevsr.runtime.io import write_text
+from stablevsr.runtime.io import sync_folder, write_text
 from stablevsr.runtime.locks import single_writer
 from stablevsr.study.fingerprint import fingerprint
 from stablevsr.upscale import windows
@@ -167,6 +168,8 @@ class _UpscaleRun:
             )
             for clip in self.clips
         ]  # fmt: skip
+        for run in runs:
+            run.remove_damaged()
         if not all(run.is_finished() for run in runs):
             self._sample(runs)
         if self.video is not None:
@@ -198,12 +201,20 @@ class _UpscaleRun:
             stray.unlink()
         write_text(self.mark, self.key)
         result.replace(self.out)  # also replaces an empty folder
+        sync_folder(self.out.parent)
         shutil.rmtree(self.work, ignore_errors=True)
 
     def was_delivered(self) -> bool:
         """Whether a killed run had delivered this result. Removes the work folder of any run that had delivered."""
-        if not self.mark.exists() or self._result(self.mark.read_text(encoding="utf-8")).exists():
+        if not self.mark.exists():
             return False
-        same = self.mark.read_text(encoding="utf-8") == self.key and self.out.exists()
+        key = self.mark.read_text(encoding="utf-8", errors="replace")
+        if not re.fullmatch("[0-9a-f]{16}", key):
+            print(f"{self.mark} is damaged: removed, the work goes on", file=sys.stderr)
+            self.mark.unlink()
+            return False
+        if self._result(key).exists():
+            return False
+        same = key == self.key and self.out.exists()
         shutil.rmtree(self.work)
         return same
