@@ -46,6 +46,7 @@ class UpscaleOptions:
     """The options of ``stablevsr upscale``."""
 
     model: str = "claudiom4sir/StableVSR"  #: hub id, folder, or ``tiny``
+    revision: str | None = None  #: commit, branch or tag of a hub model; None: that of the registry
     tcm: Path | None = None  #: folder of another TCM
     steps: int = 50
     strategy: str = "bidirectional"  #: a name of :data:`stablevsr.method.strategies.STRATEGIES`
@@ -120,7 +121,7 @@ class _UpscaleRun:
             for note in self.video.notes:
                 print(f"{source}: {note}", file=sys.stderr)
         self.device = device_of(options.device)
-        self.model, self.is_guided = find_model(options.model), is_guided(options.strategy)
+        self.model, self.is_guided = find_model(options.model, options.revision), is_guided(options.strategy)
         check_model(self.model, without=() if self.is_guided and options.tcm is None else {"controlnet"})
         if options.tcm is not None:
             check_weights(options.tcm)
