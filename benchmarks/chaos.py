@@ -31,11 +31,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
-PARTS = ("Snakefile", "workflow", "ablations", "profiles", "results/published")
+PARTS = ("stablevsr", "Snakefile", "workflow", "ablations", "profiles", "results/published")
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 STORES = ("frames", "manifests", "scores", "datasets", "lr", "trainings", "states", "samples", "cache")
 SAME = ("work/frames", "work/lr", "results/smoke/tables", "results/smoke/metrics")  #: compared byte by byte
-SNAKEMAKE = [sys.executable, "-m", "snakemake", "--cores", "2", "--resources", "gpu=1", "--config", "study=smoke"]
+#: Without a lock, which a kill would leave behind: nobody else runs the study here.
+SNAKEMAKE = [
+    sys.executable, "-m", "snakemake", "--nolock", "--rerun-incomplete", "--cores", "2", "--resources", "gpu=1",
+    "--config", "study=smoke",
+]  # fmt: skip
 CLEAN = [sys.executable, "-m", "stablevsr", "clean", "--damaged", "--yes"]
 
 
@@ -48,7 +52,7 @@ class Chaos:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.random, self.counts = folder, random.Random(seed), Counter[str]()
-        self.environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TQDM_DISABLE": "1"}
+        self.environment = {**os.environ, "PYTHONPATH": str(folder), "TQDM_DISABLE": "1"}
         self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.log = folder / "chaos.log"
 
@@ -88,15 +92,10 @@ class Chaos:
             raise WrongError(f"a traceback: see {self.log}")
         return process.returncode
 
-    def study(self, **how: float | int | None) -> int:
-        """Snakemake, unlocked before: a kill leaves its lock."""
-        self.run([*SNAKEMAKE, "--unlock"])
-        return self.run([*SNAKEMAKE, "--rerun-incomplete"], **how)  # type: ignore[arg-type]
-
     def heal(self) -> None:
         """What a person does after a power cut: remove what is damaged, run again."""
         self.run(CLEAN)
-        if self.study() and self.study():
+        if self.run(SNAKEMAKE) and self.run(SNAKEMAKE):
             raise WrongError(f"the study fails again and again: see {self.log}")
 
     def damage(self) -> str:
@@ -165,7 +164,7 @@ def disturb(chaos: Chaos, chosen: argparse.Namespace) -> int:
     """All disturbances, and the figures."""
     began = time.monotonic()
     chaos.prepare()
-    if chaos.study():
+    if chaos.run(SNAKEMAKE):
         print(f"the undisturbed study fails: see {chaos.log}", file=sys.stderr)
         return 1
     whole, expected = time.monotonic() - began, chaos.content()
@@ -174,8 +173,9 @@ def disturb(chaos: Chaos, chosen: argparse.Namespace) -> int:
         kill(chaos, chosen.kills, whole)
         compare(expected, chaos.content())
         for size in [chaos.random.choice((2_000, 20_000, 200_000)) for _ in range(chosen.full_disks)]:
-            restart(chaos.folder)
-            chaos.counts["full disk"] += chaos.study(file_limit=size) != 0
+            for part in ("scores", "frames", "manifests"):
+                shutil.rmtree(chaos.folder / "work" / part, ignore_errors=True)
+            chaos.counts["full disk"] += chaos.run(SNAKEMAKE, file_limit=size) != 0
             chaos.heal()
             compare(expected, chaos.content())
         while (left := chosen.damages - sum(n for name, n in chaos.counts.items() if " in " in name)) > 0:
@@ -195,7 +195,7 @@ def kill(chaos: Chaos, kills: int, whole: float) -> None:
     """Stop the study ``kills`` times at random, then let it finish; from the start where it finished before."""
     restart(chaos.folder)
     while sum(chaos.counts[s.name] for s in set(SIGNALS)) < kills:
-        if chaos.study(stop_after=chaos.random.uniform(1, max(10.0, whole / 4))) == 0:
+        if chaos.run(SNAKEMAKE, stop_after=chaos.random.uniform(1, max(10.0, whole / 8))) == 0:
             chaos.counts["finished in between"] += 1
             restart(chaos.folder)
     chaos.heal()
