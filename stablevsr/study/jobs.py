@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stablevsr.baselines import BASELINES
-from stablevsr.metrics.tables import read_notes
+from stablevsr.data.downloads.weights import absence, location
+from stablevsr.data.frames import list_frames
 from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.errors import DamagedError, UserError
 from stablevsr.runtime.hashing import digest, tree_hash
-from stablevsr.runtime.records import read_record
+from stablevsr.runtime.records import read_record, write_record
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
 
@@ -27,9 +28,7 @@ def choose(study: ResolvedStudy, methods: Sequence[str], datasets: Sequence[str]
 
     Raises :class:`UserError` if a method has none, or a data set is not cut into ``shards``.
     """
-    for dataset in datasets:
-        if (expected := study.dataset(dataset).shards) != shards:
-            raise UserError(f"study {study.name} cuts {dataset} into {expected} shards: give --shard K/{expected}")
+    cut = {dataset: study.dataset(dataset).shards for dataset in datasets}
     found: dict[tuple[str, str], Method] = {}
     for name in methods:
         forms = {
@@ -39,16 +38,26 @@ def choose(study: ResolvedStudy, methods: Sequence[str], datasets: Sequence[str]
             if name in (form.name, form.digest) and form.run == seed
         }
         found |= forms or {(datasets[0], name): study.form(name, datasets[0], seed)}
+    for dataset, count in cut.items():
+        if count != shards:
+            raise UserError(f"study {study.name} cuts {dataset} into {count} shards: give --shard K/{count}")
     return [(dataset, form) for (dataset, _), form in found.items()]
 
 
 def infer_all(paths: Paths, chosen: Chosen, shard: int) -> None:
-    """Make the frames of ``chosen`` on a shard; forms with the same networks one after the other, loading them once."""
+    """Make the frames of ``chosen`` on a shard; forms with the same networks one after the other, loading them once.
+
+    A baseline whose weights the study can do without and does not have gets a manifest that says so.
+    """
     from stablevsr.study.inference import Pipelines, Shard, infer
 
     study, pipelines = paths.study, Pipelines()
     networks = {form.digest: _networks(paths, form) for _, form in chosen}
     for dataset, form in sorted(chosen, key=lambda pair: (repr(networks[pair[1].digest]), repr(pair[1].sampling))):
+        if reason := _lacks_weights(study, form):
+            manifest = {"sequences": {}, "missing": reason}
+            write_record(paths.manifest(dataset, form.digest, form.run, shard), manifest)
+            continue
         infer(
             form,
             Shard(dataset, paths.dataset(dataset) / "lr", shard, study.spec.datasets[dataset].shards),
@@ -59,6 +68,13 @@ def infer_all(paths: Paths, chosen: Chosen, shard: int) -> None:
             study.spec.batch,
             pipelines,
         )
+
+
+def _lacks_weights(study: ResolvedStudy, form: Method) -> str:
+    """Why a baseline cannot run although the study may go on; empty if it can."""
+    if study.spec.weights == "require" or form.kind not in BASELINES:
+        return ""
+    return next((absence(name) for name in BASELINES[form.kind].weights if not location(name).is_file()), "")
 
 
 def _networks(paths: Paths, form: Method) -> Networks:
@@ -101,10 +117,13 @@ def _score(paths: Paths, dataset: str, forms: list[Method], shard: int) -> None:
             raise UserError(
                 f"there are no frames of {form.name} on {dataset} yet ({manifest}): run stablevsr infer first"
             )
-        made = read_record(manifest)["sequences"]
+        content = read_record(manifest)
+        made, missing = content["sequences"], content.get("missing")
         key = digest([paths.metrics_key, made, {name: truth[name]["sha256"] for name in made}])
         out = paths.scores(dataset, form.digest, form.run, shard)
-        if not _is_current(out, key):
+        if missing:
+            _leave_empty(paths, dataset, shard, out, missing)
+        elif not _is_current(out, key):
             frames[out], made_from[out], sequences = paths.frames(dataset, form.digest, form.run), key, list(made)
     if not frames:
         return
@@ -117,7 +136,23 @@ def _score(paths: Paths, dataset: str, forms: list[Method], shard: int) -> None:
     )  # fmt: skip
 
 
+def _leave_empty(paths: Paths, dataset: str, shard: int, out: Path, reason: str) -> None:
+    """Write scores without values for the frames of a shard, and in their notes why."""
+    import pandas as pd
+
+    from stablevsr.metrics.tables import KEYS, write_table
+
+    spec = paths.study.spec
+    folders = sorted(folder for folder in (paths.dataset(dataset) / "gt").iterdir() if folder.is_dir())
+    shards = spec.datasets[dataset].shards
+    rows = [(folder.name, frame.stem) for folder in folders[shard::shards] for frame in list_frames(folder)]
+    table = pd.DataFrame(rows, columns=[*KEYS]).reindex(columns=[*KEYS, *spec.metrics])
+    write_table(out, table, {"skipped": dict.fromkeys(spec.metrics, reason)})
+
+
 def _is_current(scores: Path, made_from: str) -> bool:
+    from stablevsr.metrics.tables import read_notes  # pandas takes half a second
+
     try:
         return scores.exists() and read_notes(scores).get("made_from") == made_from
     except DamagedError as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stablevsr.data.frames import is_whole, read_frame, write_frame
+from stablevsr.data.frames import read_frame, write_frame
 from stablevsr.method.flow import FlowEstimator
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.noise import Draw, KeyedNoise
@@ -61,13 +61,6 @@ class ClipRun:
             len(window) * steps if self._is_written(index) else self._done(index)
             for index, window in enumerate(self.windows)
         )
-
-    def remove_damaged(self) -> None:
-        """Remove finished x4 frames that are not whole, as after a power cut; :meth:`run` makes them again."""
-        for path in self.outputs:
-            if path.exists() and not is_whole(path):
-                print(f"{path} is damaged: making it again", file=sys.stderr)
-                path.unlink()
 
     def _done(self, index: int) -> int:
         try:
