@@ -18,6 +18,7 @@ def add_upscale(commands: Commands) -> None:
     parser.add_argument("output", type=Path, metavar="OUT")
     parser.add_argument("--model", default="claudiom4sir/StableVSR",
                         help=f"hub id, folder, 'tiny' (embedded), or a baseline: {', '.join(BASELINES)}")  # fmt: skip
+    parser.add_argument("--revision", help="commit, branch or tag of the hub model (default: the registry's commit)")
     parser.add_argument("--tcm", type=Path, help="folder of another TCM")
     parser.add_argument("--steps", type=int, default=50, help="denoising steps (default: 50)")
     parser.add_argument("--strategy", default="bidirectional", choices=list(STRATEGIES),
@@ -39,7 +40,20 @@ def add_upscale(commands: Commands) -> None:
 def _run_upscale(arguments: argparse.Namespace) -> None:
     from stablevsr.upscale import UpscaleOptions, upscale
 
-    names = ("model", "tcm", "steps", "strategy", "flow", "warp", "precision", "seed", "window", "tile", "device")
+    names = (
+        "model",
+        "revision",
+        "tcm",
+        "steps",
+        "strategy",
+        "flow",
+        "warp",
+        "precision",
+        "seed",
+        "window",
+        "tile",
+        "device",
+    )
     upscale(arguments.input, arguments.output, UpscaleOptions(**{name: getattr(arguments, name) for name in names}))
 
 
