@@ -48,13 +48,14 @@ def html(paths: Paths) -> str:
     clips = viewers(book)
     tables = build_tables(book)
     asked = questions(paths.study, results, tables)
+    of_paper = [question for question in asked if not question.beyond_paper]
     trainings = histories(paths)
     return HTML.get_template("page.html").render(
         spec=paths.study.spec,
         reference=REFERENCE,
         viewers=[vars(viewer) for viewer in clips],
         findings=findings(book, results),
-        summary=answers.summary(results),
+        summary=answers.summary([r for question in of_paper for r in (*question.tested, *question.untested)]),
         warnings=[sentence for history in trainings for sentence in history.warnings()],
         missing=missing(book, clips, drawn=bool(figures)),
         table1=tables["table1"],
@@ -62,7 +63,7 @@ def html(paths: Paths) -> str:
         **NOTES,
         seconds=_seconds(book),
         format_cost=format_cost,
-        of_paper=[question for question in asked if not question.beyond_paper],
+        of_paper=of_paper,
         beyond_paper=[question for question in asked if question.beyond_paper],
         figures=figures,
         trainings=[(history, validation_picture(history.picture)) for history in trainings],

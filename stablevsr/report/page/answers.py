@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stablevsr.report.claims import ClaimResult
-from stablevsr.report.text import counted, joined, merged
+from stablevsr.report.text import Parts, counted, joined, merged
 from stablevsr.report.verdicts import Verdict
 
 #: The beginning of an answer by verdict, in the order of the page.
@@ -29,9 +29,9 @@ def counts(results: Sequence[ClaimResult]) -> dict[Verdict, int]:
 
 
 def summary(results: Sequence[ClaimResult]) -> str:
-    """One sentence for the whole study."""
+    """One sentence on how many statements came to which verdict."""
     if not results:
-        return "The study states no claim, so nothing was checked."
+        return "No claim is stated, so nothing was checked."
     parts = [f"{number} × {verdict}" for verdict, number in counts(results).items()]
     return f"Verdicts on {len(results)} statements: {joined(parts)}."
 
@@ -39,7 +39,7 @@ def summary(results: Sequence[ClaimResult]) -> str:
 def answer(results: Sequence[ClaimResult]) -> str:
     """The answer to a question by its statements: one sentence with a part for each verdict.
 
-    A part that needs more than MOST_PHRASES phrases says only how many statements came to the verdict.
+    A verdict that needs more than MOST_PHRASES phrases has only the number of its statements.
     """
     if not results:
         return "No claim is stated, so there is only a table."
@@ -49,19 +49,19 @@ def answer(results: Sequence[ClaimResult]) -> str:
 
 
 def _part(verdict: Verdict, results: list[ClaimResult]) -> str:
-    phrases = _phrases(results)
-    if len(phrases) > MOST_PHRASES:
+    """The statements of one verdict: 'as stated, A has lower L and M than B and C on D1 and D2'.
+
+    What is alike in all but one thing is merged.
+    """
+    relations: dict[str, list[str]] = {}
+    for (better, how, link), metrics, thans, titles in merged([_entry(r) for r in results]):
+        what = f"{how} {joined(metrics)} {link} {joined(thans)} on {joined(titles)}"
+        relations.setdefault(better, []).append(what)
+    if sum(map(len, relations.values())) > MOST_PHRASES:
         return f"{verdict}: {counted(statement=len(results))}"
-    return OPENINGS[verdict] + joined(phrases)
+    return OPENINGS[verdict] + joined([f"{better} has {joined(parts)}" for better, parts in relations.items()])
 
 
-def _phrases(results: list[ClaimResult]) -> list[str]:
-    """Phrases such as 'A has lower L and M than B and C on D1 and D2': what is alike in all but one thing is merged."""
-    entries = [
-        ((r.statement.better.label, *r.relation), (r.metric.label,), (r.statement.than.label,), (r.dataset_title,))
-        for r in results
-    ]
-    return [
-        f"{better} has {how} {joined(metrics)} {link} {joined(thans)} on {joined(titles)}"
-        for (better, how, link), metrics, thans, titles in merged(entries)
-    ]
+def _entry(r: ClaimResult) -> Parts:
+    s = r.statement
+    return ((s.better.label, *r.relation), (r.metric.label,), (s.than.label,), (r.dataset_title,))

@@ -16,7 +16,7 @@ from stablevsr.report.claims import MISMATCH, ClaimResult
 from stablevsr.report.page.answers import OPENINGS
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.text import format_value, joined, merged
-from stablevsr.report.verdicts import Verdict
+from stablevsr.report.verdicts import BLURRIER, Verdict
 from stablevsr.study.methods import REFERENCE
 from stablevsr.study.statements import TABLE1
 
@@ -206,8 +206,9 @@ def _subject(group: list[ClaimResult], subject: Callable[[ClaimResult], tuple[st
 
 
 def _common_reason(group: list[ClaimResult]) -> str:
-    """The reason if it is the same for all."""
-    if all(MISMATCH in r.reason for r in group):
-        return f"a TCM was {MISMATCH}"
+    """The reason if it is the same for all, without the methods and numbers in it."""
+    for part, reason in ((MISMATCH, f"a TCM was {MISMATCH}"), (BLURRIER, BLURRIER)):
+        if all(part in r.reason for r in group):
+            return reason
     reasons = {r.reason for r in group}
     return reasons.pop() if len(reasons) == 1 else ""
