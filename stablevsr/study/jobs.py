@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stablevsr.baselines import BASELINES
+from stablevsr.data.downloads.weights import absence, location
+from stablevsr.data.frames import list_frames
 from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import digest
+from stablevsr.runtime.io import write_text
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
 
@@ -25,9 +28,7 @@ def choose(study: ResolvedStudy, methods: Sequence[str], datasets: Sequence[str]
 
     Raises :class:`UserError` if a method has none, or a data set is not cut into ``shards``.
     """
-    for dataset in datasets:
-        if (expected := study.dataset(dataset).shards) != shards:
-            raise UserError(f"study {study.name} cuts {dataset} into {expected} shards: give --shard K/{expected}")
+    cut = {dataset: study.dataset(dataset).shards for dataset in datasets}
     found: dict[tuple[str, str], Method] = {}
     for name in methods:
         forms = {
@@ -37,16 +38,26 @@ def choose(study: ResolvedStudy, methods: Sequence[str], datasets: Sequence[str]
             if name in (form.name, form.digest) and form.run == seed
         }
         found |= forms or {(datasets[0], name): study.form(name, datasets[0], seed)}
+    for dataset, count in cut.items():
+        if count != shards:
+            raise UserError(f"study {study.name} cuts {dataset} into {count} shards: give --shard K/{count}")
     return [(dataset, form) for (dataset, _), form in found.items()]
 
 
 def infer_all(paths: Paths, chosen: Chosen, shard: int) -> None:
-    """Make the frames of ``chosen`` on a shard; forms with the same networks one after the other, loading them once."""
+    """Make the frames of ``chosen`` on a shard; forms with the same networks one after the other, loading them once.
+
+    A baseline whose weights the study can do without and does not have gets a manifest that says so.
+    """
     from stablevsr.study.inference import Pipelines, Shard, infer
 
     study, pipelines = paths.study, Pipelines()
     networks = {form.digest: _networks(paths, form) for _, form in chosen}
     for dataset, form in sorted(chosen, key=lambda pair: (repr(networks[pair[1].digest]), repr(pair[1].sampling))):
+        if reason := _lacks_weights(study, form):
+            manifest = {"sequences": {}, "missing": reason}
+            write_text(paths.manifest(dataset, form.digest, form.run, shard), json.dumps(manifest, indent=1) + "\n")
+            continue
         infer(
             form,
             Shard(dataset, paths.dataset(dataset) / "lr", shard, study.spec.datasets[dataset].shards),
@@ -57,6 +68,13 @@ def infer_all(paths: Paths, chosen: Chosen, shard: int) -> None:
             study.spec.batch,
             pipelines,
         )
+
+
+def _lacks_weights(study: ResolvedStudy, form: Method) -> str:
+    """Why a baseline cannot run although the study may go on; empty if it can."""
+    if study.spec.weights == "require" or form.kind not in BASELINES:
+        return ""
+    return next((absence(name) for name in BASELINES[form.kind].weights if not location(name).is_file()), "")
 
 
 def _networks(paths: Paths, form: Method) -> Networks:
@@ -90,10 +108,12 @@ def _score(paths: Paths, dataset: str, forms: list[Method], shard: int) -> None:
             raise UserError(
                 f"there are no frames of {form.name} on {dataset} yet ({manifest}): run stablevsr infer first"
             )
-        made = _read(manifest)["sequences"]
+        made, missing = _read(manifest)["sequences"], _read(manifest).get("missing")
         key = digest([paths.metrics_key, made, {name: truth[name]["sha256"] for name in made}])
         out = paths.scores(dataset, form.digest, form.run, shard)
-        if not _is_current(out, key):
+        if missing:
+            _leave_empty(paths, dataset, shard, out, missing)
+        elif not _is_current(out, key):
             frames[out], made_from[out], sequences = paths.frames(dataset, form.digest, form.run), key, list(made)
     if not frames:
         return
@@ -106,10 +126,26 @@ def _score(paths: Paths, dataset: str, forms: list[Method], shard: int) -> None:
     )  # fmt: skip
 
 
+def _leave_empty(paths: Paths, dataset: str, shard: int, out: Path, reason: str) -> None:
+    """Write scores without values for the frames of a shard, and in their notes why."""
+    import pandas as pd
+
+    from stablevsr.metrics.tables import KEYS
+
+    spec = paths.study.spec
+    folders = sorted(folder for folder in (paths.dataset(dataset) / "gt").iterdir() if folder.is_dir())
+    shards = spec.datasets[dataset].shards
+    rows = [(folder.name, frame.stem) for folder in folders[shard::shards] for frame in list_frames(folder)]
+    table = pd.DataFrame(rows, columns=[*KEYS]).reindex(columns=[*KEYS, *spec.metrics])
+    write_text(out, table.to_csv(index=False, lineterminator="\n"))
+    notes = {"skipped": dict.fromkeys(spec.metrics, reason)}
+    write_text(out.with_name(f"{out.name}.json"), json.dumps(notes, indent=2) + "\n")
+
+
 def _is_current(scores: Path, made_from: str) -> bool:
     notes = scores.with_name(f"{scores.name}.json")
     return scores.exists() and notes.exists() and _read(notes).get("made_from") == made_from
 
 
 def _read(file: Path) -> dict[str, Any]:
-    return dict(json.loads(file.read_text()))
+    return dict(json.loads(file.read_text(encoding="utf-8")))

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from stablevsr.cli import main
@@ -59,6 +60,25 @@ def test_frames_of_a_baseline_are_written_where_the_study_looks_for_them(study):
     for name, frame in low.items():
         out = read_frame(paths.frames("reds4", digest, 0) / name / "00000000.png")
         assert np.array_equal(out, bicubic_upscale(frame))
+
+
+def test_a_baseline_without_weights_leaves_empty_cells_and_the_reason(study, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
+    file = Path("workflow/studies/smoke.yaml")
+    file.write_text(file.read_text().replace("methods:\n", "methods:\n  vsr: {label: VSR, kind: basicvsr-reds4}\n"))
+    paths, frame = Paths(load_study("smoke")), np.zeros((128, 128, 3), np.uint8)
+    write_frame(paths.dataset("vimeo") / "gt" / "a" / "im1.png", frame)
+    write_frame(paths.dataset("vimeo") / "lr" / "a" / "im1.png", frame[::4, ::4].copy())
+    known = {"sequences": {"a": {"scene": "a", "frames": 1, "sha256": "0"}}}
+    (paths.dataset("vimeo") / "manifest.json").write_text(json.dumps(known))
+    chosen = ["--study", "smoke", "--dataset", "vimeo", "--method", "vsr"]
+    assert main(["infer", *chosen, "--method", "bicubic"]) == 0  # which goes on
+    assert main(["score", *chosen]) == 0
+    assert main(["report", "--part", "scores", *chosen]) == 0
+    table = pd.read_csv(paths.table("vimeo", "vsr"))
+    assert len(table) == 1 and table[["lpips", "psnr"]].isna().all(axis=None)
+    notes = json.loads(Path(f"{paths.table('vimeo', 'vsr')}.json").read_text())
+    assert "stablevsr fetch basicvsr_reds4" in notes["skipped"]["psnr"]
 
 
 def test_a_dataset_becomes_links_and_a_manifest(study):
