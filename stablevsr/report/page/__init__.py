@@ -12,6 +12,8 @@ from pathlib import Path
 from markupsafe import Markup
 
 from stablevsr.report import provenance
+from stablevsr.report.calibration import calibrate
+from stablevsr.report.calibration import summary as calibration_summary
 from stablevsr.report.claims import by_question, check
 from stablevsr.report.inference_cost import cost
 from stablevsr.report.page import answers
@@ -53,6 +55,8 @@ def html(paths: Paths) -> str:
         counts=answers.counts(results),
         warnings=[sentence for history in trainings for sentence in history.warnings()],
         missing=_missing(book, clips, drawn=bool(figures)),
+        calibration=(calibrated := calibrate(book)),
+        calibrated=calibration_summary(calibrated),
         claims=by_question(results, paths.study),
         tables=build_tables(book),
         arrows=ARROWS,
