@@ -17,6 +17,7 @@ def add_upscale(commands: Commands) -> None:
     parser.add_argument("output", type=Path, metavar="OUT")
     parser.add_argument("--model", default="claudiom4sir/StableVSR",
                         help="hub id, folder, 'tiny' (embedded), or a baseline such as basicvsr-reds4")  # fmt: skip
+    parser.add_argument("--revision", help="commit, branch or tag of the hub model (default: the registry's commit)")
     parser.add_argument("--tcm", type=Path, help="folder of another TCM")
     parser.add_argument("--steps", type=int, default=50, help="denoising steps (default: 50)")
     parser.add_argument("--strategy", default="bidirectional", choices=list(STRATEGIES),
@@ -38,7 +39,20 @@ def add_upscale(commands: Commands) -> None:
 def _run_upscale(arguments: argparse.Namespace) -> None:
     from stablevsr.upscale import UpscaleOptions, upscale
 
-    names = ("model", "tcm", "steps", "strategy", "flow", "warp", "precision", "seed", "window", "tile", "device")
+    names = (
+        "model",
+        "revision",
+        "tcm",
+        "steps",
+        "strategy",
+        "flow",
+        "warp",
+        "precision",
+        "seed",
+        "window",
+        "tile",
+        "device",
+    )
     upscale(arguments.input, arguments.output, UpscaleOptions(**{name: getattr(arguments, name) for name in names}))
 
 

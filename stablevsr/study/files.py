@@ -152,7 +152,8 @@ class Study(_File):
 
     title: str
     description: str = ""
-    model: str = "claudiom4sir/StableVSR"  #: hub id, folder, ``tiny``, or a name under ``finetuned``
+    #: hub id (``owner/name``, or ``owner/name@revision``), folder, ``tiny``, or a name under ``finetuned``
+    model: str = "claudiom4sir/StableVSR"
     finetuned: dict[Name, Finetuned] = {}
     device: Literal["auto", "cpu", "cuda"] = "auto"
     datasets: dict[Name, Dataset] = Field(min_length=1)

@@ -113,7 +113,7 @@ def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path)
     resolver = _Resolver(study, where)
     methods[REFERENCE] = resolver.method(REFERENCE, Variant(label=spec.method.label), main)
     for key, baseline in spec.methods.items():
-        methods[key] = _baseline(key, baseline, where, main)
+        methods[key] = _baseline(key, baseline, where, study)
     for ablation_name, ablation in ablations.items():
         file = where.parents[2] / "ablations" / f"{ablation_name}.yaml"
         _check_datasets(ablation.datasets, spec, file)
@@ -131,9 +131,11 @@ def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path)
     return study
 
 
-def _baseline(name: str, baseline: Baseline, where: Path, datasets: tuple[str, ...]) -> Method:
-    at = f"{where}: method {name}"
+def _baseline(name: str, baseline: Baseline, where: Path, study: ResolvedStudy) -> Method:
+    at, datasets = f"{where}: method {name}", study.table1_datasets()
     if isinstance(baseline.kind, dict):
+        if unknown := [dataset for dataset in baseline.kind if dataset not in study.spec.datasets]:
+            raise UserError(f"{at} names the data set {unknown[0]}{near_miss(unknown[0], study.spec.datasets)}")
         return _by_dataset(name, baseline, baseline.kind, at, datasets)
     if (baseline.kind == "frames") != (baseline.frames is not None):
         raise UserError(f"{at} wants either a frames folder or one of the kinds command, {', '.join(BASELINES)}")
@@ -150,8 +152,6 @@ def _by_dataset(name: str, baseline: Baseline, kinds: dict[str, str], at: str, d
     """A baseline with a kind for each data set; it has no row where it names none."""
     if own := {"frames", "command"} & set(kinds.values()):
         raise UserError(f"{at}: a kind by data set names baselines, not {sorted(own)[0]}: make two methods of it")
-    if unknown := [dataset for dataset in kinds if dataset not in datasets]:
-        raise UserError(f"{at} names the data set {unknown[0]}{near_miss(unknown[0], datasets)}")
     here = tuple(dataset for dataset in datasets if dataset in kinds)
     forms: dict[str, tuple[Method, ...]] = {d: (_method(name, baseline.label, kinds[d], here),) for d in here}
     return replace(forms[here[0]][0], forms=forms)

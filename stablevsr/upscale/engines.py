@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stablevsr.baselines import BASELINES
 from stablevsr.data.downloads.record import file_stamp
 from stablevsr.data.downloads.weights import published_hash, weight_file
+from stablevsr.data.frames import is_whole
 from stablevsr.method.model_folder import check_model, check_weights, default_guidance, find_model
 from stablevsr.method.settings import Sampling
 from stablevsr.method.strategies import is_guided
@@ -49,10 +50,18 @@ def engine_of(options: UpscaleOptions, device: str) -> Engine:
     return _Sampler(options, device)
 
 
+def remove_damaged(frames: list[Path]) -> None:
+    """Remove finished x4 frames that are not whole, as after a power cut; they are then made again."""
+    for path in frames:
+        if path.exists() and not is_whole(path):
+            print(f"{path} is damaged: making it again", file=sys.stderr)
+            path.unlink()
+
+
 class _Sampler:
     def __init__(self, options: UpscaleOptions, device: str) -> None:
         self.options, self.device = options, device
-        self.model, self.is_guided = find_model(options.model), is_guided(options.strategy)
+        self.model, self.is_guided = find_model(options.model, options.revision), is_guided(options.strategy)
         check_model(self.model, without=() if self.is_guided and options.tcm is None else {"controlnet"})
         if options.tcm is not None:
             check_weights(options.tcm)
@@ -79,6 +88,8 @@ class _Sampler:
             )
             for clip in clips
         ]  # fmt: skip
+        for run in runs:
+            remove_damaged(run.outputs)
         if not all(run.is_finished() for run in runs):
             self._sample(runs, title)
         return [run.outputs for run in runs]
@@ -127,6 +138,8 @@ class _Baseline:
             BaselineRun(clip, place / "overlaps" / (clip.name or "clip"), place / "frames" / clip.name, self.window)
             for clip in clips
         ]
+        for run in runs:
+            remove_damaged([*run.outputs, *run.work.rglob("*.png")])
         if not all(run.is_finished() for run in runs):
             self._upscale(runs, title)
         return [run.outputs for run in runs]

@@ -17,6 +17,7 @@ class UpscaleOptions:
     """The options of ``stablevsr upscale``."""
 
     model: str = "claudiom4sir/StableVSR"  #: hub id, folder, ``tiny``, or the name of a baseline
+    revision: str | None = None  #: commit, branch or tag of a hub model; None: that of the registry
     tcm: Path | None = None  #: folder of another TCM
     steps: int = 50
     strategy: str = "bidirectional"  #: a name of :data:`stablevsr.method.strategies.STRATEGIES`

@@ -10,6 +10,7 @@ depend on the others, nor a frame on where a run was resumed.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from stablevsr.data.frames import list_frames
 from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import content_hash, digest, file_hash
-from stablevsr.runtime.io import write_text
+from stablevsr.runtime.io import sync_folder, write_text
 from stablevsr.runtime.locks import single_writer
 from stablevsr.upscale.clips import Clip, check_free, check_places, kind_of, open_folder
 from stablevsr.upscale.engines import engine_of
@@ -116,12 +117,20 @@ class _UpscaleRun:
             stray.unlink()
         write_text(self.mark, self.key)
         result.replace(self.out)  # also replaces an empty folder
+        sync_folder(self.out.parent)
         shutil.rmtree(self.work, ignore_errors=True)
 
     def was_delivered(self) -> bool:
         """Whether a killed run had delivered this result. Removes the work folder of any run that had delivered."""
-        if not self.mark.exists() or self._result(self.mark.read_text(encoding="utf-8")).exists():
+        if not self.mark.exists():
             return False
-        same = self.mark.read_text(encoding="utf-8") == self.key and self.out.exists()
+        key = self.mark.read_text(encoding="utf-8", errors="replace")
+        if not re.fullmatch("[0-9a-f]{16}", key):
+            print(f"{self.mark} is damaged: removed, the work goes on", file=sys.stderr)
+            self.mark.unlink()
+            return False
+        if self._result(key).exists():
+            return False
+        same = key == self.key and self.out.exists()
         shutil.rmtree(self.work)
         return same

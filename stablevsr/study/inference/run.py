@@ -5,7 +5,6 @@ Where nothing is left to do, and for methods that do not run on torch, torch is 
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -19,8 +18,8 @@ from tqdm import tqdm
 from stablevsr.baselines.command import environment
 from stablevsr.runtime.background import BackgroundWriter, prefetch
 from stablevsr.runtime.devices import granted_threads
-from stablevsr.runtime.io import write_text
 from stablevsr.runtime.locks import single_writer
+from stablevsr.runtime.records import write_record
 from stablevsr.runtime.timing import StageTimer, peak_memory, reset_peak_memory
 from stablevsr.study.inference.shards import Batch, BatchUpscaler, Progress, Shard, read
 from stablevsr.study.inference.store import Cost, identity, is_done, read_mark, write_sequence
@@ -69,7 +68,7 @@ def infer(
             report["environment"] = environment()
         if todo and method.kind == "stablevsr":
             print(_idle(report["seconds"], report["stages"]), file=sys.stderr)
-        write_text(manifest, json.dumps(report, indent=1, sort_keys=True) + "\n")
+        write_record(manifest, report)
 
 
 def _upscale(
