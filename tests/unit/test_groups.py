@@ -64,10 +64,8 @@ def test_a_new_ablation_adds_groups_and_changes_none(root, ablation):
     after = {group.name: members(group) for group in groups(load_study("mini", root))}
     added = set(after) - set(before)
     assert {name: after[name] for name in before} == before
-    assert added == {f"{ablation}_reds4_vimeo_run0", f"frames_{ablation}_mine_reds4_vimeo_run0"}
-    assert all(
-        len(after[name]) == 2 for name in added
-    )  # the new method on two data sets; the shared one is the study's
+    assert added == {f"{ablation}_reds4_run0", f"frames_{ablation}_mine_reds4_run0"}
+    assert all(len(after[name]) == 1 for name in added)  # the shared method is the study's
 
 
 def test_frames_that_rules_make_are_not_in_the_group_of_what_they_are_made_from():
