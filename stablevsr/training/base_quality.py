@@ -34,6 +34,7 @@ def measure(model: Path, scenes: list[Sequence], out: Path) -> str:
     """
     scores = FrameScores()
     pipe = StableVSRPipeline.from_pretrained(model, controlnet=None, device="cpu", tile=None)
+    pipe.set_progress_bar_config(disable=True)
     rows, pictures = [], []
     for scene in scenes:
         gt, images = frame_images(pipe, scene, len(scene.gt) // 2)
