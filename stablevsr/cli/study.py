@@ -13,7 +13,7 @@ from stablevsr.runtime.errors import UserError
 def add_data(commands: Commands) -> None:
     parser = command(commands, "data", "make the mini data, or get a study's datasets ready")
     kinds = parser.add_subparsers(title="what", metavar="WHAT", required=True)
-    mini = command(kinds, "mini", "write the mini data in the layouts of REDS and Vimeo-90K")
+    mini = command(kinds, "mini", "write the mini data: training, validation, a REDS-like and a Vimeo-like test set")
     mini.add_argument("--out", type=Path, default=Path("data/mini"))
     mini.set_defaults(run=_run_data_mini)
     prepare = command(kinds, "prepare", "link a study's test set into the plain layout, low-resolution frames made")
@@ -27,11 +27,13 @@ def add_data(commands: Commands) -> None:
 
 
 def _run_data_mini(arguments: argparse.Namespace) -> None:
+    from stablevsr.data.downloads.weights import weight_file
     from stablevsr.data.mini import build
     from stablevsr.runtime.locks import single_writer
 
+    film = weight_file("big_buck_bunny")
     with single_writer(arguments.out):
-        build(arguments.out)
+        build(arguments.out, film)
     print(f"{arguments.out / 'CARD.md'} describes the mini data in {arguments.out}")
 
 
@@ -53,7 +55,11 @@ def _run_data_training(arguments: argparse.Namespace) -> None:
 
     study, paths = open_study(arguments)
     spec = study.dataset(arguments.dataset, training=True)
-    found = {sequence.name: len(sequence.gt) for sequence in open_dataset(spec, paths.low_resolution(spec))}
+    found = {
+        sequence.name: len(sequence.gt)
+        for part in (spec, spec.validation)
+        for sequence in (open_dataset(part, paths.low_resolution(part)) if part else ())
+    }
     write_text(paths.training_data(spec), json.dumps(found, indent=1) + "\n")
 
 

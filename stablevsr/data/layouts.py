@@ -13,18 +13,22 @@ from stablevsr.data.frames import list_frames
 from stablevsr.runtime.errors import UserError
 
 Layout = Literal["reds", "vimeo90k", "plain"]
-Split = Literal["train", "train_regrouped", "test"]
+Split = Literal["train", "train_regrouped", "val", "test"]
 
 REDS4 = ("000", "011", "015", "020")  #: the four clips of REDS's training set on which methods are tested
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """One clip: its frame files in order. ``lr`` is empty if the low-resolution frames do not exist yet."""
+    """One clip: its frame files in order. ``lr`` is empty if the low-resolution frames do not exist yet.
+
+    ``scene`` names the camera shot: sequences of one scene are no independent samples.
+    """
 
     name: str
     gt: tuple[Path, ...]
     lr: tuple[Path, ...]
+    scene: str = ""  #: empty: a scene of its own, with the sequence's name
 
     def __post_init__(self) -> None:
         if self.gt and self.lr and [p.stem for p in self.gt] != [p.stem for p in self.lr]:
@@ -87,8 +91,10 @@ def _reds(root: Path, split: Split) -> list[Sequence]:
     """REDS as distributed: ``train_sharp/000/00000000.png`` and ``train_sharp_bicubic/X4/000/...``.
 
     ``train`` is the published split (all training clips but REDS4: 236 of 240), ``train_regrouped`` adds the 30
-    validation clips as 240..269 (EDVR's regrouping, 266 clips), ``test`` is REDS4.
+    validation clips as 240..269 (EDVR's regrouping, 266 clips), ``val`` is those 30, ``test`` is REDS4.
     """
+    if split == "val":
+        return _reds_validation(root)
     rows = "reds4" if split == "test" else "reds_train_sharp reds_train_sharp_bicubic"
     sharp = _reds_folder(root, "train", "train_sharp", rows)
     low = _reds_folder(root, "train", "train_sharp_bicubic/X4", rows)
@@ -96,19 +102,24 @@ def _reds(root: Path, split: Split) -> list[Sequence]:
         return _clips(sharp, low, list(REDS4))
     names = sorted(p.name for p in sharp.iterdir() if p.is_dir() and p.name not in REDS4)
     clips = _clips(sharp, low, names)
-    if split == "train_regrouped":
-        val_sharp = _reds_folder(root, "val", "val_sharp", "reds_val_sharp")
-        val_low = _reds_folder(root, "val", "val_sharp_bicubic/X4", "reds_val_sharp_bicubic")
-        clips += _clips(val_sharp, val_low, sorted(p.name for p in val_sharp.iterdir() if p.is_dir()), rename=240)
-    return clips
+    return clips + _reds_validation(root, rename=240) if split == "train_regrouped" else clips
+
+
+def _reds_validation(root: Path, rename: int = 0) -> list[Sequence]:
+    sharp = _reds_folder(root, "val", "val_sharp", "reds_val_sharp")
+    low = _reds_folder(root, "val", "val_sharp_bicubic/X4", "reds_val_sharp_bicubic")
+    return _clips(sharp, low, sorted(p.name for p in sharp.iterdir() if p.is_dir()), rename)
 
 
 def _vimeo90k(root: Path, split: Split) -> list[Sequence]:
     """Vimeo-90K septuplets as distributed: ``sequences/00001/0266/im1.png``..``im7.png`` and the two lists.
 
-    Sequences are named ``00001_0266``, because the evaluation expects ``root/sequence/frame``. LR frames, which are
-    not distributed, are read from ``root/BIx4``.
+    Sequences are named ``00001_0266``, because the evaluation expects ``root/sequence/frame``. The folder (``00001``)
+    is taken as the scene, since its septuplets come from one video. LR frames, which are not distributed, are read
+    from ``root/BIx4``.
     """
+    if split == "val":
+        raise UserError("Vimeo-90K has no validation split: name another set")
     listing = root / ("sep_testlist.txt" if split == "test" else "sep_trainlist.txt")
     if not listing.is_file():
         raise UserError(f"the list {listing} is missing: fetch or unpack Vimeo-90K again")
@@ -118,7 +129,8 @@ def _vimeo90k(root: Path, split: Split) -> list[Sequence]:
         missing = next((frame for frame in gt if not frame.exists()), None)
         if missing:
             raise UserError(f"frame {missing} is missing although {listing} names its septuplet: unpack the set again")
-        sequences.append(Sequence(name.replace("/", "_"), gt, lr if all(p.exists() for p in lr) else ()))
+        lr = lr if all(p.exists() for p in lr) else ()
+        sequences.append(Sequence(name.replace("/", "_"), gt, lr, scene=name.partition("/")[0]))
     return sequences
 
 

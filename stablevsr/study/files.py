@@ -38,8 +38,9 @@ class Dataset(_File):
     layout: Layout
     root: Path
     split: Split = "test"
-    make: Literal["mini"] | None = None  #: made here, by `stablevsr data NAME`
+    make: Literal["mini"] | None = None  #: made here, by `stablevsr data NAME`, from what ``fetch`` downloads
     fetch: list[str] = []  #: registry names, by `stablevsr fetch NAME`
+    validation: Dataset | None = None  #: of a training set: what its trainings are validated on
     sequences: list[str] | None = Field(None, min_length=1)  #: only these; None = all of the split
     frames: int | None = Field(None, ge=1)  #: only the first frames of each sequence (clip length)
     every: int = Field(1, ge=1)  #: every k-th frame (frame rate)
@@ -137,8 +138,9 @@ class Study(_File):
     training_processes: int = Field(1, ge=1)  #: that share every training; each takes a GPU if there are any
 
     def all_datasets(self) -> tuple[Dataset, ...]:
-        """All test sets, then all training sets."""
-        return (*self.datasets.values(), *self.training_datasets.values())
+        """All test sets, then all training sets and their validation sets."""
+        validation = (spec.validation for spec in self.training_datasets.values() if spec.validation)
+        return (*self.datasets.values(), *self.training_datasets.values(), *validation)
 
 
 class _Loader(yaml.SafeLoader):

@@ -232,5 +232,5 @@ class ResolvedStudy:
 
 def dataset_identity(dataset: Dataset) -> dict[str, Any]:
     """A dataset's part of digests: everything that its frames depend on."""
-    spec = dataset.model_dump(mode="json", exclude={"title", "shards", "model", "used_by"})
+    spec = dataset.model_dump(mode="json", exclude={"title", "shards", "model", "used_by", "validation"})
     return spec | {"code": dataset_code(dataset.make)}

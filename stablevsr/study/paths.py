@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from stablevsr.metrics.registry import METRICS, missing
+from stablevsr.metrics.registry import METRICS
 from stablevsr.runtime.hashing import digest
 from stablevsr.study.files import Dataset
 from stablevsr.study.fingerprint import dataset_code, fingerprint
 from stablevsr.study.methods import Base, ResolvedStudy, TrainingRun, dataset_identity
+from stablevsr.study.requirements import left_empty
 
 #: The number of shards is part of the path: it changes which sequences a shard holds.
 _SHARD = "{dataset}-{key}/{digest}/seed{seed}/shard{shard}of{shards}"
@@ -107,7 +108,7 @@ class Paths:
     def metrics_key(self) -> str:
         """A digest of the metrics and their code, of those without weights here, and of the versions of plug-ins."""
         spec = self.study.spec
-        empty = [name for name in spec.metrics if missing(METRICS[name])] if spec.weights == "skip" else []
+        empty = left_empty(spec) if spec.weights == "skip" else []
         foreign = METRICS.foreign(spec.metrics)
         code = fingerprint("stablevsr.metrics.evaluate")
         return digest([sorted(spec.metrics), sorted(empty), code, *([foreign] if foreign else [])])

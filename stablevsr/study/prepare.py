@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Sequence as Many
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ def open_dataset(spec: Dataset, made: Path) -> list[Sequence]:
         sequences = [known[name] for name in spec.sequences]
     stop = None if spec.frames is None else spec.frames * spec.every
     chosen = slice(None, stop, spec.every)
-    return make_low_resolution([Sequence(s.name, s.gt[chosen], s.lr[chosen]) for s in sequences], made)
+    return make_low_resolution([replace(s, gt=s.gt[chosen], lr=s.lr[chosen]) for s in sequences], made)
 
 
 def make_low_resolution(sequences: Many[Sequence], made: Path) -> list[Sequence]:
@@ -53,7 +54,7 @@ def make_low_resolution(sequences: Many[Sequence], made: Path) -> list[Sequence]
     for s in sequences:
         lr = s.lr or tuple(made / s.name / f"{frame.stem}.png" for frame in s.gt)
         todo |= {} if s.lr else dict(zip(lr, s.gt, strict=True))
-        filled.append(Sequence(s.name, s.gt, lr))
+        filled.append(replace(s, lr=lr))
     if not all(_is_current(lr, gt) for lr, gt in todo.items()):
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool, single_writer(made):
             for _ in pool.map(_degrade_file, todo.values(), todo):
@@ -80,7 +81,7 @@ def _degrade_file(gt: Path, lr: Path) -> None:
 
 
 def link_dataset(sequences: Many[Sequence], out: Path) -> None:
-    """Link ``sequences`` into ``out/{gt,lr}`` and write ``out/manifest.json`` with frame counts and content hashes.
+    """Link ``sequences`` into ``out/{gt,lr}`` and write ``out/manifest.json``: scenes, frame counts and content hashes.
 
     Raises :class:`UserError` that names the frames where the ground truth is not 4 times as large as the LR frame.
     """
@@ -95,6 +96,7 @@ def link_dataset(sequences: Many[Sequence], out: Path) -> None:
                 (folder / file.name).symlink_to(os.path.relpath(file, folder))
         _check_sizes(sequence)
         described[sequence.name] = {
+            "scene": sequence.scene or sequence.name,
             "frames": len(sequence.gt),
             "sha256": content_hash([*sequence.gt, *sequence.lr]),
         }

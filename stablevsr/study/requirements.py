@@ -10,8 +10,9 @@ from pathlib import Path
 
 from stablevsr.baselines import BASELINES
 from stablevsr.data.downloads import registry
+from stablevsr.data.downloads.weights import location
 from stablevsr.method.settings import Guidance
-from stablevsr.metrics.registry import METRICS
+from stablevsr.metrics.registry import METRICS, missing_package
 from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.study.files import Study
 from stablevsr.study.methods import Base, Method, ResolvedStudy
@@ -27,9 +28,19 @@ def model_download(model: str) -> list[str]:
 
 
 def metric_weights(spec: Study) -> list[str]:
-    """The weights of a study's metrics; none where columns without weights are left empty."""
-    metrics = [METRICS[name] for name in spec.metrics if spec.weights == "require"]
-    return list(dict.fromkeys(name for metric in metrics for name in metric.needs))
+    """The weights of a study's metrics that the workflow fetches."""
+    needed = dict.fromkeys(name for metric in spec.metrics for name in METRICS[metric].needs)
+    return [name for name in needed if spec.weights == "require" or registry.get(name).source]
+
+
+def left_empty(spec: Study) -> list[str]:
+    """Metrics whose columns stay empty: a package is missing, or weights that the workflow does not fetch."""
+    fetched = metric_weights(spec)
+    return [
+        metric.name
+        for metric in (METRICS[name] for name in spec.metrics)
+        if missing_package(metric) or not all(name in fetched or location(name).is_file() for name in metric.needs)
+    ]
 
 
 def flow_weights(guidance: Guidance | None) -> list[str]:
@@ -43,7 +54,7 @@ def baseline_weights(kind: str) -> list[str]:
 
 
 def all_downloads(study: ResolvedStudy) -> list[str]:
-    """Datasets, models and weights, each once."""
+    """Datasets, models and weights that the workflow fetches, each once."""
     names = [name for dataset in study.spec.all_datasets() for name in dataset.fetch] + metric_weights(study.spec)
     for method in study.forms():
         names += model_download(method.base.origin) if method.base else []

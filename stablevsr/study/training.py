@@ -100,12 +100,9 @@ def _clips(run: TrainingRun, paths: Paths) -> list[Sequence]:
 
 
 def _held_out(run: TrainingRun, paths: Paths) -> list[Sequence]:
-    """The test split of the training set, for validation; empty where it has none."""
-    spec = run.dataset.model_copy(update={"split": "test", "sequences": None})
-    try:
-        return open_dataset(spec, paths.low_resolution(spec))
-    except UserError:
-        return []
+    """The validation clips of the training set; none if it names no validation set."""
+    spec = run.dataset.validation
+    return open_dataset(spec, paths.low_resolution(spec)) if spec else []
 
 
 def _sizes(clips: list[Sequence]) -> str:

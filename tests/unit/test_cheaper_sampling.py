@@ -33,7 +33,8 @@ def reds(tmp_path_factory):
         frame = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
         write_frame(root / "train_sharp" / clip / "00000000.png", frame)
         write_frame(root / "train_sharp_bicubic" / "X4" / clip / "00000000.png", degrade(frame))
-    return Dataset(title="tiny REDS", layout="reds", root=root, split="train")
+    held_out = Dataset(title="tiny REDS4", layout="reds", root=root, split="test")
+    return Dataset(title="tiny REDS", layout="reds", root=root, split="train", validation=held_out)
 
 
 @pytest.fixture(scope="module")

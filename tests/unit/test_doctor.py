@@ -33,10 +33,10 @@ def section(root, study):
 def test_the_mini_study_is_ready_where_its_packages_are(root):
     found = section(root, "mini")
     assert found.startswith("study mini: ready\n")
-    assert "to make   dataset mini in data/mini, 90 MB: the workflow does, or stablevsr data mini" in found
+    assert "to make   dataset mini in data/mini, 165 MB: the workflow does, or stablevsr data mini" in found
     (root / "data/mini").mkdir(parents=True)
     (root / "data/mini/CARD.md").touch()
-    assert "there     dataset mini in data/mini, 90 MB\n" in section(root, "mini")
+    assert "there     dataset mini in data/mini, 165 MB\n" in section(root, "mini")
 
 
 def test_missing_data_and_weights_come_with_size_and_command(root):
@@ -61,9 +61,9 @@ def test_what_is_there_is_said_with_its_size_and_not_counted(root):
 
 
 def test_weights_that_a_study_can_do_without_are_optional(root):
-    assert "optional  weights alexnet, 244 MB, for the columns tlp, lpips: stablevsr fetch alexnet" in section(
-        root, "mini"
-    )
+    found = section(root, "mini")
+    assert "optional  weights raft, 21.1 MB, for the columns tof: stablevsr fetch raft" in found
+    assert "to make   weights alexnet, 244 MB: the workflow fetches it, or stablevsr fetch alexnet" in found
 
 
 def test_a_missing_package_is_named_with_the_command(root, monkeypatch):

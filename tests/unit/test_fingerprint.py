@@ -81,7 +81,7 @@ def test_words_and_what_decides_no_number_change_nothing(copied, package, file, 
 
 @pytest.mark.parametrize("file,before,after,expected", [
     ("data/degradation.py", "SCALE = 4", "SCALE = 5", DEGRADATION),
-    ("data/mini.py", "from __future__ import annotations", "from __future__ import annotations\nX = 1", {"mini"}),
+    ("data/mini/scenes.py", "REDS_SIDE, VIMEO_SIZE = 256", "REDS_SIDE, VIMEO_SIZE = 192", {"mini"}),
     ("training/loop.py", "0.998", "0.997", {"unet", "tcm", "decoder"}),
     ("training/tasks/tcm.py", "WINDOW = 3", "WINDOW = 4", {"tcm"}),
     ("training/tasks/decoder.py", "log10(4 /", "log10(5 /", {"decoder"}),

@@ -36,7 +36,8 @@ def reds(tmp_path_factory):
             frame = scene[:, 4 * t : 4 * t + 96]
             write_frame(root / "train_sharp" / clip / f"{t:08d}.png", frame)
             write_frame(root / "train_sharp_bicubic" / "X4" / clip / f"{t:08d}.png", degrade(frame))
-    return Dataset(title="tiny REDS", layout="reds", root=root, split="train")
+    held_out = Dataset(title="tiny REDS4", layout="reds", root=root, split="test")
+    return Dataset(title="tiny REDS", layout="reds", root=root, split="train", validation=held_out)
 
 
 @pytest.fixture(scope="module")

