@@ -89,7 +89,7 @@ class BaseTraining:
         """Run or resume one training; a finished one only loads its result."""
         recipe = RECIPES[stage] | {"steps": self.steps.get(stage, RECIPES[stage]["steps"])}
         settings = LoopSettings(
-            schedule="warmup_cosine", precision="bf16", weight_decay=1e-3, workers=0, save_every=250, **recipe
+            schedule="warmup_cosine", precision="bf16", weight_decay=1e-3, workers=0, save_every=100, **recipe
         )
         self.done[stage] = settings.model_dump()
         print(f"{stage}: {settings.steps} steps", flush=True)

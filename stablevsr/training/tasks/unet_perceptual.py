@@ -20,7 +20,7 @@ from stablevsr.training.samples import draw_normal
 from stablevsr.training.task import Sample
 from stablevsr.training.tasks.unet import UNetTask
 
-PERCEPTUAL_WEIGHT = 0.5  #: against the mean squared error of v, which is near 0.3
+PERCEPTUAL_WEIGHT = 1.0  #: its gradients are then about as large as those of the mean squared errors
 PIXEL_WEIGHT = 0.5  #: of the L1 distance of decoded estimates and frames in [-1, 1]
 
 
