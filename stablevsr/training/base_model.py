@@ -36,9 +36,9 @@ from stablevsr.training.tasks.vae import DecoderTask, ImageTask, VAETask
 RECIPES: dict[str, dict[str, Any]] = {
     "vae": dict(seed=1, steps=9000, batch=8, crop=64, learning_rate=2e-3, warmup_steps=200, ema=0.999),
     "vae_perceptual": dict(seed=11, steps=2500, batch=8, crop=64, learning_rate=8e-4, warmup_steps=100, ema=0.998),
-    "unet": dict(seed=2, steps=5500, batch=6, crop=96, learning_rate=6e-4, warmup_steps=300, ema=0.9995),
-    "unet_perceptual": dict(seed=12, steps=1500, batch=8, crop=96, learning_rate=3e-4, warmup_steps=100, ema=0.998),
-    "decoder": dict(seed=13, steps=800, batch=4, crop=96, learning_rate=5e-4, warmup_steps=50, ema=0.995),
+    "unet": dict(seed=2, steps=6000, batch=6, crop=96, learning_rate=6e-4, warmup_steps=300, ema=0.9995),
+    "unet_perceptual": dict(seed=12, steps=1500, batch=6, crop=96, learning_rate=4e-4, warmup_steps=100, ema=0.998),
+    "decoder": dict(seed=13, steps=400, batch=4, crop=96, learning_rate=4e-4, warmup_steps=20, ema=0.99),
 }
 
 
@@ -55,10 +55,11 @@ class BaseTraining:
     state: Path
     steps: dict[str, int]
     device: str = "cpu"
-    done: dict[str, Any] = field(default_factory=dict)  #: the settings of the trainings so far, which a state names
+    done: dict[str, Any] = field(default_factory=dict)  #: scenes and settings of the trainings so far, kept in a state
 
     def run(self) -> None:
         """Write the model folder ``out`` without the TCM, which a study trains."""
+        self.done["scenes"] = {clip.name: len(clip.gt) for clip in self.clips}
         _write_untrained_parts(self.out)
         perceptual = PerceptualLoss()  # here, so that missing weights are reported before anything is trained
         vae = _random_weights(AutoencoderKL, "vae")

@@ -13,12 +13,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from stablevsr.data.layouts import Sequence as Clip
 from stablevsr.method.scheduler import Schedule
-from stablevsr.training.critic import PatchCritic
 from stablevsr.training.perceptual import PerceptualLoss
 from stablevsr.training.samples import WindowDataset, draw_normal, sample_generator
 from stablevsr.training.task import Sample, TrainingTask
@@ -28,7 +27,7 @@ LATENT_PENALTY = 1e-3
 HELD_OUT, SEED = 6, 12345  #: crops to validate on
 PERCEPTUAL_WEIGHT = 0.5
 DECODER_PERCEPTUAL_WEIGHT = 1.0
-CRITIC_WEIGHT = 0.05
+TEXTURE_WEIGHT = 2.0  #: of the local gradients, against L1, both of images in [-1, 1]
 
 
 class ImageTask(TrainingTask):
@@ -89,7 +88,7 @@ class VAETask(ImageTask):
 
 
 class DecoderTask(ImageTask):
-    """The decoder on samples of the frozen UNet: L1, the perceptual distance, and a patch critic that learns too."""
+    """The decoder on samples of the frozen UNet: L1, the perceptual distance, and the strength of the texture."""
 
     def __init__(
         self,
@@ -100,19 +99,17 @@ class DecoderTask(ImageTask):
         perceptual: PerceptualLoss,
         schedule: Schedule,
     ) -> None:
-        self.vae, self.prompt, self.data, self.perceptual, self.schedule = vae, prompt, data, perceptual, schedule
+        self.model, self.prompt, self.data, self.perceptual, self.schedule = vae, prompt, data, perceptual, schedule
         self.unet = unet.eval().requires_grad_(False)
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
-        self.model = nn.ModuleDict({"vae": vae, "critic": PatchCritic()})
 
     def loss(self, batch: Sample, generators: Sequence[torch.Generator]) -> Tensor:
         """``batch["gt"]`` (B, 1, 3, H, W) and ``batch["lq"]`` (B, 1, 3, h, w) in [0, 1] -> scalar."""
         image, lr = batch["gt"][:, 0] * 2 - 1, batch["lq"][:, 0] * 2 - 1
         decoded = self.decode(self.sample(lr, generators))
         loss = F.l1_loss(decoded, image) + DECODER_PERCEPTUAL_WEIGHT * self.perceptual(decoded, image)
-        maker, critic = self.model["critic"].losses(decoded, image)
-        return loss + CRITIC_WEIGHT * maker + critic
+        return loss + TEXTURE_WEIGHT * texture_distance(decoded, image)
 
     def made(self, sample: Sample) -> Tensor:
         """The decoded samples, always from the same noise."""
@@ -121,7 +118,7 @@ class DecoderTask(ImageTask):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images in [-1, 1], float32, of scaled latents."""
-        return torch.as_tensor(self.vae.decode(latents / self.vae.config.scaling_factor).sample).float()
+        return torch.as_tensor(self.model.decode(latents / self.model.config.scaling_factor).sample).float()
 
     @torch.no_grad()
     def sample(self, lr: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
@@ -137,4 +134,23 @@ class DecoderTask(ImageTask):
 
     def save(self, folder: Path) -> None:
         """Write ``folder/vae``."""
-        self.vae.save_pretrained(folder / "vae")
+        self.model.save_pretrained(folder / "vae")
+
+
+def texture_distance(image: Tensor, target: Tensor) -> Tensor:
+    """Mean difference of the local gradient magnitudes of two RGB batches (B, 3, H, W), at full and at half size.
+
+    Magnitudes are averaged over 8x8 windows before they are compared: texture must have the strength and the place of
+    the target's, but not its phase. Two sizes, so that texture of a single frequency does not suffice.
+    """
+    total = image.new_zeros(())
+    for _ in range(2):
+        total = total + F.l1_loss(_local_gradient(image), _local_gradient(target))
+        image, target = F.avg_pool2d(image, 2), F.avg_pool2d(target, 2)
+    return total
+
+
+def _local_gradient(image: Tensor) -> Tensor:
+    grey = image.mean(dim=1, keepdim=True)
+    across, down = grey[..., :-1, 1:] - grey[..., :-1, :-1], grey[..., 1:, :-1] - grey[..., :-1, :-1]
+    return F.avg_pool2d((across.square() + down.square() + 1e-6).sqrt(), 8, stride=4)
