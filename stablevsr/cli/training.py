@@ -20,12 +20,17 @@ def add_train(commands: Commands) -> None:
         each.set_defaults(run=_run_train, kind=kind)
     samples = _of_a_study(kinds, "samples", "compute the cached samples that TCM trainings share")
     samples.set_defaults(run=_run_samples)
+    _add_base(kinds)
+
+
+def _add_base(kinds: Commands) -> None:
     base = command(kinds, "base", "make the tiny base model (VAE and UNet) from the mini data: hours on two cores")
-    base.add_argument("--data", type=Path, default=Path("data/mini/REDS"), help="a set in the layout of REDS")
-    base.add_argument("--out", type=Path, required=True)
+    base.add_argument("--data", type=Path, default=Path("data/mini/train"), help="scenes to train on (plain layout)")
+    base.add_argument("--val", type=Path, default=Path("data/mini/val"), help="scenes to measure on (plain layout)")
+    base.add_argument("--out", type=Path, required=True, help="the model folder")
     base.add_argument("--state", type=Path, default=Path("work/base_state"), help="resume states")
-    for part, steps in (("vae", 9000), ("unet", 5500), ("decoder", 1500)):
-        base.add_argument(f"--{part}-steps", type=int, default=steps)
+    base.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    base.add_argument("--steps", nargs="*", default=[], metavar="STAGE=STEPS", help="other lengths than the recipe's")
     base.set_defaults(run=_run_base)
 
 
@@ -56,8 +61,11 @@ def _run_samples(arguments: argparse.Namespace) -> None:
 
 
 def _run_base(arguments: argparse.Namespace) -> None:
-    from stablevsr.training.base_model import make_base_model, measure
+    from stablevsr.data.layouts import load_sequences
+    from stablevsr.training.base_model import BaseTraining, steps_by_stage
+    from stablevsr.training.base_quality import measure
 
-    steps = {part: getattr(arguments, f"{part}_steps") for part in ("vae", "unet", "decoder")}
-    make_base_model(arguments.data, arguments.out, arguments.state, steps)
-    print(measure(arguments.out, arguments.data, arguments.out), end="")
+    steps = steps_by_stage(arguments.steps)
+    clips, scenes = (load_sequences("plain", folder, "train") for folder in (arguments.data, arguments.val))
+    BaseTraining(clips, scenes, arguments.out, arguments.state, steps, arguments.device).run()
+    print(measure(arguments.out, scenes, arguments.out), end="")

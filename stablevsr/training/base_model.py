@@ -1,75 +1,103 @@
-"""Making the embedded tiny model with random initial weights: VAE, UNet, then the decoder once more; and its quality.
+"""Making the embedded tiny model: its VAE and its UNet, each in two trainings, then the decoder once more on samples.
 
-``stablevsr train base`` runs this, and made ``stablevsr/assets/tiny`` (docs/tiny-model.md), from which it reads the
-architectures, the noise schedule and the tokenizer. Weights are stored as float16 and loaded as float32.
+``stablevsr train base`` runs this from random initial weights. The architectures, the noise schedule and the tokenizer
+are read from ``stablevsr/assets/tiny`` (docs/tiny-model.md). Weights are stored as float16 and loaded as float32.
 """
 
 from __future__ import annotations
 
+import copy
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch.utils.data import DataLoader, Subset
 
-from stablevsr.data.degradation import bicubic_upscale
-from stablevsr.data.frames import Frame, read_frame, write_frame
-from stablevsr.data.layouts import Sequence, load_sequences
+from stablevsr.data.layouts import Sequence as Clip
 from stablevsr.method.loading import load_prompt
 from stablevsr.method.model_folder import TINY
-from stablevsr.method.pipeline import StableVSRPipeline
-from stablevsr.method.sampler import to_uint8
-from stablevsr.metrics.builtin.psnr import decibels
-from stablevsr.metrics.builtin.sharpness import gradient_ratio
-from stablevsr.metrics.fidelity import FramePair
-from stablevsr.runtime.io import write_text
-from stablevsr.training.loop import train
+from stablevsr.method.scheduler import Schedule
+from stablevsr.runtime.errors import UserError
+from stablevsr.training.base_quality import SAMPLING_STEPS
+from stablevsr.training.loop import accelerator_for, train
+from stablevsr.training.perceptual import PerceptualLoss
 from stablevsr.training.samples import WindowDataset
 from stablevsr.training.state import write_history
-from stablevsr.training.task import LoopSettings, TrainingTask
+from stablevsr.training.task import LoopSettings
 from stablevsr.training.tasks.unet import UNetTask
-from stablevsr.training.tasks.vae import DecoderTask, VAETask
+from stablevsr.training.tasks.unet_perceptual import PerceptualUNetTask
+from stablevsr.training.tasks.vae import DecoderTask, ImageTask, VAETask
 
+#: The trainings in their order; crops in pixels of the ground truth.
 RECIPES: dict[str, dict[str, Any]] = {
-    "vae": dict(seed=1, batch=8, learning_rate=2e-3, warmup_steps=200, ema=0.999),
-    "unet": dict(seed=2, batch=6, learning_rate=6e-4, warmup_steps=300, ema=0.9995),
-    "decoder": dict(seed=3, batch=6, learning_rate=5e-4, warmup_steps=100, ema=0.999),
+    "vae": dict(seed=1, steps=9000, batch=8, crop=64, learning_rate=2e-3, warmup_steps=200, ema=0.999),
+    "vae_perceptual": dict(seed=11, steps=2500, batch=8, crop=64, learning_rate=8e-4, warmup_steps=100, ema=0.998),
+    "unet": dict(seed=2, steps=6000, batch=6, crop=96, learning_rate=6e-4, warmup_steps=300, ema=0.9995),
+    "unet_perceptual": dict(seed=12, steps=1500, batch=6, crop=96, learning_rate=4e-4, warmup_steps=100, ema=0.998),
+    "decoder": dict(seed=13, steps=400, batch=4, crop=96, learning_rate=4e-4, warmup_steps=20, ema=0.99),
 }
-SAMPLING_STEPS = 10  #: of the quality measurement, as in the mini study
 
 
-def make_base_model(data: Path, out: Path, state: Path, steps: dict[str, int]) -> None:
-    """Train the tiny VAE and UNet on the training split of ``data`` (REDS layout) and write the model folder ``out``.
+@dataclass
+class BaseTraining:
+    """The trainings of a base model on ``clips``, each of which resumes from its folder below ``state``.
 
-    Resumes from ``state``; ``steps`` are those of vae, unet and decoder. The TCM (``out/controlnet``) is not made here:
-    the mini study trains it.
+    ``steps`` replaces those of :data:`RECIPES`; ``held_out`` clips are looked at, and measured, during the trainings.
     """
-    _write_untrained_parts(out)
-    clips = load_sequences("reds", data, "train")
-    if not (out / "vae").exists():
-        crops = WindowDataset(clips, frames=1, crop=64, seed=1)
-        vae_task = VAETask(_random_weights(AutoencoderKL, "vae"), crops)
-        _train(vae_task, "vae", steps["vae"], state, out)
-        vae_task.model.register_to_config(scaling_factor=1.0 / latent_std(vae_task.model, crops))
-        vae_task.save(out)
-    vae = AutoencoderKL.from_pretrained(out / "vae", torch_dtype=torch.float32)
-    fixed = (DDPMScheduler.from_config(DDPMScheduler.load_config(TINY / "scheduler")), load_prompt(out))
-    if not (out / "unet").exists():
-        crops = WindowDataset(clips, frames=1, crop=96, seed=2)
-        unet_task = UNetTask(_random_weights(UNet2DConditionModel, "unet"), vae, *fixed, crops)
-        _train(unet_task, "unet", steps["unet"], state, out)
-        unet_task.save(out)
-    unet = UNet2DConditionModel.from_pretrained(out / "unet", torch_dtype=torch.float32)
-    crops = WindowDataset(clips, frames=1, crop=96, seed=3)
-    decoder_task = DecoderTask(vae.requires_grad_(True), unet, *fixed, crops)
-    _train(decoder_task, "decoder", steps["decoder"], state, out)
-    decoder_task.save(out)
-    for part in ("vae", "unet", "text_encoder"):
-        store_as_half(out / part)
+
+    clips: Sequence[Clip]
+    held_out: Sequence[Clip]
+    out: Path
+    state: Path
+    steps: dict[str, int]
+    device: str = "cpu"
+    done: dict[str, Any] = field(default_factory=dict)  #: scenes and settings of the trainings so far, kept in a state
+
+    def run(self) -> None:
+        """Write the model folder ``out`` without the TCM, which a study trains."""
+        self.done["scenes"] = {clip.name: len(clip.gt) for clip in self.clips}
+        _write_untrained_parts(self.out)
+        perceptual = PerceptualLoss()  # here, so that missing weights are reported before anything is trained
+        vae = _random_weights(AutoencoderKL, "vae")
+        for stage, distance in (("vae", None), ("vae_perceptual", perceptual)):
+            vae_task = VAETask(vae, self.crops(stage), distance)
+            self.train(vae_task, stage)
+        vae.register_to_config(scaling_factor=1.0 / latent_std(vae, self.crops("vae")))
+        vae_task.save(self.out)
+        unet = _random_weights(UNet2DConditionModel, "unet")
+        noise, prompt = DDPMScheduler.load_config(TINY / "scheduler"), load_prompt(self.out).to(self.device)
+        parts = (unet, copy.deepcopy(vae).bfloat16(), DDPMScheduler.from_config(noise), prompt)
+        self.train(UNetTask(*parts, self.crops("unet")), "unet")
+        unet_task = PerceptualUNetTask(*parts, self.crops("unet_perceptual"), perceptual=perceptual)
+        self.train(unet_task, "unet_perceptual")
+        unet_task.save(self.out)
+        schedule = Schedule(dict(noise), "ddpm", SAMPLING_STEPS)
+        decoder_task = DecoderTask(vae, unet, prompt, self.crops("decoder"), perceptual, schedule)
+        self.train(decoder_task, "decoder")
+        decoder_task.save(self.out)
+        for part in ("vae", "unet", "text_encoder"):
+            store_as_half(self.out / part)
+
+    def crops(self, stage: str) -> WindowDataset:
+        """Single frames, cropped, for one training."""
+        return WindowDataset(self.clips, 1, RECIPES[stage]["crop"], RECIPES[stage]["seed"])
+
+    def train(self, task: ImageTask | UNetTask, stage: str) -> None:
+        """Run or resume one training; a finished one only loads its result."""
+        recipe = RECIPES[stage] | {"steps": self.steps.get(stage, RECIPES[stage]["steps"])}
+        settings = LoopSettings(
+            schedule="warmup_cosine", precision="bf16", weight_decay=1e-3, workers=0, save_every=100, **recipe
+        )
+        self.done[stage] = settings.model_dump()
+        print(f"{stage}: {settings.steps} steps", flush=True)
+        task.hold_out(self.held_out, 1, settings.crop, torch.device(self.device))
+        accelerator = accelerator_for(settings.precision, self.device)
+        outcome = train(task, settings, self.state / stage, self.done, accelerator)
+        write_history(outcome.history, self.out / f"{stage}_history.csv")
 
 
 def _write_untrained_parts(out: Path) -> None:
@@ -89,20 +117,11 @@ def _random_weights(kind: Any, part: str) -> Any:
     return kind.from_config(kind.load_config(TINY / part))
 
 
-def _train(task: TrainingTask, part: str, steps: int, state: Path, out: Path) -> None:
-    settings = LoopSettings(
-        steps=steps, schedule="warmup_cosine", precision="bf16", weight_decay=1e-3, workers=0, save_every=250,
-        **RECIPES[part],
-    )  # fmt: skip
-    outcome = train(task, settings, state / part, {"part": part, **settings.model_dump()})
-    write_history(outcome.history, out / f"{part}_history.csv")
-
-
 @torch.no_grad()
 def latent_std(vae: AutoencoderKL, windows: WindowDataset, count: int = 256) -> float:
     """Standard deviation of the latents over training crops; its inverse becomes the VAE's scaling factor."""
     latents = [
-        vae.encode(batch["gt"][:, 0] * 2 - 1).latent_dist.mode()
+        vae.encode(batch["gt"][:, 0].to(vae.device) * 2 - 1).latent_dist.mode()
         for batch in DataLoader(Subset(windows, range(count)), batch_size=16)
     ]
     return float(torch.cat(latents).std())
@@ -118,43 +137,12 @@ def store_as_half(folder: Path) -> None:
         shutil.move(file.with_suffix(".part"), file)
 
 
-def measure(model: Path, data: Path, out: Path) -> str:
-    """Is the model in the folder ``model`` good enough for the ablations? Measured on the test clips of ``data``.
-
-    The middle frame of every clip is made by bicubic, the VAE (which reconstructs the ground truth) and single-frame
-    sampling. Wanted on the clips in focus (bicubic below 34 dB): the VAE at least 2 dB above bicubic, the sample within
-    2.5 dB of bicubic, and its mean gradient within 15 % of the ground truth's.
-
-    Writes ``out/quality.csv`` and ``out/quality.png`` (a row a clip, the ground truth last) and returns the CSV's text.
-    """
-    pipe = StableVSRPipeline.from_pretrained(model, controlnet=None, device="cpu", tile=None)
-    rows, pictures = [], []
-    for clip in load_sequences("reds", data, "test"):
-        gt, images = _images(pipe, clip)
-        row: dict[str, object] = {"clip": clip.name}
-        for name, image in images.items():
-            pair = FramePair(gt, image)
-            row[f"{name}_psnr"] = round(decibels(*pair.rgb, 1.0), 2)
-            row[f"{name}_sharpness"] = round(gradient_ratio(*pair.luma), 3)
-        rows.append(row)
-        pictures.append(np.concatenate([*images.values(), gt], axis=1))
-    text = str(pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
-    write_text(out / "quality.csv", text)
-    write_frame(out / "quality.png", np.concatenate(pictures, axis=0))
-    return text
-
-
-@torch.no_grad()
-def _images(pipe: StableVSRPipeline, clip: Sequence) -> tuple[Frame, dict[str, Frame]]:
-    """The middle frame's ground truth, and what three methods make of it."""
-    middle = len(clip.gt) // 2
-    gt, lr = read_frame(clip.gt[middle]), read_frame(clip.lr[middle])
-    image = torch.from_numpy(gt).permute(2, 0, 1)[None].float() / 127.5 - 1
-    latents = pipe.vae.encode(image).latent_dist.mode() * pipe.networks.vae_scale
-    generator = torch.Generator().manual_seed(0)
-    sample = pipe(lr[None], SAMPLING_STEPS, "single_frame", generator=generator, output_type="pt")
-    return gt, {
-        "bicubic": bicubic_upscale(lr),
-        "vae": to_uint8(((pipe.networks.decode(latents)[0] + 1) / 2).clamp(0, 1)),
-        "single_frame": to_uint8(sample.frames[0]),
-    }
+def steps_by_stage(texts: Sequence[str]) -> dict[str, int]:
+    """``["unet=10"]`` as ``{"unet": 10}``; raises :class:`UserError` for an unknown stage or no number."""
+    steps = {}
+    for text in texts:
+        stage, _, number = text.partition("=")
+        if stage not in RECIPES or not number.isdigit() or int(number) < 1:
+            raise UserError(f"--steps {text}: expected STAGE=STEPS, where STAGE is one of {', '.join(RECIPES)}")
+        steps[stage] = int(number)
+    return steps

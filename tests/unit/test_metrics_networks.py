@@ -28,6 +28,7 @@ from stablevsr.metrics.builtin.dists import DISTSDistance
 from stablevsr.metrics.builtin.lpips import LPIPSDistance
 from stablevsr.metrics.evaluate import evaluate
 from stablevsr.metrics.tables import read_scores
+from stablevsr.training.perceptual import PerceptualLoss
 
 Backbone = Callable[[], nn.Module]
 
@@ -101,6 +102,19 @@ def test_lpips_equals_a_direct_call(hub: Path, direct_lpips: nn.Module) -> None:
         torch.testing.assert_close(ours.distance(one, other), expected, rtol=1e-5, atol=1e-8)
         assert ours.distance(one, one).tolist() == [0.0, 0.0, 0.0]
     assert expected.min() > 1e-4
+
+
+def test_the_perceptual_loss_is_lpips_with_vgg_and_moves_the_image_alone(hub: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        network = SimpleNamespace(features=random_features("vgg16"))
+        patch.setattr(torchvision.models, "vgg16", lambda pretrained: network)
+        direct = lpips.LPIPS(net="vgg", verbose=False)
+    image, target = (images(seed, 2).mul(2).sub(1).requires_grad_() for seed in (0, 1))
+    loss = PerceptualLoss()(image, target)
+    torch.testing.assert_close(loss, direct(image, target).mean(), rtol=1e-5, atol=1e-8)
+    loss.backward()
+    assert image.grad is not None and image.grad.abs().max() > 0
+    assert target.grad is None
 
 
 def test_dists_equals_a_direct_call(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,16 +1,110 @@
-"""Training the tiny base model: what its decoder learns texture from, and what must not change meanwhile."""
+"""Training the tiny base model: its tasks learn, each changes only what it may, and a second run resumes."""
 
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
 import torch
 from diffusers import DDPMScheduler
+from torch import Tensor
 
+from stablevsr.data.frames import write_frame
+from stablevsr.data.layouts import Sequence, load_sequences
 from stablevsr.method.model_folder import TINY
-from stablevsr.method.pipeline import load_networks
+from stablevsr.method.networks import ModelParts
+from stablevsr.method.pipeline import StableVSRPipeline, load_networks
+from stablevsr.method.scheduler import Schedule
+from stablevsr.runtime.errors import UserError
+from stablevsr.training import base_model
+from stablevsr.training.base_model import RECIPES, BaseTraining, steps_by_stage
+from stablevsr.training.perceptual import PerceptualLoss
 from stablevsr.training.samples import sample_generator
-from stablevsr.training.task import LoopSettings
-from stablevsr.training.tasks.vae import DecoderTask, texture_distance
+from stablevsr.training.task import LoopSettings, TrainingTask
+from stablevsr.training.tasks.unet_perceptual import PerceptualUNetTask
+from stablevsr.training.tasks.vae import DecoderTask, VAETask, texture_distance
 
 
-def test_texture_is_compared_by_strength_and_place_not_by_phase():
+class PixelDistance(PerceptualLoss):
+    """In place of VGG, whose weights no test downloads."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __call__(self, image: Tensor, target: Tensor) -> Tensor:
+        return (image - target).square().mean()
+
+
+def parts() -> ModelParts:
+    torch.manual_seed(0)
+    return load_networks(TINY, with_tcm=False)
+
+
+def vae_task() -> VAETask:
+    return VAETask(parts().vae.requires_grad_(True), [], PixelDistance())
+
+
+def unet_task() -> PerceptualUNetTask:
+    model = parts()
+    scheduler = DDPMScheduler.from_config(model.scheduler)
+    unet = model.unet.requires_grad_(True)
+    return PerceptualUNetTask(unet, model.vae, scheduler, model.prompt, [], perceptual=PixelDistance())
+
+
+def decoder_task() -> DecoderTask:
+    model = parts()
+    schedule = Schedule(model.scheduler, "ddpm", 2)
+    return DecoderTask(model.vae.requires_grad_(True), model.unet, model.prompt, [], PixelDistance(), schedule)
+
+
+def crops() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    low = torch.rand(2, 1, 3, 8, 8, generator=generator)
+    return {"gt": torch.nn.functional.interpolate(low[:, 0], scale_factor=4.0)[:, None], "lq": low}
+
+
+def learn(task: TrainingTask, steps: int) -> list[float]:
+    """The losses of a few steps on one batch with the same draws."""
+    optimizer = torch.optim.Adam(task.parameter_groups(LoopSettings())[0]["params"], 2e-4)
+    losses = []
+    for _ in range(steps):
+        loss = task.loss(crops(), [sample_generator(1, number) for number in range(2)])
+        losses.append(float(loss.detach()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return losses
+
+
+@pytest.mark.parametrize("make", [vae_task, unet_task, decoder_task])
+def test_the_loss_falls(make: Callable[[], TrainingTask]) -> None:
+    losses = learn(make(), 6)
+    assert losses[-1] < 0.97 * losses[0]
+
+
+def test_the_decoder_stage_changes_the_decoder_alone() -> None:
+    task = decoder_task()
+    image = crops()["gt"][:, 0] * 2 - 1
+    before, unet = task.model.encode(image).latent_dist.mode(), [p.clone() for p in task.unet.parameters()]
+    decoded = task.decode(before)
+    learn(task, 1)
+    assert torch.equal(task.model.encode(image).latent_dist.mode(), before)
+    assert all(torch.equal(a, b) for a, b in zip(unet, task.unet.parameters(), strict=True))
+    assert not torch.allclose(task.decode(before), decoded)
+
+
+def test_the_decoder_learns_on_what_the_pipeline_samples() -> None:
+    task = decoder_task()
+    frame = (crops()["lq"][0, 0] * 255).round().to(torch.uint8)
+    pipe = StableVSRPipeline.from_pretrained(TINY, controlnet=None, device="cpu", tile=None)
+    latents = task.sample(frame[None] / 127.5 - 1, [torch.Generator().manual_seed(3)])
+    shown = frame.permute(1, 2, 0)[None].numpy()
+    frames = pipe(shown, 2, "single_frame", generator=torch.Generator().manual_seed(3), output_type="pt").frames
+    with torch.no_grad():
+        torch.testing.assert_close((task.decode(latents) / 2 + 0.5).clamp(0, 1), frames, rtol=0, atol=0.005)
+
+
+def test_texture_is_compared_by_strength_and_place_not_by_phase() -> None:
     generator = torch.Generator().manual_seed(0)
     texture = torch.randn(1, 3, 64, 64, generator=generator)
     other = torch.randn(1, 3, 64, 64, generator=generator)
@@ -22,18 +116,43 @@ def test_texture_is_compared_by_strength_and_place_not_by_phase():
     assert texture_distance(half.flip(-1), half) > texture_distance(half, texture)
 
 
-def test_the_decoder_stage_leaves_latents_as_they_are():
-    torch.manual_seed(0)
-    model = load_networks(TINY, with_tcm=False)
-    batch = {"gt": torch.rand(2, 1, 3, 64, 64), "lq": torch.rand(2, 1, 3, 16, 16)}
-    image = batch["gt"][:, 0] * 2 - 1
-    before = model.vae.encode(image).latent_dist.mode()
-    decoded = model.decode(before)
-    task = DecoderTask(
-        model.vae.requires_grad_(True), model.unet, DDPMScheduler.from_config(model.scheduler), model.prompt, []
+def test_own_estimates_come_from_higher_noise_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = unet_task()
+    drawn = task.draw(8, [sample_generator(1, number) for number in range(64)])
+    seen: list[Tensor] = []
+    monkeypatch.setattr(task, "estimate", lambda sample: seen.append(sample["timesteps"]))
+    task.own_estimate(drawn)
+    assert (seen[0] >= drawn["timesteps"]).all() and seen[0].max() <= 999
+    assert (seen[0] > drawn["timesteps"] + 50).float().mean() > 0.7
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> list[Sequence]:
+    rng = np.random.default_rng(0)
+    for part, side in (("gt", 128), ("lr", 32)):
+        write_frame(tmp_path / "data" / part / "a" / "0.png", rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
+    return load_sequences("plain", tmp_path / "data", "train")
+
+
+def test_all_stages_run_and_a_second_run_only_loads(
+    clips: list[Sequence], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_model, "PerceptualLoss", PixelDistance)
+    monkeypatch.setattr(base_model, "latent_std", lambda vae, windows: 2.0)
+    steps = dict.fromkeys(RECIPES, 1)
+    for out in ("first", "second"):
+        BaseTraining(clips, [], tmp_path / out, tmp_path / "state", steps).run()
+    for file in ("vae", "unet"):
+        name = f"{file}/diffusion_pytorch_model.safetensors"
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+    assert (
+        StableVSRPipeline.from_pretrained(tmp_path / "first", controlnet=None, device="cpu").networks.vae_scale == 0.5
     )
-    optimizer = torch.optim.Adam(task.parameter_groups(LoopSettings())[0]["params"], 1e-3)
-    task.loss(batch, [sample_generator(1, number) for number in range(2)]).backward()
-    optimizer.step()
-    assert torch.equal(model.vae.encode(image).latent_dist.mode(), before)
-    assert not torch.allclose(model.decode(before), decoded)
+    with pytest.raises(UserError, match="made with"):  # the UNet's state depends on the VAE's length
+        BaseTraining(clips, [], tmp_path / "third", tmp_path / "state", steps | {"vae": 2}).run()
+
+
+@pytest.mark.parametrize("text", ["unet", "unet=0", "nothing=5", "unet=x"])
+def test_wrong_steps_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"expected STAGE=STEPS"):
+        steps_by_stage([text])

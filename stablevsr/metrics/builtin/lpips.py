@@ -7,7 +7,7 @@ both metrics. The changes of the ground truth are cached for all methods.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from stablevsr.metrics.metric import ChunkScorer, Metric, chunk_metric
 
@@ -20,19 +20,25 @@ if TYPE_CHECKING:
 
 
 class LPIPSDistance:
-    """LPIPS (AlexNet, linear weights 0.1), split into features (of images in [0, 1]) and their distance."""
+    """LPIPS (linear weights 0.1), split into features (of images in [0, 1]) and their distance.
 
-    def __init__(self, alexnet: Path, device: torch.device | str = "cpu") -> None:
+    ``weights`` are those of ``net``: AlexNet's for the metric, VGG16's for a loss.
+    """
+
+    def __init__(
+        self, weights: Path, device: torch.device | str = "cpu", net: Literal["alexnet", "vgg16"] = "alexnet"
+    ) -> None:
         import lpips
 
         from stablevsr.metrics.backbones import local_backbone
 
-        with local_backbone(lpips.pretrained_networks, "tv", "alexnet", alexnet):
-            self.model: Any = lpips.LPIPS(net="alex", verbose=False).eval().requires_grad_(False).to(device)
+        with local_backbone(lpips.pretrained_networks, "tv", net, weights):
+            name = {"alexnet": "alex", "vgg16": "vgg"}[net]  # as the package calls them
+            self.model: Any = lpips.LPIPS(net=name, verbose=False).eval().requires_grad_(False).to(device)
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Five levels of features of (B, 3, H, W), each position scaled to unit length."""
-        levels = self.model.net.forward(self.model.scaling_layer(2 * images - 1))
+        levels = [level.float() for level in self.model.net.forward(self.model.scaling_layer(2 * images - 1))]
         return [level / (level.square().sum(1, keepdim=True).sqrt() + 1e-10) for level in levels]
 
     def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:

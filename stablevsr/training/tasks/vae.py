@@ -1,45 +1,82 @@
-"""Two tasks for the tiny base model: the VAE, and its decoder once more on the estimates of the trained UNet.
+"""Two tasks for the tiny base model: the VAE, and its decoder once more on samples of the trained UNet.
 
-The VAE learns to reconstruct HR crops, which leaves fine texture out; the second task gives decoded estimates the
-texture of real frames. The UNet between them is trained by the task of the full-size one (:mod:`.unet`).
+The VAE learns to reconstruct HR crops; samples lack some of their detail and have errors of their own, which the second
+task makes the decoder expect. The UNet between them is trained by the task of the full-size one (:mod:`.unet`).
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from stablevsr.training.denoising import clean_estimate
-from stablevsr.training.samples import draw_integers, draw_normal
-from stablevsr.training.task import TrainingTask
+from stablevsr.data.layouts import Sequence as Clip
+from stablevsr.method.scheduler import Schedule
+from stablevsr.training.perceptual import PerceptualLoss
+from stablevsr.training.samples import WindowDataset, draw_normal, sample_generator
+from stablevsr.training.task import Sample, TrainingTask
 
 LATENT_NOISE = 0.05  #: std of the noise added to latents (std near 1), which the decoder must tolerate
 LATENT_PENALTY = 1e-3
-TEXTURE_WEIGHT = 8.0  #: of the texture term against the L1 term, both in image units of [-1, 1]
-#: Timesteps of the estimates that the decoder learns on: their missing texture is that of the tiny UNet's samples.
-ESTIMATE_STEPS = (400, 1000)
+HELD_OUT, SEED = 6, 12345  #: crops to validate on
+PERCEPTUAL_WEIGHT = 0.5
+DECODER_PERCEPTUAL_WEIGHT = 1.0
+TEXTURE_WEIGHT = 2.0  #: of the local gradients, against L1, both of images in [-1, 1]
 
 
-class VAETask(TrainingTask):
-    """Reconstruction: L1 + 2 MSE of the decoded latent mode, with a light pull of the latents to unit scale."""
+class ImageTask(TrainingTask):
+    """A task that makes images; it is validated on a few held-out crops, by their L1 distance in [-1, 1]."""
 
-    def __init__(self, vae: AutoencoderKL, data: Dataset[dict[str, Tensor]]) -> None:
-        self.model, self.data = vae, data
+    @abstractmethod
+    def made(self, sample: Sample) -> Tensor:
+        """The images (B, 3, H, W) in [-1, 1] for ``gt`` (B, 3, H, W) and ``lq`` (B, 3, h, w), both in [0, 1]."""
 
-    def loss(self, batch: dict[str, Tensor], generators: Sequence[torch.Generator]) -> Tensor:
+    def hold_out(self, clips: Sequence[Clip], frames: int, crop: int, device: torch.device) -> None:
+        """Validate on single ``frames`` of ``clips``, ``crop`` pixels large; no validation without clips."""
+        if clips:
+            windows = WindowDataset(clips, frames, crop, SEED)
+            items = [windows[row] for row in range(HELD_OUT)]
+            self.held_out = [{key: torch.cat([item[key] for item in items]).to(device) for key in items[0]}]
+
+    def figures(self) -> dict[str, dict[str, float]]:
+        """The L1 distance."""
+        (crops,) = self.held_out
+        return {"l1": {"image": float(F.l1_loss(self.made(crops), crops["gt"] * 2 - 1))}}
+
+    def columns(self, sample: Sample) -> Sample:
+        """The images."""
+        return {"image": self.made(sample)}
+
+
+class VAETask(ImageTask):
+    """Reconstruction from the latent mode, with a light pull of the latents to unit scale.
+
+    The loss is L1 + 2 MSE; with ``perceptual``, L1 + :data:`PERCEPTUAL_WEIGHT` times that distance.
+    """
+
+    def __init__(self, vae: AutoencoderKL, data: Dataset[Sample], perceptual: PerceptualLoss | None = None) -> None:
+        self.model, self.data, self.perceptual = vae, data, perceptual
+
+    def loss(self, batch: Sample, generators: Sequence[torch.Generator]) -> Tensor:
         """``batch["gt"]`` (B, 1, 3, H, W) in [0, 1] -> scalar."""
         image = batch["gt"][:, 0] * 2 - 1
         latents = self.model.encode(image).latent_dist.mode()
         noise = draw_normal(generators, latents.shape[1:]).to(latents)
-        decoded = self.model.decode(latents + LATENT_NOISE * noise).sample
-        penalty = LATENT_PENALTY * latents.square().mean()
-        return F.l1_loss(decoded, image) + 2 * F.mse_loss(decoded, image) + penalty
+        decoded = self.model.decode(latents + LATENT_NOISE * noise).sample.float()
+        loss = F.l1_loss(decoded, image) + LATENT_PENALTY * latents.square().mean()
+        if self.perceptual is None:
+            return loss + 2 * F.mse_loss(decoded, image)
+        return loss + PERCEPTUAL_WEIGHT * self.perceptual(decoded, image)
+
+    def made(self, sample: Sample) -> Tensor:
+        """The reconstruction."""
+        return torch.as_tensor(self.model.decode(self.model.encode(sample["gt"] * 2 - 1).latent_dist.mode()).sample)
 
     def save(self, folder: Path) -> None:
         """Write ``folder/vae``; the unused variance head is set to 'no noise', so that sampling equals the mode."""
@@ -50,39 +87,50 @@ class VAETask(TrainingTask):
         self.model.save_pretrained(folder / "vae")
 
 
-class DecoderTask(TrainingTask):
-    """Texture: the frozen UNet's one-step estimates, decoded, with the local gradient energy of the ground truth."""
+class DecoderTask(ImageTask):
+    """The decoder on samples of the frozen UNet: L1, the perceptual distance, and the strength of the texture."""
 
     def __init__(
         self,
         vae: AutoencoderKL,
         unet: UNet2DConditionModel,
-        scheduler: DDPMScheduler,
         prompt: Tensor,
-        data: Dataset[dict[str, Tensor]],
+        data: Dataset[Sample],
+        perceptual: PerceptualLoss,
+        schedule: Schedule,
     ) -> None:
-        self.model, self.data, self.scheduler, self.prompt = vae, data, scheduler, prompt
+        self.model, self.prompt, self.data, self.perceptual, self.schedule = vae, prompt, data, perceptual, schedule
         self.unet = unet.eval().requires_grad_(False)
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
 
-    def loss(self, batch: dict[str, Tensor], generators: Sequence[torch.Generator]) -> Tensor:
+    def loss(self, batch: Sample, generators: Sequence[torch.Generator]) -> Tensor:
         """``batch["gt"]`` (B, 1, 3, H, W) and ``batch["lq"]`` (B, 1, 3, h, w) in [0, 1] -> scalar."""
         image, lr = batch["gt"][:, 0] * 2 - 1, batch["lq"][:, 0] * 2 - 1
-        self.unet.to(image.device)
-        with torch.no_grad():
-            estimate = self._estimate(image, lr, generators)
-        decoded = self.model.decode(estimate / self.model.config.scaling_factor).sample.float()
-        return F.l1_loss(decoded, image) + TEXTURE_WEIGHT * texture_distance(decoded, image)
+        decoded = self.decode(self.sample(lr, generators))
+        loss = F.l1_loss(decoded, image) + DECODER_PERCEPTUAL_WEIGHT * self.perceptual(decoded, image)
+        return loss + TEXTURE_WEIGHT * texture_distance(decoded, image)
 
-    def _estimate(self, image: Tensor, lr: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        latents = self.model.encode(image).latent_dist.mode() * self.model.config.scaling_factor
-        noise = draw_normal(generators, latents.shape[1:]).to(latents)
-        timesteps = draw_integers(generators, *ESTIMATE_STEPS).to(latents.device)
-        noisy = self.scheduler.add_noise(latents, noise, timesteps)
-        prompt = self.prompt.to(latents).expand(len(latents), -1, -1)
-        predicted = self.unet(torch.cat([noisy, lr], dim=1), timesteps, encoder_hidden_states=prompt).sample
-        return clean_estimate(self.scheduler, noisy, predicted, timesteps)
+    def made(self, sample: Sample) -> Tensor:
+        """The decoded samples, always from the same noise."""
+        lr = sample["lq"] * 2 - 1
+        return self.decode(self.sample(lr, [sample_generator(SEED, row) for row in range(len(lr))]))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images in [-1, 1], float32, of scaled latents."""
+        return torch.as_tensor(self.model.decode(latents / self.model.config.scaling_factor).sample).float()
+
+    @torch.no_grad()
+    def sample(self, lr: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Scaled latents (B, 4, h, w) sampled for LR frames in [-1, 1], from the empty prompt."""
+        self.unet.to(lr.device)
+        shape = (int(self.unet.config.out_channels), *lr.shape[-2:])
+        noisy = draw_normal(generators, shape).to(lr)
+        prompt = self.prompt.to(lr).expand(len(lr), -1, -1)
+        for index, timestep in enumerate(self.schedule.timesteps):
+            predicted = self.unet(torch.cat([noisy, lr], dim=1), timestep, encoder_hidden_states=prompt).sample
+            noisy = self.schedule.step(index, noisy, predicted.float(), draw_normal(generators, shape).to(lr))
+        return noisy
 
     def save(self, folder: Path) -> None:
         """Write ``folder/vae``."""
