@@ -22,7 +22,7 @@ from stablevsr.metrics.builtin.sharpness import gradient_ratio
 from stablevsr.metrics.fidelity import FramePair
 from stablevsr.runtime.io import write_text
 
-SAMPLING_STEPS = 10  #: as in the mini study
+SAMPLING_STEPS = 10
 
 
 def measure(model: Path, scenes: list[Sequence], out: Path) -> str:
