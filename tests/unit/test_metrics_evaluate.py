@@ -6,6 +6,8 @@ import json
 import math
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +56,18 @@ def gt(tmp_path: Path) -> Path:
 @pytest.fixture
 def sr(tmp_path: Path) -> Path:
     return write(tmp_path / "sr", {"a": clip(0, 5, 0.05), "b": clip(1, 3, 0.05)})
+
+
+@pytest.mark.parametrize("metrics,unused", [
+    ("psnr,ssim,sharpness", ("torch",)), ("tof_dis,warp_error", ("torchvision", "diffusers")),
+])  # fmt: skip
+def test_what_a_metric_does_not_need_is_not_imported(
+    gt: Path, sr: Path, tmp_path: Path, metrics: str, unused: tuple[str, ...]
+) -> None:
+    command = ["evaluate", "--gt", str(gt), "--sr", str(sr), "--metrics", metrics, "--out", str(tmp_path / "o.csv")]
+    code = f"import sys; from stablevsr.cli import main; print(main({command}), *set({unused}) & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
 
 
 def test_one_row_a_frame_and_undefined_cells_are_empty(gt: Path, sr: Path, tmp_path: Path) -> None:
