@@ -47,9 +47,7 @@ class Registration:
     load: Loader
     packages: tuple[str, ...]  #: import names of the packages that it needs, from the extra ``study``
     weights: tuple[str, ...]  #: names of its weights in the registry of downloads
-    recurrent: bool = (
-        False  #: a network that looks at the whole sequence, not at one frame; it also runs in bf16 and fp16
-    )
+    recurrent: bool = False  #: whether it looks at more than one frame; those baselines also run in bf16 and fp16
 
     @property
     def module(self) -> str:

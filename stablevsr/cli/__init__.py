@@ -48,7 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower() + (f" ({error.filename})" if error.filename else "")
-    return exhausted(error) or str(error)
+    text = exhausted(error) or str(error)
+    if isinstance(error, UserError) and "damaged" in text and " work/" in f" {text}":  # a file of a study's stores
+        text += " (`stablevsr clean --damaged --yes` removes such files, and the next run makes them again)"
+    return text
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from stablevsr.baselines import BASELINES
 from stablevsr.cli.options import Commands, command, shard_of
 from stablevsr.method.strategies import STRATEGIES
 from stablevsr.runtime.devices import device_of, set_threads
@@ -15,7 +16,9 @@ def add_upscale(commands: Commands) -> None:
     parser = command(commands, "upscale", "upscale a video file, a folder of frames, or a folder of such folders, x4")
     parser.add_argument("input", type=Path, metavar="IN")
     parser.add_argument("output", type=Path, metavar="OUT")
-    parser.add_argument("--model", default="claudiom4sir/StableVSR", help="hub id, folder, or 'tiny' (embedded)")
+    parser.add_argument("--model", default="claudiom4sir/StableVSR",
+                        help=f"hub id, folder, 'tiny' (embedded), or a baseline: {', '.join(BASELINES)}")  # fmt: skip
+    parser.add_argument("--revision", help="commit, branch or tag of the hub model (default: the registry's commit)")
     parser.add_argument("--tcm", type=Path, help="folder of another TCM")
     parser.add_argument("--steps", type=int, default=50, help="denoising steps (default: 50)")
     parser.add_argument("--strategy", default="bidirectional", choices=list(STRATEGIES),
@@ -25,7 +28,8 @@ def add_upscale(commands: Commands) -> None:
                         help="warp grid (default: published; aligned for tiny, which was trained with it)")  # fmt: skip
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"], help="of the networks")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
-    parser.add_argument("--window", type=int, default=0, help="frames sampled together; 0 = the whole clip (exact)")
+    parser.add_argument("--window", type=int, metavar="FRAMES",
+                        help="taken together; 0 = the whole clip (exact; default: 0, for baselines 100)")  # fmt: skip
     parser.add_argument("--tile", type=int, metavar="PIXELS",
                         help="side of the decoder's tiles in LR pixels, for GPUs with little memory "
                         "(default: whole frames, tiles only where memory runs out)")  # fmt: skip
@@ -36,7 +40,20 @@ def add_upscale(commands: Commands) -> None:
 def _run_upscale(arguments: argparse.Namespace) -> None:
     from stablevsr.upscale import UpscaleOptions, upscale
 
-    names = ("model", "tcm", "steps", "strategy", "flow", "warp", "precision", "seed", "window", "tile", "device")
+    names = (
+        "model",
+        "revision",
+        "tcm",
+        "steps",
+        "strategy",
+        "flow",
+        "warp",
+        "precision",
+        "seed",
+        "window",
+        "tile",
+        "device",
+    )
     upscale(arguments.input, arguments.output, UpscaleOptions(**{name: getattr(arguments, name) for name in names}))
 
 

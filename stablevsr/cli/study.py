@@ -52,9 +52,7 @@ def _run_data_prepare(arguments: argparse.Namespace) -> None:
 
 
 def _run_data_training(arguments: argparse.Namespace) -> None:
-    import json
-
-    from stablevsr.runtime.io import write_text
+    from stablevsr.runtime.records import write_record
     from stablevsr.study.prepare import open_dataset
 
     study, paths = open_study(arguments)
@@ -64,7 +62,7 @@ def _run_data_training(arguments: argparse.Namespace) -> None:
         for part in (spec, spec.validation)
         for sequence in (open_dataset(part, paths.low_resolution(part)) if part else ())
     }
-    write_text(paths.training_data(spec), json.dumps(found, indent=1) + "\n")
+    write_record(paths.training_data(spec), found)
 
 
 def add_infer(commands: Commands) -> None:
@@ -182,6 +180,8 @@ def _run_doctor(arguments: argparse.Namespace) -> None:
 
 def add_clean(commands: Commands) -> None:
     parser = command(commands, "clean", "show what no present study or ablation refers to; with --yes remove it")
+    parser.add_argument("--damaged", action="store_true",
+                        help="instead what is damaged, as after a power cut; the next run makes it again")  # fmt: skip
     parser.add_argument("--yes", action="store_true", help="remove what was shown")
     parser.set_defaults(run=_run_clean)
 
@@ -189,6 +189,8 @@ def add_clean(commands: Commands) -> None:
 def _run_clean(arguments: argparse.Namespace) -> None:
     from stablevsr.study.clean import remove, size, unreferenced
 
+    if arguments.damaged:
+        return _clean_damaged(arguments.yes)
     found = unreferenced(Path())
     for path, occupied in found:
         print(f"{occupied / 2**20:9.1f} MiB  {path}")
@@ -201,3 +203,14 @@ def _run_clean(arguments: argparse.Namespace) -> None:
     if cache := size(Path("work/cache")):
         kept = f"{cache / 2**20:.1f} MiB of the ground truth's flows and features"
         print(f"work/cache holds {kept}, which all studies share; they are computed again if you remove it by hand")
+
+
+def _clean_damaged(yes: bool) -> None:
+    from stablevsr.study.clean import remove
+    from stablevsr.study.damage import damaged
+
+    found = damaged(Path())
+    print("".join(f"{path}\n" for path in found), end="")
+    if yes:
+        remove(found)
+    print(f"{len(found)} entries are damaged{': removed, the next run makes them again' if found and yes else ''}")

@@ -23,6 +23,7 @@ Frame = NDArray[np.uint8]  #: (H, W, 3), RGB
 FOREIGN = ("@eadir", "#recycle", "@recycle", "__macosx", "$recycle.bin", "system volume information", "lost+found")
 ORIENTATION = 0x0112  #: the EXIF tag
 UNREAD = {"I": "32-bit integers", "F": "32-bit floats", "LAB": "CIELAB colours"}  #: by Pillow's mode
+PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 SIXTEEN_BIT = ("PNG", "PPM")  #: formats whose grey images of Pillow's 32-bit mode hold 16 bits
 
 
@@ -147,6 +148,18 @@ def orientation_of(image: Image.Image) -> int:
     except Exception:  # damaged metadata of a picture whose pixels can be read; the errors depend on the format
         return 1
     return found if found in range(1, 9) else 1
+
+
+def is_whole(path: Path) -> bool:
+    """Whether ``path`` is a PNG file as :func:`write_frame` writes it: all chunks are there, their checksums right."""
+    try:
+        with open_image(path) as image:
+            image.verify()
+        with path.open("rb") as stream:
+            stream.seek(-len(PNG_END), os.SEEK_END)
+            return stream.read() == PNG_END
+    except UserError:
+        return False
 
 
 def write_frame(path: Path, frame: Frame) -> None:

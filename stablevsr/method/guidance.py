@@ -8,6 +8,7 @@ bicubic x4 enlargements. The ablations change what is decoded and when it is war
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import torch
@@ -18,6 +19,7 @@ from stablevsr.data.degradation import SCALE
 from stablevsr.method.flow import FlowEstimator, warp
 from stablevsr.method.settings import Guidance
 from stablevsr.method.stores import Store
+from stablevsr.runtime.errors import DamagedError
 
 
 def enlarge(lr: Tensor) -> Tensor:
@@ -42,7 +44,10 @@ class Flows:
         """(S, 2, 4h, 4w) in pixels of the x4 frame: brings frame ``source`` onto ``target``."""
         pair = f"{source:08d}-{target:08d}"
         if pair in self._store:
-            return self._store[pair]
+            try:
+                return self._store[pair]
+            except DamagedError as error:
+                print(f"{error}: estimating the flow again", file=sys.stderr)
         lr = self._lr(target)
         flow = self._estimator(enlarge(lr), enlarge(self._lr(source)))
         expected = (len(lr), 2, lr.shape[-2] * SCALE, lr.shape[-1] * SCALE)

@@ -23,6 +23,7 @@ PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "controlnet")
 def find_model(model: str | Path, revision: str | None = None) -> Path:
     """The local folder of ``model``: ``tiny``, a folder, or a hub id (downloaded once, then taken from the cache).
 
+    ``owner/name@revision`` names a commit, branch or tag of the hub's repository, as ``revision`` does.
     Raises :class:`UserError` if there is no such folder or the hub cannot be reached.
     """
     if not isinstance(model, str | Path) or not str(model):
@@ -36,8 +37,9 @@ def find_model(model: str | Path, revision: str | None = None) -> Path:
         raise UserError(f"there is no model folder {model}{near_miss(str(model), ['tiny'])}")
     from stablevsr.data.downloads.hub import model_folder
 
+    repo, _, named = str(model).partition("@")
     try:
-        return model_folder(str(model), revision)
+        return model_folder(repo, revision or named or None)
     except UserError as error:
         raise UserError(f"{error}; or take the embedded model, `tiny`") from error
 

@@ -1,7 +1,7 @@
 """Stores for the tensors of sampling: a dictionary in memory, or a folder on disk with the same interface.
 
-A folder holds one safetensors file per tensor, written atomically. Plain files are used because a full disk is then an
-OSError that can be reported; with memory maps it would be a signal.
+A folder holds one file per tensor, with a checksum and written atomically. Plain files are used because a full disk is
+then an OSError that can be reported; with memory maps it would be a signal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from stablevsr.runtime.io import atomic_file
+from stablevsr.runtime.errors import DamagedError
+from stablevsr.runtime.io import read_sealed, write_sealed
 
 
 class Store(Protocol):
@@ -28,6 +29,8 @@ class Store(Protocol):
 class FolderStore:
     """Tensors by name in files of ``folder``, read back bit for bit onto ``device``.
 
+    Reading raises :class:`~stablevsr.runtime.errors.DamagedError` for a file that is missing or not as it was written.
+
     Args:
         folder: made when the first tensor is written.
         device: of the tensors that are read.
@@ -39,20 +42,22 @@ class FolderStore:
         self.folder, self._device, self._reserve = folder, device, reserve
 
     def __getitem__(self, name: str) -> Tensor:
-        return load(self._file(name).read_bytes())["value"].to(self._device)
+        try:
+            return load(read_sealed(self._file(name)))["value"].to(self._device)
+        except FileNotFoundError as error:
+            raise DamagedError(self._file(name)) from error
 
     def __setitem__(self, name: str, value: Tensor) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._reserve is not None and shutil.disk_usage(self.folder).free - value.nbytes < self._reserve:
             return
-        with atomic_file(self._file(name)) as stream:
-            stream.write(save({"value": value.detach().contiguous()}))
+        write_sealed(self._file(name), save({"value": value.detach().contiguous()}), durable=self._reserve is None)
 
     def __contains__(self, name: object) -> bool:
         return self._file(str(name)).exists()
 
     def _file(self, name: str) -> Path:
-        return self.folder / f"{name}.safetensors"
+        return self.folder / f"{name}.tensor"
 
 
 class State:

@@ -7,7 +7,6 @@ frame) and ``FILE.csv.json`` (means, conventions, versions, the reasons for empt
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,10 +24,10 @@ from stablevsr.metrics.folders import FramePaths, pair_folders
 from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import missing, resolve
 from stablevsr.metrics.scoring import Scorer, Values, build_scorers
-from stablevsr.metrics.tables import KEYS, infinite, summarise
+from stablevsr.metrics.tables import KEYS, infinite, summarise, write_table
 from stablevsr.metrics.tools import Tools
 from stablevsr.runtime.errors import UserError
-from stablevsr.runtime.io import check_output, write_text
+from stablevsr.runtime.io import check_output
 
 if TYPE_CHECKING:
     import torch
@@ -85,8 +84,7 @@ def evaluate(
     for (out, sr), table in zip(methods.items(), tables, strict=True):
         notes = {"gt": str(gt), "sr": str(sr), "skipped": skipped} | _notes(chosen, skipped, table)
         notes |= {"made_from": made_from[out]} if made_from else {}
-        write_text(out, table.to_csv(index=False, lineterminator="\n"))
-        write_text(Path(f"{out}.json"), json.dumps(notes, indent=2) + "\n")  # last: it says what the table is made from
+        write_table(out, table, notes)
         print(f"{out}: {notes['frames']} frames; {_means(chosen, notes)} (conventions: {out}.json)", file=sys.stderr)
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.errors import DamagedError, UserError
+from stablevsr.runtime.hashing import file_hash
+from stablevsr.runtime.io import write_text
+from stablevsr.runtime.records import read_record, write_record
 
 KEYS = ("sequence", "frame")
 TEXT = (*KEYS, "scene", "protocol")  #: columns that hold no numbers, where a table has them
@@ -52,3 +57,19 @@ def summarise(table: pd.DataFrame, metrics: Sequence[str]) -> dict[str, float]:
     """
     means = table[list(metrics)].apply(averaged).groupby(table["sequence"], sort=False).mean()
     return {metric: float(means[metric].mean()) for metric in metrics}
+
+
+def write_table(path: Path, table: pd.DataFrame, notes: Mapping[str, Any]) -> None:
+    """Write a table of scores as CSV, then ``FILE.csv.json``: ``notes``, which promise it, and the table's sha256."""
+    text = table.to_csv(index=False, lineterminator="\n")
+    write_text(path, text)
+    sha256 = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    write_record(Path(f"{path}.json"), {**notes, "sha256": sha256})
+
+
+def read_notes(path: Path) -> dict[str, Any]:
+    """The notes of a table that :func:`write_table` wrote. Raises :class:`DamagedError` if either file is damaged."""
+    notes = read_record(Path(f"{path}.json"))
+    if not path.is_file() or file_hash(path) != notes.get("sha256"):
+        raise DamagedError(path)
+    return notes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from stablevsr.data.downloads import weights
-from stablevsr.runtime.io import atomic_file
+from stablevsr.runtime.errors import DamagedError
+from stablevsr.runtime.io import read_sealed, write_sealed
 
 if TYPE_CHECKING:
     import torch
@@ -57,14 +60,19 @@ class Tools:
             return compute()
         import torch
 
-        files = [self.cache / kind / key[:2] / f"{key}.npy" for key in keys]
+        files = [self.cache / kind / key[:2] / f"{key}.array" for key in keys]
         try:
-            return torch.from_numpy(np.stack([np.load(file, allow_pickle=False) for file in files])).to(self.device)
-        except (OSError, ValueError, EOFError):  # a file is missing, or incomplete because the disk was full
+            stored = [np.load(io.BytesIO(read_sealed(file)), allow_pickle=False) for file in files]
+            return torch.from_numpy(np.stack(stored)).to(self.device)
+        except FileNotFoundError:
+            values = compute()
+        except DamagedError as error:
+            print(f"{error}: computing it again", file=sys.stderr)
             values = compute()
         for file, value in zip(files, values.cpu().numpy(), strict=True):
-            with atomic_file(file) as stream:
-                np.save(stream, value)
+            content = io.BytesIO()
+            np.save(content, value)
+            write_sealed(file, content.getvalue(), durable=False)
         return values
 
     def cache_kind(self, what: str, weight: str) -> str:

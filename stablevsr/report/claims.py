@@ -21,6 +21,9 @@ from stablevsr.runtime.errors import UserError
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.statements import Statement, statements
 
+#: Why a TCM says nothing about the guidance that it is run with.
+MISMATCH = "trained for another guidance than it is run with"
+
 
 @dataclass(frozen=True)
 class ClaimResult:
@@ -143,7 +146,7 @@ def _judged(result: ClaimResult, p_adjusted: float | None) -> ClaimResult:
     mismatched = [m.label for m in (s.better, s.than) if _trained_otherwise(m.on(s.dataset))]
     if mismatched:
         verdict: Verdict = "not testable here"
-        reason = f"the TCM of {' and '.join(mismatched)} was trained for another guidance than it is run with"
+        reason = f"the TCM of {' and '.join(mismatched)} was {MISMATCH}"
     elif p_adjusted is None:
         verdict, reason = judge_equivalence(comparison, result.metric.margin)
     else:

@@ -16,6 +16,8 @@ from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import METRICS
 
 TEMPLATES = Path(__file__).parent / "templates"
+#: What a phrase is about, part by part; of a statement its relation, then metrics, rivals and data sets.
+Parts = tuple[tuple[str, ...], ...]
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 #: For the page: text from study files is escaped.
 HTML = jinja2.Environment(
@@ -76,9 +78,24 @@ def counted(**numbers: int) -> str:
     return ", ".join(f"{number} {noun}{'' if number == 1 else 's'}" for noun, number in numbers.items())
 
 
-def joined(parts: Sequence[str]) -> str:
+def joined(parts: Sequence[str], word: str = "and") -> str:
     """An enumeration: 'a', 'a and b', 'a, b and c'."""
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {word} {parts[-1]}"
+
+
+def merged(entries: Sequence[Parts]) -> list[Parts]:
+    """The entries with those joined that differ in one part only; the first part is never joined.
+
+    ``[(("a",), ("x",), ("1",)), (("a",), ("y",), ("1",))]`` becomes ``[(("a",), ("x", "y"), ("1",))]``.
+    """
+    found = list(entries)
+    for part in range(len(found[0]) - 1, 0, -1) if found else ():
+        groups: dict[Parts, tuple[str, ...]] = {}
+        for entry in found:
+            rest = (*entry[:part], (), *entry[part + 1 :])
+            groups[rest] = tuple(dict.fromkeys((*groups.get(rest, ()), *entry[part])))
+        found = [(*rest[:part], names, *rest[part + 1 :]) for rest, names in groups.items()]
+    return found
 
 
 def csv_text(table: pd.DataFrame) -> str:

@@ -22,6 +22,7 @@ Verdict = Literal[
 MIN_SCENES = 6  #: for a verdict about scenes in general
 MIN_RUNS = 3  #: where a network was trained here, for a verdict about scenes in general
 MIN_RUNS_GIVEN_CLIPS = 5  #: for a verdict about fewer scenes
+BLURRIER = "the winner is the blurrier"  #: the reason of "confounded"
 LIKE_SHARPNESS = 0.05  #: relative difference of sharpness up to which two methods are alike
 
 
@@ -61,7 +62,7 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
     if not decided:
         return "undecided", signs
     if _blur_explains(evidence):
-        return "confounded", f"the winner is the blurrier (sharpness ratio {evidence.sharpness_ratio:.2f})"
+        return "confounded", f"{BLURRIER} (sharpness ratio {evidence.sharpness_ratio:.2f})"
     if c.n_scenes < MIN_SCENES:
         return ("holds for these clips", signs) if evidence.favours_statement else ("undecided", signs)
     return ("holds" if evidence.favours_statement else "does not hold"), signs

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -17,6 +18,14 @@ class UserError(Exception):
         # Torch's data loader re-raises a worker's error with the whole traceback as its message; the sentence is last.
         from_worker = message.startswith("Caught UserError in ")
         super().__init__(message.rpartition("UserError: ")[2].rstrip() if from_worker else message)
+
+
+class DamagedError(UserError):
+    """A file of this program that is not as it was written, as after a power cut; it is removed or made again."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is damaged")
+        self.path = path
 
 
 def exhausted(error: BaseException) -> str | None:

@@ -40,3 +40,16 @@ def folder_hash(folder: Path) -> str:
         if file.name != "provenance.json":  # when and where the model was made
             total.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()
+
+
+def tree_hash(folder: Path) -> str:
+    """sha256 over the paths and contents of all files below ``folder`` but its records of when and where it was made.
+
+    Hidden files and ``provenance.json`` do not count.
+    """
+    total = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if file.name != "provenance.json" and not file.name.startswith("."):
+            total.update(file.relative_to(folder).as_posix().encode("utf-8", "surrogateescape"))
+            total.update(bytes.fromhex(file_hash(file)))
+    return total.hexdigest()

@@ -1,24 +1,31 @@
-"""Writing files atomically: a reader sees the old content or the new one, never half of it."""
+"""Writing files atomically: a reader sees the old content or the new one, never half of it.
+
+After a power cut a file system may keep a new name and lose the content. So content is on the disk before a file gets
+its name, and records that are cheaper to make again than to write so carefully have a checksum.
+"""
 
 from __future__ import annotations
 
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.errors import DamagedError, UserError
+
+SEAL = 12  #: bytes of length and CRC-32 before the content of a sealed file
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+def atomic_file(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
     """Open a temporary file in the folder of ``path`` for writing bytes; it is renamed to ``path`` when the block ends.
 
-    Raises :class:`UserError` if ``path`` is a folder, pipe or device. After an error the temporary file is removed and
-    ``path`` is unchanged. An OSError (a full disk) gets ``path`` as its file name, which the operating system leaves
-    out of errors of ``write``.
+    ``durable``: the content is on the disk before it gets the name. Raises :class:`UserError` if ``path`` is a folder,
+    pipe or device. After an error the temporary file is removed and ``path`` is unchanged. An OSError (a full disk)
+    gets ``path`` as its file name, which the operating system leaves out of errors of ``write``.
     """
     check_output(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,6 +34,8 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         with os.fdopen(handle, "wb") as stream:
             yield stream
             stream.flush()
+            if durable:
+                os.fsync(stream.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(path)
     except BaseException as error:
@@ -46,3 +55,33 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, as UTF-8; file names in it get the bytes that they have on disk."""
     with atomic_file(path) as stream:
         stream.write(text.encode("utf-8", "surrogateescape"))
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names of the files in ``folder`` to the disk, so that what is promised there survives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_sealed(path: Path, content: bytes, durable: bool = True) -> None:
+    """Write ``content`` with its checksum, atomically."""
+    with atomic_file(path, durable) as stream:
+        stream.write(_seal(content))
+        stream.write(content)
+
+
+def read_sealed(path: Path) -> bytes:
+    """What :func:`write_sealed` wrote. Raises :class:`DamagedError` if it is not that, FileNotFoundError if absent."""
+    stored = path.read_bytes()
+    content = stored[SEAL:]
+    if stored[:SEAL] != _seal(content):
+        raise DamagedError(path)
+    return content
+
+
+def _seal(content: bytes) -> bytes:
+    return len(content).to_bytes(8, "little") + zlib.crc32(content, 1).to_bytes(4, "little")  # never all zeros

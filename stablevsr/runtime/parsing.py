@@ -22,6 +22,9 @@ def parse(model: type[Model], content: Any, where: Path | str) -> Model:
         raise UserError(f"{where}: {explain(error, model)}") from error
 
 
+ONE_OF_FORMS = ""  #: a tag of pydantic unions that does not show in the key of an error
+
+
 def one_of(known: Collection[str]) -> AfterValidator:
     """For ``Annotated[str, one_of(REGISTRY)]``: like Literal, but the names are those registered at validation."""
 
@@ -39,7 +42,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     An unknown key comes before other errors: a misspelt key is also missing under its right name.
     """
     fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
-    key = ".".join(str(part) for part in fault["loc"])
+    key = ".".join(str(part) for part in fault["loc"] if part != ONE_OF_FORMS)
     if fault["type"] == "extra_forbidden":
         known = _fields_at(model, fault["loc"][:-1])
         hint = near_miss(str(fault["loc"][-1]), known) or f" (known: {', '.join(known)})"

@@ -81,7 +81,8 @@ def _findings(study: ResolvedStudy, root: Path, data: Path) -> Iterator[str]:
     for dataset in spec.all_datasets():
         yield from _dataset(dataset, root)
     for key, baseline in spec.methods.items():
-        for package in BASELINES[baseline.kind].missing() if baseline.kind in BASELINES else ():
+        needed = (BASELINES[kind].missing() for kind in baseline.kinds() if kind in BASELINES)
+        for package in dict.fromkeys(package for packages in needed for package in packages):
             yield _line("missing", f"package {package} for method {key}", install_command("study"))
     yield from (_line("missing", fault) for fault in absent(study, root))
     yield from _metrics(study, data)

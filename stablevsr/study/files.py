@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
 from stablevsr.baselines import BASELINES
 from stablevsr.data.layouts import Layout, Split
 from stablevsr.method.settings import Distillation, Finetuning, Guidance, Sampling, Training
 from stablevsr.runtime.errors import UserError
-from stablevsr.runtime.parsing import one_of
+from stablevsr.runtime.parsing import ONE_OF_FORMS, one_of
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"  #: names become file names, wildcards and words of shell commands
 Name = Annotated[str, StringConstraints(pattern=NAME)]
@@ -55,15 +55,31 @@ class Dataset(_File):
     used_by: tuple[Literal["table1", "ablations"], ...] = ("table1", "ablations")
 
 
-KINDS = (*BASELINES, "frames")  #: of methods that are not StableVSR
+KINDS = (*BASELINES, "frames", "command")  #: of methods that are not StableVSR
+
+
+Kind = Annotated[str, one_of(KINDS)]
+#: A kind, or kinds by data set.
+Kinds = Annotated[
+    Annotated[Kind, Tag(ONE_OF_FORMS)] | Annotated[dict[Name, Kind], Tag("by data set")],
+    Discriminator(lambda given: "by data set" if isinstance(given, dict) else ONE_OF_FORMS),
+]
 
 
 class Baseline(_File):
-    """A method that is not StableVSR: computed here, or frames from a folder (``root/sequence/frame.png``)."""
+    """A method that is not StableVSR: computed here, by a command, or frames from a folder."""
 
     label: str
-    kind: Annotated[str, one_of(KINDS)] = "frames"
-    frames: Path | None = None  #: for kind frames: the folder; {dataset} is replaced by the dataset's name
+    kind: Kinds = "frames"  #: one for all data sets, or by data set
+    frames: Path | None = None  #: kind frames: ``root/sequence/frame.png``; {dataset} is replaced by the dataset's name
+    command: str | None = None  #: kind command: a shell command with {lr} and {frames} (docs/baselines.md)
+    workdir: Path | None = None  #: where it runs; None = in a new folder
+    env: dict[str, Annotated[str, Field(coerce_numbers_to_str=True)]] = {}  #: variables for it
+    per: Literal["sequence", "shard"] = "sequence"  #: what it runs once for
+
+    def kinds(self) -> list[str]:
+        """All its kinds."""
+        return list(self.kind.values()) if isinstance(self.kind, dict) else [self.kind]
 
 
 class Claim(_File):
@@ -136,7 +152,8 @@ class Study(_File):
 
     title: str
     description: str = ""
-    model: str = "claudiom4sir/StableVSR"  #: hub id, folder, ``tiny``, or a name under ``finetuned``
+    #: hub id (``owner/name``, or ``owner/name@revision``), folder, ``tiny``, or a name under ``finetuned``
+    model: str = "claudiom4sir/StableVSR"
     finetuned: dict[Name, Finetuned] = {}
     device: Literal["auto", "cpu", "cuda"] = "auto"
     datasets: dict[Name, Dataset] = Field(min_length=1)

@@ -37,12 +37,15 @@ def fingerprint(*modules: str, without: tuple[str, ...] = ()) -> str:
 
 
 def sampling_code(kind: str) -> str:
-    """Fingerprint of the code that makes the frames of a method of ``kind``: the sampler, or a baseline."""
+    """Fingerprint of the code that makes the frames of a method of ``kind``: the sampler, or a baseline.
+
+    That of a command is not known; what it names is part of the method's identity.
+    """
     job, sampler, baselines = "stablevsr.study.inference.run", "stablevsr.method", "stablevsr.baselines"
     if kind == "stablevsr":
         return fingerprint(job, without=(baselines,))
     alone = fingerprint(job, without=(sampler, baselines))
-    return alone if kind == "frames" else digest([alone, fingerprint(BASELINES[kind].module)])
+    return alone if kind in ("frames", "command") else digest([alone, fingerprint(BASELINES[kind].module)])
 
 
 def training_code(kind: str) -> str:

@@ -1,8 +1,9 @@
 """Which methods share a job: starting one takes seconds, and metrics compute their part of the ground truth once.
 
 An ablation's methods are a group, the baselines are one, and the study's method is one, in each run. So a new ablation
-adds jobs and changes none. A method of several ablations belongs to the first. Frames from a folder are a group alone:
-their files decide when they are scored again, and an ablation's rules may make them from frames of its other methods.
+adds jobs and changes none. A method of several ablations belongs to the first. A method with a command is a group
+alone: it may take days or fail. So are frames from a folder: their files decide when they are scored again, and an
+ablation's rules may make them from frames of its other methods.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ class Group:
 
 
 def owner(method: Method) -> str:
-    """What a method belongs to: its ablation, ``baselines``, the study's method, or itself for frames from a folder."""
-    if method.kind == "frames":
-        return f"frames_{method.name}"
+    """What a method belongs to: its ablation, ``baselines``, the study's method, or itself."""
+    if method.kind in ("frames", "command"):
+        return f"{method.kind}_{method.name}"
     return method.name.partition(".")[0] if method.kind == "stablevsr" else "baselines"
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stablevsr.baselines import BASELINES
 from stablevsr.data.downloads.weights import absence, location
 from stablevsr.data.frames import list_frames
 from stablevsr.runtime.devices import device_of
-from stablevsr.runtime.errors import UserError
-from stablevsr.runtime.hashing import digest
-from stablevsr.runtime.io import write_text
+from stablevsr.runtime.errors import DamagedError, UserError
+from stablevsr.runtime.hashing import digest, tree_hash
+from stablevsr.runtime.records import read_record, write_record
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
 
@@ -56,7 +56,7 @@ def infer_all(paths: Paths, chosen: Chosen, shard: int) -> None:
     for dataset, form in sorted(chosen, key=lambda pair: (repr(networks[pair[1].digest]), repr(pair[1].sampling))):
         if reason := _lacks_weights(study, form):
             manifest = {"sequences": {}, "missing": reason}
-            write_text(paths.manifest(dataset, form.digest, form.run, shard), json.dumps(manifest, indent=1) + "\n")
+            write_record(paths.manifest(dataset, form.digest, form.run, shard), manifest)
             continue
         infer(
             form,
@@ -80,6 +80,9 @@ def _lacks_weights(study: ResolvedStudy, form: Method) -> str:
 def _networks(paths: Paths, form: Method) -> Networks:
     from stablevsr.study.inference import Networks
 
+    for run in (form.base.training if form.base else None, form.training, form.decoder):
+        if run is not None:
+            _check_training(paths.training(run))
     on_torch = form.kind == "stablevsr" or (form.kind in BASELINES and bool(BASELINES[form.kind].weights))
     return Networks(
         paths.model(form.base) if form.base else "",
@@ -87,6 +90,12 @@ def _networks(paths: Paths, form: Method) -> Networks:
         paths.training(form.training) if form.training else form.external_tcm,
         paths.training(form.decoder) if form.decoder else None,
     )
+
+
+def _check_training(folder: Path) -> None:
+    """Raise :class:`DamagedError` if a training's weights are not those that it wrote."""
+    if read_record(folder / "provenance.json").get("sha256") != tree_hash(folder):
+        raise DamagedError(folder)
 
 
 def score_all(paths: Paths, chosen: Chosen, shard: int) -> None:
@@ -100,7 +109,7 @@ def score_all(paths: Paths, chosen: Chosen, shard: int) -> None:
 
 
 def _score(paths: Paths, dataset: str, forms: list[Method], shard: int) -> None:
-    truth = _read(paths.dataset(dataset) / "manifest.json")["sequences"]
+    truth = read_record(paths.dataset(dataset) / "manifest.json")["sequences"]
     frames, made_from, sequences = {}, {}, []
     for form in forms:
         manifest = paths.manifest(dataset, form.digest, form.run, shard)
@@ -108,7 +117,8 @@ def _score(paths: Paths, dataset: str, forms: list[Method], shard: int) -> None:
             raise UserError(
                 f"there are no frames of {form.name} on {dataset} yet ({manifest}): run stablevsr infer first"
             )
-        made, missing = _read(manifest)["sequences"], _read(manifest).get("missing")
+        content = read_record(manifest)
+        made, missing = content["sequences"], content.get("missing")
         key = digest([paths.metrics_key, made, {name: truth[name]["sha256"] for name in made}])
         out = paths.scores(dataset, form.digest, form.run, shard)
         if missing:
@@ -130,22 +140,21 @@ def _leave_empty(paths: Paths, dataset: str, shard: int, out: Path, reason: str)
     """Write scores without values for the frames of a shard, and in their notes why."""
     import pandas as pd
 
-    from stablevsr.metrics.tables import KEYS
+    from stablevsr.metrics.tables import KEYS, write_table
 
     spec = paths.study.spec
     folders = sorted(folder for folder in (paths.dataset(dataset) / "gt").iterdir() if folder.is_dir())
     shards = spec.datasets[dataset].shards
     rows = [(folder.name, frame.stem) for folder in folders[shard::shards] for frame in list_frames(folder)]
     table = pd.DataFrame(rows, columns=[*KEYS]).reindex(columns=[*KEYS, *spec.metrics])
-    write_text(out, table.to_csv(index=False, lineterminator="\n"))
-    notes = {"skipped": dict.fromkeys(spec.metrics, reason)}
-    write_text(out.with_name(f"{out.name}.json"), json.dumps(notes, indent=2) + "\n")
+    write_table(out, table, {"skipped": dict.fromkeys(spec.metrics, reason)})
 
 
 def _is_current(scores: Path, made_from: str) -> bool:
-    notes = scores.with_name(f"{scores.name}.json")
-    return scores.exists() and notes.exists() and _read(notes).get("made_from") == made_from
+    from stablevsr.metrics.tables import read_notes  # pandas takes half a second
 
-
-def _read(file: Path) -> dict[str, Any]:
-    return dict(json.loads(file.read_text()))
+    try:
+        return scores.exists() and read_notes(scores).get("made_from") == made_from
+    except DamagedError as error:
+        print(f"{error}: scoring again", file=sys.stderr)
+        return False

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from stablevsr.baselines.command import Command
 from stablevsr.method.settings import ROUNDING_ONLY, Guidance, Optimisation, Sampling, Training
 from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.runtime.hashing import digest
@@ -87,7 +88,7 @@ class Method:
 
     name: str
     label: str
-    kind: str  #: stablevsr, frames, or the name of a baseline
+    kind: str  #: stablevsr, frames, command, or the name of a baseline
     digest: str
     run: int = 0  #: number of the run, which is also the seed of its noise
     datasets: tuple[str, ...] = ()
@@ -98,6 +99,7 @@ class Method:
     decoder: TrainingRun | None = None  #: of the small decoder of its guidance
     checkpoint: Path | None = None
     frames: Path | None = None
+    command: Command | None = None
     code: str = ""  #: fingerprint of the code that makes its frames
     #: By dataset, for each run; empty for methods that are the same everywhere and draw nothing.
     forms: dict[str, tuple[Method, ...]] = field(default_factory=dict, compare=False)
@@ -139,6 +141,7 @@ class Method:
             "decoder": self.decoder.digest if self.decoder else None,
             "checkpoint": str(self.checkpoint) if self.checkpoint else None,
             "frames": str(self.frames) if self.frames else None,
+            "command": self.command.identity() if self.command else None,
             "code": self.code,
         }
 

@@ -5,7 +5,6 @@ The plain layout is ``gt/sequence/frame.png``, ``lr/sequence/frame.png``.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Sequence as Many
@@ -19,8 +18,8 @@ from stablevsr.data.frames import read_frame, write_frame
 from stablevsr.data.layouts import Sequence, load_sequences
 from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.runtime.hashing import content_hash
-from stablevsr.runtime.io import write_text
 from stablevsr.runtime.locks import single_writer
+from stablevsr.runtime.records import write_record
 
 if TYPE_CHECKING:
     from stablevsr.study.files import Dataset
@@ -100,7 +99,7 @@ def link_dataset(sequences: Many[Sequence], out: Path) -> None:
             "frames": len(sequence.gt),
             "sha256": content_hash([*sequence.gt, *sequence.lr]),
         }
-    write_text(out / "manifest.json", json.dumps({"sequences": described}, indent=1, sort_keys=True) + "\n")
+    write_record(out / "manifest.json", {"sequences": described})
 
 
 def _check_sizes(sequence: Sequence) -> None:

@@ -89,6 +89,8 @@ def _absent(method: Method, dataset: str, study: ResolvedStudy, root: Path) -> I
         folder = method.frames_of(dataset)
         if not made_by_rules(folder) and not (root / folder).is_dir():
             yield str(folder), f"the frames of method {method.name} on {dataset} are not in {folder}: put them there"
+    if method.command is not None and (workdir := method.command.workdir) and not (root / workdir).is_dir():
+        yield str(workdir), f"there is no folder {workdir}, in which the command of method {method.name} runs"
     if method.external_tcm:
         folder = root / method.external_tcm
         if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):

@@ -6,11 +6,13 @@ Everything is checked here, before any job starts; for an unknown name the close
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from stablevsr.baselines import BASELINES
+from stablevsr.baselines.command import PLACES, Command
 from stablevsr.data.downloads import registry
 from stablevsr.method.settings import Guidance, Optimisation, Sampling, Training
 from stablevsr.method.strategies import is_guided
@@ -111,7 +113,7 @@ def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path)
     resolver = _Resolver(study, where)
     methods[REFERENCE] = resolver.method(REFERENCE, Variant(label=spec.method.label), main)
     for key, baseline in spec.methods.items():
-        methods[key] = _baseline(key, baseline, where, main)
+        methods[key] = _baseline(key, baseline, where, study)
     for ablation_name, ablation in ablations.items():
         file = where.parents[2] / "ablations" / f"{ablation_name}.yaml"
         _check_datasets(ablation.datasets, spec, file)
@@ -129,11 +131,42 @@ def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path)
     return study
 
 
-def _baseline(name: str, baseline: Baseline, where: Path, datasets: tuple[str, ...]) -> Method:
+def _baseline(name: str, baseline: Baseline, where: Path, study: ResolvedStudy) -> Method:
+    at, datasets = f"{where}: method {name}", study.table1_datasets()
+    if isinstance(baseline.kind, dict):
+        if unknown := [dataset for dataset in baseline.kind if dataset not in study.spec.datasets]:
+            raise UserError(f"{at} names the data set {unknown[0]}{near_miss(unknown[0], study.spec.datasets)}")
+        return _by_dataset(name, baseline, baseline.kind, at, datasets)
     if (baseline.kind == "frames") != (baseline.frames is not None):
-        kinds = ", ".join(BASELINES)
-        raise UserError(f"{where}: method {name} wants either a frames folder or one of the kinds {kinds}")
-    return _method(name, baseline.label, baseline.kind, datasets, frames=baseline.frames)
+        raise UserError(f"{at} wants either a frames folder or one of the kinds command, {', '.join(BASELINES)}")
+    if (baseline.kind == "command") != (baseline.command is not None):
+        raise UserError(f"{at}: `kind: command` and `command:` belong together")
+    if baseline.command is None:
+        if extra := {"workdir", "env", "per"} & baseline.model_fields_set:
+            raise UserError(f"{at}: {sorted(extra)[0]} belongs to `kind: command`: leave it out")
+        return _method(name, baseline.label, baseline.kind, datasets, frames=baseline.frames)
+    return _method(name, baseline.label, "command", datasets, command=_command(baseline, baseline.command, at))
+
+
+def _by_dataset(name: str, baseline: Baseline, kinds: dict[str, str], at: str, datasets: tuple[str, ...]) -> Method:
+    """A baseline with a kind for each data set; it has no row where it names none."""
+    if own := {"frames", "command"} & set(kinds.values()):
+        raise UserError(f"{at}: a kind by data set names baselines, not {sorted(own)[0]}: make two methods of it")
+    here = tuple(dataset for dataset in datasets if dataset in kinds)
+    forms: dict[str, tuple[Method, ...]] = {d: (_method(name, baseline.label, kinds[d], here),) for d in here}
+    return replace(forms[here[0]][0], forms=forms)
+
+
+def _command(baseline: Baseline, text: str, at: str) -> Command:
+    """The command of a baseline. Raises :class:`UserError` where a placeholder is missing or quotes do not match."""
+    for place in PLACES:
+        if place not in text:
+            raise UserError(f"{at}: its command lacks {place}, which is replaced by a folder")
+    try:
+        shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"{at}: its command is no shell command ({str(error).lower()})") from error
+    return Command(text, baseline.workdir, tuple(sorted(baseline.env.items())), baseline.per == "shard")
 
 
 def _method(name: str, label: str, kind: str, datasets: tuple[str, ...], **settings: Any) -> Method:

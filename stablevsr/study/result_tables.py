@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from stablevsr.metrics.tables import read_notes, write_table
 from stablevsr.runtime.errors import UserError
-from stablevsr.runtime.io import write_text
+from stablevsr.runtime.records import read_record
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
 
@@ -26,7 +26,7 @@ def merge_scores(study: ResolvedStudy, paths: Paths, method: Method, dataset: st
     files = {form.run: [paths.scores(dataset, form.digest, form.run, shard) for shard in range(spec.shards)]
              for form in method.runs(dataset)}  # fmt: skip
     tables = {run: _read(shards, what, study) for run, shards in files.items()}
-    sequences = json.loads((paths.dataset(dataset) / "manifest.json").read_text(encoding="utf-8"))["sequences"]
+    sequences = read_record(paths.dataset(dataset) / "manifest.json")["sequences"]
     for run, table in tables.items():
         _check_complete(table, sequences, f"{what}, run {run}", files[run][0])
     merged = pd.concat(tables.values(), keys=map(str, tables), names=["run"]).reset_index("run")
@@ -35,10 +35,9 @@ def merge_scores(study: ResolvedStudy, paths: Paths, method: Method, dataset: st
     metrics = [column for column in merged if column not in KEYS]
     out = paths.table(dataset, method.name)
     last = files[method.on(dataset).run][-1]
-    notes = json.loads(last.with_name(last.name + ".json").read_text(encoding="utf-8"))
+    notes = read_notes(last)
     notes["method"] = {"name": method.name, "label": method.label, "digest": method.on(dataset).digest}
-    write_text(out.with_name(out.name + ".json"), json.dumps(notes, indent=1, sort_keys=True) + "\n")
-    write_text(out, merged[[*KEYS, *metrics]].to_csv(index=False, lineterminator="\n"))
+    write_table(out, merged[[*KEYS, *metrics]], notes)
     return out
 
 
@@ -50,6 +49,7 @@ def _read(files: list[Path], what: str, study: ResolvedStudy) -> pd.DataFrame:
                 f"there are no scores of {what} yet ({file}): run "
                 f"snakemake --cores all --resources gpu=1 --config study={study.name}"
             )
+        read_notes(file)  # compares its checksum
     return pd.concat([pd.read_csv(file, dtype=str, keep_default_na=False) for file in files])
 
 

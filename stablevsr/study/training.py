@@ -21,12 +21,13 @@ from stablevsr.data.layouts import Sequence
 from stablevsr.method.model_folder import find_model
 from stablevsr.method.settings import ROUNDING_ONLY
 from stablevsr.runtime.errors import UserError
-from stablevsr.runtime.hashing import digest, file_hash, folder_hash
+from stablevsr.runtime.hashing import digest, file_hash, folder_hash, tree_hash
 from stablevsr.runtime.io import write_text
 from stablevsr.runtime.locks import single_writer
+from stablevsr.runtime.records import write_record
 from stablevsr.study.prepare import open_dataset
 from stablevsr.training import tasks
-from stablevsr.training.cached_samples import cache_samples
+from stablevsr.training.cached_samples import cache_samples, is_intact
 from stablevsr.training.loop import Outcome, accelerator_for, train
 from stablevsr.training.state import Row, write_history
 from stablevsr.training.task import LoopSettings, TaskInputs, TrainingTask
@@ -88,7 +89,7 @@ def make_samples(run: TrainingRun, paths: Paths, device: str) -> Path:
     file, settings = paths.samples(run), run.settings
     if file is None:
         raise UserError(f"the training {run.digest} takes fresh samples: cached_samples is not set")
-    if not file.exists():
+    if not is_intact(file):
         inputs = TaskInputs(find_model(paths.model(run.base)), settings, _clips(run, paths), [], torch.device(device))
         task: Any = tasks.build(run.kind, inputs)
         cache_samples(task, settings.model_dump()["cached_samples"], settings.seed, file)
@@ -124,6 +125,7 @@ def _write(
     provenance = {
         "kind": run.kind,
         "training": run.digest,
+        "sha256": tree_hash(out),
         "model": run.base.name,
         "parameters": sum(p.numel() for p in task.model.parameters()),
         "device": str(accelerator.device),
@@ -135,7 +137,7 @@ def _write(
         "data_wait": outcome.data_wait,
         "peak_memory_bytes": outcome.peak_memory_bytes,
     }
-    write_text(out / "provenance.json", json.dumps(provenance, indent=1, sort_keys=True) + "\n")
+    write_record(out / "provenance.json", provenance)
 
 
 def loop_settings(run: TrainingRun) -> LoopSettings:

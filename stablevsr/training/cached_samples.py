@@ -8,10 +8,12 @@ This is an approximation for small budgets; the paper study does not use it.
 
 from __future__ import annotations
 
+import sys
+import zlib
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch.utils.data import Dataset
 from tqdm import tqdm
@@ -31,7 +33,7 @@ def cache_samples(task: DenoisingTask, size: int, seed: int, file: Path) -> None
     A second call does nothing.
     """
     with single_writer(file.parent):
-        if file.exists():
+        if is_intact(file):
             return
         parts = [
             _freeze(task, range(first, min(first + BATCH, size)), seed)
@@ -39,7 +41,29 @@ def cache_samples(task: DenoisingTask, size: int, seed: int, file: Path) -> None
         ]
         tensors = {key: torch.cat([part[key] for part in parts]).contiguous() for key in parts[0]}
         with atomic_file(file) as stream:
-            stream.write(save(tensors))
+            stream.write(save(tensors, {"crc32": _checksum(tensors)}))
+
+
+def is_intact(file: Path) -> bool:
+    """Whether ``file`` holds the samples that :func:`cache_samples` wrote; a message says if it is damaged."""
+    if not file.exists():
+        return False
+    try:
+        with safe_open(str(file), framework="pt") as stored:
+            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (no mapping)
+            intact = bool((stored.metadata() or {}).get("crc32") == _checksum(tensors))
+    except SafetensorError:
+        intact = False
+    if not intact:
+        print(f"{file} is damaged: computing the samples again", file=sys.stderr)
+    return intact
+
+
+def _checksum(tensors: dict[str, torch.Tensor]) -> str:
+    total = 0
+    for key in sorted(tensors):
+        total = zlib.crc32(tensors[key].numpy().tobytes(), zlib.crc32(key.encode(), total))
+    return f"{total:08x}"
 
 
 def _freeze(task: DenoisingTask, indices: range, seed: int) -> Sample:

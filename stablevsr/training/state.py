@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from stablevsr.runtime.errors import UserError
-from stablevsr.runtime.io import atomic_file, write_text
+from stablevsr.runtime.errors import DamagedError, UserError
+from stablevsr.runtime.io import read_sealed, write_sealed, write_text
 
 Row = dict[str, float]  #: one logged step of a history
 
@@ -51,15 +53,23 @@ def save(
         "history": history,
     }
     write_text(folder / "identity.json", json.dumps(identity, indent=1, sort_keys=True))
-    with atomic_file(_file(folder)) as stream:
-        torch.save(content, stream)
+    stored = io.BytesIO()
+    torch.save(content, stored)
+    write_sealed(_file(folder), stored.getvalue())
 
 
 def restore(folder: Path, model: nn.Module, optimizer: Any, ema: EMA) -> tuple[int, list[Row]]:
-    """Load the state in ``folder`` into its three arguments; returns step and history, (0, []) if there is none."""
+    """Load the state in ``folder`` into its three arguments; returns step and history, (0, []) if there is none.
+
+    A damaged state counts as none, and a message says so.
+    """
     if not _file(folder).exists():
         return 0, []
-    content = torch.load(_file(folder), map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(io.BytesIO(read_sealed(_file(folder))), map_location="cpu", weights_only=True)
+    except DamagedError as error:
+        print(f"{error}: the training starts over", file=sys.stderr)
+        return 0, []
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
     device = next(model.parameters()).device
@@ -73,7 +83,11 @@ def check_identity(folder: Path, identity: dict[str, Any]) -> None:
     file = folder / "identity.json"
     if not file.exists():
         return
-    before, now = json.loads(file.read_text(encoding="utf-8")), json.loads(json.dumps(identity))
+    now = json.loads(json.dumps(identity))
+    try:
+        before = dict(json.loads(file.read_bytes()))
+    except (ValueError, TypeError):  # damaged; the folder's name holds the identity's digest too
+        return
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if changed:
         key = changed[0]

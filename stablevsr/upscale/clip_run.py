@@ -6,6 +6,7 @@ Memory does not grow with the length of the clip: latents and optical flow are f
 from __future__ import annotations
 
 import shutil
+import sys
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +22,7 @@ from stablevsr.method.pipeline import to_tensor
 from stablevsr.method.sampler import Progress, Sampler, decode_frames, to_uint8
 from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.method.stores import FolderStore, State
-from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.errors import DamagedError, UserError
 from stablevsr.upscale.clips import Clip
 from stablevsr.upscale.windows import split
 
@@ -57,9 +58,15 @@ class ClipRun:
         """Frame-steps finished, by this run or an earlier one."""
         steps = self.sampling.steps
         return sum(
-            len(window) * steps if self._is_written(index) else self._state(index).done
+            len(window) * steps if self._is_written(index) else self._done(index)
             for index, window in enumerate(self.windows)
         )
+
+    def _done(self, index: int) -> int:
+        try:
+            return self._state(index).done
+        except DamagedError:
+            return 0
 
     def is_finished(self) -> bool:
         """Whether all x4 frames are written."""
@@ -80,13 +87,27 @@ class ClipRun:
         shape = (model.unet.config.out_channels, self.clip.height, self.clip.width)
         noise = KeyedNoise([key], shape)
         for index in range(len(self.windows)):
-            if self._is_written(index):
-                continue
-            self._sample(index, sampler, noise, reserve)
-            self._write(index, model)
+            for last_try in (False, False, True):
+                if self._is_written(index):
+                    break
+                try:
+                    self._make(index, sampler, noise, reserve)
+                except DamagedError as error:
+                    if last_try:  # the disk loses what is written to it
+                        raise
+                    print(f"{error}: sampling its frames again", file=sys.stderr)
+                    shutil.rmtree(error.path.parent)
             if index > 0:
                 shutil.rmtree(self._folder(index - 1), ignore_errors=True)
         shutil.rmtree(self.work, ignore_errors=True)
+
+    def _make(self, index: int, sampler: Sampler, noise: Draw, reserve: int) -> None:
+        """Sample a window and write its final frames; the window before too if it is needed and no longer there."""
+        missing = [frame for frame in self.final[index] if not self.outputs[frame].exists()]
+        if any(self.windows[index].weight(frame) < 1 for frame in missing):
+            self._sample(index - 1, sampler, noise, reserve)
+        self._sample(index, sampler, noise, reserve)
+        self._write(index, sampler.model)
 
     def _sample(self, index: int, sampler: Sampler, noise: Draw, reserve: int) -> None:
         """Sample a window. Its frames get the noise that they have in the whole clip."""
@@ -105,6 +126,8 @@ class ClipRun:
             sampler.run(
                 len(window), lr, lambda step, frame: noise(step, window.start + frame), state, flows, window.start
             )
+        except DamagedError:
+            raise
         except UserError as error:  # values that are not finite, which the state may hold already
             shutil.rmtree(self._folder(index), ignore_errors=True)
             raise UserError(f"{self.clip.name or self.clip.files[0].parent}: {error}") from error

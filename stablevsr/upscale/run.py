@@ -10,62 +10,23 @@ depend on the others, nor a frame on where a run was resumed.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stablevsr.data.downloads.download import FULL
-from stablevsr.data.downloads.record import file_stamp
-from stablevsr.data.downloads.weights import weight_file
 from stablevsr.data.frames import list_frames
-from stablevsr.method.model_folder import check_model, check_weights, default_guidance, find_model
-from stablevsr.method.settings import SMALLEST_TILE, Flow, Grid, Precision, Sampling
-from stablevsr.method.strategies import is_guided
 from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import content_hash, digest, file_hash
-from stablevsr.runtime.io import write_text
+from stablevsr.runtime.io import sync_folder, write_text
 from stablevsr.runtime.locks import single_writer
-from stablevsr.study.fingerprint import fingerprint
-from stablevsr.upscale import windows
 from stablevsr.upscale.clips import Clip, check_free, check_places, kind_of, open_folder
+from stablevsr.upscale.engines import engine_of
+from stablevsr.upscale.options import UpscaleOptions
 from stablevsr.upscale.video import encode, extract, probe, rehearse
-
-if TYPE_CHECKING:  # torch is imported only once the arguments are checked
-    from stablevsr.upscale.clip_run import ClipRun
-
-#: Bytes per LR pixel and frame that the rest of a run may need on disk: latents, and x4 frames that do not compress.
-BYTES_A_PIXEL = 3 * 16 + 16 * 3
-
-
-@dataclass(frozen=True)
-class UpscaleOptions:
-    """The options of ``stablevsr upscale``."""
-
-    model: str = "claudiom4sir/StableVSR"  #: hub id, folder, or ``tiny``
-    tcm: Path | None = None  #: folder of another TCM
-    steps: int = 50
-    strategy: str = "bidirectional"  #: a name of :data:`stablevsr.method.strategies.STRATEGIES`
-    flow: Flow | None = None  #: None: the model's default
-    warp: Grid | None = None  #: None: the model's default
-    precision: Precision = "fp32"
-    seed: int = 0
-    window: int = 0  #: frames sampled together; 0 = the whole clip
-    tile: int | None = None  #: side of the decoder's tiles in LR pixels; None = whole frames while they fit
-    device: str = "auto"  #: cpu, cuda, cuda:1, ...; auto = CUDA where there is one
-
-    def check(self) -> None:
-        """Raise :class:`UserError` for a value out of range."""
-        if not 1 <= self.steps <= 1000:
-            raise UserError(f"--steps {self.steps} is out of range: 1 to 1000")
-        if self.window < 0 or 0 < self.window < windows.SMALLEST:
-            raise UserError(f"--window {self.window} is too small: at least {windows.SMALLEST} frames, or 0 for all")
-        if self.tile is not None and self.tile < SMALLEST_TILE:
-            raise UserError(f"--tile {self.tile} is too small: at least {SMALLEST_TILE} LR pixels")
-        if not 0 <= self.seed < 2**63:
-            raise UserError(f"--seed {self.seed} is out of range: 0 to 2^63 - 1")
 
 
 def upscale(source: Path, out: Path, options: UpscaleOptions) -> None:
@@ -118,15 +79,7 @@ class _UpscaleRun:
             rehearse(source, self.video, out)
             for note in self.video.notes:
                 print(f"{source}: {note}", file=sys.stderr)
-        self.device = device_of(options.device)
-        self.model, self.is_guided = find_model(options.model), is_guided(options.strategy)
-        check_model(self.model, without=() if self.is_guided and options.tcm is None else {"controlnet"})
-        if options.tcm is not None:
-            check_weights(options.tcm)
-        self.sampling = Sampling(strategy=options.strategy, steps=options.steps, precision=options.precision)
-        self.guidance = default_guidance(self.model, options.flow, options.warp)
-        if self.is_guided and self.guidance.flow == "raft":
-            weight_file("raft")
+        self.engine = engine_of(options, device_of(options.device))
         self.key = self._key()
 
     def _key(self) -> str:
@@ -135,13 +88,7 @@ class _UpscaleRun:
             content: list[Any] = [[c.name, [file.name for file in c.files], content_hash(c.files)] for c in self.clips]
         else:
             content = [file_hash(self.source)]
-        settings = [self.sampling.model_dump(), self.guidance.model_dump()]
-        others = [self.options.seed, self.options.window, self.options.tile, self.device]
-        folders = [folder for folder in (self.model, self.options.tcm) if folder is not None]
-        # hashing gigabytes of weights would take too long
-        weights = [[str(file.resolve()), file_stamp(file)] for folder in folders for file in sorted(folder.rglob("*"))]
-        code = fingerprint("stablevsr.upscale.clip_run", "stablevsr.upscale.video")
-        return digest([content, settings, others, weights, code])
+        return digest([content, self.engine.identity()])
 
     def _result(self, key: str) -> Path:
         """The finished result in the work folder."""
@@ -149,8 +96,6 @@ class _UpscaleRun:
 
     def make(self) -> None:
         """Make the complete result in the work folder."""
-        from stablevsr.upscale.clip_run import ClipRun
-
         place = self.work / self.key
         if self.video is not None:
             try:
@@ -160,36 +105,10 @@ class _UpscaleRun:
                 raise
             files = tuple(list_frames(place / "lr"))
             self.clips = [Clip("", files, self.video.height, self.video.width)]
-        runs = [
-            ClipRun(
-                clip, place / "sampling" / (clip.name or "clip"), place / "frames" / clip.name,
-                self.sampling, self.guidance, self.options.window,
-            )
-            for clip in self.clips
-        ]  # fmt: skip
-        if not all(run.is_finished() for run in runs):
-            self._sample(runs)
+        made = self.engine.make(self.clips, place, self.out.name)
         if self.video is not None:
             print(f"{self.out}: encoding", file=sys.stderr)
-            encode(self.source, self.video, runs[0].outputs, timings, self._result(self.key))
-
-    def _sample(self, runs: list[ClipRun]) -> None:
-        from tqdm import tqdm
-
-        from stablevsr.method.flow import flow_by_name
-        from stablevsr.method.pipeline import StableVSRPipeline
-
-        options = self.options
-        parts: dict[str, Any] = {"tcm": options.tcm} if self.is_guided else {"controlnet": None}
-        pipe = StableVSRPipeline.from_pretrained(
-            self.model, device=self.device, precision=options.precision, tile=options.tile or "auto", **parts
-        )
-        estimator = flow_by_name(self.guidance.flow if self.is_guided else "dis", self.device)
-        reserve = sum(len(run.outputs) * run.clip.height * run.clip.width for run in runs) * BYTES_A_PIXEL
-        total, done = sum(run.total for run in runs), sum(run.done() for run in runs)
-        with tqdm(total=total, initial=done, unit="frame-step", desc=self.out.name, mininterval=1) as bar:
-            for run in (run for run in runs if not run.is_finished()):
-                run.run(pipe.networks, estimator, f"{options.seed}/{run.clip.name}", reserve, bar.update)
+            encode(self.source, self.video, made[0], timings, self._result(self.key))
 
     def deliver(self) -> None:
         """Move the result to the output in one step, and remove the work folder."""
@@ -198,12 +117,20 @@ class _UpscaleRun:
             stray.unlink()
         write_text(self.mark, self.key)
         result.replace(self.out)  # also replaces an empty folder
+        sync_folder(self.out.parent)
         shutil.rmtree(self.work, ignore_errors=True)
 
     def was_delivered(self) -> bool:
         """Whether a killed run had delivered this result. Removes the work folder of any run that had delivered."""
-        if not self.mark.exists() or self._result(self.mark.read_text(encoding="utf-8")).exists():
+        if not self.mark.exists():
             return False
-        same = self.mark.read_text(encoding="utf-8") == self.key and self.out.exists()
+        key = self.mark.read_text(encoding="utf-8", errors="replace")
+        if not re.fullmatch("[0-9a-f]{16}", key):
+            print(f"{self.mark} is damaged: removed, the work goes on", file=sys.stderr)
+            self.mark.unlink()
+            return False
+        if self._result(key).exists():
+            return False
+        same = key == self.key and self.out.exists()
         shutil.rmtree(self.work)
         return same

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import struct
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,7 +23,7 @@ import av
 import numpy as np
 
 from stablevsr.data.degradation import SCALE
-from stablevsr.data.frames import Frame, read_frame, write_frame
+from stablevsr.data.frames import Frame, is_whole, read_frame, write_frame
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.io import write_text
 from stablevsr.upscale.clips import VIDEO_OUT, check_size
@@ -162,7 +163,9 @@ def extract(path: Path, info: VideoInfo, folder: Path) -> list[Timing]:
     """
     times = folder / "times.json"
     if times.exists():
-        return [Timing(*pair) for pair in json.loads(times.read_text(encoding="utf-8"))]
+        if known := _extracted(times):
+            return known
+        print(f"the frames in {folder} are damaged: reading the video again", file=sys.stderr)
     timings: list[Timing] = []
     try:
         with _open(path) as container:
@@ -184,6 +187,16 @@ def extract(path: Path, info: VideoInfo, folder: Path) -> list[Timing]:
         raise UserError(f"video {path} is cut off: {len(timings)} of its {declared} frames can be read")
     write_text(times, json.dumps(timings))
     return timings
+
+
+def _extracted(times: Path) -> list[Timing]:
+    """The times that :func:`extract` wrote last; none if they or one of the frames is damaged."""
+    try:
+        timings = [Timing(int(start), int(duration)) for start, duration in json.loads(times.read_bytes())]
+    except (ValueError, TypeError):
+        return []
+    whole = all(is_whole(times.parent / f"{number:08d}.png") for number in range(len(timings)))
+    return timings if whole else []
 
 
 def _timing(frame: Any, info: VideoInfo, before: Timing | None) -> Timing:
@@ -236,6 +249,8 @@ def encode(source: Path, info: VideoInfo, frames: list[Path], timings: list[Timi
     part = out.with_name(f".{out.name}.part")
     # a path, not a stream: FFmpeg hides errors on closing a Python stream
     _write(_address(part), out, source, info, map(read_frame, frames), timings)
+    with part.open("rb") as stream:
+        os.fsync(stream.fileno())
     part.replace(out)
 
 

@@ -142,6 +142,38 @@ def test_a_validation_picture_opens_with_a_key(opened: chromium.Page) -> None:
     assert opened.run(f"{strip}.checkVisibility()")
 
 
+def test_another_clip_takes_the_place_of_the_first(opened: chromium.Page) -> None:
+    assert opened.run("document.querySelectorAll('.viewer').length") == 1
+    image, chooser = "document.querySelector('.layer.right img')", "document.querySelector('.choose-clip')"
+    before = opened.run(f"{image}.src")
+    opened.run("(box => {box.value = 'Ground truth'; box.dispatchEvent(new Event('change'))})"
+               "(document.querySelector('.choose-right'))")  # fmt: skip
+    opened.run(f"{chooser}.value = '1'; {chooser}.dispatchEvent(new Event('change'))")
+    assert opened.run(f"{image}.alt") == "Clip 011 by Ground truth"
+    assert opened.run(f"{image}.src") != before
+
+
+def test_a_phone_shows_the_player_first_and_scrolls_nothing_sideways(tab: chromium.Page, report: Path) -> None:
+    tab.size(390, 844)
+    tab.open(report)
+    assert tab.run("document.querySelector('.stage').getBoundingClientRect().bottom") < 844
+    assert tab.run("document.querySelector('#findings').getBoundingClientRect().top") < 1000
+    tab.run("document.querySelectorAll('details').forEach(part => { part.open = true; })")
+    wide = tab.run(
+        "[...document.querySelectorAll('body *')].filter(part => part.scrollWidth > part.clientWidth + 1 &&"
+        " ['auto', 'scroll'].includes(getComputedStyle(part).overflowX)).map(part => part.outerHTML.slice(0, 200))"
+    )
+    assert wide == []
+    tab.run(f"document.querySelectorAll('{TABLE} thead button')[{PSNR}].click()")
+    assert column(tab, PSNR) == sorted(column(tab, PSNR), key=float, reverse=True)
+
+
+def test_tables_keep_their_roles_and_the_cells_of_a_phone_their_heads(opened: chromium.Page) -> None:
+    row = f"document.querySelector('{TABLE} tbody tr')"
+    assert opened.run(f"[...{row}.children].map(cell => cell.getAttribute('role'))")[:2] == ["rowheader", "cell"]
+    assert opened.run(f"{row}.cells[{PSNR}].dataset.label") == "PSNR ↑"
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
 def test_whole_at_every_width_and_scheme(

@@ -11,6 +11,7 @@ import pytest
 from stablevsr.cli import main
 from stablevsr.data.degradation import bicubic_upscale
 from stablevsr.data.frames import read_frame, write_frame
+from stablevsr.runtime.records import write_record
 from stablevsr.study.paths import Paths
 from stablevsr.study.resolve import load_study
 
@@ -70,7 +71,7 @@ def test_a_baseline_without_weights_leaves_empty_cells_and_the_reason(study, mon
     write_frame(paths.dataset("vimeo") / "gt" / "a" / "im1.png", frame)
     write_frame(paths.dataset("vimeo") / "lr" / "a" / "im1.png", frame[::4, ::4].copy())
     known = {"sequences": {"a": {"scene": "a", "frames": 1, "sha256": "0"}}}
-    (paths.dataset("vimeo") / "manifest.json").write_text(json.dumps(known))
+    write_record(paths.dataset("vimeo") / "manifest.json", known)
     chosen = ["--study", "smoke", "--dataset", "vimeo", "--method", "vsr"]
     assert main(["infer", *chosen, "--method", "bicubic"]) == 0  # which goes on
     assert main(["score", *chosen]) == 0

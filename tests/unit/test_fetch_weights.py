@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import threading
@@ -186,17 +187,67 @@ def test_a_part_from_one_mirror_is_continued_from_another_only_under_a_published
     assert server.asked()[-1] == ("/b/w.pth", "")
 
 
-def test_a_web_page_instead_of_the_file_is_said_to_be_one(server: Server, tmp_path: Path) -> None:
-    for headers in ({"Content-Type": "text/html; charset=utf-8"}, {}):
-        url = server.add("/w.pth", BODY, Fault(page=True, headers=headers))
-        assert "web page" in refused(tmp_path, table_of(url))
+@pytest.mark.parametrize("published", [True, False])
+def test_a_server_that_ignores_if_range_glues_no_two_versions(server: Server, tmp_path: Path, published: bool) -> None:
+    new = noise(1_000_000, 7)
+    known = {"sha256": sha256(new)} if published else {}
+    refused(tmp_path, table_of(server.add("/w.pth", BODY, *[Fault(cut=300_000)] * 4, ranges=False), **known))
+    server.log.clear()
+    assert get(tmp_path, table_of(server.add("/w.pth", new, checks=False), **known)).read_bytes() == new
+    assert server.asked() == [("/w.pth", "bytes=262144-"), ("/w.pth", "")]
+
+
+PAGES = [
+    b"<!DOCTYPE html><p>please log in",
+    b"\xef\xbb\xbf\n <html>",
+    b"<!-- login --><html>",
+    b"<?xml version='1.0'?><Error/>",
+]
+
+
+#: What a server answers to every request: headers and body, and words of the sentence that refuses it.
+HOSTILE: dict[str, tuple[dict[str, str], bytes, dict[str, object], str]] = {
+    "page by type": ({"Content-Type": "text/html; charset=utf-8"}, b"log in", {}, "web page"),
+    **{f"page {number}": ({}, page, {}, "web page") for number, page in enumerate(PAGES)},
+    "absurd length": ({"Content-Length": "9" * 18}, BODY, {"about": 1_000_000}, "many times more"),
+    "unreadable length": ({"Content-Length": "9" * 5000}, BODY, {"sha256": "0" * 64}, "sha256|ended|header"),
+    "negative length": ({"Content-Length": "-5"}, BODY, {"sha256": "0" * 64}, "sha256"),
+    "another length": ({}, BODY, {"size": 5}, "offers 1000000 bytes where 5 are expected"),
+    "endless": ({"Content-Length": "x", "Connection": "close"}, BODY * 5, {"about": 1_000_000}, "sends more than"),
+    "compressed, and another file": ({"Content-Encoding": "gzip"}, gzip.compress(BODY), {"sha256": "0" * 64}, "sha256"),
+    "compressed in name": ({"Content-Encoding": "gzip"}, BODY, {}, "decode|gzip|header"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_answer_is_one_sentence_and_nothing_is_kept(server: Server, tmp_path: Path, case: str) -> None:
+    headers, body, known, said = HOSTILE[case]
+    ends = [Fault(cut=len(body))] * 4  # no answer keeps its connection open: a wrong length would wait for more
+    url = server.add("/w.pth", body, *ends, headers=headers, etag=None)
+    assert re.search(said, refused(tmp_path, table_of(url, **known)))
+    good = server.add("/w.pth", BODY)
+    assert get(tmp_path, table_of(good, sha256=sha256(BODY))).read_bytes() == BODY
+
+
+def test_a_compressed_answer_is_unpacked(server: Server, tmp_path: Path) -> None:
+    """Nobody asked for it, and the hash is that of the file; its length says nothing, and its parts do not fit."""
+    packed = gzip.compress(BODY)
+    url = server.add("/w.pth", packed, Fault(cut=300_000), headers={"Content-Encoding": "gzip"})
+    assert get(tmp_path, table_of(url, sha256=sha256(BODY))).read_bytes() == BODY
 
 
 def test_redirects_are_followed_but_not_out_of_the_web(server: Server, tmp_path: Path) -> None:
     server.add("/real/w.pth", BODY)
     url = server.add("/w.pth", b"", redirect="/real/w.pth")
     assert get(tmp_path, table_of(url)).read_bytes() == BODY
-    for target in ("file:///etc/hostname", "ftp://127.0.0.1/w.pth", "/w2.pth"):
+    nonsense = (
+        "http://",
+        "http://:80:90/",
+        "http://[::1",
+        "http://" + "a" * 70 + ".de/",
+        "http://127.0.0.1:99999/w.pth",
+    )
+    for target in ("file:///etc/hostname", "ftp://127.0.0.1/w.pth", "/w2.pth", *nonsense):
         url = server.add("/w2.pth", b"", redirect=target)
         assert "redirect" in refused(tmp_path / "other", table_of(url)).lower()
 

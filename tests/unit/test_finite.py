@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stablevsr import StableVSRPipeline, baselines
+from stablevsr import StableVSRPipeline
 from stablevsr.cli import main
 from stablevsr.data.frames import write_frame
 from stablevsr.method.finite import FiniteCheck
@@ -90,12 +90,3 @@ def test_upscale_writes_nothing_and_goes_on_from_no_such_state(tmp_path, capsys,
         assert main(command) == (1 if said else 0)
         assert said in capsys.readouterr().err and (tmp_path / "sr").exists() == (not said)
         shutil.rmtree(tmp_path / "sr", ignore_errors=True)
-
-
-def test_baselines_are_checked(monkeypatch):
-    def load(_):
-        return lambda frames: np.full((len(frames), 32, 32, 3), [[[[0]]], [[[np.nan]]], [[[0]]]], np.float32)
-
-    monkeypatch.setitem(baselines.BASELINES, "broken", baselines.Registration(load, (), ()))
-    with pytest.raises(UserError, match="broken gave values that are not finite numbers at frame 1"):
-        baselines.load("broken")(FRAMES)

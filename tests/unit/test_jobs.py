@@ -14,6 +14,7 @@ from stablevsr.cli import main
 from stablevsr.data.frames import write_frame
 from stablevsr.method.settings import Sampling
 from stablevsr.metrics import chunks
+from stablevsr.runtime.records import read_record, write_record
 from stablevsr.study.inference import Networks, Pipelines, Shard, infer
 from stablevsr.study.paths import Paths
 from stablevsr.study.resolve import load_study
@@ -79,7 +80,7 @@ def study(tmp_path, monkeypatch):
             for other in ("one", "two"):
                 write_frame(Path(other) / "vimeo" / name / f"{t}.png", 255 - frame)
         truth[name] = {"frames": FRAMES, "sha256": name}
-    (folder / "manifest.json").write_text(json.dumps({"sequences": truth}))
+    write_record(folder / "manifest.json", {"sequences": truth})
     return study
 
 
@@ -131,7 +132,9 @@ def test_only_methods_whose_frames_are_new_are_scored(study, monkeypatch):
     notes.unlink()  # as after a kill between a table and its notes
     assert read_by_a_job() == {"two"}
     manifest = Paths(study).dataset("vimeo") / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"sha256": "x"', '"sha256": "another"'))  # the ground truth
+    content = read_record(manifest)
+    content["sequences"]["x"]["sha256"] = "another"  # the ground truth
+    write_record(manifest, content)
     assert read_by_a_job() == {"bicubic", "one", "two"}
 
 

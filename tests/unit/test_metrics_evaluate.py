@@ -202,14 +202,17 @@ def test_the_cache_goes_by_the_pixels_of_the_ground_truth(gt: Path, sr: Path, tm
     assert (tmp_path / "2.csv").read_text() == (tmp_path / "3.csv").read_text() != (tmp_path / "1.csv").read_text()
 
 
-def test_a_cut_short_cache_file_is_computed_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [lambda data: data[:-5], lambda data: bytes(len(data)), lambda data: b""])
+def test_a_damaged_cache_file_is_computed_again(tmp_path: Path, damage: Callable[[bytes], bytes], capsys) -> None:
     tools = Tools(torch.device("cpu"), tmp_path)
     value = torch.arange(6.0).reshape(2, 3)
     tools.cached("kind", ["k1", "k2"], lambda: value)
     assert torch.equal(tools.cached("kind", ["k1", "k2"], lambda: value + 1), value)
-    file = next(tmp_path.rglob("k1.npy"))
-    file.write_bytes(file.read_bytes()[:-5])
+    file = next(tmp_path.rglob("k1.*"))
+    file.write_bytes(damage(file.read_bytes()))
     assert torch.equal(tools.cached("kind", ["k1", "k2"], lambda: value + 1), value + 1)
+    assert "is damaged: computing it again" in capsys.readouterr().err
+    assert torch.equal(tools.cached("kind", ["k1", "k2"], lambda: value + 2), value + 1)
     assert torch.equal(Tools(tools.device).cached("kind", ["k1", "k2"], lambda: value + 2), value + 2)
 
 

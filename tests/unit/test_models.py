@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from stablevsr import StableVSRPipeline
+from stablevsr.cli import main
+from stablevsr.data.downloads import hub
+from stablevsr.data.frames import write_frame
 from stablevsr.method import tcm
-from stablevsr.method.model_folder import TINY
+from stablevsr.method.model_folder import TINY, find_model
 from stablevsr.runtime.errors import UserError
 
 
@@ -91,6 +94,24 @@ def test_a_folder_of_another_network_is_one_sentence(vectors, given, sentence):
 def test_bad_arguments_of_loading_are_one_sentence(given, sentence):
     with pytest.raises(UserError, match=sentence):
         StableVSRPipeline.from_pretrained(**{"model": "tiny", "device": "cpu", **given})
+
+
+@pytest.mark.parametrize("model,revision,asked", [
+    ("a/b", None, ("a/b", None)), ("a/b", "main", ("a/b", "main")), ("a/b@5f3c", None, ("a/b", "5f3c")),
+])  # fmt: skip
+def test_a_revision_reaches_the_hub(monkeypatch, model, revision, asked):
+    monkeypatch.setattr(hub, "model_folder", lambda *given: given)
+    assert find_model(model, revision) == asked
+
+
+def test_upscale_takes_a_revision(monkeypatch, tmp_path, capsys):
+    def stop(repo, revision):
+        raise UserError(f"{repo} at {revision}")
+
+    monkeypatch.setattr(hub, "model_folder", stop)
+    write_frame(tmp_path / "lr" / "0.png", np.zeros((8, 8, 3), np.uint8))
+    assert main(["upscale", str(tmp_path / "lr"), str(tmp_path / "sr"), "--model", "a/b", "--revision", "v2"]) == 1
+    assert "a/b at v2" in capsys.readouterr().err
 
 
 SCHEDULE = json.loads((TINY / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import report_study as made
 from PIL import Image
@@ -19,11 +20,15 @@ from stablevsr.report import page, provenance
 from stablevsr.report.clip_frames import detailed_box, find_clips, moving_row
 from stablevsr.report.page import viewer
 from stablevsr.report.page.markdown import to_html
+from stablevsr.report.page.questions import changed
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.tables.build import Table, build_tables
 from stablevsr.report.training_history import histories
 from stablevsr.runtime.parsing import parse
 from stablevsr.study.files import Variant
+
+#: Of a page without deviations, notes and ablations beyond the paper, in this order.
+PARTS = ("clips", "findings", "table1", "claims", "trainings", "provenance", "missing")
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +54,8 @@ def test_the_page_is_one_file_with_everything_in_it(paths: made.Paths) -> None:
     parser.feed(text)
     assert all(address.startswith("data:") for address in parser.addresses)
     assert "@import" not in text and "url(" not in text
-    for part in ('id="claims"', 'id="table1"', 'id="clips"', 'id="ablations"', 'id="provenance"'):
-        assert part in text
-    assert text.index('id="claims"') < text.index('id="table1"')
+    parts = [text.index(f'id="{part}"') for part in PARTS]
+    assert parts == sorted(parts)
 
 
 def test_question_and_answer_of_an_ablation_are_shown(paths: made.Paths) -> None:
@@ -166,29 +170,52 @@ def test_the_page_names_the_model_of_a_dataset_that_has_another(tmp_path: Path) 
 
 
 def test_what_a_variant_changes_names_its_model() -> None:
-    assert page._difference(parse(Variant, {"label": "x", "model": "reds_unet"}, "x.yaml")) == '{"model": "reds_unet"}'
+    assert changed(parse(Variant, {"label": "x", "model": "reds_unet"}, "x.yaml")) == '{"model": "reds_unet"}'
 
 
 def test_statements_stand_under_their_question_and_every_interval_is_drawn(paths: made.Paths) -> None:
     text = page.html(paths)
-    table = text[text.index('<table class="claims') : text.index('id="table1"')]
-    assert (
-        table.index(">Table 1</th>") < table.index(">Sampling strategy</th>") < table.index("Bidirectional has lower")
-    )
-    assert table.count("not testable here</span>") == 5
-    bars = re.findall(r"--low:([\d.]+)%; --mean:([\d.]+)%; --high:([\d.]+)%", table)
-    assert len(bars) == table.count("3 scenes, 2 runs") == 4  # LPIPS was not measured
+    claims = text[text.index('id="claims"') : text.index('id="trainings"')]
+    own, sampling = claims.index('id="question-table1"'), claims.index('id="question-sampling"')
+    assert own < claims.index("StableVSR has lower tOF") < sampling < claims.index("Bidirectional has lower tOF")
+    assert claims.count("not testable here</span>") == 4
+    bars = re.findall(r"--low:([\d.]+)%; --mean:([\d.]+)%; --high:([\d.]+)%", claims)
+    assert len(bars) == claims.count("3 scenes, 2 runs,") == 4
     assert all(2 <= float(low) <= float(mean) <= float(high) <= 98 for low, mean, high in bars)
+    assert "Without scores: 1 statement, in LPIPS." in claims
+
+
+@pytest.mark.parametrize(
+    ("paper", "section"),
+    [("section 4", "claims"), ("", "beyond"), ("not in the paper: our own", "beyond"), ("argued for", "claims")],
+)
+def test_questions_that_are_not_the_papers_stand_apart(tmp_path: Path, paper: str, section: str) -> None:
+    paths = made.write_all(tmp_path, sampling=made.SAMPLING | {"paper": paper})
+    text = page.html(paths)
+    place = text.index('id="question-sampling"')
+    assert re.findall(r'<section id="(\w+)"', text[:place])[-1] == section
 
 
 def made_tables(paths: made.Paths) -> dict[str, Table]:
     return build_tables(ScoreBook(paths))
 
 
-def test_measured_columns_come_first_on_the_page(paths: made.Paths) -> None:
-    table = made_tables(paths)["table1"]
-    assert [m.name for m in table.metrics] == ["psnr", "tof_dis", "lpips", "sharpness"]
-    assert [table.metrics[i].name for i in table.measured_first()] == ["psnr", "tof_dis", "sharpness", "lpips"]
+def test_a_metric_without_a_value_has_no_column_and_one_reason_at_the_end(paths: made.Paths) -> None:
+    text = page.html(paths)
+    assert "LPIPS</button>" not in text and "LPIPS <span" not in text
+    reason = "LPIPS of every method on REDS4 (made up): the weights alexnet are not in the cache"
+    assert text.count("the weights alexnet") == 1
+    assert text.index(reason) > text.index('id="missing"') > text.index('id="provenance"')
+
+
+def test_a_value_that_one_method_lacks_leaves_a_dash_and_a_reason(tmp_path: Path) -> None:
+    paths = made.write_all(tmp_path)
+    table = pd.read_csv(paths.table("reds4", "bicubic")).drop(columns="tof_dis")
+    table.to_csv(paths.table("reds4", "bicubic"), index=False)
+    text = page.html(paths)
+    row = text[text.index('data-value="Bicubic"') :]
+    assert "–</span>" in row[: row.index("</tr>")]
+    assert "tOF (DIS) of Bicubic on REDS4 (made up): it was not among the metrics" in text[text.index('id="missing"') :]
 
 
 def test_tables_on_the_page_show_seconds_a_frame(paths: made.Paths) -> None:
@@ -243,7 +270,7 @@ def test_notes_become_html_and_nothing_else() -> None:
     table = "| paper | code |\n|---|---|\n| `lr 1e-5` | **5e-5** <i> |\n"
     html = str(to_html(f"# Ledger\n\n<!-- a mark -->\n\n{table}\n- one\n  more\n- two\n\n```\na < b\n```\n"))
     assert "<h3>Ledger</h3>" in html and "mark" not in html
-    assert '<div class="scroll" tabindex="0"><table>' in html and '<th scope="col">paper</th>' in html
+    assert '<div class="scroll" tabindex="0"><table class="stack">' in html and '<th scope="col">paper</th>' in html
     assert "<td><code>lr 1e-5</code></td>\n<td><strong>5e-5</strong> &lt;i&gt;</td>" in html
     assert "<li>one\nmore</li>\n<li>two</li>" in html
     assert "<pre><code>a &lt; b\n</code></pre>" in html

@@ -8,6 +8,7 @@ import math
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import report_study as made
 
@@ -83,13 +84,26 @@ def test_runs_are_averaged_and_counted(paths: made.Paths) -> None:
     assert book.value("reds4", own, "tof_dis") == pytest.approx(expected, abs=1e-12)
 
 
-def test_an_empty_cell_says_why(paths: made.Paths) -> None:
+def test_a_metric_without_a_value_has_no_column_and_a_note_says_why(paths: made.Paths) -> None:
+    tables.render(paths)
+    folder = paths.results / "tables"
+    note = "No LPIPS on REDS4 (made up): the weights alexnet are not in the cache."
+    for kind, head in (("md", "| Method | PSNR ↑ | tOF (DIS) ↓ | Sharpness | n |"),
+                       ("tex", r"Method & PSNR $\uparrow$ & tOF (DIS) $\downarrow$ & Sharpness \\")):  # fmt: skip
+        text = (folder / f"table1.{kind}").read_text()
+        assert head in text and note in text
+    row = read(folder / "table1.csv")[0]  # programs find every metric of the study
+    assert row["lpips"] == row["lpips_sd"] == "" and "lpips: the weights alexnet" in row["empty_because"]
+
+
+def test_an_empty_cell_says_why(tmp_path: Path) -> None:
+    paths = made.write_all(tmp_path)
+    table = pd.read_csv(paths.table("reds4", "bicubic")).drop(columns="tof_dis")
+    table.to_csv(paths.table("reds4", "bicubic"), index=False)
     tables.render(paths)
     text = (paths.results / "tables" / "table1.md").read_text()
     assert "– [1]" in text
-    assert "[1] the weights alexnet are not in the cache" in text
-    row = read(paths.results / "tables" / "table1.csv")[0]
-    assert row["lpips"] == row["lpips_sd"] == "" and "lpips: the weights alexnet" in row["empty_because"]
+    assert "[1] it was not among the metrics when these frames were scored" in text
 
 
 def test_missing_scores_leave_a_row_with_the_file_that_is_missing(tmp_path: Path) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import report_study as made
 
-from stablevsr.metrics.tables import read_scores
-from stablevsr.runtime.errors import UserError
-from stablevsr.runtime.io import write_text
+from stablevsr.metrics.tables import read_scores, write_table
+from stablevsr.runtime.errors import DamagedError, UserError
+from stablevsr.runtime.records import write_record
+from stablevsr.study.damage import damaged
 from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths
 from stablevsr.study.result_tables import merge_scores
@@ -29,9 +31,7 @@ def value(clip: str, frame: int, seed: int) -> str:
 
 def write_shard(paths: Paths, seed: int, shard: int, rows: list[Row]) -> None:
     file = paths.scores("reds4", own(paths).runs("reds4")[seed].digest, seed, shard)
-    lines = ["sequence,frame,psnr", *(",".join(row) for row in rows)]
-    write_text(file, "\n".join(lines) + "\n")
-    write_text(file.with_name(file.name + ".json"), json.dumps({"skipped": {"lpips": "no weights"}}))
+    write_table(file, pd.DataFrame(rows, columns=["sequence", "frame", "psnr"]), {"skipped": {"lpips": "no weights"}})
 
 
 def rows_of(clips: tuple[str, ...], seed: int) -> list[Row]:
@@ -43,7 +43,7 @@ def paths(tmp_path):
     """Scores of a method with two runs in two shards, whose rows lie in no order, and the dataset's manifest."""
     paths = made.make_paths(tmp_path, made.make(tmp_path))
     described = {clip: {"frames": FRAMES, "scene": SCENES[clip]} for clip in made.CLIPS}
-    write_text(paths.dataset("reds4") / "manifest.json", json.dumps({"sequences": described}))
+    write_record(paths.dataset("reds4") / "manifest.json", {"sequences": described})
     for seed in (0, 1):
         for shard, clips in enumerate((made.CLIPS[::2], made.CLIPS[1:2])):
             rows = rows_of(clips, seed)
@@ -95,6 +95,24 @@ def test_a_frame_that_is_there_twice_or_not_at_all_is_refused_with_clip_and_run(
     with pytest.raises(UserError, match=rf"run {seed}: sequence {made.CLIPS[1]} does not have its 3 frames exactly"):
         merge(paths)
     assert not paths.table("reds4", "stablevsr").exists()
+
+
+@pytest.mark.parametrize("suffix", ["", ".json"])
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"", lambda data: bytes(len(data)), lambda data: data[:-9] + b"7" + data[-8:]]
+)
+def test_damaged_scores_are_refused_and_removed(
+    paths: Paths, suffix: str, damage: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = paths.scores("reds4", own(paths).runs("reds4")[0].digest, 0, 1)
+    part = Path(f"{file}{suffix}")
+    part.write_bytes(damage(part.read_bytes()))
+    with pytest.raises(DamagedError, match=str(file)):
+        merge(paths)
+    found = [
+        path for path in damaged(paths.work.parent) if path.name.startswith(file.name) and file.parent == path.parent
+    ]
+    assert sorted(path.name for path in found) == [file.name, f"{file.name}.json"]
 
 
 def test_a_clip_in_two_shards_is_refused(paths: Paths) -> None:

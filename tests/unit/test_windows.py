@@ -74,7 +74,7 @@ def moving_texture(frames, side):
 def sampled(clip, folder, window, seed=0):
     model = StableVSRPipeline.from_pretrained("tiny", device="cpu").networks
     run = ClipRun(clip, folder / "work", folder / "out", Sampling(steps=4), Guidance(), window)
-    run.run(model, vector_flow, torch.Generator().manual_seed(seed), 0, lambda _: None)
+    run.run(model, vector_flow, f"{seed}/", 0, lambda _: None)
     return np.stack([read_frame(path) for path in list_frames(folder / "out")]).astype(float)
 
 

@@ -7,6 +7,7 @@ CRC is kept, so an interrupted unpacking continues where it stopped.
 
 from __future__ import annotations
 
+import itertools
 import lzma
 import shutil
 import stat
@@ -19,6 +20,10 @@ from typing import TypeAlias
 
 #: Files of an archive by their path below the dataset's folder.
 Members: TypeAlias = Mapping[PurePosixPath, zipfile.ZipInfo]
+
+
+EXPANSION, SMALL = 20, 1 << 20  #: of frames, which are compressed already: times, and bytes that need no proof
+HEADER = 30  #: bytes of an entry's header, without its name
 
 
 class ArchiveError(Exception):
@@ -52,7 +57,21 @@ def members(archive: zipfile.ZipFile, keep: Sequence[str]) -> Members:
         if target in found:
             raise ArchiveError(f"is refused: two of its entries would both be written to {target}")
         found[target] = info
-    return dict(sorted(found.items(), key=lambda item: item[1].header_offset))
+    packed, unpacked = (sum(getattr(i, name) for i in found.values()) for name in ("compress_size", "file_size"))
+    if unpacked > EXPANSION * packed + SMALL:
+        raise ArchiveError(
+            f"is refused: its {packed} bytes would be {unpacked} bytes unpacked, so nothing was unpacked"
+        )
+    ordered = dict(sorted(found.items(), key=lambda item: item[1].header_offset))
+    _refuse_overlaps(list(ordered.values()))
+    return ordered
+
+
+def _refuse_overlaps(infos: Sequence[zipfile.ZipInfo]) -> None:
+    """Entries that share bytes are how an archive hides its expansion."""
+    for before, after in itertools.pairwise(infos):
+        if before.header_offset + HEADER + before.compress_size > after.header_offset:
+            raise ArchiveError(f"is refused: its entries {before.filename!r} and {after.filename!r} share bytes")
 
 
 def _unsafe(info: zipfile.ZipInfo) -> str | None:

@@ -1,7 +1,8 @@
 """HTTP transfers over unreliable networks: resumed by range requests, retried after growing pauses.
 
 A download is written to ``NAME.part``, and ``NAME.part.json`` keeps its address and the server's validator (ETag), so
-that a later call resumes only the same version of the file (``Range`` with ``If-Range``).
+that a later call resumes only the same version of the file (``Range`` with ``If-Range``; the validator of the answer
+is compared too, because some servers ignore ``If-Range``).
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError
 
 from stablevsr import __version__
 from stablevsr.data.downloads.registry import Published
 
 T = TypeVar("T")
 BLOCK = 1 << 16  #: bytes written at a time; when a connection breaks, the unfinished block is lost
+PAGE_STARTS = (b"<!doctype html", b"<html", b"<head", b"<!--", b"<?xml", b"<script")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 WEB_PAGE = "the server sent a web page instead of the file"
 
 
@@ -103,12 +106,16 @@ class Source:
             raise RetryableError(f"no connection within {self.policy.connect:g} s", unreachable=True) from error
         except faults.ProxyError as error:
             raise RetryableError(f"the proxy does not answer: {reason(error)}", unreachable=True) from error
-        except (faults.InvalidSchema, faults.InvalidURL) as error:
-            raise TransferError("it redirects to an address that is neither http nor https") from error
+        except (faults.InvalidSchema, faults.InvalidURL, LocationValueError, UnicodeError) as error:
+            raise TransferError(
+                "it redirects to an address that is neither http nor https, or to none at all"
+            ) from error
         except (faults.RequestException, HTTPError) as error:
             cause = getattr(error.args[0], "reason", None) if error.args else None
             # NewConnectionError: unknown host name, refused connection or no route
             raise RetryableError(reason(error), unreachable=isinstance(cause, NewConnectionError)) from error
+        except ValueError as error:  # of urllib, about an address that is none
+            raise TransferError(f"it redirects to no valid address ({error})") from error
 
 
 def reason(error: BaseException) -> str:
@@ -126,7 +133,7 @@ def _check_status(response: requests.Response) -> None:
     status = response.status_code
     if status >= 500 or status in (408, 425, 429):
         wait = response.headers.get("Retry-After", "")
-        pause = min(float(wait), 60.0) if wait.isdecimal() else 0.0
+        pause = min(float(_number(wait) or 0), 60.0)
         raise RetryableError(f"the server answered {status} {response.reason}", pause)
     if status not in (200, 206, 416):
         raise TransferError(f"the server answered {status} {response.reason}")
@@ -136,7 +143,9 @@ def _check_status(response: requests.Response) -> None:
 
 def _check_identity(response: requests.Response, published: Published) -> None:
     """Compare what the server announces with what is published, before gigabytes are transferred."""
-    total = total_size(response)
+    total, largest = total_size(response), published.largest
+    if largest and not published.size and (total or 0) > largest:
+        raise TransferError(f"the server offers {total} bytes, many times more than the file has")
     if published.size and total not in (None, published.size) and response.status_code != 416:
         raise TransferError(f"the server offers {total} bytes where {published.size} are expected: not the same file")
     # The hub names the content's sha256 in the first answer, before it redirects to storage.
@@ -147,9 +156,21 @@ def _check_identity(response: requests.Response, published: Published) -> None:
 
 def total_size(response: requests.Response) -> int | None:
     """The whole file's size in bytes, also if the response is a part of it; None if the server does not say."""
+    if is_encoded(response):  # then the length is not the file's
+        return None
     part = response.status_code in (206, 416)
     text = response.headers.get("Content-Range" if part else "Content-Length", "").rpartition("/")[2]
-    return int(text) if text.isdecimal() else None
+    return _number(text)
+
+
+def _number(text: str) -> int | None:
+    """A header's number; None for anything else, and for more digits than a size or time can have."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
+
+
+def is_encoded(response: requests.Response) -> bool:
+    """Whether the body is compressed for the transfer, which was not asked for."""
+    return response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity")
 
 
 def range_start(response: requests.Response) -> int:
@@ -157,9 +178,10 @@ def range_start(response: requests.Response) -> int:
     if response.status_code == 200:
         return 0
     text = response.headers.get("Content-Range", "").removeprefix("bytes").strip().partition("-")[0]
-    if not text.isdecimal():
+    start = _number(text)
+    if start is None:
         raise TransferError("the server answered a range request without saying which range")
-    return int(text)
+    return start
 
 
 def download(source: Source, part: Path, progress: Callable[[int], object]) -> None:
@@ -197,22 +219,44 @@ def _attempt(source: Source, part: Path, progress: Callable[[int], object]) -> N
         start = range_start(response)
         if start not in (0, have):
             raise TransferError("the server answered with another range than the one asked for")
+        if start and (is_encoded(response) or not _continues(response, validator, source.published)):
+            part.unlink()
+            raise RetryableError("the file on the server changed since its first part was downloaded")
         part.parent.mkdir(parents=True, exist_ok=True)
-        etag = response.headers.get("ETag", "")  # If-Range accepts strong ETags and dates
-        validator = etag if etag.startswith('"') else response.headers.get("Last-Modified")
-        note = {"url": source.url, "validator": validator}
+        note = {"url": source.url, "validator": None if is_encoded(response) else _validator(response)}
         with part.open("ab" if start else "wb") as out:
             note_path(part).write_text(json.dumps(note), encoding="utf-8")
-            done, total = start, total_size(response)
-            progress(done)
-            for block in response.iter_content(BLOCK):
-                if done == 0 and block.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
-                    raise TransferError(WEB_PAGE)
-                out.write(block)
-                done += len(block)
-                progress(done)
-        if total is not None and done < total:
-            raise RetryableError(f"the connection ended after {done} of {total} bytes")
+            _receive(response, out, start, source.published.largest, progress)
+
+
+def _receive(
+    response: requests.Response, out: IO[bytes], start: int, largest: int | None, progress: Callable[[int], object]
+) -> None:
+    """Append the body to ``out``, which has ``start`` bytes."""
+    done, total = start, total_size(response)
+    progress(done)
+    for block in response.iter_content(BLOCK):
+        if done == 0 and block.removeprefix(BYTE_ORDER_MARK).lstrip()[:15].lower().startswith(PAGE_STARTS):
+            raise TransferError(WEB_PAGE)
+        if largest and done + len(block) > largest:
+            raise TransferError(f"the server sends more than the {largest} bytes that the file can have")
+        out.write(block)
+        done += len(block)
+        progress(done)
+    if total is not None and done < total:
+        raise RetryableError(f"the connection ended after {done} of {total} bytes")
+
+
+def _validator(response: requests.Response) -> str | None:
+    """What identifies the version of the file: a strong ETag or a date, the two that If-Range accepts."""
+    etag = response.headers.get("ETag", "")
+    return etag if etag.startswith('"') else response.headers.get("Last-Modified")
+
+
+def _continues(response: requests.Response, validator: str | None, published: Published) -> bool:
+    """Whether a partial answer belongs to the version that ``validator`` names, or a published hash will tell."""
+    found = _validator(response)
+    return found == validator if found and validator else published.sha256 is not None
 
 
 def _resume_point(source: Source, part: Path) -> tuple[int, str | None]:

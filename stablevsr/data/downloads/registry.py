@@ -36,6 +36,11 @@ class Published(Strict):
     sha256: Sha256 | None = None
     sha256_prefix: Prefix | None = None
 
+    @property
+    def largest(self) -> int | None:
+        """More bytes than this are another file; None if nothing is known."""
+        return self.size
+
     def mismatch(self, size: int, sha256: str) -> str | None:
         """How a file of this size and hash differs from the published one, as the end of a sentence; None if not."""
         if self.size not in (None, size):
@@ -125,6 +130,11 @@ class Row(Published):
     def bytes(self) -> int:
         """The size to plan with: exact where published, else approximate; 0 if nothing is known."""
         return self.size or self.about or 0
+
+    @property
+    def largest(self) -> int | None:
+        """More bytes than this are another file: than published, or than four times what is known approximately."""
+        return self.size or (4 * self.about if self.about else None)
 
     @property
     def filename(self) -> str:

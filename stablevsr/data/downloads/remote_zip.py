@@ -11,7 +11,15 @@ from bisect import bisect_right
 from zipfile import ZipFile
 
 from stablevsr.data.downloads.archives import Members
-from stablevsr.data.downloads.http import RetryableError, Source, TransferError, range_start, total_size, with_retries
+from stablevsr.data.downloads.http import (
+    RetryableError,
+    Source,
+    TransferError,
+    is_encoded,
+    range_start,
+    total_size,
+    with_retries,
+)
 
 GAP = 1 << 16  #: bytes between two wanted entries that are cheaper to transfer than a second request
 BLOCK = 1 << 23  #: the most bytes of one request; a broken one is repeated
@@ -72,7 +80,7 @@ class RemoteFile:
 
     def _request(self, start: int, end: int) -> bytes:
         with self._source.open({"Range": f"bytes={start}-{end - 1}"}) as response:
-            if response.status_code != 206 or range_start(response) != start:
+            if response.status_code != 206 or is_encoded(response) or range_start(response) != start:
                 raise TransferError("the server does not answer range requests, so clips cannot be read out of its zip")
             total, etag = total_size(response), response.headers.get("ETag", "")
             if total is None:

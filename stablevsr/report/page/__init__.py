@@ -5,26 +5,27 @@ Jinja2 fills ``templates/page.html`` with escaping on, so labels from study file
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from markupsafe import Markup
 
 from stablevsr.report import provenance
-from stablevsr.report.claims import by_question, check
+from stablevsr.report.claims import check
 from stablevsr.report.inference_cost import cost
 from stablevsr.report.page import answers
 from stablevsr.report.page.captions import load_figures
+from stablevsr.report.page.findings import findings
+from stablevsr.report.page.gaps import missing
 from stablevsr.report.page.markdown import to_html
-from stablevsr.report.page.viewer import Viewer, validation_picture, viewers
+from stablevsr.report.page.questions import questions
+from stablevsr.report.page.viewer import validation_picture, viewers
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.tables.build import build_tables
 from stablevsr.report.tables.formats import NOTES
 from stablevsr.report.text import ARROWS, HTML, format_cost
 from stablevsr.report.training_history import histories
 from stablevsr.runtime.io import write_text
-from stablevsr.study.files import Variant
 from stablevsr.study.methods import REFERENCE
 from stablevsr.study.paths import Paths
 
@@ -45,27 +46,26 @@ def html(paths: Paths) -> str:
     results = check(book)
     figures = load_figures(paths)
     clips = viewers(book)
+    tables = build_tables(book)
+    asked = questions(paths.study, results, tables)
+    of_paper = [question for question in asked if not question.beyond_paper]
     trainings = histories(paths)
     return HTML.get_template("page.html").render(
         spec=paths.study.spec,
         reference=REFERENCE,
-        summary=answers.summary(results),
-        counts=answers.counts(results),
+        viewers=[vars(viewer) for viewer in clips],
+        findings=findings(book, results),
+        summary=answers.summary([r for question in of_paper for r in (*question.tested, *question.untested)]),
         warnings=[sentence for history in trainings for sentence in history.warnings()],
-        missing=_missing(book, clips, drawn=bool(figures)),
-        claims=by_question(results, paths.study),
-        tables=build_tables(book),
+        missing=missing(book, clips, drawn=bool(figures)),
+        table1=tables["table1"],
         arrows=ARROWS,
         **NOTES,
         seconds=_seconds(book),
         format_cost=format_cost,
+        of_paper=of_paper,
+        beyond_paper=[question for question in asked if question.beyond_paper],
         figures=figures,
-        viewers=[vars(viewer) for viewer in clips],
-        ablations=book.study.ablations,
-        answers={
-            name: answers.answer([r for r in results if r.statement.question == name]) for name in book.study.ablations
-        },
-        difference=_difference,
         trainings=[(history, validation_picture(history.picture)) for history in trainings],
         deviations=_notes([paths.results_root.parent / "docs" / "deviations.md"]),
         cards=_notes(spec.root.parent / "CARD.md" for spec in paths.study.spec.datasets.values()),
@@ -81,21 +81,6 @@ def _seconds(book: ScoreBook) -> dict[str, dict[str, float]]:
             if spent := cost(book, dataset, method):
                 seconds[dataset][method.name] = spent.per_frame
     return seconds
-
-
-def _difference(variant: Variant) -> str:
-    """What a variant changes, as in its file."""
-    changed = variant.model_dump(mode="json", exclude={"label"}, exclude_defaults=True)
-    return json.dumps(changed, ensure_ascii=False) if changed else "nothing: the study's own settings"
-
-
-def _missing(book: ScoreBook, clips: list[Viewer], drawn: bool) -> list[str]:
-    """Everything that the page cannot show, as sentences."""
-    shown = {viewer.dataset for viewer in clips}
-    unseen = [dataset for dataset in book.study.main_datasets() if dataset not in shown]
-    found = [f"frames of {dataset}: no clip with ground truth and a method's frames was found" for dataset in unseen]
-    figures = [] if drawn else ["figures: none were drawn (run the figures part of the report first)"]
-    return [*book.missing(), *found, *figures]
 
 
 def _notes(files: Iterable[Path]) -> list[Markup]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stablevsr.report.claims import ClaimResult
-from stablevsr.report.text import joined
+from stablevsr.report.text import Parts, counted, joined, merged
 from stablevsr.report.verdicts import Verdict
 
 #: The beginning of an answer by verdict, in the order of the page.
@@ -19,8 +19,7 @@ OPENINGS: dict[Verdict, str] = {
     "undecided": "the data do not decide whether ",
     "not testable here": "it cannot be tested here whether ",
 }
-#: Of a statement: method and relation, then the metrics, rivals and data sets that it is about.
-Entry = tuple[tuple[str, ...], ...]
+MOST_PHRASES = 2  #: for one verdict in an answer
 
 
 def counts(results: Sequence[ClaimResult]) -> dict[Verdict, int]:
@@ -30,41 +29,39 @@ def counts(results: Sequence[ClaimResult]) -> dict[Verdict, int]:
 
 
 def summary(results: Sequence[ClaimResult]) -> str:
-    """One sentence for the whole study."""
+    """One sentence on how many statements came to which verdict."""
     if not results:
-        return "The study states no claim, so nothing was checked."
+        return "No claim is stated, so nothing was checked."
     parts = [f"{number} × {verdict}" for verdict, number in counts(results).items()]
     return f"Verdicts on {len(results)} statements: {joined(parts)}."
 
 
 def answer(results: Sequence[ClaimResult]) -> str:
-    """The answer to an ablation's question by its statements: one sentence with a part for each verdict."""
+    """The answer to a question by its statements: one sentence with a part for each verdict.
+
+    A verdict that needs more than MOST_PHRASES phrases has only the number of its statements.
+    """
     if not results:
-        return "The ablation states no claim, so there is only its table."
+        return "No claim is stated, so there is only a table."
     by_verdict = {verdict: [r for r in results if r.verdict == verdict] for verdict in OPENINGS}
-    parts = [OPENINGS[verdict] + joined(_phrases(chosen)) for verdict, chosen in by_verdict.items() if chosen]
-    text = "; ".join(parts) + "."
+    text = "; ".join(_part(verdict, chosen) for verdict, chosen in by_verdict.items() if chosen) + "."
     return text[0].upper() + text[1:]
 
 
-def _phrases(results: list[ClaimResult]) -> list[str]:
-    """Phrases such as 'A has lower L and M than B and C on D1 and D2': what is alike in all but one thing is merged."""
-    entries: list[Entry] = []
-    for r in results:
-        s = r.statement
-        entries.append(((s.better.label, *r.relation), (r.metric.label,), (s.than.label,), (r.dataset_title,)))
-    for part in (3, 2, 1):
-        entries = _merged(entries, part)
-    return [
-        f"{better} has {how} {joined(metrics)} {link} {joined(thans)} on {joined(titles)}"
-        for (better, how, link), metrics, thans, titles in entries
-    ]
+def _part(verdict: Verdict, results: list[ClaimResult]) -> str:
+    """The statements of one verdict: 'as stated, A has lower L and M than B and C on D1 and D2'.
+
+    What is alike in all but one thing is merged.
+    """
+    relations: dict[str, list[str]] = {}
+    for (better, how, link), metrics, thans, titles in merged([_entry(r) for r in results]):
+        what = f"{how} {joined(metrics)} {link} {joined(thans)} on {joined(titles)}"
+        relations.setdefault(better, []).append(what)
+    if sum(map(len, relations.values())) > MOST_PHRASES:
+        return f"{verdict}: {counted(statement=len(results))}"
+    return OPENINGS[verdict] + joined([f"{better} has {joined(parts)}" for better, parts in relations.items()])
 
 
-def _merged(entries: list[Entry], part: int) -> list[Entry]:
-    """The entries with those joined that differ in ``part`` only."""
-    groups: dict[Entry, tuple[str, ...]] = {}
-    for entry in entries:
-        rest = (*entry[:part], (), *entry[part + 1 :])
-        groups[rest] = tuple(dict.fromkeys((*groups.get(rest, ()), *entry[part])))
-    return [(*rest[:part], names, *rest[part + 1 :]) for rest, names in groups.items()]
+def _entry(r: ClaimResult) -> Parts:
+    s = r.statement
+    return ((s.better.label, *r.relation), (r.metric.label,), (s.than.label,), (r.dataset_title,))

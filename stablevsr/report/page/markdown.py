@@ -30,7 +30,8 @@ def to_html(text: str) -> Markup:
             token.children = _web_links(token.children or [])
     html = PARSER.renderer.render(tokens, PARSER.options, {})
     # raw HTML is escaped, so these tags can only be the renderer's
-    html = html.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
+    html = html.replace("<table>", '<div class="scroll" tabindex="0"><table class="stack">')
+    html = html.replace("</table>", "</table></div>")
     return Markup(html)
 
 

@@ -1,4 +1,4 @@
-"""Frames for the page's viewer: one JPEG strip for each clip and method, its frames one below the other.
+"""Frames for the page's player: one JPEG strip for each clip and method, its frames one below the other.
 
 The frames are part of the page's file, in the best of QUALITIES that fits the byte budget: all frames at full size for
 the mini study, fewer and smaller ones for long clips.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,23 +54,32 @@ def viewers(book: ScoreBook) -> list[Viewer]:
         if TRUTH in (videos := clip.videos(methods)) and len(videos) > 1
     ]
     for quality in QUALITIES:
-        made = [_viewer(book.title(clip.dataset), clip, videos, *quality) for clip, videos in found]
+        made = [_viewer(book, clip, videos, *quality) for clip, videos in found]
         if sum(len(uri) for viewer in made for uri in viewer.strips.values()) <= BUDGET * 4 / 3:
             break
     return made
 
 
-def _viewer(title: str, clip: ClipFrames, videos: dict[str, Video], jpeg: int, widest: int, most: int) -> Viewer:
+def _viewer(book: ScoreBook, clip: ClipFrames, videos: dict[str, Video], jpeg: int, widest: int, most: int) -> Viewer:
     truth = videos[TRUTH]
     chosen = np.unique(np.linspace(0, len(truth) - 1, min(len(truth), most)).round().astype(int))
     height, width = truth.shape[1:3]
     factor = min(1.0, widest / width)
     size = (round(width * factor), round(height * factor))
     strips = {label: strip(frames[chosen], size, jpeg) for label, frames in videos.items()}
-    methods = [label for label in strips if label not in (INPUT, TRUTH)]
-    left, right = (methods[0], methods[-1]) if len(methods) > 1 else (INPUT, (methods or [TRUTH])[0])
     stems = [clip.gt_files[i].stem for i in chosen]
-    return Viewer(clip.dataset, title, clip.name, *size, stems, strips, left if left in strips else TRUTH, right)
+    return Viewer(
+        clip.dataset, book.title(clip.dataset), clip.name, *size, stems, strips, *_before_and_after(book, strips)
+    )
+
+
+def _before_and_after(book: ScoreBook, labels: Collection[str]) -> tuple[str, str]:
+    """What the player shows first: bicubic or the input on the left, the method under study on the right."""
+    wanted = [book.bicubic.label] if book.bicubic else []
+    before = next(label for label in (*wanted, INPUT, TRUTH) if label in labels)
+    methods = [label for label in labels if label not in (INPUT, TRUTH, before)]
+    own = book.study.spec.method.label
+    return before, own if own in methods else (methods or [TRUTH])[-1]
 
 
 def strip(frames: Video, size: tuple[int, int], quality: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from stablevsr.metrics.metric import Metric
 from stablevsr.report.scores import ScoreBook
-from stablevsr.report.text import counted, format_value
+from stablevsr.report.text import Parts, counted, format_value, joined, merged
 from stablevsr.study.files import load_yaml
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
@@ -32,6 +32,11 @@ class Cell:
     def shown(self, value: float | None, sign: bool = False) -> str:
         """``value`` with the metric's decimals."""
         return format_value(self.metric.name, value, sign)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is neither a value nor a published one."""
+        return self.value is None and self.published is None
 
     @property
     def text(self) -> str:
@@ -88,6 +93,11 @@ class Block:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()  #: on rows with another base model, and on infinite values
 
+    def measured(self) -> list[int]:
+        """Places of the metrics that have something to show here: a value of any row, or a published one."""
+        columns = zip(*(row.cells for row in self.rows), strict=True)
+        return [i for i, cells in enumerate(columns) if any(not cell.is_empty for cell in cells)]
+
 
 @dataclass(frozen=True)
 class Table:
@@ -99,22 +109,32 @@ class Table:
     metrics: tuple[Metric, ...]
     blocks: tuple[Block, ...]
 
+    def measured(self) -> list[int]:
+        """Places of the metrics that have something to show in any block."""
+        return sorted({i for block in self.blocks for i in block.measured()})
+
     def footnotes(self) -> list[str]:
         """The reasons of empty cells, each once, in order of appearance; cells refer to them by number, from 1."""
-        return list(dict.fromkeys(cell.reason for cell in self._cells() if cell.reason))
+        shown = [row.cells[i] for block in self.blocks for row in block.rows for i in block.measured()]
+        return list(dict.fromkeys(cell.reason for cell in shown if cell.reason))
 
-    def measured_first(self) -> list[int]:
-        """Indices of the metrics, those without any value last, for narrow screens."""
-        found = {cell.metric.name for cell in self._cells() if cell.value is not None}
-        return sorted(range(len(self.metrics)), key=lambda i: self.metrics[i].name not in found)
+    def unmeasured(self) -> list[str]:
+        """The metrics that have no column in a block, with the reasons why, as sentences."""
+        entries: list[Parts] = []
+        for block in self.blocks:
+            for i in sorted(set(range(len(self.metrics))) - set(block.measured())):
+                scored = [row for row in block.rows if row.frames] or block.rows
+                reasons = dict.fromkeys(row.cells[i].reason for row in scored)
+                entries.append((tuple(reasons), (self.metrics[i].label,), (block.title,)))
+        return [
+            f"No {joined(metrics, 'or')} on {joined(titles, 'or')}: {'; '.join(reasons)}."
+            for reasons, metrics, titles in merged(entries)
+        ]
 
     @property
     def has_published(self) -> bool:
         """Whether any cell carries a published value."""
-        return any(cell.published is not None for cell in self._cells())
-
-    def _cells(self) -> list[Cell]:
-        return [cell for block in self.blocks for row in block.rows for cell in row.cells]
+        return any(cell.published is not None for block in self.blocks for row in block.rows for cell in row.cells)
 
 
 def build_tables(book: ScoreBook) -> dict[str, Table]:

@@ -26,7 +26,10 @@ NOTES = {
 
 
 def table_csv(table: Table) -> str:
-    """One line a dataset and method: shown means, standard deviations, published values, differences, counts."""
+    """One line a dataset and method: shown means, standard deviations, published values, differences, counts.
+
+    The columns are those of all the study's metrics, for programs; the other formats leave out what was not measured.
+    """
     suffixes = ["", "_sd", *(["_published", "_difference"] if table.has_published else [])]
     columns = [metric.name + suffix for metric in table.metrics for suffix in suffixes]
     header = ["dataset", "name", "label", *columns, "frames", "scenes", "runs", "empty_because"]
@@ -104,8 +107,8 @@ def escape_tex(text: str) -> str:
 
 
 def _tex_cell(cell: Cell, footnotes: list[str]) -> str:
-    if cell.reason:
-        shown = f"--$^{{{footnotes.index(cell.reason) + 1}}}$"
+    if cell.reason:  # without a footnote where the whole block lacks the metric: a note on the table says why
+        shown = f"--$^{{{footnotes.index(cell.reason) + 1}}}$" if cell.reason in footnotes else "--"
     else:
         shown = escape_tex(cell.text.replace("inf", "∞"))
         shown = {1: f"\\textbf{{{shown}}}", 2: f"\\underline{{{shown}}}"}.get(cell.rank, shown)

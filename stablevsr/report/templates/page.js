@@ -30,15 +30,24 @@ for (const table of document.querySelectorAll("table.sortable")) {
     button.addEventListener("click", () => sortTable(table, column)));
 }
 
-// Clips: two strips of frames over each other; a line divides them, a slider moves both through time.
-const dataElement = document.getElementById("viewer-data");
-const clips = dataElement ? JSON.parse(dataElement.textContent) : [];
+// On narrow screens tables are shown as blocks: cells need labels there, and all parts the roles that a table gives them.
+for (const table of document.querySelectorAll("table")) {
+  const heads = [...table.tHead.rows[0].cells].map((head) => head.textContent.trim());
+  for (const row of table.tBodies[0]?.rows ?? []) [...row.cells].forEach((cell, i) => { cell.dataset.label = heads[i]; });
+}
+const ROLES = {TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TR: "row", TD: "cell"};
+for (const part of document.querySelectorAll("table, thead, tbody, tr, td, th")) {
+  part.setAttribute("role", ROLES[part.tagName] ?? (part.scope === "row" ? "rowheader" : "columnheader"));
+}
 
-for (const figure of document.querySelectorAll(".viewer")) setUp(figure, clips[Number(figure.dataset.index)]);
+// The player: two strips of frames over each other; a line divides them, a slider moves both through time.
+const player = document.querySelector(".viewer");
+if (player) setUp(player, JSON.parse(document.getElementById("viewer-data").textContent));
 
-function setUp(figure, clip) {
+function setUp(figure, clips) {
   const find = (selector) => figure.querySelector(selector);
   const stage = find(".stage"), split = find(".split"), scrub = find(".scrub"), play = find(".play");
+  let clip = clips[0];
 
   function showSplit() {
     find(".layer.right").style.clipPath = `inset(0 0 0 ${split.value}%)`;
@@ -55,6 +64,21 @@ function setUp(figure, clip) {
     const label = find(`.choose-${side}`).value, image = find(`.layer.${side} img`);
     image.src = clip.strips[label];
     image.alt = `Clip ${clip.clip} by ${label}`;
+    find(`.layer.${side} .tag`).textContent = label;
+  }
+  // Another clip keeps the chosen methods where it has them.
+  function showClip() {
+    clip = clips[Number(find(".choose-clip").value)];
+    for (const side of ["left", "right"]) {
+      const chooser = find(`.choose-${side}`), before = chooser.value;
+      chooser.replaceChildren(...Object.keys(clip.strips).map((label) => new Option(label)));
+      chooser.value = before in clip.strips ? before : clip[side];
+      choose(side);
+    }
+    stage.style.aspectRatio = `${clip.width} / ${clip.height}`;
+    stage.style.setProperty("--ratio", clip.width / clip.height);
+    scrub.max = String(clip.frames.length - 1);
+    showFrame();
   }
   function drag(event) {
     const box = stage.getBoundingClientRect();
@@ -64,6 +88,7 @@ function setUp(figure, clip) {
 
   split.addEventListener("input", showSplit);
   scrub.addEventListener("input", showFrame);
+  find(".choose-clip").addEventListener("change", showClip);
   for (const side of ["left", "right"]) find(`.choose-${side}`).addEventListener("change", () => choose(side));
   stage.addEventListener("pointerdown", (event) => { stage.setPointerCapture(event.pointerId); drag(event); });
   stage.addEventListener("pointermove", (event) => { if (stage.hasPointerCapture(event.pointerId)) drag(event); });
@@ -79,8 +104,6 @@ function setUp(figure, clip) {
     play.textContent = timer === null ? "Play" : "Pause";
     play.setAttribute("aria-pressed", String(timer !== null));
   });
-  choose("left");
-  choose("right");
+  showClip();
   showSplit();
-  showFrame();
 }

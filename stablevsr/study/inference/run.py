@@ -5,7 +5,6 @@ Where nothing is left to do, and for methods that do not run on torch, torch is 
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -16,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from stablevsr.baselines.command import environment
 from stablevsr.runtime.background import BackgroundWriter, prefetch
 from stablevsr.runtime.devices import granted_threads
-from stablevsr.runtime.io import write_text
 from stablevsr.runtime.locks import single_writer
+from stablevsr.runtime.records import write_record
 from stablevsr.runtime.timing import StageTimer, peak_memory, reset_peak_memory
-from stablevsr.study.inference.shards import Batch, Shard, read
+from stablevsr.study.inference.shards import Batch, BatchUpscaler, Progress, Shard, read
 from stablevsr.study.inference.store import Cost, identity, is_done, read_mark, write_sequence
-from stablevsr.study.inference.upscalers import BatchUpscaler, Networks, Pipelines, Progress, batch_upscaler
+from stablevsr.study.inference.upscalers import Networks, Pipelines, batch_upscaler
 
 if TYPE_CHECKING:
     from stablevsr.study.methods import Method
@@ -47,7 +47,7 @@ def infer(
     methods with the same networks, which are then not loaded again.
     """
     began = time.monotonic()
-    batches = shard.batches(batch)
+    batches = shard.batches(method.command.batch if method.command else batch)
     made_from = identity(method, shard.dataset, seed, networks)
     with single_writer(out / f".shard{shard.index}"):
         todo = [b for b in batches if not all(is_done(out / name, files, made_from) for name, files in b)]
@@ -64,9 +64,11 @@ def infer(
             "batch": batch,
             "threads": granted_threads(),
         }
+        if method.command is not None:
+            report["environment"] = environment()
         if todo and method.kind == "stablevsr":
             print(_idle(report["seconds"], report["stages"]), file=sys.stderr)
-        write_text(manifest, json.dumps(report, indent=1, sort_keys=True) + "\n")
+        write_record(manifest, report)
 
 
 def _upscale(

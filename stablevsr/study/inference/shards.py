@@ -6,13 +6,18 @@ uninterrupted one.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stablevsr.data.frames import Frame, list_frames, read_frame
 from stablevsr.runtime.errors import UserError
 
 Batch = list[tuple[str, list[Path]]]  #: sequences by name, with their LR frame files
+Progress = Callable[[int], Any]  #: called with the number of frame-steps (or frames) just done
+#: Upscales a batch, from its LR frames by sequence: yields, per sequence, the frames uint8 (4h, 4w, 3).
+BatchUpscaler = Callable[[Batch, list[list[Frame]]], Iterator[list[Frame]]]
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+import sys
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stablevsr.data.frames import Frame, list_frames, write_frame
+from stablevsr.runtime.errors import DamagedError
 from stablevsr.runtime.hashing import content_hash, digest, folder_hash
-from stablevsr.runtime.io import write_text
+from stablevsr.runtime.records import read_record, write_record
 from stablevsr.study.inference.upscalers import Networks
 
 if TYPE_CHECKING:
@@ -51,13 +52,25 @@ def is_done(folder: Path, files: list[Path], made_from: str) -> bool:
     """Whether ``folder`` holds the frames made from the LR frames ``files`` with the same :func:`identity`."""
     if not (folder / MARK).exists():
         return False
+    if not is_whole(folder):
+        print(f"the frames in {folder} are damaged: making them again", file=sys.stderr)
+        return False
     content = read_mark(folder)
     return bool(content["made_from"] == made_from and content["input"] == content_hash(files))
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether the frames in ``folder`` are those that its mark was written for."""
+    try:
+        content = read_mark(folder)
+        return bool(content["sha256"] == content_hash(list_frames(folder)))
+    except DamagedError:
+        return False
+
+
 def read_mark(folder: Path) -> dict[str, Any]:
     """What :func:`write_sequence` wrote about a finished sequence."""
-    return dict(json.loads((folder / MARK).read_text(encoding="utf-8")))
+    return read_record(folder / MARK)
 
 
 def write_sequence(folder: Path, files: list[Path], frames: list[Frame], made_from: str, cost: Cost) -> None:
@@ -75,6 +88,6 @@ def write_sequence(folder: Path, files: list[Path], frames: list[Frame], made_fr
         "stages": {stage: round(spent, 3) for stage, spent in cost.stages.items()},
         "peak_memory_bytes": cost.memory,
     }
-    write_text(part / MARK, json.dumps(mark))
+    write_record(part / MARK, mark)
     shutil.rmtree(folder, ignore_errors=True)
     part.replace(folder)

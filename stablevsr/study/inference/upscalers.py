@@ -1,9 +1,9 @@
-"""The frames of a batch of sequences, from the sampler, a baseline, or a folder of external frames."""
+"""The frames of a batch of sequences, from the sampler, a baseline, a command, or a folder of external frames."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stablevsr import baselines
-from stablevsr.data.degradation import SCALE
-from stablevsr.data.frames import Frame, list_frames, read_frame
+from stablevsr.data.frames import Frame
 from stablevsr.runtime.devices import set_threads
-from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.timing import StageTimer
-from stablevsr.study.inference.shards import Batch
+from stablevsr.study.inference.external import from_command, from_folder
+from stablevsr.study.inference.shards import Batch, BatchUpscaler, Progress
 
 if TYPE_CHECKING:
     import torch
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
     from stablevsr.method.pipeline import StableVSRPipeline
     from stablevsr.method.settings import Guidance, Sampling
     from stablevsr.study.methods import Method
-
-Progress = Callable[[int], Any]  #: called with the number of frame-steps (or frames) just done
-#: Upscales a batch, from its LR frames by sequence: yields, per sequence, the frames uint8 (4h, 4w, 3).
-BatchUpscaler = Callable[[Batch, list[list[Frame]]], Iterator[list[Frame]]]
 
 
 @dataclass(frozen=True)
@@ -87,7 +82,9 @@ def batch_upscaler(
         pipe = pipelines.load(networks, method.sampling)
         return _sampler(pipe, method.sampling, method.guidance, f"{seed}/{dataset}", progress, timer)
     if method.kind == "frames":
-        return _external(method, dataset, progress)
+        return from_folder(method.name, method.frames_of(dataset), progress)
+    if method.command is not None:
+        return from_command(method.name, method.command, progress)
     return _baseline(method.kind, networks.device, progress)
 
 
@@ -143,29 +140,6 @@ def _baseline(kind: str, device: str, progress: Progress) -> BatchUpscaler:
             for frame in upscaler.stream(np.stack(sequence)):
                 frames.append(np.rint(frame * 255).astype(np.uint8))
                 progress(1)
-            yield frames
-
-    return upscale
-
-
-def _external(method: Method, dataset: str, progress: Progress) -> BatchUpscaler:
-    """Frames from the folder that a method names, found by the names of the LR frames."""
-    root = method.frames_of(dataset)
-
-    def upscale(batch: Batch, _: list[list[Frame]]) -> Iterator[list[Frame]]:
-        for name, files in batch:
-            found = {path.stem: path for path in (list_frames(root / name) if (root / name).is_dir() else [])}
-            missing = [file.stem for file in files if file.stem not in found]
-            if missing:
-                lacks = f"{root / name} lacks {len(missing)} of {len(files)} frames, the first is {missing[0]}"
-                raise UserError(f"method {method.name}: {lacks}")
-            height, width, _ = (SCALE * side for side in read_frame(files[0]).shape)
-            frames = [read_frame(found[file.stem]) for file in files]
-            for file, frame in zip(files, frames, strict=True):
-                if frame.shape[:2] != (height, width):
-                    size = f"{frame.shape[1]}x{frame.shape[0]}, four times its LR frame is {width}x{height}"
-                    raise UserError(f"method {method.name}: {found[file.stem]} is {size}")
-            progress(len(files))
             yield frames
 
     return upscale

@@ -1,0 +1,159 @@
+"""What makes the frames of ``stablevsr upscale``: the sampler with a model, or a baseline by its name.
+
+An engine checks its options when it is made, before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from stablevsr.baselines import BASELINES
+from stablevsr.data.downloads.record import file_stamp
+from stablevsr.data.downloads.weights import published_hash, weight_file
+from stablevsr.data.frames import is_whole
+from stablevsr.method.model_folder import check_model, check_weights, default_guidance, find_model
+from stablevsr.method.settings import Sampling
+from stablevsr.method.strategies import is_guided
+from stablevsr.runtime.errors import UserError, near_miss
+from stablevsr.study.fingerprint import fingerprint
+from stablevsr.upscale.clips import Clip
+from stablevsr.upscale.options import BASELINE_WINDOW, UpscaleOptions
+
+if TYPE_CHECKING:  # torch is imported only once the arguments are checked
+    from stablevsr.upscale.baseline_run import BaselineRun
+    from stablevsr.upscale.clip_run import ClipRun
+
+#: Bytes per LR pixel and frame that the rest of a run may need on disk: latents, and x4 frames that do not compress.
+BYTES_A_PIXEL = 3 * 16 + 16 * 3
+
+
+class Engine(Protocol):
+    """What :class:`.run._UpscaleRun` needs of the sampler or a baseline."""
+
+    def identity(self) -> list[Any]:
+        """Everything that the frames depend on besides the input."""
+
+    def make(self, clips: list[Clip], place: Path, title: str) -> list[list[Path]]:
+        """Make the frames that are not there below ``place/frames``; returns their files, by clip."""
+
+
+def engine_of(options: UpscaleOptions, device: str) -> Engine:
+    """The engine for ``options.model``. Raises :class:`UserError` for wrong options or an unknown model."""
+    if options.model in BASELINES:
+        return _Baseline(options, device)
+    hint = near_miss(options.model, BASELINES)
+    if hint and "/" not in options.model and not Path(options.model).exists():
+        raise UserError(f"there is no model or baseline {options.model}{hint}")
+    return _Sampler(options, device)
+
+
+def remove_damaged(frames: list[Path]) -> None:
+    """Remove finished x4 frames that are not whole, as after a power cut; they are then made again."""
+    for path in frames:
+        if path.exists() and not is_whole(path):
+            print(f"{path} is damaged: making it again", file=sys.stderr)
+            path.unlink()
+
+
+class _Sampler:
+    def __init__(self, options: UpscaleOptions, device: str) -> None:
+        self.options, self.device = options, device
+        self.model, self.is_guided = find_model(options.model, options.revision), is_guided(options.strategy)
+        check_model(self.model, without=() if self.is_guided and options.tcm is None else {"controlnet"})
+        if options.tcm is not None:
+            check_weights(options.tcm)
+        self.sampling = Sampling(strategy=options.strategy, steps=options.steps, precision=options.precision)
+        self.guidance = default_guidance(self.model, options.flow, options.warp)
+        if self.is_guided and self.guidance.flow == "raft":
+            weight_file("raft")
+
+    def identity(self) -> list[Any]:
+        settings = [self.sampling.model_dump(), self.guidance.model_dump()]
+        others = [self.options.seed, self.options.window or 0, self.options.tile, self.device]
+        folders = [folder for folder in (self.model, self.options.tcm) if folder is not None]
+        # hashing gigabytes of weights would take too long
+        weights = [[str(file.resolve()), file_stamp(file)] for folder in folders for file in sorted(folder.rglob("*"))]
+        return [settings, others, weights, fingerprint("stablevsr.upscale.clip_run", "stablevsr.upscale.video")]
+
+    def make(self, clips: list[Clip], place: Path, title: str) -> list[list[Path]]:
+        from stablevsr.upscale.clip_run import ClipRun
+
+        runs = [
+            ClipRun(
+                clip, place / "sampling" / (clip.name or "clip"), place / "frames" / clip.name,
+                self.sampling, self.guidance, self.options.window or 0,
+            )
+            for clip in clips
+        ]  # fmt: skip
+        for run in runs:
+            remove_damaged(run.outputs)
+        if not all(run.is_finished() for run in runs):
+            self._sample(runs, title)
+        return [run.outputs for run in runs]
+
+    def _sample(self, runs: list[ClipRun], title: str) -> None:
+        from tqdm import tqdm
+
+        from stablevsr.method.flow import flow_by_name
+        from stablevsr.method.pipeline import StableVSRPipeline
+
+        options = self.options
+        parts: dict[str, Any] = {"tcm": options.tcm} if self.is_guided else {"controlnet": None}
+        pipe = StableVSRPipeline.from_pretrained(
+            self.model, device=self.device, precision=options.precision, tile=options.tile or "auto", **parts
+        )
+        estimator = flow_by_name(self.guidance.flow if self.is_guided else "dis", self.device)
+        reserve = sum(len(run.outputs) * run.clip.height * run.clip.width for run in runs) * BYTES_A_PIXEL
+        total, done = sum(run.total for run in runs), sum(run.done() for run in runs)
+        with tqdm(total=total, initial=done, unit="frame-step", desc=title, mininterval=1) as bar:
+            for run in (run for run in runs if not run.is_finished()):
+                run.run(pipe.networks, estimator, f"{options.seed}/{run.clip.name}", reserve, bar.update)
+
+
+class _Baseline:
+    USED = ("model", "precision", "window", "device")  #: the options that mean something here
+
+    def __init__(self, options: UpscaleOptions, device: str) -> None:
+        self.options, self.device, self.entry = options, device, BASELINES[options.model]
+        used = self.USED if self.entry.recurrent else ("model", "device")
+        for field in fields(options):
+            if field.name not in used and getattr(options, field.name) != field.default:
+                raise UserError(f"--{field.name} has no effect on {options.model}: leave it out")
+        whole = BASELINE_WINDOW if options.window is None else options.window
+        self.window = whole if self.entry.recurrent else 1
+
+    def identity(self) -> list[Any]:
+        settings = [self.options.model, self.options.precision, self.window, self.device]
+        weights = [published_hash(name) for name in self.entry.weights]
+        code = fingerprint("stablevsr.upscale.baseline_run", "stablevsr.upscale.video", self.entry.module)
+        return [settings, weights, code]
+
+    def make(self, clips: list[Clip], place: Path, title: str) -> list[list[Path]]:
+        from stablevsr.upscale.baseline_run import BaselineRun
+
+        runs = [
+            BaselineRun(clip, place / "overlaps" / (clip.name or "clip"), place / "frames" / clip.name, self.window)
+            for clip in clips
+        ]
+        for run in runs:
+            remove_damaged([*run.outputs, *run.work.rglob("*.png")])
+        if not all(run.is_finished() for run in runs):
+            self._upscale(runs, title)
+        return [run.outputs for run in runs]
+
+    def _upscale(self, runs: list[BaselineRun], title: str) -> None:
+        from tqdm import tqdm
+
+        from stablevsr import baselines
+
+        upscaler = baselines.load(self.options.model, self.device, self.options.precision)
+        longest = max(len(window) for run in runs for window in run.windows)
+        if any(len(run.windows) > 1 for run in runs) and self.entry.recurrent:
+            print(f"{self.options.model} gets at most {longest} frames at once (--window)", file=sys.stderr)
+        total, done = sum(run.total for run in runs), sum(run.done() for run in runs)
+        with tqdm(total=total, initial=done, unit="frame", desc=title, mininterval=1) as bar:
+            for run in (run for run in runs if not run.is_finished()):
+                run.run(upscaler, bar.update)
