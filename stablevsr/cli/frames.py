@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stablevsr.baselines import BASELINES
 from stablevsr.cli.options import Commands, command, shard_of
 from stablevsr.method.strategies import STRATEGIES
 from stablevsr.runtime.devices import device_of, set_threads
@@ -17,7 +16,7 @@ def add_upscale(commands: Commands) -> None:
     parser.add_argument("input", type=Path, metavar="IN")
     parser.add_argument("output", type=Path, metavar="OUT")
     parser.add_argument("--model", default="claudiom4sir/StableVSR",
-                        help=f"hub id, folder, 'tiny' (embedded), or a baseline: {', '.join(BASELINES)}")  # fmt: skip
+                        help="hub id, folder, 'tiny' (embedded), or a baseline such as basicvsr-reds4")  # fmt: skip
     parser.add_argument("--revision", help="commit, branch or tag of the hub model (default: the registry's commit)")
     parser.add_argument("--tcm", type=Path, help="folder of another TCM")
     parser.add_argument("--steps", type=int, default=50, help="denoising steps (default: 50)")

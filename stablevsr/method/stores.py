@@ -51,7 +51,8 @@ class FolderStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._reserve is not None and shutil.disk_usage(self.folder).free - value.nbytes < self._reserve:
             return
-        write_sealed(self._file(name), save({"value": value.detach().contiguous()}), durable=self._reserve is None)
+        # waiting for the disk would take longer than some frame-steps; the checksum tells what a power cut lost
+        write_sealed(self._file(name), save({"value": value.detach().contiguous()}), durable=False)
 
     def __contains__(self, name: object) -> bool:
         return self._file(str(name)).exists()

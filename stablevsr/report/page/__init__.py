@@ -11,6 +11,8 @@ from pathlib import Path
 from markupsafe import Markup
 
 from stablevsr.report import provenance
+from stablevsr.report.calibration import calibrate
+from stablevsr.report.calibration import summary as calibration_summary
 from stablevsr.report.claims import check
 from stablevsr.report.inference_cost import cost
 from stablevsr.report.page import answers
@@ -59,6 +61,8 @@ def html(paths: Paths) -> str:
         warnings=[sentence for history in trainings for sentence in history.warnings()],
         missing=missing(book, clips, drawn=bool(figures)),
         table1=tables["table1"],
+        calibration=(calibrated := calibrate(book)),
+        calibrated=calibration_summary(calibrated),
         arrows=ARROWS,
         **NOTES,
         seconds=_seconds(book),
