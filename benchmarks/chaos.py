@@ -10,6 +10,8 @@ The study runs once undisturbed. Then it is disturbed in four ways, each with it
 Afterwards all frames, scores and tables must have the bytes of the undisturbed run, and no output a traceback.
 
     python benchmarks/chaos.py --kills 30 --damages 30 --full-disks 3
+
+``--small`` takes a part of the smoke study: two methods, one run, two metrics, one data set.
 """
 
 from __future__ import annotations
@@ -30,15 +32,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import yaml
+
 REPOSITORY = Path(__file__).parents[1]
 PARTS = ("stablevsr", "Snakefile", "workflow", "ablations", "profiles", "results/published")
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 STORES = ("frames", "manifests", "scores", "datasets", "lr", "trainings", "states", "samples", "cache")
-SAME = ("work/frames", "work/lr", "results/smoke/tables", "results/smoke/metrics")  #: compared byte by byte
+SAME = ("work/frames", "work/lr", "results/chaos/tables", "results/chaos/metrics")  #: compared byte by byte
+SMALL = """
+metrics: [tof_dis, psnr]
+methods: {bicubic: {label: Bicubic, kind: bicubic}}
+ablations: []
+table1: []
+claims: []
+runs: 1
+"""
 #: Without a lock, which a kill would leave behind: nobody else runs the study here.
 SNAKEMAKE = [
     sys.executable, "-m", "snakemake", "--nolock", "--rerun-incomplete", "--cores", "2", "--resources", "gpu=1",
-    "--config", "study=smoke",
+    "--config", "study=chaos",
 ]  # fmt: skip
 CLEAN = [sys.executable, "-m", "stablevsr", "clean", "--damaged", "--yes"]
 
@@ -56,14 +68,19 @@ class Chaos:
         self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.log = folder / "chaos.log"
 
-    def prepare(self) -> None:
-        """Copy what Snakemake reads, with the mini data of the repository if it is there."""
+    def prepare(self, small: bool) -> None:
+        """Copy what Snakemake reads, with the mini data of the repository if it is there, and write the study."""
         for part in PARTS:
             source, target = REPOSITORY / part, self.folder / part
             target.parent.mkdir(parents=True, exist_ok=True)
             (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
         if (REPOSITORY / "data").is_dir():
             shutil.copytree(REPOSITORY / "data", self.folder / "data")
+        study = yaml.safe_load((self.folder / "workflow/studies/smoke.yaml").read_text(encoding="utf-8"))
+        if small:
+            study |= yaml.safe_load(SMALL)
+            del study["datasets"]["vimeo"]
+        (self.folder / "workflow/studies/chaos.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
 
     def run(self, command: list[str], stop_after: float | None = None, file_limit: int | None = None) -> int:
         """Run a command, killed with a random signal after ``stop_after`` seconds; returns its exit status."""
@@ -101,7 +118,7 @@ class Chaos:
     def damage(self) -> str:
         """Damage one file of the results; returns what was done."""
         store = self.random.choice([*STORES, "results"])
-        root = self.folder / ("results/smoke" if store == "results" else f"work/{store}")
+        root = self.folder / ("results/chaos" if store == "results" else f"work/{store}")
         files = sorted(p for p in root.rglob("*") if p.is_file() and not p.is_symlink() and p.stat().st_size > 20)
         if not files:
             return self.damage()
@@ -153,6 +170,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--damages", type=int, default=30)
     parser.add_argument("--at-once", type=int, default=3, help="damages before each repair")
     parser.add_argument("--full-disks", type=int, default=3)
+    parser.add_argument("--small", action="store_true", help="a part of the smoke study")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="keep everything there (a new folder)")
     chosen = parser.parse_args(argv)
@@ -163,7 +181,7 @@ def main(argv: list[str] | None = None) -> int:
 def disturb(chaos: Chaos, chosen: argparse.Namespace) -> int:
     """All disturbances, and the figures."""
     began = time.monotonic()
-    chaos.prepare()
+    chaos.prepare(chosen.small)
     if chaos.run(SNAKEMAKE):
         print(f"the undisturbed study fails: see {chaos.log}", file=sys.stderr)
         return 1
@@ -203,7 +221,7 @@ def kill(chaos: Chaos, kills: int, whole: float) -> None:
 
 def restart(folder: Path) -> None:
     """Remove all results, not the data."""
-    for part in ("work", "results/smoke", ".snakemake"):
+    for part in ("work", "results/chaos", ".snakemake"):
         shutil.rmtree(folder / part, ignore_errors=True)
 
 

@@ -19,10 +19,10 @@ rule data_mini:
 rule data_fetch:
     output:
         touch("data/fetched/{name}"),
-    wildcard_constraints:
-        name="[^/]+",
     log:
         "work/logs/data_fetch_{name}.log",
+    wildcard_constraints:
+        name="[^/]+",
     retries: 3
     localrule: True
     message:
