@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stablevsr.bench.sampling import PRESETS, Preset, Work, load
 from stablevsr.data.degradation import SCALE
-from stablevsr.method.loading import DTYPES
+from stablevsr.method.dtypes import DTYPES
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.visits import guided_steps
 

@@ -27,7 +27,6 @@ import torch
 from plain_metrics import plain_metrics, plain_scores
 from torch import nn
 
-from stablevsr.cli.options import set_threads
 from stablevsr.data.downloads import weights
 from stablevsr.data.frames import write_frame
 from stablevsr.metrics.chunks import Chunk
@@ -37,7 +36,7 @@ from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import METRICS, missing, missing_package, resolve
 from stablevsr.metrics.scoring import Scorer, Values, build_scorers
 from stablevsr.metrics.tools import FindWeights, Tools
-from stablevsr.runtime.devices import device_of
+from stablevsr.runtime.devices import device_of, set_threads
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.io import write_text
 

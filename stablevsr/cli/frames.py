@@ -79,9 +79,11 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
     from stablevsr.metrics.registry import resolve
 
     metrics = [name.strip() for name in arguments.metrics.split(",") if name.strip()]
-    resolve(metrics)  # report a misspelt name before the slow imports
+    chosen = resolve(metrics)  # reports a misspelt name before the slow imports
     from stablevsr.metrics.evaluate import evaluate
 
+    # what looks for a GPU imports torch, which PSNR and SSIM do not need
+    device = device_of(arguments.device) if arguments.device != "auto" or any(m.build for m in chosen) else "cpu"
     if arguments.batch < 1:
         raise UserError(f"--batch {arguments.batch} is too small: at least 1")
     sequences = arguments.sequences.split(",") if arguments.sequences else None
@@ -92,7 +94,7 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
         sequences = (sequences or sorted(sequence_names(arguments.gt)))[index::count]  # the shards of inference
     evaluate(
         arguments.gt, {arguments.out: arguments.sr}, metrics, weights=arguments.weights, sequences=sequences,
-        cache=arguments.cache, device=device_of(arguments.device), batch=arguments.batch,
+        cache=arguments.cache, device=device, batch=arguments.batch,
         centre_only=arguments.centre_only,
     )  # fmt: skip
 

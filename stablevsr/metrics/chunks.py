@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from stablevsr.data.frames import read_frame
 from stablevsr.metrics.folders import FramePaths
 from stablevsr.runtime.background import prefetch
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 DECODERS = 4
 CHUNK_PIXELS = 8 * 1280 * 720  # chunks of larger frames are shorter, which bounds memory
@@ -38,7 +40,7 @@ class Chunk:
     lead: int
     gt: NDArray[np.uint8]
     outputs: tuple[NDArray[np.uint8], ...]
-    device: torch.device
+    device: torch.device | str
     _results: dict[Callable[[Chunk], Any], Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -81,11 +83,13 @@ class Chunk:
         ]
 
 
-def _to_tensor(frames: NDArray[np.uint8], device: torch.device) -> Tensor:
+def _to_tensor(frames: NDArray[np.uint8], device: torch.device | str) -> Tensor:
+    import torch
+
     return torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).contiguous().float().div(255)
 
 
-def read_chunks(sequences: Sequence[FramePaths], batch: int, device: torch.device) -> Iterator[Chunk]:
+def read_chunks(sequences: Sequence[FramePaths], batch: int, device: torch.device | str) -> Iterator[Chunk]:
     """All frames of all sequences in order, at most ``batch`` at a time; the next are decoded in the background."""
     spans = []
     for paths in sequences:

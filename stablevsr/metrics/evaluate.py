@@ -10,12 +10,12 @@ import importlib.metadata
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from stablevsr.data.downloads.weights import digest, location
@@ -28,6 +28,9 @@ from stablevsr.metrics.tables import KEYS, infinite, summarise, write_table
 from stablevsr.metrics.tools import Tools
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.io import check_output
+
+if TYPE_CHECKING:
+    import torch
 
 LIBRARIES = ("stablevsr", "torch", "torchvision", "opencv-python-headless")  # whose versions are kept with all scores
 
@@ -72,12 +75,12 @@ def evaluate(
     usable = [metric for metric in chosen if metric.name not in skipped]
     paths = pair_folders(gt, list(methods.values()), sequences=sequences, centre_only=centre_only)
     _require_side(paths, usable)
-    tools = Tools(torch.device(device), cache)
+    tools = Tools(device, cache)
     scorers = build_scorers(usable, tools)
     for name, reason in skipped.items():
         print(f"{name} is left empty: {reason}", file=sys.stderr)
 
-    tables = score_frames(paths, len(methods), scorers, chosen, batch, tools.device)
+    tables = score_frames(paths, len(methods), scorers, chosen, batch, device)
     for (out, sr), table in zip(methods.items(), tables, strict=True):
         notes = {"gt": str(gt), "sr": str(sr), "skipped": skipped} | _notes(chosen, skipped, table)
         notes |= {"made_from": made_from[out]} if made_from else {}
@@ -91,7 +94,7 @@ def score_frames(
     scorers: Sequence[Scorer],
     chosen: Sequence[Metric],
     batch: int,
-    device: torch.device,
+    device: torch.device | str,
 ) -> list[pd.DataFrame]:
     """One table for each method, with a row for each frame in the order of ``paths``; each frame is read once.
 
@@ -101,7 +104,7 @@ def score_frames(
     names = [metric.name for metric in chosen]
     rows: list[list[list[Any]]] = [[] for _ in range(methods)]
     bar = tqdm(total=sum(len(p.stems) for p in paths), unit="frame", disable=None)
-    with bar, torch.inference_mode():
+    with bar, _inference_mode(chosen):
         for chunk in read_chunks(paths, batch, device):
             values: dict[str, Values] = {}
             for scorer in scorers:
@@ -112,6 +115,15 @@ def score_frames(
                 method_rows += [[chunk.sequence, stem, *row] for stem, row in zip(chunk.stems, cells, strict=True)]
             bar.update(len(chunk))
     return [pd.DataFrame(method_rows, columns=[*KEYS, *names]) for method_rows in rows]
+
+
+def _inference_mode(chosen: Sequence[Metric]) -> AbstractContextManager[Any]:
+    """Torch's, which is not imported where no metric uses it."""
+    if not any(metric.build for metric in chosen):
+        return nullcontext()
+    import torch
+
+    return torch.inference_mode()
 
 
 def _unusable(chosen: Sequence[Metric], weights: Literal["require", "skip"]) -> dict[str, str]:

@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stablevsr.metrics.chunks import Chunk
 from stablevsr.metrics.fidelity import FramePair
 from stablevsr.metrics.metric import ChunkScorer, Metric
 from stablevsr.metrics.tools import Tools
+from stablevsr.runtime.devices import granted_threads
 
 Values = NDArray[np.float64]  #: (methods, frames) in the unit of CSV files, nan where undefined
 Scorer = Callable[[Chunk], dict[str, Values]]
@@ -27,20 +27,22 @@ def build_scorers(chosen: Sequence[Metric], tools: Tools) -> list[Scorer]:
 
 
 def _score_frames(metrics: Sequence[Metric], chunk: Chunk) -> dict[str, Values]:
-    """Frames are scored in parallel on the CPU, in as many threads as torch has."""
+    """Frames are scored in parallel on the CPU."""
 
     def score(frames: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> list[float]:
         pair = FramePair(*frames)
         return [metric.scale * metric.score_frame(pair) for metric in metrics if metric.score_frame]
 
     frames = [pair for sr in chunk.outputs for pair in zip(chunk.gt[chunk.lead :], sr[chunk.lead :], strict=True)]
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with ThreadPoolExecutor(granted_threads()) as pool:
         columns = np.array(list(pool.map(score, frames))).reshape(len(chunk.outputs), len(chunk), len(metrics))
     return {metric.name: columns[..., index] for index, metric in enumerate(metrics)}
 
 
 def _score_chunk(metric: Metric, score: ChunkScorer, chunk: Chunk) -> dict[str, Values]:
     """A metric may return values for the lead, which are dropped, or none for the first frame, which is nan."""
+    import torch
+
     values = np.full((len(chunk.outputs), len(chunk)), np.nan)
     if not metric.temporal or len(chunk.gt) > 1:
         for row, result in zip(values, score(chunk), strict=True):

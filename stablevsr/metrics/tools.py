@@ -6,15 +6,17 @@ import io
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from stablevsr.data.downloads import weights
 from stablevsr.runtime.errors import DamagedError
 from stablevsr.runtime.io import read_sealed, write_sealed
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Built = TypeVar("Built")
 FindWeights = Callable[[str], Path]  #: from a name in the registry of downloads to the file
@@ -31,10 +33,17 @@ class Tools:
     """
 
     def __init__(
-        self, device: torch.device, cache: Path | None = None, find: FindWeights = weights.weight_file
+        self, device: torch.device | str, cache: Path | None = None, find: FindWeights = weights.weight_file
     ) -> None:
-        self.device, self.cache, self.find = device, cache, find
+        self._device, self.cache, self.find = device, cache, find
         self._built: dict[Callable[[Tools], Any], Any] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where frames and networks are."""
+        import torch
+
+        return torch.device(self._device)
 
     def once(self, build: Callable[[Tools], Built]) -> Built:
         """``build(self)``, computed for the first metric that asks and shared by the others."""
@@ -49,6 +58,8 @@ class Tools:
         """
         if self.cache is None:
             return compute()
+        import torch
+
         files = [self.cache / kind / key[:2] / f"{key}.array" for key in keys]
         try:
             stored = [np.load(io.BytesIO(read_sealed(file)), allow_pickle=False) for file in files]
@@ -66,4 +77,6 @@ class Tools:
 
     def cache_kind(self, what: str, weight: str) -> str:
         """A kind of result for :meth:`cached` of a network; devices and versions of torch differ by rounding."""
+        import torch
+
         return f"{what}-{weights.published_hash(weight)[:8]}-{self.device.type}-torch{torch.__version__}"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.tables import read_scores, summarise
 from stablevsr.metrics.tools import Tools
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.io import read_sealed, write_sealed
 
 OFFLINE = ["psnr", "ssim_y", "tof_dis", "warp_error", "sharpness"]
 SIZE = (40, 48)
@@ -54,6 +58,18 @@ def gt(tmp_path: Path) -> Path:
 @pytest.fixture
 def sr(tmp_path: Path) -> Path:
     return write(tmp_path / "sr", {"a": clip(0, 5, 0.05), "b": clip(1, 3, 0.05)})
+
+
+@pytest.mark.parametrize("metrics,unused", [
+    ("psnr,ssim,sharpness", ("torch",)), ("tof_dis,warp_error", ("torchvision", "diffusers")),
+])  # fmt: skip
+def test_what_a_metric_does_not_need_is_not_imported(
+    gt: Path, sr: Path, tmp_path: Path, metrics: str, unused: tuple[str, ...]
+) -> None:
+    command = ["evaluate", "--gt", str(gt), "--sr", str(sr), "--metrics", metrics, "--out", str(tmp_path / "o.csv")]
+    code = f"import sys; from stablevsr.cli import main; print(main({command}), *set({unused}) & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
 
 
 def test_one_row_a_frame_and_undefined_cells_are_empty(gt: Path, sr: Path, tmp_path: Path) -> None:
@@ -168,12 +184,14 @@ def test_the_sidecar_says_how_the_numbers_were_made(gt: Path, sr: Path, tmp_path
 def test_the_cache_is_used_and_changes_nothing(gt: Path, sr: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     evaluate(gt, {tmp_path / "cold.csv": sr}, OFFLINE, cache=cache)
-    stored = sorted(cache.rglob("*.npy"))
+    stored = sorted(cache.rglob("*.array"))
     assert len(stored) == 12  # (4 + 2) pairs, a flow and a mask of visible pixels each
     evaluate(gt, {tmp_path / "warm.csv": sr}, OFFLINE, cache=cache)
     assert (tmp_path / "cold.csv").read_bytes() == (tmp_path / "warm.csv").read_bytes()
     flow = next(file for file in stored if "visible" not in str(file))
-    np.save(flow, np.load(flow) + 5)  # a stored result that is recognisably not recomputed
+    shifted = io.BytesIO()
+    np.save(shifted, np.load(io.BytesIO(read_sealed(flow))) + 5)  # a stored result that is recognisably not recomputed
+    write_sealed(flow, shifted.getvalue())
     evaluate(gt, {tmp_path / "shifted.csv": sr}, ["tof_dis"], cache=cache)
     gap = read_scores(tmp_path / "shifted.csv")["tof_dis"] - read_scores(tmp_path / "cold.csv")["tof_dis"]
     assert gap.max() > 10
