@@ -16,7 +16,7 @@ class PerceptualLoss:
         self.network = LPIPSDistance(weight_file("vgg16"), net="vgg16")
 
     def __call__(self, image: Tensor, target: Tensor) -> Tensor:
-        """Mean distance of RGB batches (B, 3, H, W) in [-1, 1], at least 32 pixels large; only ``image`` gets gradients."""
+        """Mean distance of RGB batches (B, 3, H, W) in [-1, 1], 32 pixels or more; only ``image`` gets gradients."""
         self.network.model.to(image.device)
         with torch.no_grad():
             wanted = self.network.features(target / 2 + 0.5)
