@@ -197,7 +197,7 @@ def test_one_method_with_a_warm_cache_scores_as_in_the_joint_run(scored: Path, t
         np.testing.assert_allclose(alone, joint, rtol=2e-3, atol=1e-6)
     kinds = {folder.name.split("-")[0] for folder in (tmp_path / "c").iterdir()}
     assert kinds == {"lpips", "raft"}
-    assert len(list((tmp_path / "c").rglob("*.npy"))) == 2 * 3
+    assert len(list((tmp_path / "c").rglob("*.array"))) == 2 * 3
 
 
 def test_perfect_output_has_perfect_scores(scored: Path, tmp_path: Path) -> None:

@@ -271,7 +271,7 @@ def test_a_number_of_steps_out_of_range_is_one_sentence(pipe_v, steps):
 
 
 def test_a_generator_on_a_gpu_is_used_with_a_warning(pipe_v, clip, monkeypatch):
-    class OnTheGPU:
+    class OnTheGPU(torch.Generator):
         device = torch.device("cuda:0")
 
     used = []

@@ -20,7 +20,7 @@ from stablevsr.study.resolve import load_study, merge
 REPOSITORY = Path(__file__).parents[2]
 #: The names under which the ablations of the mini study hold the method itself.
 REFERENCES = (
-    "sampling.bidirectional", "guidance.proposed", "tcm_training.bidirectional", "few_steps.ten",
+    "sampling.bidirectional", "guidance.proposed", "tcm_training.bidirectional", "few_steps.six",
     "guidance_cadence.always", "temporal_filter.bidirectional", "cheaper.method",
 )  # fmt: skip
 

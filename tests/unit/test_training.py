@@ -1,5 +1,6 @@
 """The TCM's training step against the published one, and the loop's promises: resume, accumulation, frozen parts."""
 
+import io
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from stablevsr.method import tcm
 from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Training
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.io import read_sealed
 from stablevsr.training.loop import rate_factor, train
 from stablevsr.training.samples import NEXT, PAST, WindowDataset, draw_normal, sample_generator, sample_numbers
 from stablevsr.training.task import LoopSettings, TrainingTask
@@ -206,7 +208,8 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert torch.load(tmp_path / "cut" / "state.pt", weights_only=True)["step"] < 30
+    stored = io.BytesIO(read_sealed(tmp_path / "cut" / "state.pt"))
+    assert torch.load(stored, weights_only=True)["step"] < 30
     cut = finish("cut")
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
 
