@@ -1,6 +1,7 @@
 """``stablevsr clean --damaged``: results that are not as they were written, as after a power cut or on a failing disk.
 
-Every record is compared with what was noted when it was written; removing what is damaged lets Snakemake make it again.
+Every record is compared with what was noted when it was written. With what is damaged go the scores that were made from
+it: Snakemake makes a missing file again only where a target needs it. Weights are made again when frames need them.
 Resume states and caches are not looked at here: they are checked when they are read.
 """
 
@@ -33,13 +34,19 @@ def _frames(work: Path) -> Iterator[Path]:
     for mark in work.glob(f"frames/*/*/seed*/*/{store.MARK}"):
         folder = mark.parent
         if not store.is_whole(folder):
+            run = folder.parent.relative_to(work / "frames")
             yield folder
-            yield from (work / "manifests" / folder.parent.relative_to(work / "frames")).glob("*.json")
+            yield from (work / "manifests" / run).glob("*.json")
+            yield from work.glob(f"scores/*/{run}/*")
 
 
 def _manifests(work: Path) -> Iterator[Path]:
-    files = [*work.glob("manifests/*/*/*/*.json"), *work.glob("datasets/train-*.json")]
-    return (file for file in files if _content(file) is None)
+    """Damaged manifests of inference, and records of training sets."""
+    for file in work.glob("manifests/*/*/*/*.json"):
+        if _content(file) is None:
+            yield file
+            yield from work.glob(f"scores/*/{file.relative_to(work / 'manifests').with_suffix('')}.*")
+    yield from (file for file in work.glob("datasets/train-*.json") if _content(file) is None)
 
 
 def _datasets(work: Path) -> Iterator[Path]:
@@ -49,6 +56,7 @@ def _datasets(work: Path) -> Iterator[Path]:
         sequences, folder = (_content(manifest) or {}).get("sequences"), manifest.parent
         if not isinstance(sequences, dict) or not all(_is_as_listed(folder, *item) for item in sequences.items()):
             yield manifest
+            yield from work.glob(f"scores/*/{folder.name}/*/*/*")
 
 
 def _is_as_listed(folder: Path, name: str, entry: Any) -> bool:

@@ -3,12 +3,14 @@
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from stablevsr.cli import main
 from stablevsr.data.frames import is_whole, list_frames, write_frame
 from stablevsr.method.stores import FolderStore
+from stablevsr.metrics.tables import write_table
 from stablevsr.runtime.errors import DamagedError
 from stablevsr.runtime.hashing import content_hash, tree_hash
 from stablevsr.runtime.io import read_sealed, write_sealed, write_text
@@ -25,6 +27,7 @@ DAMAGES = {
     "one byte": lambda data: data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 0x55]) + data[len(data) // 2 + 1 :],
 }
 each_damage = pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+SCORES = "work/scores/metrics/set-key/digest/seed0/shard0of1.csv"
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
 
 
@@ -164,6 +167,7 @@ def stores(tmp_path):
     training = work / "trainings/tcm/digest"
     write_text(training / "weights.safetensors", "some weights")
     write_record(training / "provenance.json", {"sha256": tree_hash(training)})
+    write_table(tmp_path / SCORES, pd.DataFrame({"sequence": ["a"], "frame": ["0"], "psnr": [30.0]}), {})
     write_text(tmp_path / "results/study/tables/table1.csv", "a,b\n1,2\n")
     return tmp_path
 
@@ -171,10 +175,12 @@ def stores(tmp_path):
 @each_damage
 @pytest.mark.parametrize("file,removed", [
     ("work/frames/set-key/digest/seed0/a/0.png",
-     ["work/frames/set-key/digest/seed0/a", "work/manifests/set-key/digest/seed0/shard0of1.json"]),
+     ["work/frames/set-key/digest/seed0/a", "work/manifests/set-key/digest/seed0/shard0of1.json", SCORES]),
     (f"work/frames/set-key/digest/seed0/a/{MARK}", ["work/frames/set-key/digest/seed0/a"]),
-    ("work/manifests/set-key/digest/seed0/shard0of1.json", ["work/manifests/set-key/digest/seed0/shard0of1.json"]),
-    ("work/lr/key/a/0.png", ["work/datasets/set-key/manifest.json", "work/lr/key/a/0.png"]),
+    ("work/manifests/set-key/digest/seed0/shard0of1.json",
+     ["work/manifests/set-key/digest/seed0/shard0of1.json", SCORES]),
+    ("work/lr/key/a/0.png", ["work/datasets/set-key/manifest.json", "work/lr/key/a/0.png", SCORES]),
+    (SCORES, [SCORES, f"{SCORES}.json"]),
     ("work/datasets/set-key/manifest.json", ["work/datasets/set-key/manifest.json"]),
     ("work/trainings/tcm/digest/weights.safetensors", ["work/trainings/tcm/digest"]),
     ("work/trainings/tcm/digest/provenance.json", ["work/trainings/tcm/digest"]),
