@@ -241,7 +241,7 @@ def test_a_dataset_with_a_model_for_itself_gets_it_made_and_used(finished):
         "methods": {"bicubic": {"label": "Bicubic", "kind": "bicubic"}},
         "ablations": [], "table1": [], "claims": [], "runs": 1, "training_processes": 2,
     }  # fmt: skip
-    own["datasets"]["reds4"] |= {"shards": 1, "sequences": ["000"]}
+    own["datasets"]["reds4"] |= {"shards": 1, "sequences": ["film10154"]}
     own["datasets"]["vimeo"]["model"] = {"name": "tuned", "training": {"steps": 2, "batch": 2, "cached_samples": None}}
     (finished / "workflow/studies/own.yaml").write_text(yaml.safe_dump(own))
     jobs = planned(finished, study="own")
