@@ -95,7 +95,9 @@ class Training(Optimisation):
     neighbour: Literal["past", "both"] = "both"
     guidance: Guidance | None = None
     learning_rate_new: float | None = Field(None, gt=0)  #: for layers not copied from the UNet; None = the same
-    conditioning_init: float = Field(0.0, ge=0)  #: std of the last conditioning convolution (published: zero)
+    #: The TCM's first weights: a copy of the UNet's encoder, as published, or the model folder's own TCM.
+    start: Literal["unet", "model"] = "unet"
+    conditioning_init: float = Field(0.0, ge=0)  #: std of a copy's last conditioning convolution (published: zero)
     #: Train on this many samples whose frozen part is computed once for all variants; None = a new sample each time.
     cached_samples: int | None = Field(None, ge=1)
 

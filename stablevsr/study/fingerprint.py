@@ -123,6 +123,6 @@ def _file(name: str) -> Path:
 
 @cache
 def embedded_weights() -> str:
-    """A hash of the tiny model's base networks; its TCM is trained by the studies."""
-    parts = ("unet", "vae", "text_encoder", "scheduler")
+    """A hash of the tiny model's networks."""
+    parts = ("unet", "vae", "text_encoder", "scheduler", "controlnet")
     return digest([folder_hash(PACKAGE / "assets" / "tiny" / part) for part in parts])

@@ -11,16 +11,19 @@ from torch import Tensor
 
 from stablevsr.data.frames import write_frame
 from stablevsr.data.layouts import Sequence, load_sequences
+from stablevsr.method import tcm
 from stablevsr.method.model_folder import TINY
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.pipeline import StableVSRPipeline, load_networks
 from stablevsr.method.scheduler import Schedule
+from stablevsr.method.settings import Guidance, Training
 from stablevsr.runtime.errors import UserError
 from stablevsr.training import base_model
 from stablevsr.training.base_model import RECIPES, BaseTraining, steps_by_stage
 from stablevsr.training.perceptual import PerceptualLoss
 from stablevsr.training.samples import sample_generator
 from stablevsr.training.task import LoopSettings, TrainingTask
+from stablevsr.training.tasks.tcm_start import SecondViewTask
 from stablevsr.training.tasks.unet_perceptual import PerceptualUNetTask
 from stablevsr.training.tasks.vae import DecoderTask, VAETask, texture_distance
 
@@ -57,6 +60,15 @@ def decoder_task() -> DecoderTask:
     return DecoderTask(model.vae.requires_grad_(True), model.unet, model.prompt, [], PixelDistance(), schedule)
 
 
+def tcm_start_task() -> SecondViewTask:
+    model = parts()
+    module = tcm.from_unet(model.unet, base_model.CONDITIONING_INIT)
+    for name, parameter in module.named_parameters():  # past the zeros, where a few steps are enough
+        if name.startswith(("controlnet_down_blocks", "controlnet_mid_block")):
+            torch.nn.init.normal_(parameter, std=0.02)
+    return SecondViewTask(module, model, Training(), Guidance(), None, [])
+
+
 def crops() -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(5)
     low = torch.rand(2, 1, 3, 8, 8, generator=generator)
@@ -65,7 +77,7 @@ def crops() -> dict[str, Tensor]:
 
 def learn(task: TrainingTask, steps: int) -> list[float]:
     """The losses of a few steps on one batch with the same draws."""
-    optimizer = torch.optim.Adam(task.parameter_groups(LoopSettings())[0]["params"], 2e-4)
+    optimizer = torch.optim.Adam(task.parameter_groups(LoopSettings(learning_rate=2e-4)))
     losses = []
     for _ in range(steps):
         loss = task.loss(crops(), [sample_generator(1, number) for number in range(2)])
@@ -76,7 +88,7 @@ def learn(task: TrainingTask, steps: int) -> list[float]:
     return losses
 
 
-@pytest.mark.parametrize("make", [vae_task, unet_task, decoder_task])
+@pytest.mark.parametrize("make", [vae_task, unet_task, decoder_task, tcm_start_task])
 def test_the_loss_falls(make: Callable[[], TrainingTask]) -> None:
     losses = learn(make(), 6)
     assert losses[-1] < 0.97 * losses[0]
@@ -126,6 +138,17 @@ def test_own_estimates_come_from_higher_noise_levels(monkeypatch: pytest.MonkeyP
     assert (seen[0] > drawn["timesteps"] + 50).float().mean() > 0.7
 
 
+def test_the_first_tcm_sees_its_own_frame_from_other_noise() -> None:
+    task = tcm_start_task()
+    drawn = task.draw(8, [sample_generator(1, number) for number in range(2)]) | {"timesteps": torch.tensor([5, 999])}
+    frozen = task.freeze(crops(), drawn)
+    decoded = task.frozen.decode(frozen["latents"])
+    near, far = (frozen["guidance"] - decoded).square().mean((1, 2, 3))
+    assert near < 0.1 * far  # little noise leaves the frame, pure noise leaves an estimate
+    other = task.freeze(crops(), drawn | {"noise": drawn["noise_neighbour"]})
+    assert torch.equal(other["guidance"], frozen["guidance"])  # the frame's own noise is not in it
+
+
 @pytest.fixture
 def clips(tmp_path: Path) -> list[Sequence]:
     rng = np.random.default_rng(0)
@@ -142,12 +165,10 @@ def test_all_stages_run_and_a_second_run_only_loads(
     steps = dict.fromkeys(RECIPES, 1)
     for out in ("first", "second"):
         BaseTraining(clips, [], tmp_path / out, tmp_path / "state", steps).run()
-    for file in ("vae", "unet"):
+    for file in ("vae", "unet", "controlnet"):
         name = f"{file}/diffusion_pytorch_model.safetensors"
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
-    assert (
-        StableVSRPipeline.from_pretrained(tmp_path / "first", controlnet=None, device="cpu").networks.vae_scale == 0.5
-    )
+    assert StableVSRPipeline.from_pretrained(tmp_path / "first", device="cpu").networks.vae_scale == 0.5
     with pytest.raises(UserError, match="made with"):  # the UNet's state depends on the VAE's length
         BaseTraining(clips, [], tmp_path / "third", tmp_path / "state", steps | {"vae": 2}).run()
 

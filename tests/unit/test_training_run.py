@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from stablevsr import StableVSRPipeline
 from stablevsr.data.degradation import degrade
 from stablevsr.data.frames import read_frame, write_frame
+from stablevsr.method.model_folder import TINY
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.settings import Finetuning, Guidance, Training
 from stablevsr.study.files import Dataset
@@ -114,6 +115,14 @@ def test_a_tcm_is_trained_on_a_fine_tuned_model_and_loads_beside_it(tuned, reds,
     strip = read_frame(folder / "validation" / "step000003.png")
     assert strip.shape == (14 + 8 * 32, 5 * 32, 3)  # LR, guidance, x0 without and with the TCM, ground truth
     assert not np.array_equal(strip[14:, 64:96], strip[14:, 96:128])  # the TCM does something
+
+
+def test_a_training_may_start_at_the_models_own_tcm(reds, tmp_path):
+    """With a vanishing learning rate the TCM stays what it was; a copy of the UNet would have zero residuals."""
+    folder = train_here(tcm_run(TINY, reds, start="model", learning_rate=1e-12, steps=1), tmp_path)
+    before, after = load_file(TINY / "controlnet" / WEIGHTS), load_file(folder / WEIGHTS)
+    for key in before:
+        torch.testing.assert_close(before[key].float(), after[key], rtol=0, atol=1e-9)
 
 
 def test_the_history_can_be_watched_in_tensorboard(tuned, reds, tmp_path):

@@ -34,12 +34,15 @@ WINDOW = 3  #: frames, as published
 
 
 def build(inputs: TaskInputs) -> TCMTask:
-    """The task of training a TCM that starts as a copy of the model's UNet."""
+    """The task of training a TCM that starts as a copy of the model's UNet, or as the model's own TCM."""
     settings: Training = inputs.settings
     guidance = settings.guidance or Guidance()
-    networks = load_networks(inputs.model, inputs.device, with_tcm=False)
-    torch.manual_seed(settings.seed)  # the new layers' initial weights
-    module = tcm.from_unet(networks.unet, settings.conditioning_init).to(inputs.device)
+    networks = load_networks(inputs.model, inputs.device, with_tcm=settings.start == "model")
+    module = networks.tcm
+    if module is None:
+        torch.manual_seed(settings.seed)  # the new layers' initial weights
+        module = tcm.from_unet(networks.unet, settings.conditioning_init).to(inputs.device)
+    module.train().requires_grad_(True)
     networks.freeze_in(settings.precision)  # after the copy: what is trained keeps float32
     estimator = flow_by_name(guidance.flow, str(inputs.device)) if guidance.needs_flow else None
     if inputs.samples:
