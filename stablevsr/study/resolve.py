@@ -207,6 +207,8 @@ class _Resolver:
             raise UserError(f"{at}: unknown training dataset {settings.dataset}{hint}")
         if settings.batch % processes:
             raise UserError(f"{at}: a batch of {settings.batch} cannot be shared by {processes} training_processes")
+        if base.training and isinstance(settings, Training) and settings.start == "model":
+            raise UserError(f"{at}: {base.name} is fine-tuned here and has no TCM to start from: give start: unet")
         seeded = settings.model_copy(update={"seed": settings.seed + run})
         return TrainingRun.of(kind, seeded, known[settings.dataset], base)
 

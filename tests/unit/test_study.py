@@ -144,6 +144,12 @@ def test_a_dataset_with_a_model_for_itself_has_other_networks_under_the_same_nam
     assert model == Paths(study).training(study.training("unet", "vimeo_unet"))
 
 
+def test_a_fine_tuned_model_has_no_tcm_to_start_from(root):
+    edit(root / "workflow/studies/paper.yaml", lambda c: c["method"].update(training={"start": "model"}))
+    with pytest.raises(UserError, match="unet is fine-tuned here and has no TCM to start from: give start: unet"):
+        load_study("paper", root)
+
+
 def test_a_fine_tuning_setting_changes_its_model_and_what_stands_on_it_only(root):
     before = load_study("paper", root)
     edit(root / "workflow/studies/paper.yaml",

@@ -18,6 +18,7 @@ from stablevsr.data.frames import read_frame, write_frame
 from stablevsr.method.model_folder import TINY
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.settings import Finetuning, Guidance, Training
+from stablevsr.runtime.errors import UserError
 from stablevsr.study.files import Dataset
 from stablevsr.study.methods import Base, TrainingRun
 from stablevsr.study.paths import Paths
@@ -123,6 +124,11 @@ def test_a_training_may_start_at_the_models_own_tcm(reds, tmp_path):
     before, after = load_file(TINY / "controlnet" / WEIGHTS), load_file(folder / WEIGHTS)
     for key in before:
         torch.testing.assert_close(before[key].float(), after[key], rtol=0, atol=1e-9)
+
+
+def test_a_model_without_a_tcm_is_no_start(tuned, reds, tmp_path):
+    with pytest.raises(UserError, match="has no TCM to start from: give start: unet"):
+        train_here(tcm_run(tuned, reds, start="model"), tmp_path)
 
 
 def test_the_history_can_be_watched_in_tensorboard(tuned, reds, tmp_path):

@@ -242,7 +242,9 @@ def test_a_dataset_with_a_model_for_itself_gets_it_made_and_used(finished):
         "ablations": [], "table1": [], "claims": [], "runs": 1, "training_processes": 2,
     }  # fmt: skip
     own["datasets"]["reds4"] |= {"shards": 1, "sequences": ["film10154"]}
-    own["datasets"]["vimeo"]["model"] = {"name": "tuned", "training": {"steps": 2, "batch": 2, "cached_samples": None}}
+    own["datasets"]["vimeo"]["model"] = {
+        "name": "tuned", "training": {"start": "unet", "steps": 2, "batch": 2, "cached_samples": None},
+    }  # fmt: skip
     (finished / "workflow/studies/own.yaml").write_text(yaml.safe_dump(own))
     jobs = planned(finished, study="own")
     assert jobs["train_unet"] == jobs["train_tcm"] == 1  # the UNet and its TCM; the other TCM is the smoke study's

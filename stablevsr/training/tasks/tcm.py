@@ -25,6 +25,7 @@ from stablevsr.method.guidance import blank_image, enlarge, guidance_image
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Training
+from stablevsr.runtime.errors import UserError
 from stablevsr.training.cached_samples import CachedSamples
 from stablevsr.training.denoising import DenoisingTask, clean_estimate
 from stablevsr.training.samples import CENTRE, NEXT, PAST, WindowDataset, draw_integers, draw_normal
@@ -37,12 +38,16 @@ def build(inputs: TaskInputs) -> TCMTask:
     """The task of training a TCM that starts as a copy of the model's UNet, or as the model's own TCM."""
     settings: Training = inputs.settings
     guidance = settings.guidance or Guidance()
-    networks = load_networks(inputs.model, inputs.device, with_tcm=settings.start == "model")
-    module = networks.tcm
-    if module is None:
+    from_model = settings.start == "model"
+    if from_model and not (inputs.model / "controlnet").is_dir():
+        raise UserError(f"{inputs.model} has no TCM to start from: give start: unet")
+    networks = load_networks(inputs.model, inputs.device, with_tcm=from_model)
+    if from_model:
+        module: Any = networks.tcm
+        module.train().requires_grad_(True)
+    else:
         torch.manual_seed(settings.seed)  # the new layers' initial weights
         module = tcm.from_unet(networks.unet, settings.conditioning_init).to(inputs.device)
-    module.train().requires_grad_(True)
     networks.freeze_in(settings.precision)  # after the copy: what is trained keeps float32
     estimator = flow_by_name(guidance.flow, str(inputs.device)) if guidance.needs_flow else None
     if inputs.samples:
