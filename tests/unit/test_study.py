@@ -50,8 +50,9 @@ def test_the_reference_is_shared_by_every_ablation_that_contains_it():
     assert [run.kind for run in study.trainings().values()] == ["tcm"] * 3 + ["decoder"]
 
 
-def test_a_run_has_its_own_noise_and_trainings_which_its_methods_share():
-    study, mini = (load_study(name, REPOSITORY) for name in ("evidence", "mini"))
+def test_a_run_has_its_own_noise_and_trainings_which_its_methods_share(root):
+    edit(root / "workflow/studies/evidence.yaml", lambda c: c["ablations"].append("cheaper"))  # it trains a decoder
+    study, mini = (load_study(name, root) for name in ("evidence", "mini"))
     ours, guided, single = (
         study.methods[name].runs("reds4") for name in ("stablevsr", "sampling.auto_regressive", "sampling.single_frame")
     )
@@ -91,8 +92,11 @@ def test_a_form_is_found_by_name_or_digest_and_seed():
 
 def test_a_study_extends_another_and_follows_it(root):
     study, mini = load_study("evidence", root), load_study("mini", root)
-    own = {name for name in study.methods if name.startswith("tcm_start.")}  # an ablation of this study alone
-    assert study.methods.keys() - own == mini.methods.keys()
+    shared = {
+        name for name in mini.methods if name.partition(".")[0] not in ("cheaper", "few_steps", "guidance_cadence")
+    }
+    assert study.methods.keys() - mini.methods.keys() == {"tcm_start.start", "tcm_start.trained"}
+    assert study.methods.keys() & mini.methods.keys() == shared
     assert [file.stem for file in study.files] == ["evidence", "mini"]
     assert study.spec.metrics == mini.spec.metrics and study.spec.title != mini.spec.title
     edit(root / "workflow/studies/mini.yaml", lambda c: c["method"]["training"].update(steps=77))
