@@ -80,7 +80,9 @@ class Optimisation(_Settings):
     optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = Field(5e-5, gt=0)
     schedule: Schedule = "constant"
-    warmup_steps: int = Field(500, ge=0)
+    warmup_steps: int = Field(0, ge=0)  #: the released script names 500, but its schedule has no warm-up
+    #: Ground truth in latent space: a sample of the VAE's distribution, as released, or its mode.
+    latents: Literal["sample", "mode"] = "sample"
     max_grad_norm: float = Field(1.0, ge=0)  #: 0 = no clipping
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
     precision: Precision = "fp32"  #: of the computation and of frozen networks; what is trained stays in float32
@@ -118,6 +120,8 @@ class Distillation(Optimisation):
     crop: int = Field(128, ge=16, multiple_of=4)
     learning_rate: float = Field(5e-4, gt=0)
     schedule: Schedule = "warmup_cosine"
+    warmup_steps: int = Field(500, ge=0)
+    latents: Literal["sample", "mode"] = "mode"
     width: int = Field(64, ge=1)  #: channels
 
 

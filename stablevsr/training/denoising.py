@@ -28,6 +28,7 @@ class DenoisingTask(TrainingTask):
 
     scheduler: DDPMScheduler
     channels: int  #: of the latents
+    sample_latents = False  #: clean latents are samples of the VAE's distribution instead of its mode
 
     @abstractmethod
     def freeze(self, window: Sample, drawn: Sample) -> Sample:
@@ -39,10 +40,13 @@ class DenoisingTask(TrainingTask):
 
     def draw(self, side: int, generators: Sequence[torch.Generator]) -> Sample:
         """Timesteps and noise for latents of ``side`` pixels, on the CPU; one generator for each sample."""
-        return {
+        drawn = {
             "timesteps": draw_integers(generators, 0, int(self.scheduler.config.num_train_timesteps)),
             "noise": draw_normal(generators, (self.channels, side, side)),
         }
+        if self.sample_latents:
+            drawn["noise_latents"] = draw_normal(generators, (self.channels, side, side))
+        return drawn
 
     def loss(self, batch: Sample, generators: Sequence[torch.Generator]) -> Tensor:
         """Mean squared error of the prediction; ``batch`` holds a window (``gt``, ``lq``) or a frozen sample."""
@@ -77,6 +81,18 @@ class DenoisingTask(TrainingTask):
             frozen = self.freeze(window, drawn | {"timesteps": timesteps[rows]})
             chunks.append(frozen | {"gt": window["gt"][:, frames // 2]})
         self.held_out = chunks
+
+
+def encode(vae: Any, images: Tensor, noise: Tensor | None) -> Tensor:
+    """Scaled latents (B, 4, h, w), float32, of images (B, 3, 4h, 4w) in [-1, 1].
+
+    With ``noise`` (B, 4, h, w) they are the sample of the VAE's distribution that it stands for, else the mode.
+    """
+    distribution = vae.encode(images.to(next(vae.parameters()).dtype)).latent_dist
+    latents = distribution.mode()
+    if noise is not None:
+        latents = latents + distribution.std * noise.to(latents)
+    return torch.as_tensor(latents.float() * vae.config.scaling_factor)
 
 
 def training_target(scheduler: DDPMScheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

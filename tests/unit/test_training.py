@@ -28,7 +28,9 @@ from stablevsr.training.tasks.tcm import TCMTask
 def task_for(vectors, model="model_v", guidance=None, flow=None, **settings):
     networks = load_networks(vectors / model, device="cpu")
     module = networks.tcm.requires_grad_(True)
-    return TCMTask(module, networks, Training(**settings), guidance or Guidance(), flow, data=None)
+    return TCMTask(
+        module, networks, Training(**{"latents": "mode"} | settings), guidance or Guidance(), flow, data=None
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,25 @@ def test_one_step_equals_the_published_one(vectors, published):
     norm = torch.sqrt(sum(p.grad.double().square().sum() for p in task.model.parameters() if p.grad is not None))
     assert loss.item() == pytest.approx(published["loss"].item(), rel=1e-4)
     assert float(norm) == pytest.approx(float(published["grad_norm"]), rel=1e-4)
+
+
+def test_released_latents_are_samples_of_the_vae_and_the_mode_is_their_mean(vectors, published):
+    task = task_for(vectors, guidance=Guidance(source="none"), latents="sample")
+    mode = frozen(task_for(vectors, guidance=Guidance(source="none")), published)["latents"]
+    zero = torch.zeros_like(mode)
+    latents = {
+        sign: frozen(task, published, noise_latents=zero + sign, noise_latents_neighbour=zero)["latents"]
+        for sign in (-1, 0, 1)
+    }
+    assert torch.equal(latents[0], mode)
+    torch.testing.assert_close((latents[1] + latents[-1]) / 2, mode, rtol=1e-4, atol=1e-5)
+    image = published["gt"][:, 1] * 2 - 1
+    with torch.no_grad():
+        spread = task.frozen.vae.encode(image).latent_dist.std * task.frozen.vae_scale
+    torch.testing.assert_close(latents[1] - mode, spread, rtol=1e-3, atol=1e-5)
+    drawn = task.draw(8, [sample_generator(1, 0)])
+    assert drawn["noise_latents"].shape == drawn["noise_latents_neighbour"].shape == (1, 4, 8, 8)
+    assert not torch.equal(drawn["noise_latents"], drawn["noise_latents_neighbour"])
 
 
 def test_epsilon_models_get_the_right_clean_latent(vectors):

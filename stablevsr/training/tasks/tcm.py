@@ -27,7 +27,7 @@ from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Training
 from stablevsr.runtime.errors import UserError
 from stablevsr.training.cached_samples import CachedSamples
-from stablevsr.training.denoising import DenoisingTask, clean_estimate
+from stablevsr.training.denoising import DenoisingTask, clean_estimate, encode
 from stablevsr.training.samples import CENTRE, NEXT, PAST, WindowDataset, draw_integers, draw_normal
 from stablevsr.training.task import LoopSettings, Sample, TaskInputs
 
@@ -78,6 +78,7 @@ class TCMTask(DenoisingTask):
         self.frozen, self.settings, self.guidance, self.estimator = networks, settings, guidance, estimator
         self.scheduler = DDPMScheduler.from_config(networks.scheduler)
         self.channels = int(networks.unet.config.out_channels)
+        self.sample_latents = settings.latents == "sample"
 
     def parameter_groups(self, settings: LoopSettings) -> list[dict[str, Any]]:
         """Copied and new layers, each with its learning rate."""
@@ -90,7 +91,10 @@ class TCMTask(DenoisingTask):
         past = torch.full((len(generators),), PAST)
         neighbour = past if self.settings.neighbour == "past" else draw_integers(generators, 0, 2) * NEXT
         drawn = {"neighbour": neighbour, **super().draw(side, generators)}
-        return drawn | {"noise_neighbour": draw_normal(generators, (self.channels, side, side))}
+        drawn["noise_neighbour"] = draw_normal(generators, (self.channels, side, side))
+        if self.sample_latents:
+            drawn["noise_latents_neighbour"] = draw_normal(generators, (self.channels, side, side))
+        return drawn
 
     @torch.no_grad()
     def freeze(self, window: Sample, drawn: Sample) -> dict[str, Tensor]:
@@ -110,15 +114,13 @@ class TCMTask(DenoisingTask):
         rows, near = torch.arange(len(window["gt"]), device=device), drawn["neighbour"]
         gt, lq = window["gt"] * 2 - 1, window["lq"] * 2 - 1
         with torch.autocast(device.type, enabled=False):  # frozen networks keep the precision they were loaded in
-            both = self.encode(torch.cat([gt[:, CENTRE], gt[rows, near]]))  # centre and neighbour frames in one batch
-            latents, latents_near = both.chunk(2)
+            both = torch.cat([gt[:, CENTRE], gt[rows, near]])  # centre and neighbour frames in one batch
+            of_vae = None
+            if self.sample_latents:
+                of_vae = torch.cat([drawn["noise_latents"], drawn["noise_latents_neighbour"]])
+            latents, latents_near = encode(self.frozen.vae, both, of_vae).chunk(2)
             image = self.guide(latents_near, lq[rows, near], lq[:, CENTRE], noise_near, timesteps)
         return {"latents": latents, "noise": noise, "timesteps": timesteps, "lq": lq[:, CENTRE], "guidance": image}
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Scaled latents (the distribution's mode) of images in [-1, 1]."""
-        dtype = next(self.frozen.vae.parameters()).dtype
-        return (self.frozen.vae.encode(images.to(dtype)).latent_dist.mode() * self.frozen.vae_scale).float()
 
     def guide(self, latents: Tensor, lq: Tensor, lq_centre: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """The guidance image of the centre frame from the neighbour's latents; blank if the source is none."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from stablevsr.training.denoising import encode
 from stablevsr.training.task import Sample
 from stablevsr.training.tasks.tcm import TCMTask
 
@@ -25,7 +26,7 @@ class SecondViewTask(TCMTask):
         drawn = {key: value.to(image.device) for key, value in drawn.items()}
         timesteps, other_noise = drawn["timesteps"], drawn["noise_neighbour"]
         with torch.autocast(image.device.type, enabled=False):  # frozen networks keep the precision they were loaded in
-            latents = self.encode(image)
+            latents = encode(self.frozen.vae, image, None)
             seen = self.clean(self.scheduler.add_noise(latents, other_noise, timesteps), lq, timesteps)
             guidance = self.frozen.decode(seen)
         return {"latents": latents, "noise": drawn["noise"], "timesteps": timesteps, "lq": lq, "guidance": guidance}

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from stablevsr.method.dtypes import DTYPES
 from stablevsr.method.loading import load_network, load_prompt, load_scheduler
 from stablevsr.method.model_folder import check_model
-from stablevsr.training.denoising import DenoisingTask
+from stablevsr.training.denoising import DenoisingTask, encode
 from stablevsr.training.samples import WindowDataset
 from stablevsr.training.task import Sample, TaskInputs
 
@@ -46,6 +46,7 @@ def load(inputs: TaskInputs) -> UNetTask:
         load_prompt(folder).to(inputs.device),
         WindowDataset(inputs.clips, 1, settings.crop, settings.seed),
     )
+    task.sample_latents = settings.latents == "sample"
     task.hold_out(inputs.held_out, 1, settings.crop, inputs.device)
     return task
 
@@ -69,11 +70,10 @@ class UNetTask(DenoisingTask):
     def freeze(self, batch: Sample, drawn: Sample) -> Sample:
         """Scaled ``latents``, ``noise``, ``timesteps`` and ``lq`` in [-1, 1], computed without gradients."""
         image = batch["gt"][:, 0] * 2 - 1
-        weights = next(self.vae.parameters())
-        with torch.autocast(image.device.type, enabled=False):  # the VAE keeps the precision it was loaded in
-            latents = self.vae.to(image.device).encode(image.to(weights.dtype)).latent_dist.mode()
         drawn = {key: value.to(image.device) for key, value in drawn.items()}
-        return {"latents": latents.float() * self.vae.config.scaling_factor, "lq": batch["lq"][:, 0] * 2 - 1, **drawn}
+        with torch.autocast(image.device.type, enabled=False):  # the VAE keeps the precision it was loaded in
+            latents = encode(self.vae.to(image.device), image, drawn.pop("noise_latents", None))
+        return {"latents": latents, "lq": batch["lq"][:, 0] * 2 - 1, **drawn}
 
     def predict(self, sample: Sample, **_: Any) -> tuple[Tensor, Tensor]:
         """The noisy latents of frozen samples and the UNet's output for them, both (B, 4, h, w)."""
