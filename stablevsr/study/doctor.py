@@ -78,7 +78,7 @@ def _line(state: State, what: str, fix: str = "") -> str:
 def _findings(study: ResolvedStudy, root: Path, data: Path) -> Iterator[str]:
     spec, downloads = study.spec, all_downloads(study)
     yield from (_download(name, data) for name in downloads)
-    for dataset in spec.all_datasets():
+    for dataset in study.datasets_in_use():
         yield from _dataset(dataset, root)
     for key, baseline in spec.methods.items():
         needed = (BASELINES[kind].missing() for kind in baseline.kinds() if kind in BASELINES)

@@ -187,6 +187,13 @@ class ResolvedStudy:
         runs = [run for method in self.forms() for run in method.trainings()]
         return {run.digest: run for kind in KINDS for run in runs if run.kind == kind}
 
+    def datasets_in_use(self) -> list[Dataset]:
+        """The test sets that a method runs on, and the training and validation sets of everything to train."""
+        found = [spec for name, spec in self.spec.datasets.items() if self.forms_on(name)]
+        learned_from = {run.settings.dataset: run.dataset for run in self.trainings().values()}.values()
+        found += learned_from
+        return found + [spec.validation for spec in learned_from if spec.validation]
+
     def training(self, kind: str, name: str) -> TrainingRun:
         """Find a training by its digest, by a method that uses it, or (a UNet) by its name under ``finetuned``.
 

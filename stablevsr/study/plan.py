@@ -75,7 +75,9 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
 def _jobs(study: ResolvedStudy, paths: Paths) -> list[str]:
     """Jobs by kind, all and still to do (by the files that are there; Snakemake also looks at what changed)."""
     runs = study.trainings().values()
-    jobs = [("test sets", [paths.dataset(name) / "manifest.json"]) for name in study.spec.datasets]
+    jobs = [
+        ("test sets", [paths.dataset(name) / "manifest.json"]) for name in study.spec.datasets if study.forms_on(name)
+    ]
     jobs += [(f"trainings of a {KINDS[run.kind]}", [paths.training(run) / "provenance.json"]) for run in runs]
     jobs += [("sets of cached samples", [file]) for file in {paths.samples(run) for run in runs} if file]
     for group in groups(study):

@@ -55,7 +55,7 @@ def baseline_weights(kind: str) -> list[str]:
 
 def all_downloads(study: ResolvedStudy) -> list[str]:
     """Datasets, models and weights that the workflow fetches, each once."""
-    names = [name for dataset in study.spec.all_datasets() for name in dataset.fetch] + metric_weights(study.spec)
+    names = [name for dataset in study.datasets_in_use() for name in dataset.fetch] + metric_weights(study.spec)
     for method in study.forms():
         names += model_download(method.base.origin) if method.base else []
         names += [*flow_weights(method.guidance), *baseline_weights(method.kind)]

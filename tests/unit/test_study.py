@@ -14,7 +14,7 @@ from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import digest
 from stablevsr.study.methods import MODEL_TCM
 from stablevsr.study.paths import Paths
-from stablevsr.study.requirements import absent, check_external
+from stablevsr.study.requirements import absent, all_downloads, check_external
 from stablevsr.study.resolve import load_study, merge
 
 REPOSITORY = Path(__file__).parents[2]
@@ -146,6 +146,18 @@ def test_a_dataset_with_a_model_for_itself_has_other_networks_under_the_same_nam
     assert "vimeo" not in study.methods["sampling.single_frame"].datasets  # the ablations are on REDS4
     model = Path(Paths(study).model(vimeo.base))
     assert model == Paths(study).training(study.training("unet", "vimeo_unet"))
+
+
+def test_a_part_of_the_paper_wants_nothing_that_it_does_not_use():
+    paper, part = load_study("paper", REPOSITORY), load_study("table1", REPOSITORY)
+    assert {form.digest for form in part.methods["stablevsr"].runs("reds4")} == {
+        form.digest for form in paper.methods["stablevsr"].runs("reds4")
+    }
+    assert not part.trainings() and [spec.title for spec in part.datasets_in_use()] == ["REDS4"]
+    wanted = all_downloads(part)
+    assert {"reds4", "stablevsr", "raft", "basicvsr_reds4"} <= set(wanted)
+    assert not {"vimeo90k", "reds_train_sharp", "reds_val_sharp", "sd_x4_upscaler"} & set(wanted)
+    assert set(wanted) < set(all_downloads(paper))
 
 
 def test_a_fine_tuned_model_has_no_tcm_to_start_from(root):
