@@ -1,6 +1,6 @@
 # Each target starts from nothing but Python (3.11 to 3.13) and pip.
 #   make study    the mini study, from installation to results/mini/report.html (PYTHON=python3.12 chooses another)
-#   make evidence the same material in three runs, every guidance trained: hours on two cores
+#   make evidence the paper's questions in three runs, every guidance trained: about an hour more on two cores
 #   make test     all tests that need no other program
 #   make coverage what the unit tests reach of the library, module by module; below 90 % of its lines it fails
 #   make bench    how fast this machine samples the tiny model, stage by stage
