@@ -123,7 +123,8 @@ def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path)
                 frames = Path(str(variant.frames).replace("{study}", name))
                 variant = variant.model_copy(update={"frames": frames})
             full = f"{ablation_name}.{variant_name}"
-            methods[full] = resolver.method(full, variant, datasets, f"{file}, variant {variant_name}")
+            used_on = tuple(dict.fromkeys((*datasets, *main))) if full in spec.table1 else datasets
+            methods[full] = resolver.method(full, variant, used_on, f"{file}, variant {variant_name}")
     for method_name in spec.table1:
         if method_name not in methods:
             raise UserError(f"{where}: table1 names the unknown method {method_name}{near_miss(method_name, methods)}")

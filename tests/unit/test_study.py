@@ -18,11 +18,16 @@ from stablevsr.study.requirements import absent, all_downloads, check_external
 from stablevsr.study.resolve import load_study, merge
 
 REPOSITORY = Path(__file__).parents[2]
-#: The names under which the ablations of the mini study hold the method itself.
-REFERENCES = (
-    "sampling.bidirectional", "guidance.proposed", "tcm_training.bidirectional", "few_steps.six",
-    "guidance_cadence.always", "temporal_filter.bidirectional", "cheaper.method",
-)  # fmt: skip
+#: The names under which the ablations of two studies hold the method itself.
+REFERENCES = {
+    "mini": (
+        "sampling.bidirectional",
+        "guidance.proposed",
+        "tcm_training.bidirectional",
+        "temporal_filter.bidirectional",
+    ),
+    "faster": ("few_steps.six", "guidance_cadence.always", "cheaper.method"),
+}
 
 
 @pytest.fixture
@@ -38,20 +43,22 @@ def edit(path, change):
     path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
-@pytest.mark.parametrize("name", ["mini", "smoke", "evidence", "paper"])
+@pytest.mark.parametrize("name", sorted(file.stem for file in (REPOSITORY / "workflow/studies").glob("*.yaml")))
 def test_the_repositorys_studies_resolve(name):
     assert load_study(name, REPOSITORY).methods
 
 
 def test_the_reference_is_shared_by_every_ablation_that_contains_it():
-    study = load_study("mini", REPOSITORY)
-    same = {study.methods[name].digest for name in ("stablevsr", *REFERENCES)}
+    mini, faster = (load_study(name, REPOSITORY) for name in REFERENCES)
+    same = {study.methods[name].digest for study in (mini, faster) for name in ("stablevsr", *REFERENCES[study.name])}
     assert len(same) == 1
-    assert [run.kind for run in study.trainings().values()] == ["tcm"] * 3 + ["decoder"]
+    assert [run.kind for run in mini.trainings().values()] == ["tcm"] * 3
+    assert [run.kind for run in faster.trainings().values()] == ["tcm", "decoder"]
 
 
 def test_a_run_has_its_own_noise_and_trainings_which_its_methods_share(root):
     edit(root / "workflow/studies/evidence.yaml", lambda c: c["ablations"].append("cheaper"))  # it trains a decoder
+    edit(root / "ablations/cheaper.yaml", lambda c: c["studies"].append("evidence"))
     study, mini = (load_study(name, root) for name in ("evidence", "mini"))
     ours, guided, single = (
         study.methods[name].runs("reds4") for name in ("stablevsr", "sampling.auto_regressive", "sampling.single_frame")
@@ -92,11 +99,8 @@ def test_a_form_is_found_by_name_or_digest_and_seed():
 
 def test_a_study_extends_another_and_follows_it(root):
     study, mini = load_study("evidence", root), load_study("mini", root)
-    shared = {
-        name for name in mini.methods if name.partition(".")[0] not in ("cheaper", "few_steps", "guidance_cadence")
-    }
-    assert study.methods.keys() - mini.methods.keys() == {"tcm_start.start", "tcm_start.trained"}
-    assert study.methods.keys() & mini.methods.keys() == shared
+    own = {"tcm_start.start", "tcm_start.trained"}  # an ablation of this study alone
+    assert study.methods.keys() == mini.methods.keys() | own
     assert [file.stem for file in study.files] == ["evidence", "mini"]
     assert study.spec.metrics == mini.spec.metrics and study.spec.title != mini.spec.title
     edit(root / "workflow/studies/mini.yaml", lambda c: c["method"]["training"].update(steps=77))
@@ -114,11 +118,18 @@ def test_every_guidance_of_the_evidence_study_meets_a_tcm_that_was_trained_for_i
     assert [form.name for form in study.forms() if form.training and form.training.guidance != form.guidance] == []
 
 
+def test_the_rows_of_table_1_run_on_all_its_data_sets():
+    study = load_study("mini", REPOSITORY)
+    assert study.table1_datasets() == ("reds4", "vimeo")
+    assert {method.datasets for method in study.table1()} == {("reds4", "vimeo")}
+    assert study.methods["guidance.no_guidance"].datasets == ("reds4",)
+
+
 def test_variants_differ_where_they_should():
     study = load_study("mini", REPOSITORY)
     digests = {m.digest for m in study.methods.values()}
     # beside the names of the reference, one of the single-frame method
-    assert len(digests) == len(study.methods) - len(REFERENCES) - 1
+    assert len(digests) == len(study.methods) - len(REFERENCES["mini"]) - 1
     assert study.methods["sampling.single_frame"].training is None
     samples = {Paths(study).samples(run) for run in study.trainings().values() if run.kind == "tcm"}
     assert len(samples) == 2  # unidirectional and bidirectional share their cached samples
@@ -473,18 +484,19 @@ def test_a_small_decoder_is_distilled_once_and_only_where_it_decodes_something(r
         "blank": {"label": "b", "guidance": {"source": "none"}, "sampling": small},
         "small": {"label": "c", "sampling": small},
     }}))  # fmt: skip
-    before = load_study("mini", root)
-    assert before.methods["extra.alone"].digest == before.methods["sampling.single_frame"].digest
+    edit(root / "workflow" / "studies" / "faster.yaml", lambda study: study["ablations"].append("extra"))
+    before = load_study("faster", root)
+    assert before.methods["extra.alone"].digest == load_study("mini", root).methods["sampling.single_frame"].digest
     assert before.methods["extra.blank"].decoder is None
     assert before.methods["extra.small"].digest == before.methods["cheaper.small_decoder"].digest
     assert [run.kind for run in before.trainings().values()].count("decoder") == 1
     edit(root / "workflow" / "studies" / "mini.yaml", lambda study: study["distillation"].update(width=8))
-    after = load_study("mini", root)
+    after = load_study("faster", root)
     changed = {name for name in before.methods if before.methods[name].digest != after.methods[name].digest}
     assert changed == {"extra.small", "cheaper.small_decoder", "cheaper.together"}
     unlike = before.trainings().keys() ^ after.trainings().keys()
     assert {(before.trainings() | after.trainings())[key].kind for key in unlike} == {"decoder"}
-    with pytest.raises(UserError, match="study mini trains no small decoder for stablevsr"):
+    with pytest.raises(UserError, match="study faster trains no small decoder for stablevsr"):
         after.training("decoder", "stablevsr")
 
 
@@ -492,9 +504,9 @@ def test_a_distillation_says_what_it_cannot_do(root):
     study = root / "workflow" / "studies" / "mini.yaml"
     edit(study, lambda content: content["distillation"].update(dataset="reds"))
     with pytest.raises(UserError, match="distillation takes no dataset"):
-        load_study("mini", root)
+        load_study("faster", root)
     edit(study, lambda content: content["distillation"].pop("dataset"))
     edit(root / "ablations" / "cheaper.yaml",
          lambda content: content["variants"]["small_decoder"].update(guidance={"source": "xt"}))  # fmt: skip
     with pytest.raises(UserError, match="cannot decode noisy ones"):
-        load_study("mini", root)
+        load_study("faster", root)
