@@ -26,8 +26,8 @@ from stablevsr.study.paths import Paths, existing_folder
 from stablevsr.study.requirements import all_downloads
 from stablevsr.training.tasks import KINDS
 
-#: TFLOP of a frame-step at 320x180; the VAE decoder's are without its attention layer.
-UNET, TCM, DECODER, ATTENTION, SMALL_DECODER = 3.99, 1.56, 15.7 - 6.8, 6.8, 0.5
+#: TFLOP of a frame-step at 320x180; those of the VAE's encoder and decoder are without their attention layer.
+UNET, TCM, ENCODER, DECODER, ATTENTION, SMALL_DECODER = 3.99, 1.56, 11.2 - 6.8, 15.7 - 6.8, 6.8, 0.5
 AREA = 320 * 180
 #: Disk of a training by kind, 4 times its weights because of the resume states. A parameter takes 4 bytes; a fine-tuned
 #: UNet (472.4 million) comes with copies of VAE and text encoder (395 million bytes). The small decoder is negligible.
@@ -149,12 +149,13 @@ def _decoding(ratio: float) -> float:
 def _training_work(run: TrainingRun) -> float:
     """TFLOP of a training: frozen networks count once, trained ones three times (forward and backward).
 
-    A TCM's gradients also pass through the UNet. Encoding the crops is left out, about a tenth of a UNet's training.
+    A TCM's sample has two frames to encode, and its gradients also pass through the UNet.
     """
     ratio = (run.settings.crop // 4) ** 2 / AREA
+    encoding = ENCODER * ratio + ATTENTION * ratio**2
     per_sample = {
-        "unet": 3 * UNET * ratio,
-        "tcm": 3 * (UNET + TCM) * ratio + _decoding(ratio),
-        "decoder": (UNET + 3 * SMALL_DECODER) * ratio + _decoding(ratio),
+        "unet": 3 * UNET * ratio + encoding,
+        "tcm": 3 * (UNET + TCM) * ratio + _decoding(ratio) + 2 * encoding,
+        "decoder": (UNET + 3 * SMALL_DECODER) * ratio + _decoding(ratio) + encoding,
     }
     return run.settings.steps * run.settings.batch * per_sample[run.kind]
