@@ -127,6 +127,8 @@ class Ablation(_File):
     studies: list[str] | None = None  #: studies that may list it (``all`` skips it elsewhere); None = any
     datasets: list[str] | None = None  #: None = those of the study that ablations use
     variants: dict[Name, Variant] = Field(min_length=1)
+    #: Other methods of the study that its table shows under a label, where no variant has the same settings.
+    also: dict[str, str] = {}
     claims: list[Claim] = []
 
 

@@ -233,8 +233,12 @@ class ResolvedStudy:
         return tuple(usual if named is None else named)
 
     def ablation_methods(self, ablation: str) -> dict[str, Method]:
-        """The rows of one ablation's table, by variant key."""
-        return {key: self.methods[f"{ablation}.{key}"] for key in self.ablations[ablation].variants}
+        """The rows of one ablation's table: its variants by key, then other methods that it shows, by full name."""
+        file = self.ablations[ablation]
+        rows = {key: self.methods[f"{ablation}.{key}"] for key in file.variants}
+        known = {method.digest for method in rows.values()}
+        others = {name: replace(self.methods[name], label=label) for name, label in file.also.items()}
+        return rows | {name: method for name, method in others.items() if method.digest not in known}
 
     def dataset(self, name: str, training: bool = False) -> Dataset:
         """A test set or training set by name. Raises :class:`UserError` with the near miss."""

@@ -125,9 +125,13 @@ def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path)
             full = f"{ablation_name}.{variant_name}"
             used_on = tuple(dict.fromkeys((*datasets, *main))) if full in spec.table1 else datasets
             methods[full] = resolver.method(full, variant, used_on, f"{file}, variant {variant_name}")
-    for method_name in spec.table1:
+    shown = [(where, "table1", name) for name in spec.table1]
+    shown += [
+        (where.parents[2] / "ablations" / f"{key}.yaml", "also", n) for key, a in ablations.items() for n in a.also
+    ]
+    for file, key, method_name in shown:
         if method_name not in methods:
-            raise UserError(f"{where}: table1 names the unknown method {method_name}{near_miss(method_name, methods)}")
+            raise UserError(f"{file}: {key} names the unknown method {method_name}{near_miss(method_name, methods)}")
     statements(study, where)
     return study
 

@@ -135,6 +135,24 @@ def test_variants_differ_where_they_should():
     assert len(samples) == 2  # unidirectional and bidirectional share their cached samples
 
 
+@pytest.mark.parametrize("ablation", ["sampling", "guidance", "tcm_training", "warp_grid"])
+def test_the_papers_ablations_compare_tcms_trained_here_and_show_the_released_one(ablation):
+    study = load_study("paper", REPOSITORY)
+    rows = study.ablation_methods(ablation)
+    released = rows.pop("stablevsr")
+    assert released.digest == study.methods["stablevsr"].digest and "released TCM" in released.label
+    trained = {key: method.training for key, method in rows.items()}
+    assert [key for key, run in trained.items() if run is None] in ([], ["single_frame"], ["mixed"])
+    assert {run.settings.steps for run in trained.values() if run} == {20_000}
+
+
+def test_a_row_from_elsewhere_is_left_out_where_a_variant_is_the_same_and_refused_where_it_is_unknown(root):
+    assert "stablevsr" not in load_study("mini", root).ablation_methods("guidance")
+    edit(root / "ablations/guidance.yaml", lambda c: c["also"].update(stablevrs="Typo"))
+    with pytest.raises(UserError, match=r"guidance\.yaml: also names the unknown method stablevrs .*'stablevsr'"):
+        load_study("mini", root)
+
+
 def test_the_paper_retrains_for_each_guidance_row():
     study = load_study("paper", REPOSITORY)
     assert study.methods["stablevsr"].training is None
