@@ -22,6 +22,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Decoder = Literal["vae", "small"]
 Weights = Literal["full", "fp8"]
 Schedule = Literal["constant", "warmup_cosine"]
+Order = Literal["epochs", "pixels"]
 Noise = Literal["keyed", "published"]
 
 Strategy = Annotated[str, one_of(STRATEGIES)]  #: a name of :data:`stablevsr.method.strategies.STRATEGIES`
@@ -81,6 +82,8 @@ class Optimisation(_Settings):
     learning_rate: float = Field(5e-5, gt=0)
     schedule: Schedule = "constant"
     warmup_steps: int = Field(0, ge=0)  #: the released script names 500, but its schedule has no warm-up
+    #: Of the training clips: every clip once an epoch, shuffled, as released, or drawn in proportion to its pixels.
+    order: Order = "epochs"
     #: Ground truth in latent space: a sample of the VAE's distribution, as released, or its mode.
     latents: Literal["sample", "mode"] = "sample"
     max_grad_norm: float = Field(1.0, ge=0)  #: 0 = no clipping
@@ -121,6 +124,7 @@ class Distillation(Optimisation):
     learning_rate: float = Field(5e-4, gt=0)
     schedule: Schedule = "warmup_cosine"
     warmup_steps: int = Field(500, ge=0)
+    order: Order = "pixels"
     latents: Literal["sample", "mode"] = "mode"
     width: int = Field(64, ge=1)  #: channels
 

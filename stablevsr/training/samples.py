@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from stablevsr.data.degradation import SCALE
 from stablevsr.data.frames import read_frame
 from stablevsr.data.layouts import Sequence as Clip
+from stablevsr.method.settings import Order
 from stablevsr.runtime.errors import UserError
 
 PAST, CENTRE, NEXT = 0, 1, 2  #: the frames of a TCM's training window
@@ -28,22 +29,27 @@ FRAMES_IN_MEMORY = 1500  #: decoded frames a process keeps: all of a small set, 
 class WindowDataset(Dataset[dict[str, torch.Tensor]]):
     """Windows of ``frames`` consecutive frames, cropped to ``crop`` pixels (ground truth), flipped half of the time.
 
-    An item is ``{"gt": (frames, 3, crop, crop), "lq": (frames, 3, crop/4, crop/4)}``, float32 in [0, 1]. Clips are
-    drawn in proportion to the pixels of their windows, so that small pictures are not seen more often than large ones.
+    An item is ``{"gt": (frames, 3, crop, crop), "lq": (frames, 3, crop/4, crop/4)}``, float32 in [0, 1], from a random
+    window of a clip. The clips come in shuffled ``epochs``, each clip once, or are drawn in proportion to their
+    ``pixels``, so that in a set of mixed sizes small pictures are not seen more often than large ones.
     """
 
-    def __init__(self, clips: Sequence[Clip], frames: int, crop: int, seed: int) -> None:
+    def __init__(self, clips: Sequence[Clip], frames: int, crop: int, seed: int, order: Order = "pixels") -> None:
         self.clips = [clip for clip in clips if len(clip.gt) >= frames]
         if not self.clips:
             raise UserError(f"no training clip has {frames} frames")
-        self.frames, self.crop, self.seed = frames, crop, seed
+        self.frames, self.crop, self.seed, self.order = frames, crop, seed, order
         self._read = lru_cache(maxsize=FRAMES_IN_MEMORY)(read_frame)
         weights = np.array([len(c.gt) * _pixels(c.lr[0]) for c in self.clips], dtype=np.float64)
         self._odds = weights / weights.sum()
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng([self.seed, index])
-        clip = self.clips[rng.choice(len(self.clips), p=self._odds)]
+        if self.order == "epochs":
+            epoch, place = divmod(index, len(self.clips))
+            clip = self.clips[_shuffled(len(self.clips), self.seed, epoch)[place]]
+        else:
+            clip = self.clips[rng.choice(len(self.clips), p=self._odds)]
         start = int(rng.integers(len(clip.gt) - self.frames + 1))
         window = slice(start, start + self.frames)
         return self._crop(clip.gt[window], clip.lr[window], rng)
@@ -74,6 +80,12 @@ def _cut(frame: NDArray[np.uint8], top: int, left: int, side: int, flip: bool) -
 def _stack(crops: list[NDArray[np.uint8]]) -> torch.Tensor:
     array = np.stack(crops).transpose(0, 3, 1, 2)
     return torch.from_numpy(array.astype(np.float32) / 255.0)
+
+
+@lru_cache(maxsize=2)  # of a batch that lies in two epochs
+def _shuffled(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order of ``count`` clips in an epoch."""
+    return np.random.default_rng([seed, epoch, count]).permutation(count)
 
 
 def sample_numbers(start: int, steps: int, batch: int, rank: int = 0, world: int = 1) -> list[int]:

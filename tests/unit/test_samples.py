@@ -40,6 +40,23 @@ def test_samples_depend_neither_on_workers_nor_on_where_a_run_begins(reds):
     assert len({tuple(sample.flatten().tolist()) for sample in whole.flatten(0, 1)}) == 24, "no sample comes twice"
 
 
+def test_an_epoch_has_every_clip_once_and_the_next_another_order(tmp_path):
+    for clip in range(12):
+        for t in range(3):
+            path = tmp_path / "train_sharp" / f"{100 + clip}" / f"{t:08d}.png"
+            write_frame(path, np.full((32, 32, 3), 20 * clip, np.uint8))
+            write_frame(
+                tmp_path / "train_sharp_bicubic/X4" / path.parent.name / path.name, np.zeros((8, 8, 3), np.uint8)
+            )
+    clips = load_sequences("reds", tmp_path, "train")
+    windows = WindowDataset(clips, frames=3, crop=32, seed=1, order="epochs")
+    seen = [round(float(windows[index]["gt"].mean()) * 255 / 20) for index in range(36)]
+    epochs = [seen[start : start + 12] for start in (0, 12, 24)]
+    assert all(len(set(epoch)) == len(clips) for epoch in epochs) and len({tuple(epoch) for epoch in epochs}) == 3
+    again = WindowDataset(clips, frames=3, crop=32, seed=1, order="epochs")
+    assert round(float(again[30]["gt"].mean()) * 255 / 20) == seen[30]  # whatever came before
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("fault", ["damaged", "missing"])
 def test_a_frame_that_breaks_under_way_is_one_sentence_with_its_name(reds, workers, fault):

@@ -53,7 +53,7 @@ def build(inputs: TaskInputs) -> TCMTask:
     if inputs.samples:
         data: Any = CachedSamples(inputs.samples, settings.neighbour == "both", settings.seed)
     else:
-        data = WindowDataset(inputs.clips, WINDOW, settings.crop, settings.seed)
+        data = WindowDataset(inputs.clips, WINDOW, settings.crop, settings.seed, settings.order)
     task = TCMTask(module, networks, settings, guidance, estimator, data)
     task.hold_out(inputs.held_out, WINDOW, settings.crop, inputs.device)
     if settings.gradient_checkpointing:

@@ -44,7 +44,7 @@ def load(inputs: TaskInputs) -> UNetTask:
         load_network("vae", folder / "vae", DTYPES[settings.precision]),
         DDPMScheduler.from_config(load_scheduler(folder / "scheduler").config),
         load_prompt(folder).to(inputs.device),
-        WindowDataset(inputs.clips, 1, settings.crop, settings.seed),
+        WindowDataset(inputs.clips, 1, settings.crop, settings.seed, settings.order),
     )
     task.sample_latents = settings.latents == "sample"
     task.hold_out(inputs.held_out, 1, settings.crop, inputs.device)
