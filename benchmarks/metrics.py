@@ -36,7 +36,7 @@ from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import METRICS, missing, missing_package, resolve
 from stablevsr.metrics.scoring import Scorer, Values, build_scorers
 from stablevsr.metrics.tools import FindWeights, Tools
-from stablevsr.runtime.devices import device_of, set_threads
+from stablevsr.runtime.devices import configure_torch, device_of
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.io import write_text
 
@@ -295,7 +295,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write the figures there")
     chosen = parser.parse_args(arguments)
     work = Work(*chosen.size, chosen.frames, chosen.sequences, chosen.methods)
-    set_threads()
+    configure_torch()
     try:
         print(benchmark(chosen.metrics.split(","), work, device_of(chosen.device), chosen.out))
     except UserError as error:

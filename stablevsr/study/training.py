@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import digest, file_hash, folder_hash, tree_hash
 from stablevsr.runtime.io import write_text
 from stablevsr.runtime.locks import single_writer
+from stablevsr.runtime.machine import machine_of_job
 from stablevsr.runtime.records import write_record
 from stablevsr.study.prepare import open_dataset
 from stablevsr.training import tasks
@@ -130,9 +130,7 @@ def _write(
         "parameters": sum(p.numel() for p in task.model.parameters()),
         "device": str(accelerator.device),
         "processes": accelerator.num_processes,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
+        "machine": machine_of_job(str(accelerator.device)),
         "seconds_per_step": outcome.seconds_per_step,
         "data_wait": outcome.data_wait,
         "peak_memory_bytes": outcome.peak_memory_bytes,

@@ -1,6 +1,7 @@
 """Jobs on several methods: networks are loaded once, and only what is new is made and scored."""
 
 import json
+import platform
 import shutil
 from pathlib import Path
 
@@ -121,6 +122,9 @@ def test_only_methods_whose_frames_are_new_are_scored(study, monkeypatch):
         names = ("bicubic", "one", "two")
         return {name for name in names if Paths(study).frames("vimeo", study.methods[name].digest, 0) in read}
 
+    frames = read_record(Paths(study).manifest("vimeo", study.methods["bicubic"].digest, 0, 0))
+    made_on = frames["machine"]
+    assert made_on["python"] == platform.python_version() and made_on["code"].keys() == {"commit", "clean"}
     before = scores(study, "one").stat().st_mtime_ns
     assert read_by_a_job() == {"two"}
     assert read_by_a_job() == set()

@@ -15,8 +15,9 @@ from stablevsr.method.model_folder import TINY
 from stablevsr.method.pipeline import StableVSRPipeline as Pipeline
 from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Sampling
-from stablevsr.runtime.devices import set_threads
+from stablevsr.runtime.devices import configure_torch
 from stablevsr.runtime.errors import UserError, exhausted
+from stablevsr.runtime.machine import machine_of_job
 from stablevsr.study.inference import Networks, Shard, infer
 from stablevsr.study.methods import Method
 
@@ -176,8 +177,15 @@ def test_threads_as_openmp_allows_them(monkeypatch, setting, threads):
     found = []
     monkeypatch.setattr(torch, "set_num_threads", found.append)
     monkeypatch.setenv("OMP_NUM_THREADS", setting)
-    set_threads()
+    configure_torch()
     assert found == [threads]
+
+
+def test_float32_is_computed_in_full_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # torch's default
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    configure_torch()
+    assert machine_of_job("cpu")["tf32"] == {"matrices": False, "convolutions": False}
 
 
 def test_a_locale_without_the_letters_is_no_error(tmp_path):

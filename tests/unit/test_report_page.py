@@ -24,6 +24,7 @@ from stablevsr.report.page.questions import changed
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.tables.build import Table, build_tables
 from stablevsr.report.training_history import histories
+from stablevsr.runtime import machine
 from stablevsr.runtime.parsing import parse
 from stablevsr.study.files import Variant
 
@@ -326,7 +327,7 @@ def test_provenance_ties_cells_to_files(paths: made.Paths) -> None:
 
 def test_provenance_without_git_or_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert provenance.git_state() == {"commit": None, "clean": None}
+    assert machine.git_state() == {"commit": None, "clean": None}
     paths = made.make_paths(tmp_path, made.make(tmp_path))
     content = json.loads(provenance.write(paths).read_text())
     assert content["methods"]["stablevsr"]["scores"]["reds4"]["sha256"] is None

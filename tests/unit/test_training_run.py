@@ -84,6 +84,13 @@ def test_a_fine_tuning_records_what_made_it(tuned):
     provenance = json.loads((tuned / "provenance.json").read_text())
     assert (provenance["kind"], provenance["training"], provenance["processes"]) == ("unet", "f" * 16, 1)
     assert provenance["seconds_per_step"] > 0 and provenance["peak_memory_bytes"] > 2**20
+    made_on = provenance["machine"]
+    assert (
+        made_on["versions"]["torch"] == torch.__version__.split("+")[0]
+        and made_on["gpu"] is None
+        and made_on["threads"] >= 1
+    )
+    assert made_on["tf32"].keys() == {"matrices", "convolutions"} and made_on["instructions"]
     assert 0 <= provenance["data_wait"] < 1
     strip = read_frame(tuned / "validation" / "step000004.png")
     assert strip.shape == (14 + 8 * 32, 3 * 32, 3)  # a caption, eight crops; LR, estimate, ground truth

@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from stablevsr.baselines.command import environment
 from stablevsr.runtime.background import BackgroundWriter, prefetch
-from stablevsr.runtime.devices import granted_threads
 from stablevsr.runtime.locks import single_writer
+from stablevsr.runtime.machine import machine_of_job
 from stablevsr.runtime.records import write_record
 from stablevsr.runtime.timing import StageTimer, peak_memory, reset_peak_memory
 from stablevsr.study.inference.shards import Batch, BatchUpscaler, Progress, Shard, read
@@ -62,7 +62,7 @@ def infer(
             "seconds_this_run": round(time.monotonic() - began, 3),
             "device": networks.device,
             "batch": batch,
-            "threads": granted_threads(),
+            "machine": machine_of_job(networks.device),
         }
         if method.command is not None:
             report["environment"] = environment()

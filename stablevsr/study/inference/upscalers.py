@@ -12,7 +12,7 @@ import numpy as np
 
 from stablevsr import baselines
 from stablevsr.data.frames import Frame
-from stablevsr.runtime.devices import set_threads
+from stablevsr.runtime.devices import configure_torch
 from stablevsr.runtime.timing import StageTimer
 from stablevsr.study.inference.external import from_command, from_folder
 from stablevsr.study.inference.shards import Batch, BatchUpscaler, Progress
@@ -50,7 +50,7 @@ class Pipelines:
         key = (networks, sampling.precision, sampling.weights, sampling.tile, guided)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # makes room
-            set_threads()
+            configure_torch()
             parts: dict[str, Any] = {} if guided else {"controlnet": None}
             self._loaded = (
                 key,
@@ -131,7 +131,7 @@ def _sampler(
 
 def _baseline(kind: str, device: str, progress: Progress) -> BatchUpscaler:
     if baselines.BASELINES[kind].weights:  # it runs on torch
-        set_threads()
+        configure_torch()
     upscaler = baselines.load(kind, device)
 
     def upscale(_: Batch, lr: list[list[Frame]]) -> Iterator[list[Frame]]:
