@@ -110,6 +110,7 @@ TEXTS = [
     *(f"ablations/{name}.yaml" for name in study.ablations),
     "results/published/table1.yaml",
     "results/published/calibration.csv",
+    "results/published/measured_by_others.csv",
     *Path("docs").glob("deviations.md"),  # shown on the page where it is there
 ]
 REPORT_CODE = code(f"report-{STUDY}", report_code(map(Path, TEXTS)))

@@ -11,6 +11,7 @@ from typing import Any
 
 from stablevsr.metrics.metric import Metric
 from stablevsr.report.scores import ScoreBook
+from stablevsr.report.tables.remeasured import spread_note
 from stablevsr.report.text import Parts, counted, format_value, joined, merged
 from stablevsr.study.files import load_yaml
 from stablevsr.study.methods import Method, ResolvedStudy
@@ -156,6 +157,8 @@ def _block(book: ScoreBook, dataset: str, methods: list[Method], published: dict
     others = [row for name, row in published.items() if name not in {m.name for m in methods}]
     rows += [row for row in others if any(cell.published is not None for cell in row.cells)]
     notes = (*_model_notes(book.study, dataset, methods), *_infinite_notes(book, dataset, methods))
+    if published and (note := spread_note(book.paths.results_root, dataset, book.metrics)):
+        notes = (*notes, note)
     return Block(dataset, book.title(dataset), tuple(_ranked(rows, book.metrics)), notes)
 
 
