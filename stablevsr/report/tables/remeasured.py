@@ -1,4 +1,4 @@
-"""What other parties measured for StableVSR with its released weights: "reproduced" cannot mean less than their spread."""
+"""What other parties measured for StableVSR with its released weights, as a bound on what "reproduced" can mean."""
 
 from __future__ import annotations
 
