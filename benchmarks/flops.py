@@ -43,7 +43,7 @@ def network_flops(model: ModelParts, height: int, width: int) -> dict[str, float
         found["UNet"] = _count(lambda: model.unet(sample, 500, encoder_hidden_states=prompt))
         found["VAE decoder"] = _count(lambda: model.vae.decode(latent))
         if model.guidance_decoder is not None:
-            found["small decoder"] = _count(lambda: model.decode_guidance(latent))
+            found["small decoder"] = _count(lambda: model.decode_guidance(latent, sample[:, channels:].to(decoder)))
         if model.tcm is not None:
             found["TCM"] = _count(lambda: model.tcm(sample, 500, encoder_hidden_states=prompt, controlnet_cond=image))
     return found

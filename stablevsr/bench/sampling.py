@@ -193,7 +193,7 @@ def load(model: str, device: str, preset: Preset) -> ModelParts:
     is_random = model == RANDOM
     networks = random_model(device, precision) if is_random else load_networks(find_model(model), device, precision)
     if preset.settings.guidance_decoder == "small":
-        small = SmallDecoder(width=networks.unet.config.block_out_channels[0] // 4)
+        small = SmallDecoder(width=networks.unet.config.block_out_channels[0] // 2)
         # torch's `to`: diffusers' would warn about layers to keep in float32 that this network does not have
         torch.nn.Module.to(small, networks.device, DTYPES[precision])
         networks.guidance_decoder = small.eval()

@@ -20,6 +20,9 @@ def add_data(commands: Commands) -> None:
     mini = command(kinds, "mini", "write the mini data: training, validation, a REDS-like and a Vimeo-like test set")
     mini.add_argument("--out", type=Path, default=Path("data/mini"))
     mini.set_defaults(run=_run_data_mini)
+    stills = command(kinds, "stills", "write single frames of the film's training shots, for `stablevsr train base`")
+    stills.add_argument("--out", type=Path, default=Path("data/stills"))
+    stills.set_defaults(run=_run_data_stills)
     prepare = command(kinds, "prepare", "link a study's test set into the plain layout, low-resolution frames made")
     study_options(prepare)
     prepare.add_argument("--dataset", required=True, help="a test set of the study, by name")
@@ -39,6 +42,17 @@ def _run_data_mini(arguments: argparse.Namespace) -> None:
     with single_writer(arguments.out):
         build(arguments.out, film)
     print(f"{arguments.out / 'CARD.md'} describes the mini data in {arguments.out}")
+
+
+def _run_data_stills(arguments: argparse.Namespace) -> None:
+    from stablevsr.data.downloads.weights import weight_file
+    from stablevsr.data.mini import build_stills
+    from stablevsr.runtime.locks import single_writer
+
+    film = weight_file("big_buck_bunny")
+    with single_writer(arguments.out):
+        build_stills(arguments.out, film)
+    print(f"{len(list((arguments.out / 'gt').iterdir()))} stills in {arguments.out}")
 
 
 def _run_data_prepare(arguments: argparse.Namespace) -> None:

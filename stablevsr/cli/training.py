@@ -25,7 +25,8 @@ def add_train(commands: Commands) -> None:
 
 def _add_base(kinds: Commands) -> None:
     base = command(kinds, "base", "make the tiny base model (VAE and UNet) from the mini data: hours on two cores")
-    base.add_argument("--data", type=Path, default=Path("data/mini/train"), help="scenes to train on (plain layout)")
+    base.add_argument("--data", type=Path, nargs="+", default=[Path("data/mini/train"), Path("data/stills")],
+                      help="what to train on, in the plain layout (default: data/mini/train data/stills)")  # fmt: skip
     base.add_argument("--val", type=Path, default=Path("data/mini/val"), help="scenes to measure on (plain layout)")
     base.add_argument("--out", type=Path, required=True, help="the model folder")
     base.add_argument("--state", type=Path, default=Path("work/base_state"), help="resume states")
@@ -66,6 +67,7 @@ def _run_base(arguments: argparse.Namespace) -> None:
     from stablevsr.training.base_quality import measure
 
     steps = steps_by_stage(arguments.steps)
-    clips, scenes = (load_sequences("plain", folder, "train") for folder in (arguments.data, arguments.val))
+    clips = [clip for folder in arguments.data for clip in load_sequences("plain", folder, "train")]
+    scenes = load_sequences("plain", arguments.val, "train")
     BaseTraining(clips, scenes, arguments.out, arguments.state, steps, arguments.device).run()
     print(measure(arguments.out, scenes, arguments.out), end="")

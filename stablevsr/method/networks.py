@@ -52,11 +52,12 @@ class ModelParts:
             torch.cuda.empty_cache()
             print(f"the GPU's memory ran out: decoding in tiles of {self.tile} latent pixels", file=sys.stderr)
 
-    def decode_guidance(self, latents: Tensor) -> Tensor:
-        """As :meth:`decode`, for the guidance alone: with the small decoder if there is one."""
+    def decode_guidance(self, latents: Tensor, lr: Tensor) -> Tensor:
+        """As :meth:`decode`, for the guidance alone; the small decoder, if there is one, sees ``lr`` (B, 3, h, w)."""
         if self.guidance_decoder is None:
             return self.decode(latents)
-        return torch.as_tensor(self.guidance_decoder(latents.to(self.guidance_decoder.dtype))).float()
+        dtype = self.guidance_decoder.dtype
+        return torch.as_tensor(self.guidance_decoder(latents.to(dtype), lr.to(dtype))).float()
 
     def pack(self) -> None:
         """Store the weights of UNet and TCM in 8 bits (e4m3); each layer is unpacked for its computation.

@@ -185,10 +185,13 @@ class _Run:
                 flow = self.flows.between(visit.frame, source)
             self.check.watch("optical flow", *seen, flow)
 
+        # latents that are compensated before they are decoded show the visit's own frame
+        shown = visit.frame if self.guidance.motion_compensation == "latent" else source
+
         def rgb(latents: Tensor) -> Tensor:
             network = "VAE decoder" if self.model.guidance_decoder is None else "small decoder"
             with self.stage(network):
-                image = self.model.decode_guidance(latents)
+                image = self.model.decode_guidance(latents, self.lr(shown))
             self.check.watch(network, *seen, image)
             return image
 

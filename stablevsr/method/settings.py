@@ -126,7 +126,7 @@ class Distillation(Optimisation):
     warmup_steps: int = Field(500, ge=0)
     order: Order = "pixels"
     latents: Literal["sample", "mode"] = "mode"
-    width: int = Field(64, ge=1)  #: channels
+    width: int = Field(128, ge=1)  #: channels
 
 
 #: Settings that change numbers by rounding at most, so they are not part of a training's identity.

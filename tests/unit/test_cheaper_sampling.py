@@ -21,7 +21,7 @@ from stablevsr.study.paths import Paths
 from stablevsr.study.training import train_run
 from tests.flow import vector_flow
 
-STEPS = 40
+STEPS = 150
 
 
 @pytest.fixture(scope="module")

@@ -3,3 +3,4 @@
 from __future__ import annotations
 
 from stablevsr.data.mini.build import build as build
+from stablevsr.data.mini.build import build_stills as build_stills

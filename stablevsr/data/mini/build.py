@@ -14,6 +14,7 @@ from stablevsr.data.frames import Frame, write_frame
 from stablevsr.data.mini.photographs import photographs
 from stablevsr.data.mini.scenes import REDS_LIKE, TRAINING, VALIDATION, VIMEO_LIKE
 from stablevsr.data.mini.sources import frames_of
+from stablevsr.data.mini.stills import stills
 from stablevsr.runtime.io import write_text
 
 #: Folders of the sets in the plain layout, with their scenes.
@@ -41,6 +42,19 @@ def build(root: Path, film: Path) -> None:
     _write_plain(root / "train", photographs())
     _write_vimeo(root / VIMEO_SET, film)
     write_text(card, _card())
+
+
+def build_stills(root: Path, film: Path) -> None:
+    """Write the stills for the tiny base model below ``root`` (plain layout). A second call does nothing.
+
+    Raises :class:`UserError` if the film is another one.
+    """
+    finished = root / "FINISHED"
+    if finished.exists():
+        return
+    shutil.rmtree(root / "gt", ignore_errors=True)  # left by an interrupted call
+    _write_plain(root, stills(film))
+    write_text(finished, "stablevsr data stills\n")
 
 
 def _write_plain(root: Path, sequences: Iterable[tuple[str, Iterator[Frame]]]) -> None:

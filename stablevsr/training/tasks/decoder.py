@@ -54,7 +54,7 @@ class DistillationTask(TrainingTask):
         with torch.no_grad():
             latents = self.source.estimate(sample)
             by_vae = self.source.decode(latents)
-        return self.model(latents).float(), by_vae
+        return self.model(latents, sample["lq"]).float(), by_vae
 
     def save(self, folder: Path) -> None:
         """Write the decoder into ``folder``."""
