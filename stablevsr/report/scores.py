@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from stablevsr.metrics.registry import resolve
-from stablevsr.metrics.tables import averaged, infinite, read_scores
+from stablevsr.metrics.tables import averaged, infinite, read_scores, summarise
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths
@@ -132,6 +132,18 @@ class ScoreBook:
         mean = float(means.mean())
         return Average(mean, float(means.std()) if math.isfinite(mean) else math.nan)
 
+    def run_means(self, dataset: str, method: Method, metric: str) -> tuple[float, ...]:
+        """For every run the mean over frames, then over clips, as the published script averages.
+
+        Empty where a clip has no row, or a run no finite value.
+        """
+        scores = self.scores(dataset, method)
+        if not scores.has(metric) or self.absent_clips(dataset, method):
+            return ()
+        assert scores.table is not None
+        means = [summarise(rows, [metric])[metric] for _, rows in scores.table.groupby("run")]
+        return tuple(means) if all(map(math.isfinite, means)) else ()
+
     def value(self, dataset: str, method: Method, metric: str) -> float | None:
         """The mean of :meth:`average` alone."""
         found = self.average(dataset, method, metric)
@@ -145,6 +157,11 @@ class ScoreBook:
         frames = len(table[["sequence", "frame"]].drop_duplicates())
         return (frames, table["scene"].nunique(), table["run"].nunique())
 
+    def absent_clips(self, dataset: str, method: Method) -> list[str]:
+        """The clips of ``dataset`` that the method's table has no row of; none where there is no table."""
+        table = self.scores(dataset, method).table
+        return [] if table is None else sorted(set(sequences(self.paths, dataset) or ()) - set(table["sequence"]))
+
     def missing(self) -> list[str]:
         """All missing tables, clips and runs of the study's scores, a sentence each."""
         datasets, methods = self.study.spec.datasets, self.study.methods.values()
@@ -156,7 +173,7 @@ class ScoreBook:
         where = f"{method.name} on {dataset}"
         if scores.table is None:
             return [f"{where}: {scores.problem}"]
-        clips = sorted(set(sequences(self.paths, dataset) or ()) - set(scores.table["sequence"]))
+        clips = self.absent_clips(dataset, method)
         runs = sorted({form.run for form in method.runs(dataset)} - set(scores.table["run"]))
         gaps = [f"{where}: no scores of clip {', '.join(clips)}"] if clips else []
         return gaps + ([f"{where}: no scores of run {', '.join(map(str, runs))}"] if runs else [])
