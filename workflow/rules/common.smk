@@ -111,6 +111,7 @@ TEXTS = [
     "results/published/table1.yaml",
     "results/published/calibration.csv",
     "results/published/measured_by_others.csv",
+    "results/published/cost.yaml",
     *Path("docs").glob("deviations.md"),  # shown on the page where it is there
 ]
 REPORT_CODE = code(f"report-{STUDY}", report_code(map(Path, TEXTS)))

@@ -14,6 +14,7 @@ from stablevsr.report import provenance
 from stablevsr.report.calibration import calibrate
 from stablevsr.report.calibration import summary as calibration_summary
 from stablevsr.report.claims import check
+from stablevsr.report.cost_table import cost_rows
 from stablevsr.report.inference_cost import cost
 from stablevsr.report.page import answers
 from stablevsr.report.page.captions import load_figures
@@ -71,6 +72,7 @@ def html(paths: Paths) -> str:
         arrows=ARROWS,
         **NOTES,
         seconds=_seconds(book),
+        costs=cost_rows(book),
         format_cost=format_cost,
         of_paper=of_paper,
         beyond_paper=[question for question in asked if question.beyond_paper],
