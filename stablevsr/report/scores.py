@@ -20,7 +20,7 @@ import pandas as pd
 from stablevsr.metrics.registry import resolve
 from stablevsr.metrics.tables import averaged, infinite, read_scores, summarise
 from stablevsr.runtime.errors import UserError
-from stablevsr.study.methods import Method
+from stablevsr.study.methods import REFERENCE, Method
 from stablevsr.study.paths import Paths
 
 
@@ -62,6 +62,7 @@ class ScoreBook:
         self.study, self.paths = paths.study, paths
         self.metrics = tuple(resolve(self.study.spec.metrics))
         self._scores: dict[tuple[str, str], Scores] = {}
+        self._protocols: dict[str, str] = {}
 
     @cached_property
     def bicubic(self) -> Method | None:
@@ -95,10 +96,24 @@ class ScoreBook:
             return Scores(None, str(error))
         if table.empty:
             return Scores(None, f"{path} holds no frame")
-        if absent := {"scene", "run"} - set(table.columns):
+        if absent := {"scene", "run", "protocol"} - set(table.columns):
             return Scores(None, f"{path} has no column {min(absent)}: run the study again")
+        if others := set(table["protocol"]) - {self.protocol(dataset)}:
+            found = f"'{min(others)}', not '{self.protocol(dataset)}'"
+            return Scores(None, f"{path} has scores of another protocol ({found}): run the study again")
         skipped = read_json(Path(f"{path}.json")).get("skipped")
         return Scores(table, skipped=skipped if isinstance(skipped, dict) else {})
+
+    def protocol(self, dataset: str) -> str:
+        """The protocol of the scores on ``dataset`` (:mod:`stablevsr.study.protocol`): that of the first table found.
+
+        Tables of the study's own method come first. Scores of other protocols are not used; empty without any table.
+        """
+        if dataset not in self._protocols:
+            names = (REFERENCE, *self.study.methods)
+            files = [file for name in names if (file := self.paths.table(dataset, name)).exists()]
+            self._protocols[dataset] = next((found for file in files if (found := _protocol(file)) is not None), "")
+        return self._protocols[dataset]
 
     def scene_means(self, dataset: str, method: Method, metric: str) -> pd.Series:
         """Mean of every scene over its frames, clips and runs; indexed by scene, empty where there is no value."""
@@ -177,6 +192,15 @@ class ScoreBook:
         runs = sorted({form.run for form in method.runs(dataset)} - set(scores.table["run"]))
         gaps = [f"{where}: no scores of clip {', '.join(clips)}"] if clips else []
         return gaps + ([f"{where}: no scores of run {', '.join(map(str, runs))}"] if runs else [])
+
+
+def _protocol(file: Path) -> str | None:
+    """The protocol of the first row of a table, None if there is none."""
+    try:
+        rows = pd.read_csv(file, usecols=["protocol"], nrows=1, dtype=str, keep_default_na=False)
+    except (OSError, ValueError):
+        return None
+    return None if rows.empty else str(rows["protocol"].iloc[0])
 
 
 def distinct(methods: Iterable[Method]) -> list[Method]:

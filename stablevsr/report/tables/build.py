@@ -90,7 +90,8 @@ class Block:
     dataset: str
     title: str
     rows: tuple[Row, ...]
-    notes: tuple[str, ...] = ()  #: on rows with another base model, and on infinite values
+    notes: tuple[str, ...] = ()  #: on the protocol, on rows with another base model, and on infinite values
+    protocol: str = ""  #: of all its scores
 
     def measured(self) -> list[int]:
         """Places of the metrics that have something to show here: a value of any row, or a published one."""
@@ -161,7 +162,9 @@ def _block(book: ScoreBook, dataset: str, methods: list[Method], published: dict
     notes = (*_model_notes(book.study, dataset, methods), *_infinite_notes(book, dataset, methods))
     if published and (note := spread_note(book.paths.results_root, dataset, book.metrics)):
         notes = (*notes, note)
-    return Block(dataset, book.title(dataset), tuple(_ranked(rows, book.metrics)), notes)
+    protocol = book.protocol(dataset)
+    notes = (*notes, f"Protocol: {protocol}.") if protocol else notes
+    return Block(dataset, book.title(dataset), tuple(_ranked(rows, book.metrics)), notes, protocol)
 
 
 def _model_notes(study: ResolvedStudy, dataset: str, methods: list[Method]) -> tuple[str, ...]:
