@@ -284,7 +284,8 @@ def _verdict(agreements: Sequence[Agreement]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0, or 1 and a sentence on stderr."""
-    replaceable = [name for name, metric in METRICS.items() if set(metric.needs) <= set(RANDOM)]
+    every_frame = {name: metric for name, metric in METRICS.items() if metric.frames == "all"}
+    replaceable = [name for name, metric in every_frame.items() if set(metric.needs) <= set(RANDOM)]
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--metrics", default=",".join(replaceable), help="comma-separated (default: %(default)s)")
     parser.add_argument("--size", type=int, nargs=2, default=(256, 256), metavar=("W", "H"), help="of a frame")

@@ -131,6 +131,9 @@ def add_report(commands: Commands) -> None:
     parser.add_argument("--method", action="append",
                         help="with --part scores: only this method's table; may be given several times")  # fmt: skip
     parser.add_argument("--dataset", help="with --part scores: only this dataset")
+    parser.add_argument("--export", action="store_true",
+                        help="also write what others read into the study's folder: .eval_results for the Hugging Face "
+                             "hub, an RO-Crate with citation and licence, seconds and memory by hardware")  # fmt: skip
     parser.set_defaults(run=_run_report)
 
 
@@ -156,6 +159,13 @@ def _run_report(arguments: argparse.Namespace) -> None:
         from stablevsr.report import page
 
         print(f"the report is {page.render(paths)}")
+    if arguments.export:
+        import datetime
+
+        from stablevsr.report.export import export
+
+        for file in export(paths, datetime.date.today()):
+            print(file)
 
 
 def add_plan(commands: Commands) -> None:

@@ -32,7 +32,7 @@ class Chunk:
     """n consecutive frames of one sequence, and before them the frame that temporal metrics compare the first with.
 
     Arrays are uint8 (lead + n, H, W, 3); ``lead`` is 0 at the start of a sequence, else 1. ``outputs`` has one array
-    for each method.
+    for each method. ``centre`` is the stem of the sequence's centre frame, if the sequence is a septuplet.
     """
 
     sequence: str
@@ -41,6 +41,7 @@ class Chunk:
     gt: NDArray[np.uint8]
     outputs: tuple[NDArray[np.uint8], ...]
     device: torch.device | str
+    centre: str | None = None
     _results: dict[Callable[[Chunk], Any], Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -107,4 +108,4 @@ def read_chunks(sequences: Sequence[FramePaths], batch: int, device: torch.devic
             if lead:
                 sides = [np.concatenate(both) for both in zip(last, sides, strict=True)]
             last = [side[-1:].copy() for side in sides]
-            yield Chunk(paths.name, paths.stems[part], lead, sides[0], tuple(sides[1:]), device)
+            yield Chunk(paths.name, paths.stems[part], lead, sides[0], tuple(sides[1:]), device, paths.centre)

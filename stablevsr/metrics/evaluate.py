@@ -72,8 +72,10 @@ def evaluate(
     skipped = _unusable(chosen, weights)
     if centre_only:
         skipped |= {m.name: "only the centre frame of each sequence is scored" for m in chosen if m.temporal}
-    usable = [metric for metric in chosen if metric.name not in skipped]
     paths = pair_folders(gt, list(methods.values()), sequences=sequences, centre_only=centre_only)
+    if not any(sequence.centre for sequence in paths):
+        skipped |= {m.name: "no sequence has seven frames" for m in chosen if m.frames == "centre"}
+    usable = [metric for metric in chosen if metric.name not in skipped]
     _require_side(paths, usable)
     tools = Tools(device, cache)
     scorers = build_scorers(usable, tools)

@@ -20,6 +20,7 @@ FORM = "give DIR/sequence/frame.png, or DIR/frame.png of one sequence"
 READERS = 8
 #: Parts of PNG files that change how their pixels are read: orientation, transparency, animation.
 SLOW = (b"eXIf", b"tiff:Orientation", b"tRNS", b"acTL")
+SEPTUPLET = 7  #: frames of a sequence of Vimeo-90K, of which the centre one is usually scored
 NAMED = 4  # names listed in a message; the others are counted
 
 
@@ -32,6 +33,7 @@ class FramePaths:
     gt: tuple[Path, ...]
     outputs: tuple[tuple[Path, ...], ...]
     size: Size
+    centre: str | None = None  #: stem of the centre frame, if the sequence is a septuplet
 
 
 def pair_folders(
@@ -48,6 +50,7 @@ def pair_folders(
     Raises :class:`UserError`, one sentence with names and counts.
     """
     truth, *found = _trees(gt, outputs, sequences)
+    centres = {name: list(frames)[SEPTUPLET // 2] for name, frames in truth.items() if len(frames) == SEPTUPLET}
     if centre_only:
         truth = {name: dict([list(frames.items())[len(frames) // 2]]) for name, frames in truth.items()}
     expected = _frame_names(truth, truth)
@@ -58,7 +61,7 @@ def pair_folders(
     sizes = _inspect([file for sides in files.values() for side in sides for file in side])
     _require_sizes(files, sizes)
     return [
-        FramePaths(name, tuple(truth[name]), gt_files, tuple(others), sizes[gt_files[0]])
+        FramePaths(name, tuple(truth[name]), gt_files, tuple(others), sizes[gt_files[0]], centres.get(name))
         for name, (gt_files, *others) in files.items()
     ]
 

@@ -32,6 +32,7 @@ class Metric:
             first frame of a sequence.
         direction: which values are better; ``none`` if an ideal value lies in between.
         decimals: rounding in tables; CSV files are unrounded.
+        frames: the frames that a frame metric is defined on: ``all``, or the ``centre`` frame of septuplets alone.
         unit, scale: the values in CSV files are in ``unit``, multiplied by ``scale``.
         rewards_blur: whether a blurred video scores better.
         margin: differences below it, in the values of CSV files, count as no difference; None: no margin is set.
@@ -47,6 +48,7 @@ class Metric:
     decimals: int
     convention: str
     source: str
+    frames: Literal["all", "centre"] = "all"
     unit: str = ""
     scale: float = 1.0
     rewards_blur: bool = False

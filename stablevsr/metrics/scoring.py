@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -29,11 +30,16 @@ def build_scorers(chosen: Sequence[Metric], tools: Tools) -> list[Scorer]:
 def _score_frames(metrics: Sequence[Metric], chunk: Chunk) -> dict[str, Values]:
     """Frames are scored in parallel on the CPU."""
 
-    def score(frames: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> list[float]:
-        pair = FramePair(*frames)
-        return [metric.scale * metric.score_frame(pair) for metric in metrics if metric.score_frame]
+    def score(frames: tuple[str, NDArray[np.uint8], NDArray[np.uint8]]) -> list[float]:
+        stem, pair = frames[0], FramePair(*frames[1:])
+        return [
+            metric.scale * metric.score_frame(pair) if metric.frames == "all" or stem == chunk.centre else math.nan
+            for metric in metrics
+            if metric.score_frame
+        ]
 
-    frames = [pair for sr in chunk.outputs for pair in zip(chunk.gt[chunk.lead :], sr[chunk.lead :], strict=True)]
+    truth = chunk.gt[chunk.lead :]
+    frames = [three for sr in chunk.outputs for three in zip(chunk.stems, truth, sr[chunk.lead :], strict=True)]
     with ThreadPoolExecutor(granted_threads()) as pool:
         columns = np.array(list(pool.map(score, frames))).reshape(len(chunk.outputs), len(chunk), len(metrics))
     return {metric.name: columns[..., index] for index, metric in enumerate(metrics)}

@@ -18,7 +18,7 @@ from stablevsr.runtime.errors import UserError
 from stablevsr.study.files import Dataset
 from stablevsr.study.methods import Method
 
-COLUMNS = ("layout", "kind", "frames", "metric", "value", "tolerance", "source")
+COLUMNS = ("layout", "kind", "metric", "value", "tolerance", "source")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,6 @@ class Calibration:
     method: str  #: its label
     metric: str  #: its label
     decimals: int  #: to show
-    frames: str  #: ``all``, or the name of the only frame of a clip that counts
     expected: float
     tolerance: float
     source: str
@@ -51,7 +50,7 @@ def calibrate(book: ScoreBook) -> list[Calibration]:
     file = book.paths.results_root / "published" / "calibration.csv"
     if not file.exists():
         return []
-    published = pd.read_csv(file, dtype={"frames": str})
+    published = pd.read_csv(file)
     if list(published) != list(COLUMNS):
         raise UserError(f"{file} must have the columns {', '.join(COLUMNS)}")
     found = []
@@ -94,20 +93,18 @@ def _calibration(book: ScoreBook, dataset: str, method: Method, row: pd.Series) 
         method.label,
         metric.label,
         metric.decimals + 1,
-        row["frames"],
         float(row["value"]),
         float(row["tolerance"]),
         row["source"],
-        _measured(book, dataset, method, metric.name, row["frames"]),
+        _measured(book, dataset, method, metric.name),
     )
 
 
-def _measured(book: ScoreBook, dataset: str, method: Method, metric: str, frames: str) -> float | None:
-    """The mean over clips of the mean over their frames, or over those called ``frames``."""
+def _measured(book: ScoreBook, dataset: str, method: Method, metric: str) -> float | None:
+    """The mean over clips of the mean over their frames."""
     scores = book.scores(dataset, method)
     if not scores.has(metric):
         return None
     assert scores.table is not None
-    table = scores.table if frames == "all" else scores.table[scores.table["frame"] == frames]
-    mean = summarise(table, [metric])[metric]
+    mean = summarise(scores.table, [metric])[metric]
     return mean if math.isfinite(mean) else None

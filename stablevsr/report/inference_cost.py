@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from stablevsr.report.scores import ScoreBook, read_json
 from stablevsr.study.methods import Method
@@ -25,19 +26,44 @@ class Cost:
         """Seconds a frame."""
         return self.seconds / self.frames
 
+    def add(self, other: Cost) -> None:
+        """Take in the cost of further shards."""
+        self.frames += other.frames
+        self.seconds += other.seconds
+        self.memory = max(self.memory, other.memory)
+        self.stages.update(other.stages)
+
 
 def cost(book: ScoreBook, dataset: str, method: Method) -> Cost | None:
     """The sum over the manifests of ``method``; None if nothing was inferred, as for frames from a folder."""
-    if method.kind == "frames":
-        return None
     total = Cost()
-    for form in method.runs(dataset):
-        for manifest in map(read_json, manifests(book.paths, dataset, form)):
-            total.frames += sum(int(entry.get("frames", 0)) for entry in manifest.get("sequences", {}).values())
-            total.seconds += float(manifest.get("seconds") or 0.0)
-            total.memory = max(total.memory, int(manifest.get("peak_memory_bytes") or 0))
-            total.stages.update(manifest.get("stages") or {})
+    for part in by_hardware(book, dataset, method).values():
+        total.add(part)
     return total if total.frames and total.seconds > 0 else None
+
+
+def by_hardware(book: ScoreBook, dataset: str, method: Method) -> dict[str, Cost]:
+    """The cost by the GPU, or the processor, that shards ran on; empty for frames from a folder."""
+    found: dict[str, Cost] = {}
+    for form in method.runs(dataset) if method.kind != "frames" else ():
+        for manifest in map(read_json, manifests(book.paths, dataset, form)):
+            found.setdefault(_hardware(manifest), Cost()).add(_shard(manifest))
+    return found
+
+
+def _shard(manifest: dict[str, Any]) -> Cost:
+    return Cost(
+        sum(int(entry.get("frames", 0)) for entry in manifest.get("sequences", {}).values()),
+        float(manifest.get("seconds") or 0.0),
+        int(manifest.get("peak_memory_bytes") or 0),
+        Counter(manifest.get("stages") or {}),
+    )
+
+
+def _hardware(manifest: dict[str, Any]) -> str:
+    """The name of the GPU that a shard ran on, else of the processor; empty where none is recorded."""
+    machine = manifest.get("machine") or {}
+    return str((machine.get("gpu") or {}).get("name") or machine.get("machine") or "")
 
 
 def manifests(paths: Paths, dataset: str, form: Method) -> list[Path]:

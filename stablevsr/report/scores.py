@@ -18,9 +18,9 @@ from typing import Any
 import pandas as pd
 
 from stablevsr.metrics.registry import resolve
-from stablevsr.metrics.tables import averaged, infinite, read_scores
+from stablevsr.metrics.tables import averaged, infinite, read_scores, summarise
 from stablevsr.runtime.errors import UserError
-from stablevsr.study.methods import Method
+from stablevsr.study.methods import REFERENCE, Method
 from stablevsr.study.paths import Paths
 
 
@@ -62,6 +62,7 @@ class ScoreBook:
         self.study, self.paths = paths.study, paths
         self.metrics = tuple(resolve(self.study.spec.metrics))
         self._scores: dict[tuple[str, str], Scores] = {}
+        self._protocols: dict[str, str] = {}
 
     @cached_property
     def bicubic(self) -> Method | None:
@@ -95,10 +96,24 @@ class ScoreBook:
             return Scores(None, str(error))
         if table.empty:
             return Scores(None, f"{path} holds no frame")
-        if absent := {"scene", "run"} - set(table.columns):
+        if absent := {"scene", "run", "protocol"} - set(table.columns):
             return Scores(None, f"{path} has no column {min(absent)}: run the study again")
+        if others := set(table["protocol"]) - {self.protocol(dataset)}:
+            found = f"'{min(others)}', not '{self.protocol(dataset)}'"
+            return Scores(None, f"{path} has scores of another protocol ({found}): run the study again")
         skipped = read_json(Path(f"{path}.json")).get("skipped")
         return Scores(table, skipped=skipped if isinstance(skipped, dict) else {})
+
+    def protocol(self, dataset: str) -> str:
+        """The protocol of the scores on ``dataset`` (:mod:`stablevsr.study.protocol`): that of the first table found.
+
+        Tables of the study's own method come first. Scores of other protocols are not used; empty without any table.
+        """
+        if dataset not in self._protocols:
+            names = (REFERENCE, *self.study.methods)
+            files = [file for name in names if (file := self.paths.table(dataset, name)).exists()]
+            self._protocols[dataset] = next((found for file in files if (found := _protocol(file)) is not None), "")
+        return self._protocols[dataset]
 
     def scene_means(self, dataset: str, method: Method, metric: str) -> pd.Series:
         """Mean of every scene over its frames, clips and runs; indexed by scene, empty where there is no value."""
@@ -132,6 +147,18 @@ class ScoreBook:
         mean = float(means.mean())
         return Average(mean, float(means.std()) if math.isfinite(mean) else math.nan)
 
+    def run_means(self, dataset: str, method: Method, metric: str) -> tuple[float, ...]:
+        """For every run the mean over frames, then over clips, as the published script averages.
+
+        Empty where a clip has no row, or a run no finite value.
+        """
+        scores = self.scores(dataset, method)
+        if not scores.has(metric) or self.absent_clips(dataset, method):
+            return ()
+        assert scores.table is not None
+        means = [summarise(rows, [metric])[metric] for _, rows in scores.table.groupby("run")]
+        return tuple(means) if all(map(math.isfinite, means)) else ()
+
     def value(self, dataset: str, method: Method, metric: str) -> float | None:
         """The mean of :meth:`average` alone."""
         found = self.average(dataset, method, metric)
@@ -145,6 +172,11 @@ class ScoreBook:
         frames = len(table[["sequence", "frame"]].drop_duplicates())
         return (frames, table["scene"].nunique(), table["run"].nunique())
 
+    def absent_clips(self, dataset: str, method: Method) -> list[str]:
+        """The clips of ``dataset`` that the method's table has no row of; none where there is no table."""
+        table = self.scores(dataset, method).table
+        return [] if table is None else sorted(set(sequences(self.paths, dataset) or ()) - set(table["sequence"]))
+
     def missing(self) -> list[str]:
         """All missing tables, clips and runs of the study's scores, a sentence each."""
         datasets, methods = self.study.spec.datasets, self.study.methods.values()
@@ -156,10 +188,19 @@ class ScoreBook:
         where = f"{method.name} on {dataset}"
         if scores.table is None:
             return [f"{where}: {scores.problem}"]
-        clips = sorted(set(sequences(self.paths, dataset) or ()) - set(scores.table["sequence"]))
+        clips = self.absent_clips(dataset, method)
         runs = sorted({form.run for form in method.runs(dataset)} - set(scores.table["run"]))
         gaps = [f"{where}: no scores of clip {', '.join(clips)}"] if clips else []
         return gaps + ([f"{where}: no scores of run {', '.join(map(str, runs))}"] if runs else [])
+
+
+def _protocol(file: Path) -> str | None:
+    """The protocol of the first row of a table, None if there is none."""
+    try:
+        rows = pd.read_csv(file, usecols=["protocol"], nrows=1, dtype=str, keep_default_na=False)
+    except (OSError, ValueError):
+        return None
+    return None if rows.empty else str(rows["protocol"].iloc[0])
 
 
 def distinct(methods: Iterable[Method]) -> list[Method]:

@@ -41,7 +41,8 @@ class Dataset(_File):
     layout: Layout
     root: Path
     split: Split = "test"
-    protocol: str = "all frames"  #: which frames and pixels are scored, as every row of scores says it
+    #: How its LR frames were made, as the protocol of its scores says it; BIx4 is MATLAB-compatible bicubic, x1/4.
+    degradation: str = "BIx4"
     make: Literal["mini"] | None = None  #: made here, by `stablevsr data NAME`, from what ``fetch`` downloads
     fetch: list[str] = []  #: registry names, by `stablevsr fetch NAME`
     validation: Dataset | None = None  #: of a training set: what its trainings are validated on

@@ -275,6 +275,6 @@ class ResolvedStudy:
 
 def dataset_identity(dataset: Dataset) -> dict[str, Any]:
     """A dataset's part of digests: everything that its frames depend on."""
-    changes_no_frame = {"title", "protocol", "shards", "runs", "model", "used_by", "validation"}
+    changes_no_frame = {"title", "degradation", "shards", "runs", "model", "used_by", "validation"}
     spec = dataset.model_dump(mode="json", exclude=changes_no_frame)
     return spec | {"code": dataset_code(dataset.make)}

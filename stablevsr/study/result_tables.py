@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.records import read_record
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
+from stablevsr.study.protocol import protocol_of
 
 KEYS = ("scene", "sequence", "frame", "run", "protocol")  #: the columns before the metrics
 
@@ -19,7 +21,7 @@ KEYS = ("scene", "sequence", "frame", "run", "protocol")  #: the columns before 
 def merge_scores(study: ResolvedStudy, paths: Paths, method: Method, dataset: str) -> Path:
     """Write ``results/<study>/metrics/<dataset>/<method>.csv``, sorted: a row a frame, :data:`KEYS` and the metrics.
 
-    ``<method>.csv.json`` holds the evaluator's notes (conventions, why a column is empty). Raises
+    ``<method>.csv.json`` holds the evaluator's notes (conventions, why a column is empty) and the protocol. Raises
     :class:`UserError` if a sequence of the dataset is missing or counted twice.
     """
     spec, what = study.spec.datasets[dataset], f"{method.name} on {dataset}"
@@ -30,12 +32,14 @@ def merge_scores(study: ResolvedStudy, paths: Paths, method: Method, dataset: st
     for run, table in tables.items():
         _check_complete(table, sequences, f"{what}, run {run}", files[run][0])
     merged = pd.concat(tables.values(), keys=map(str, tables), names=["run"]).reset_index("run")
-    merged = merged.assign(protocol=spec.protocol, scene=[sequences[name]["scene"] for name in merged["sequence"]])
+    protocol = protocol_of(spec, study.spec.metrics)
+    merged = merged.assign(protocol=protocol.name, scene=[sequences[name]["scene"] for name in merged["sequence"]])
     merged = merged.sort_values(["scene", "sequence", "frame", "run"], kind="stable")
     metrics = [column for column in merged if column not in KEYS]
     out = paths.table(dataset, method.name)
     last = files[method.on(dataset).run][-1]
     notes = read_notes(last)
+    notes["protocol"] = asdict(protocol)
     notes["method"] = {"name": method.name, "label": method.label, "digest": method.on(dataset).digest}
     write_table(out, merged[[*KEYS, *metrics]], notes)
     return out

@@ -45,7 +45,7 @@ def test_a_metric_has_its_outside_value(row: Row, tmp_path: Path) -> None:
     torch.manual_seed(0)
     file = row.make(tmp_path) if row.make else Path()
     gt, sr = row.frames()
-    chunk = Chunk("clip", tuple(map(str, range(len(gt)))), 0, gt, (sr,), torch.device("cpu"))
+    chunk = Chunk("clip", tuple(map(str, range(len(gt)))), 0, gt, (sr,), torch.device("cpu"), centre="1")
     tools = Tools(chunk.device, find=(lambda name: file) if row.make else weights.weight_file)
     with torch.inference_mode():
         (scorer,) = build_scorers([metric], tools)

@@ -150,6 +150,32 @@ def test_centre_frame_only(gt: Path, tmp_path: Path) -> None:
     assert "centre" in json.loads(Path(f"{out}.json").read_text())["skipped"]["tof_dis"]
 
 
+def test_a_centre_metric_is_defined_on_the_fourth_of_seven_frames_only(tmp_path: Path) -> None:
+    gt, sr = tmp_path / "gt", tmp_path / "sr"
+    for name, frames in (("a", 7), ("b", 7), ("c", 5)):
+        for index in range(frames):
+            write_frame(gt / name / f"im{index + 1}.png", clip(0, frames, 0.0)[index])
+            write_frame(sr / name / f"im{index + 1}.png", clip(0, frames, 0.05)[index])
+    out = tmp_path / "all.csv"
+    evaluate(gt, {out: sr}, ["psnr_y", "psnr_y_centre", "ssim_y_centre"], batch=2)  # not aligned with the centre
+    table = read_scores(out)
+    scored = table[table["psnr_y_centre"].notna()]
+    assert scored[["sequence", "frame"]].to_numpy().tolist() == [["a", "im4"], ["b", "im4"]]
+    assert scored["psnr_y_centre"].tolist() == scored["psnr_y"].tolist()
+    assert table["ssim_y_centre"].notna().sum() == 2
+
+    centres = tmp_path / "centres.csv"
+    evaluate(gt, {centres: sr}, ["psnr_y_centre"], sequences=["a", "b"], centre_only=True)
+    assert read_scores(centres)["psnr_y_centre"].tolist() == scored["psnr_y_centre"].tolist()
+
+
+def test_a_centre_metric_of_other_sequences_is_empty_with_the_reason(gt: Path, sr: Path, tmp_path: Path) -> None:
+    out = tmp_path / "none.csv"
+    evaluate(gt, {out: sr}, ["psnr", "psnr_y_centre"])
+    assert read_scores(out)["psnr_y_centre"].isna().all()
+    assert json.loads(Path(f"{out}.json").read_text())["skipped"] == {"psnr_y_centre": "no sequence has seven frames"}
+
+
 def test_missing_weights_skip_a_column_or_stop(
     gt: Path, sr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

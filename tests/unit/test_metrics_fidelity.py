@@ -43,8 +43,10 @@ def test_identical_frames() -> None:
     assert values == {
         "psnr": math.inf,
         "psnr_y": math.inf,
+        "psnr_y_centre": math.inf,
         "ssim": pytest.approx(1),
         "ssim_y": pytest.approx(1),
+        "ssim_y_centre": pytest.approx(1),
         "sharpness": 1,
     }
 

@@ -38,6 +38,7 @@ def test_every_table_is_written_in_every_format(paths: made.Paths) -> None:
         "claims.md",
         "clips.csv",
         "frames.csv",
+        "protocols.csv",
     }
     assert all((paths.results / "tables" / name).stat().st_size for name in files)
 

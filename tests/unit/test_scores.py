@@ -17,6 +17,7 @@ from stablevsr.runtime.records import write_record
 from stablevsr.study.damage import damaged
 from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths
+from stablevsr.study.protocol import protocol_of
 from stablevsr.study.result_tables import merge_scores
 
 Row = tuple[str, str, str]  #: sequence, frame, psnr
@@ -62,14 +63,16 @@ def merge(paths: Paths) -> pd.DataFrame:
 
 def test_every_frame_of_every_run_is_there_once_sorted_and_to_the_last_digit(paths: Paths) -> None:
     out = merge_scores(paths.study, paths, own(paths), "reds4")
+    protocol = protocol_of(paths.study.spec.datasets["reds4"], paths.study.spec.metrics)
     expected = [
-        f"{SCENES[clip]},{clip},{frame:08d},{seed},all frames,{value(clip, frame, seed)}"
+        f"{SCENES[clip]},{clip},{frame:08d},{seed},{protocol.name},{value(clip, frame, seed)}"
         for clip in ("011", "000", "020")
         for frame in range(FRAMES)
         for seed in (0, 1)
     ]
     assert out.read_text().splitlines() == ["scene,sequence,frame,run,protocol,psnr", *expected]
     notes = json.loads(out.with_name(out.name + ".json").read_text())
+    assert notes["protocol"]["code"] in protocol.name and notes["protocol"]["degradation"] == "BIx4"
     assert notes["skipped"] == {"lpips": "no weights"} and notes["method"]["digest"] == own(paths).digest
 
 

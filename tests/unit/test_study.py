@@ -232,7 +232,7 @@ def test_a_label_changes_no_digest(root):
     edit(root / "ablations/sampling.yaml", lambda c: c["variants"]["bidirectional"].update(label="Both ways"))
     edit(
         root / "workflow/studies/mini.yaml",
-        lambda c: c["datasets"]["reds4"].update(title="Other words", protocol="centre", shards=2, runs=2),
+        lambda c: c["datasets"]["reds4"].update(title="Other words", degradation="BDx4", shards=2, runs=2),
     )
     after = load_study("mini", root)
     assert {n: m.digest for n, m in before.methods.items()} == {n: m.digest for n, m in after.methods.items()}

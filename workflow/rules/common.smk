@@ -1,5 +1,6 @@
 # What the rules share: which files a job needs, and which training or dataset a key belongs to.
 from stablevsr.study.groups import groups, plain, tables
+from stablevsr.study.protocol import protocol_of
 from stablevsr.training.tasks import KINDS, WEIGHTS
 
 TRAININGS = study.trainings()
@@ -111,10 +112,11 @@ TEXTS = [
     "results/published/table1.yaml",
     "results/published/calibration.csv",
     "results/published/measured_by_others.csv",
+    "results/published/cost.yaml",
     *Path("docs").glob("deviations.md"),  # shown on the page where it is there
 ]
 REPORT_CODE = code(f"report-{STUDY}", report_code(map(Path, TEXTS)))
-PROTOCOLS = {name: spec.protocol for name, spec in SPEC.datasets.items()}
+PROTOCOLS = {name: protocol_of(spec, SPEC.metrics).name for name, spec in SPEC.datasets.items()}
 TABLES_CODE = code("tables", digest([fingerprint("stablevsr.study.result_tables"), PROTOCOLS]))
 MINI_CODE = code("mini", fingerprint("stablevsr.data.mini"))
 SCORES = [file for name in SPEC.datasets for file in shards_of(name, study.forms_on(name))]

@@ -1,4 +1,7 @@
-"""PSNR: on RGB as in the published evaluation (torchmetrics 1.1.1), and on luma as in BasicSR."""
+"""PSNR: on RGB as in the published evaluation (torchmetrics 1.1.1), and on luma as in BasicSR.
+
+Luma on the centre frame of septuplets alone is what papers on Vimeo-90K-T usually report.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,16 @@ def psnr(pair: FramePair) -> float:
     "psnr_y", "PSNR-Y", "fidelity", "higher", unit="dB", decimals=2,
     convention="Luma of BT.601 in its 16 to 235 range (MATLAB's rgb2ycbcr, not rounded), whole frame, peak 255; "
     "infinite for identical frames, which means leave out and count.",
-    source="BasicSR calculate_psnr, test_y_channel; usual for Vimeo-90K-T",
+    source="BasicSR calculate_psnr, test_y_channel",
 ))  # fmt: skip
 def psnr_y(pair: FramePair) -> float:
+    return decibels(*pair.luma, 255.0)
+
+
+@frame_metric(Metric(
+    "psnr_y_centre", "PSNR-Y (centre)", "fidelity", "higher", unit="dB", decimals=2, frames="centre",
+    convention="As PSNR-Y, on the fourth frame of sequences of seven; undefined on other frames and sequences.",
+    source="BasicSR VideoTestVimeo90KDataset and calculate_psnr, test_y_channel: the usual protocol of Vimeo-90K-T",
+))  # fmt: skip
+def psnr_y_centre(pair: FramePair) -> float:
     return decibels(*pair.luma, 255.0)

@@ -14,6 +14,7 @@ from stablevsr.report import provenance
 from stablevsr.report.calibration import calibrate
 from stablevsr.report.calibration import summary as calibration_summary
 from stablevsr.report.claims import check
+from stablevsr.report.cost_table import cost_rows
 from stablevsr.report.inference_cost import cost
 from stablevsr.report.page import answers
 from stablevsr.report.page.captions import load_figures
@@ -25,6 +26,8 @@ from stablevsr.report.page.viewer import validation_picture, viewers
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.tables.build import build_tables
 from stablevsr.report.tables.formats import NOTES
+from stablevsr.report.tables.reproduction import REPRODUCTION_NOTE, by_dataset, reproductions
+from stablevsr.report.tables.reproduction import summary as reproduction_summary
 from stablevsr.report.text import ARROWS, HTML, format_cost
 from stablevsr.report.training_history import histories
 from stablevsr.runtime.io import write_text
@@ -61,11 +64,15 @@ def html(paths: Paths) -> str:
         warnings=[sentence for history in trainings for sentence in history.warnings()],
         calibration=(calibrated := calibrate(book)),
         calibrated=calibration_summary(calibrated),
+        reproduction=by_dataset(cells := reproductions(book)),
+        reproduced=reproduction_summary(cells),
+        reproduction_note=REPRODUCTION_NOTE,
         missing=missing(book, clips, drawn=bool(figures)),
         table1=tables["table1"],
         arrows=ARROWS,
         **NOTES,
         seconds=_seconds(book),
+        costs=cost_rows(book),
         format_cost=format_cost,
         of_paper=of_paper,
         beyond_paper=[question for question in asked if question.beyond_paper],

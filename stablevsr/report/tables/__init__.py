@@ -1,4 +1,7 @@
-"""The tables of a study: Table 1, one for each ablation, the claims, and the values of every clip and frame."""
+"""The tables of a study: Table 1, one for each ablation, the claims, and the values of every clip and frame.
+
+Where the paper's own Table 1 is comparable, there is also a verdict on each of its cells.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,18 @@ from stablevsr.report.claims import by_question, check
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.tables.build import build_tables
 from stablevsr.report.tables.formats import claims_csv, table_csv, table_text
+from stablevsr.report.tables.reproduction import (
+    REPRODUCTION_NOTE,
+    by_dataset,
+    reproduction_csv,
+    reproductions,
+    summary,
+)
 from stablevsr.report.text import PLAIN, csv_text
 from stablevsr.runtime.io import write_text
 from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths
+from stablevsr.study.protocol import describe, protocol_of
 from stablevsr.study.result_tables import KEYS
 
 
@@ -22,8 +33,9 @@ def render(paths: Paths) -> list[Path]:
     """Write ``results/<study>/tables/*`` and return the files.
 
     ``<table>.{csv,md,tex}`` for Table 1 and every ablation, ``claims.{csv,md}``, and, unrounded, ``clips.csv`` with one
-    row a clip and ``frames.csv`` with one a frame and run. A cell without scores has a reason instead. Only a damaged
-    ``results/published`` raises :class:`~stablevsr.runtime.errors.UserError`.
+    row a clip and ``frames.csv`` with one a frame and run; ``protocols.csv``, what the names of protocols mean; and
+    ``reproduction.{csv,md}`` where the paper's Table 1 is comparable. A cell without scores has a reason instead. Only
+    a damaged ``results/published`` raises :class:`~stablevsr.runtime.errors.UserError`.
     """
     book = ScoreBook(paths)
     texts: dict[str, str] = {}
@@ -36,11 +48,23 @@ def render(paths: Paths) -> list[Path]:
         "claims.csv": claims_csv(claims),
         "claims.md": PLAIN.get_template("claims.md").render(questions=questions),
     }
-    texts |= {"clips.csv": clips_csv(book), "frames.csv": frames_csv(book)}
+    texts |= {"clips.csv": clips_csv(book), "frames.csv": frames_csv(book), "protocols.csv": protocols_csv(book)}
+    texts |= _reproduction(book)
     folder = paths.results / "tables"
     for file, text in texts.items():
         write_text(folder / file, text)
     return [folder / file for file in texts]
+
+
+def _reproduction(book: ScoreBook) -> dict[str, str]:
+    """The verdicts on the paper's cells, by file; no file where print is not comparable."""
+    cells = reproductions(book)
+    if not cells:
+        return {}
+    text = PLAIN.get_template("reproduction.md").render(
+        summary=summary(cells), note=REPRODUCTION_NOTE, datasets=by_dataset(cells)
+    )
+    return {"reproduction.csv": reproduction_csv(cells), "reproduction.md": text}
 
 
 def clips_csv(book: ScoreBook) -> str:
@@ -53,6 +77,17 @@ def clips_csv(book: ScoreBook) -> str:
             part[metric] = part["clip"].map(book.clip_means(dataset, method, metric))
         parts.append(part.assign(dataset=dataset, name=method.name, label=method.label))
     return _csv(parts, ["dataset", "name", "label", "scene", "clip", *metrics])
+
+
+def protocols_csv(book: ScoreBook) -> str:
+    """What the protocols of the study's data sets mean, metric by metric."""
+    spec = book.study.spec
+    rows = [
+        describe(protocol_of(dataset, spec.metrics), metric)
+        for dataset in spec.datasets.values()
+        for metric in book.metrics
+    ]
+    return csv_text(pd.DataFrame(rows))
 
 
 def frames_csv(book: ScoreBook) -> str:

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 from stablevsr.metrics.metric import Metric
 from stablevsr.report.scores import ScoreBook
+from stablevsr.report.tables.published import PublishedRow, published_rows
 from stablevsr.report.tables.remeasured import spread_note
 from stablevsr.report.text import Parts, counted, format_value, joined, merged
-from stablevsr.study.files import load_yaml
 from stablevsr.study.methods import Method, ResolvedStudy
-from stablevsr.study.paths import Paths
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,8 @@ class Block:
     dataset: str
     title: str
     rows: tuple[Row, ...]
-    notes: tuple[str, ...] = ()  #: on rows with another base model, and on infinite values
+    notes: tuple[str, ...] = ()  #: on the protocol, on rows with another base model, and on infinite values
+    protocol: str = ""  #: of all its scores
 
     def measured(self) -> list[int]:
         """Places of the metrics that have something to show here: a value of any row, or a published one."""
@@ -140,7 +139,11 @@ class Table:
 
 def build_tables(book: ScoreBook) -> dict[str, Table]:
     """Table 1, with the paper's numbers where they are comparable, and one table for each ablation, by name."""
-    study, published = book.study, _published_rows(book.paths, book.metrics)
+    study = book.study
+    published = {
+        dataset: {name: _published_row(row, book.metrics) for name, row in rows.items()}
+        for dataset, rows in published_rows(book.paths).items()
+    }
     blocks = [_block(book, name, study.table1(), published.get(name, {})) for name in study.table1_datasets()]
     tables = {"table1": Table("table1", f"Table 1: {study.spec.title}", "", book.metrics, tuple(blocks))}
     for key, ablation in study.ablations.items():
@@ -159,7 +162,9 @@ def _block(book: ScoreBook, dataset: str, methods: list[Method], published: dict
     notes = (*_model_notes(book.study, dataset, methods), *_infinite_notes(book, dataset, methods))
     if published and (note := spread_note(book.paths.results_root, dataset, book.metrics)):
         notes = (*notes, note)
-    return Block(dataset, book.title(dataset), tuple(_ranked(rows, book.metrics)), notes)
+    protocol = book.protocol(dataset)
+    notes = (*notes, f"Protocol: {protocol}.") if protocol else notes
+    return Block(dataset, book.title(dataset), tuple(_ranked(rows, book.metrics)), notes, protocol)
 
 
 def _model_notes(study: ResolvedStudy, dataset: str, methods: list[Method]) -> tuple[str, ...]:
@@ -219,37 +224,11 @@ def _ranks(metric: Metric, texts: list[str]) -> dict[str, int]:
     return {text: rank for rank, text in enumerate(best[:2], 1)}
 
 
-def _published_rows(paths: Paths, metrics: tuple[Metric, ...]) -> dict[str, dict[str, Row]]:
-    """The paper's rows by dataset and method name, from ``results/published/table1.yaml`` if it exists.
-
-    They are comparable, and so returned, only where the study uses the published model on all of the published clips.
-    """
-    study, file = paths.study, paths.results_root / "published" / "table1.yaml"
-    if not file.exists():
-        return {}
-    content = load_yaml(file)
-    if study.spec.model != content["model"]:
-        return {}
-    return {
-        name: {key: _published_row(key, row, content, metrics) for key, row in entry["rows"].items()}
-        for name, entry in content["datasets"].items()
-        if _same_clips(study, name, entry["sequences"])
-    }
-
-
-def _same_clips(study: ResolvedStudy, dataset: str, sequences: list[str] | None) -> bool:
-    spec = study.spec.datasets.get(dataset)
-    if spec is None or spec.frames is not None or spec.every != 1 or spec.make is not None:
-        return False
-    return spec.sequences is None or (sequences is not None and set(spec.sequences) == set(sequences))
-
-
-def _published_row(name: str, row: dict[str, Any], content: dict[str, Any], metrics: tuple[Metric, ...]) -> Row:
-    hand, cells = "second hand: " if content["second_hand"] else "", []
+def _published_row(row: PublishedRow, metrics: tuple[Metric, ...]) -> Row:
+    cells = []
     for metric in metrics:
         cell = Cell(metric, reason="published only: this study does not run the method")
-        if found := row.get(metric.name):
-            source = hand + "; ".join(content["sources"][key] for key in found["sources"])
-            cell = replace(cell, published=float(found["value"]), source=source)
+        if (found := row.cells.get(metric.name)) and found.value is not None:
+            cell = replace(cell, published=found.value, source=found.source)
         cells.append(cell)
-    return Row(f"published:{name}", f"{row['label']} (published)", tuple(cells))
+    return Row(f"published:{row.name}", f"{row.label} (published)", tuple(cells))

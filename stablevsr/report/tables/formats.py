@@ -32,14 +32,16 @@ def table_csv(table: Table) -> str:
     """
     suffixes = ["", "_sd", *(["_published", "_difference"] if table.has_published else [])]
     columns = [metric.name + suffix for metric in table.metrics for suffix in suffixes]
-    header = ["dataset", "name", "label", *columns, "frames", "scenes", "runs", "empty_because"]
+    header = ["dataset", "name", "label", *columns, "frames", "scenes", "runs", "protocol", "empty_because"]
     rows = []
     for block in table.blocks:
         for row in block.rows:
             texts = ((c.text, c.shown(c.deviation), c.published_text, c.difference) for c in row.cells)
             values = [text for cell in texts for text in cell[: len(suffixes)]]
             reasons = "; ".join(f"{cell.metric.name}: {cell.reason}" for cell in row.cells if cell.reason)
-            rows.append([block.dataset, row.name, row.label, *values, row.frames, row.scenes, row.runs, reasons])
+            counts = [row.frames, row.scenes, row.runs]
+            protocol = block.protocol if row.frames else ""  # a row with published values alone has none
+            rows.append([block.dataset, row.name, row.label, *values, *counts, protocol, reasons])
     return csv_text(pd.DataFrame(rows, columns=header))
 
 
