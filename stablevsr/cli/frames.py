@@ -12,11 +12,14 @@ from stablevsr.runtime.errors import UserError, near_miss
 
 
 def add_upscale(commands: Commands) -> None:
-    parser = command(commands, "upscale", "upscale a video file, a folder of frames, or a folder of such folders, x4")
+    parser = command(commands, "upscale", "upscale a video file, a folder of frames, or a folder of such folders")
     parser.add_argument("input", type=Path, metavar="IN")
     parser.add_argument("output", type=Path, metavar="OUT")
     parser.add_argument("--model", default="claudiom4sir/StableVSR",
                         help="hub id, folder, 'tiny' (embedded), or a baseline such as basicvsr-reds4")  # fmt: skip
+    parser.add_argument("--scale", type=float, default=4.0, metavar="S",
+                        help="of the sides, above 1 and at most 16; 4 (default) is the method, below it the x4 result "
+                        "is down-scaled (bicubic), above it a second pass adds (S/4)^2 times its work")  # fmt: skip
     parser.add_argument("--revision", help="commit, branch or tag of the hub model (default: the registry's commit)")
     parser.add_argument("--tcm", type=Path, help="folder of another TCM")
     parser.add_argument("--steps", type=int, default=50, help="denoising steps (default: 50)")
@@ -43,6 +46,7 @@ def _run_upscale(arguments: argparse.Namespace) -> None:
         "model",
         "revision",
         "tcm",
+        "scale",
         "steps",
         "strategy",
         "flow",
