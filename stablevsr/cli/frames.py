@@ -61,9 +61,12 @@ def _run_upscale(arguments: argparse.Namespace) -> None:
 
 
 def add_evaluate(commands: Commands) -> None:
-    parser = command(commands, "evaluate", "score frames against ground truth, one CSV row a frame")
-    parser.add_argument("--gt", type=Path, required=True, metavar="DIR",
-                        help="ground truth: DIR/sequence/frame.png, or DIR/frame.png of one sequence")  # fmt: skip
+    parser = command(commands, "evaluate", "score frames against ground truth (or LR frames), one CSV row a frame")
+    reference = parser.add_mutually_exclusive_group(required=True)
+    reference.add_argument("--gt", type=Path, metavar="DIR",
+                           help="ground truth: DIR/sequence/frame.png, or DIR/frame.png of one sequence")  # fmt: skip
+    reference.add_argument("--lr", type=Path, metavar="DIR",
+                           help="LR frames instead, for metrics without ground truth (lr_consistency)")  # fmt: skip
     parser.add_argument("--sr", type=Path, required=True, metavar="DIR", help="results, of the same form and names")
     parser.add_argument("--metrics", default="psnr,ssim", help="comma-separated names (default: psnr,ssim)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv",
@@ -92,14 +95,15 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
         raise UserError(f"--batch {arguments.batch} is too small: at least 1")
     sequences = arguments.sequences.split(",") if arguments.sequences else None
     index, count = shard_of(arguments.shard)
+    reference = arguments.gt or arguments.lr
     if count > 1:
         from stablevsr.metrics.folders import sequence_names
 
-        sequences = (sequences or sorted(sequence_names(arguments.gt)))[index::count]  # the shards of inference
+        sequences = (sequences or sorted(sequence_names(reference)))[index::count]  # the shards of inference
     evaluate(
-        arguments.gt, {arguments.out: arguments.sr}, metrics, weights=arguments.weights, sequences=sequences,
+        reference, {arguments.out: arguments.sr}, metrics, weights=arguments.weights, sequences=sequences,
         cache=arguments.cache, device=device, batch=arguments.batch,
-        centre_only=arguments.centre_only,
+        centre_only=arguments.centre_only, against="gt" if arguments.gt else "lr",
     )  # fmt: skip
 
 

@@ -16,7 +16,10 @@ Image = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FramePair:
-    """A frame of the ground truth and of a method, uint8 RGB (H, W, 3) of equal size; conversions are cached."""
+    """A frame of the ground truth and of a method, uint8 RGB (H, W, 3) of equal size; conversions are cached.
+
+    Without ground truth ``gt`` is the LR frame (H/4, W/4, 3), and only :attr:`low` has a meaning.
+    """
 
     gt: Frame
     sr: Frame
@@ -33,8 +36,9 @@ class FramePair:
 
     @cached_property
     def low(self) -> tuple[Image, Image]:
-        """Both frames by :func:`degrade`, (H/4, W/4, 3) in [0, 1], the ground truth first."""
-        return degrade(self.gt) / 255.0, degrade(self.sr) / 255.0
+        """Both as LR frames (H/4, W/4, 3) in [0, 1], by :func:`degrade` unless ``gt`` is one; that of ``gt`` first."""
+        gt = degrade(self.gt) if self.gt.shape == self.sr.shape else self.gt
+        return gt / 255.0, degrade(self.sr) / 255.0
 
 
 def luma(frame: Frame) -> Image:

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 @frame_metric(Metric(
-    "lr_consistency", "LR consistency", "fidelity", "higher", unit="dB", decimals=2,
-    convention="PSNR (RGB, 8 bits) of output and ground truth after MATLAB-compatible bicubic x1/4 of both; that of "
-    "the ground truth is the LR input of the BI x4 protocol. Infinite for identical LR frames, which means leave "
-    "out and count.",
+    "lr_consistency", "LR consistency", "fidelity", "higher", unit="dB", decimals=2, reference="lr",
+    convention="PSNR (RGB, 8 bits) of the output after MATLAB-compatible bicubic x1/4 against the LR frame: the ground "
+    "truth made small in the same way (the BI x4 protocol), or with --lr the frame given. Infinite for identical LR "
+    "frames, which means leave out and count.",
     source="LR-PSNR of the NTIRE 2021 challenge on the super-resolution space (Lugmayr et al.)",
 ))  # fmt: skip
 def lr_consistency(pair: FramePair) -> float:
