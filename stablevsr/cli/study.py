@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 
 
 def add_data(commands: Commands) -> None:
-    parser = command(commands, "data", "make the mini data, or get a study's datasets ready")
+    parser = command(
+        commands, "data", "make the mini data or the set of other domains, or get a study's datasets ready"
+    )
     kinds = parser.add_subparsers(title="what", metavar="WHAT", required=True)
     mini = command(kinds, "mini", "write the mini data: training, validation, a REDS-like and a Vimeo-like test set")
     mini.add_argument("--out", type=Path, default=Path("data/mini"))
     mini.set_defaults(run=_run_data_mini)
+    domains = command(kinds, "domains", "write a test set of pictures of scikit-image: medicine, astronomy, photos")
+    domains.add_argument("--out", type=Path, default=Path("data/domains"))
+    domains.set_defaults(run=_run_data_domains)
     prepare = command(kinds, "prepare", "link a study's test set into the plain layout, low-resolution frames made")
     study_options(prepare)
     prepare.add_argument("--dataset", required=True, help="a test set of the study, by name")
@@ -39,6 +44,15 @@ def _run_data_mini(arguments: argparse.Namespace) -> None:
     with single_writer(arguments.out):
         build(arguments.out, film)
     print(f"{arguments.out / 'CARD.md'} describes the mini data in {arguments.out}")
+
+
+def _run_data_domains(arguments: argparse.Namespace) -> None:
+    from stablevsr.data.domains import build
+    from stablevsr.runtime.locks import single_writer
+
+    with single_writer(arguments.out):
+        build(arguments.out)
+    print(f"{arguments.out / 'CARD.md'} describes the clips in {arguments.out}")
 
 
 def _run_data_prepare(arguments: argparse.Namespace) -> None:

@@ -42,7 +42,7 @@ class Dataset(_File):
     root: Path
     split: Split = "test"
     protocol: str = "all frames"  #: which frames and pixels are scored, as every row of scores says it
-    make: Literal["mini"] | None = None  #: made here, by `stablevsr data NAME`, from what ``fetch`` downloads
+    make: Literal["mini", "domains"] | None = None  #: made here, by `stablevsr data NAME`, from what ``fetch`` gets
     fetch: list[str] = []  #: registry names, by `stablevsr fetch NAME`
     validation: Dataset | None = None  #: of a training set: what its trainings are validated on
     sequences: list[str] | None = Field(None, min_length=1)  #: only these; None = all of the split
