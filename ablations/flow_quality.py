@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stablevsr import StableVSRPipeline
 from stablevsr.data.domains import clips
-from stablevsr.data.frames import list_frames, read_frame, write_frame
+from stablevsr.data.frames import list_frames, list_sequences, read_frame, write_frame
 from stablevsr.data.mini.photographs import synthetic_camera
 from stablevsr.method.guidance import enlarge
 from stablevsr.method.pipeline import to_tensor
@@ -68,8 +68,9 @@ def main(study_name: str, out: Path) -> None:
     paths, form = Paths(study), study.methods["stablevsr"].on(DATASET)
     assert form.base and form.training and form.sampling and form.guidance
     pipe = StableVSRPipeline.from_pretrained(paths.model(form.base), tcm=paths.training(form.training), device="cpu")
-    for name, picture, seed in clips():
-        files = list_frames(paths.dataset(DATASET) / "lr" / name)
+    sequences = {folder.name: folder for folder in list_sequences(paths.dataset(DATASET) / "lr")}
+    for name, picture, seed in (clip for clip in clips() if clip[0] in sequences):
+        files = list_frames(sequences[name])
         lr = to_tensor([read_frame(file) for file in files])
         flow = ExactFlow(lr, camera(*picture.shape[:2], seed)[: len(files)])
         key = f"{form.run}/{DATASET}/{name}"  # of the noise, as in the study's own job
