@@ -61,7 +61,7 @@ rule all:
         PATHS.results / "report.html",
         SCORES,
         REPORT_CODE,
-        [MINI_CODE] if any(spec.make == "mini" for spec in SPEC.all_datasets()) else [],
+        [MADE_CODE[name] for name in sorted({spec.make for spec in SPEC.all_datasets() if spec.make})],
 
 
 include: "workflow/rules/data.smk"

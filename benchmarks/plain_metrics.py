@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stablevsr.data.degradation import degrade
 from stablevsr.data.frames import Frame, read_frame
 from stablevsr.method.flow import RAFT_SMALLEST, RAFT_STRIDE, DISFlow, RAFTFlow, occlusion_mask
 from stablevsr.metrics.builtin.dists import DISTSDistance
@@ -52,6 +53,7 @@ def plain_metrics(names: Sequence[str], device: torch.device, find: FindWeights)
         "ssim": lambda gt, sr, *_: _ssim(gt.levels / 255.0, sr.levels / 255.0, 1.0, channel_axis=2),
         "psnr_y": lambda gt, sr, *_: _psnr(luma(gt.levels), luma(sr.levels), 255.0),
         "ssim_y": lambda gt, sr, *_: _ssim(luma(gt.levels), luma(sr.levels), 255.0),
+        "lr_consistency": lambda gt, sr, *_: _psnr(degrade(gt.levels) / 255.0, degrade(sr.levels) / 255.0, 1.0),
         "sharpness": lambda gt, sr, *_: _gradient(luma(sr.levels)) / _gradient(luma(gt.levels)),
     }
     if chosen & {"lpips", "tlp"}:

@@ -12,11 +12,14 @@ from stablevsr.runtime.errors import UserError, near_miss
 
 
 def add_upscale(commands: Commands) -> None:
-    parser = command(commands, "upscale", "upscale a video file, a folder of frames, or a folder of such folders, x4")
+    parser = command(commands, "upscale", "upscale a video file, a folder of frames, or a folder of such folders")
     parser.add_argument("input", type=Path, metavar="IN")
     parser.add_argument("output", type=Path, metavar="OUT")
     parser.add_argument("--model", default="claudiom4sir/StableVSR",
                         help="hub id, folder, 'tiny' (embedded), or a baseline such as basicvsr-reds4")  # fmt: skip
+    parser.add_argument("--scale", type=float, default=4.0, metavar="S",
+                        help="of the sides, above 1 and at most 16; 4 (default) is the method, below it the x4 result "
+                        "is down-scaled (bicubic), above it a second pass adds (S/4)^2 times its work")  # fmt: skip
     parser.add_argument("--revision", help="commit, branch or tag of the hub model (default: the registry's commit)")
     parser.add_argument("--tcm", type=Path, help="folder of another TCM")
     parser.add_argument("--steps", type=int, default=50, help="denoising steps (default: 50)")
@@ -43,6 +46,7 @@ def _run_upscale(arguments: argparse.Namespace) -> None:
         "model",
         "revision",
         "tcm",
+        "scale",
         "steps",
         "strategy",
         "flow",
@@ -57,9 +61,12 @@ def _run_upscale(arguments: argparse.Namespace) -> None:
 
 
 def add_evaluate(commands: Commands) -> None:
-    parser = command(commands, "evaluate", "score frames against ground truth, one CSV row a frame")
-    parser.add_argument("--gt", type=Path, required=True, metavar="DIR",
-                        help="ground truth: DIR/sequence/frame.png, or DIR/frame.png of one sequence")  # fmt: skip
+    parser = command(commands, "evaluate", "score frames against ground truth (or LR frames), one CSV row a frame")
+    reference = parser.add_mutually_exclusive_group(required=True)
+    reference.add_argument("--gt", type=Path, metavar="DIR",
+                           help="ground truth: DIR/sequence/frame.png, or DIR/frame.png of one sequence")  # fmt: skip
+    reference.add_argument("--lr", type=Path, metavar="DIR",
+                           help="LR frames instead, for metrics without ground truth (lr_consistency)")  # fmt: skip
     parser.add_argument("--sr", type=Path, required=True, metavar="DIR", help="results, of the same form and names")
     parser.add_argument("--metrics", default="psnr,ssim", help="comma-separated names (default: psnr,ssim)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv",
@@ -88,14 +95,15 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
         raise UserError(f"--batch {arguments.batch} is too small: at least 1")
     sequences = arguments.sequences.split(",") if arguments.sequences else None
     index, count = shard_of(arguments.shard)
+    reference = arguments.gt or arguments.lr
     if count > 1:
         from stablevsr.metrics.folders import sequence_names
 
-        sequences = (sequences or sorted(sequence_names(arguments.gt)))[index::count]  # the shards of inference
+        sequences = (sequences or sorted(sequence_names(reference)))[index::count]  # the shards of inference
     evaluate(
-        arguments.gt, {arguments.out: arguments.sr}, metrics, weights=arguments.weights, sequences=sequences,
+        reference, {arguments.out: arguments.sr}, metrics, weights=arguments.weights, sequences=sequences,
         cache=arguments.cache, device=device, batch=arguments.batch,
-        centre_only=arguments.centre_only,
+        centre_only=arguments.centre_only, against="gt" if arguments.gt else "lr",
     )  # fmt: skip
 
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def add_data(commands: Commands) -> None:
-    parser = command(commands, "data", "make the mini data, or get a study's datasets ready")
+    parser = command(
+        commands, "data", "make the mini data or the set of other domains, or get a study's datasets ready"
+    )
     kinds = parser.add_subparsers(title="what", metavar="WHAT", required=True)
     mini = command(kinds, "mini", "write the mini data: training, validation, a REDS-like and a Vimeo-like test set")
     mini.add_argument("--out", type=Path, default=Path("data/mini"))
@@ -23,6 +25,9 @@ def add_data(commands: Commands) -> None:
     stills = command(kinds, "stills", "write single frames of the film's training shots, for `stablevsr train base`")
     stills.add_argument("--out", type=Path, default=Path("data/stills"))
     stills.set_defaults(run=_run_data_stills)
+    domains = command(kinds, "domains", "write a test set of pictures of scikit-image: medicine, astronomy, photos")
+    domains.add_argument("--out", type=Path, default=Path("data/domains"))
+    domains.set_defaults(run=_run_data_domains)
     prepare = command(kinds, "prepare", "link a study's test set into the plain layout, low-resolution frames made")
     study_options(prepare)
     prepare.add_argument("--dataset", required=True, help="a test set of the study, by name")
@@ -53,6 +58,15 @@ def _run_data_stills(arguments: argparse.Namespace) -> None:
     with single_writer(arguments.out):
         build_stills(arguments.out, film)
     print(f"{len(list((arguments.out / 'gt').iterdir()))} stills in {arguments.out}")
+
+
+def _run_data_domains(arguments: argparse.Namespace) -> None:
+    from stablevsr.data.domains import build
+    from stablevsr.runtime.locks import single_writer
+
+    with single_writer(arguments.out):
+        build(arguments.out)
+    print(f"{arguments.out / 'CARD.md'} describes the clips in {arguments.out}")
 
 
 def _run_data_prepare(arguments: argparse.Namespace) -> None:

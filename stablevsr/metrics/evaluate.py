@@ -18,11 +18,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from stablevsr.data.degradation import SCALE
 from stablevsr.data.downloads.weights import digest, location
 from stablevsr.metrics.chunks import read_chunks
 from stablevsr.metrics.folders import FramePaths, pair_folders
 from stablevsr.metrics.metric import Metric
-from stablevsr.metrics.registry import missing, resolve
+from stablevsr.metrics.registry import METRICS, missing, resolve
 from stablevsr.metrics.scoring import Scorer, Values, build_scorers
 from stablevsr.metrics.tables import KEYS, infinite, summarise, write_table
 from stablevsr.metrics.tools import Tools
@@ -46,6 +47,7 @@ def evaluate(
     device: str = "cpu",
     batch: int = 8,
     centre_only: bool = False,
+    against: Literal["gt", "lr"] = "gt",
     made_from: Mapping[Path, str] | None = None,
 ) -> None:
     """Score the frames ``DIR/sequence/frame.png`` of methods against those of ``gt``, in one pass.
@@ -58,12 +60,15 @@ def evaluate(
             where only the centre frame of each sequence is scored.
         cache: folder for ground-truth flows and distances, shared by methods and safe between processes.
         batch: frames at a time; fewer for frames above 720p.
+        against: what ``gt`` holds: ground truth, or LR frames, for metrics that need no ground truth.
         made_from: by CSV file, what is kept in its notes to tell later whether the scores are current.
 
     Raises :class:`UserError`, before any metric is computed, for unknown metrics, missing weights (``require``),
     damaged weights, and every error of the input that ``pair_folders`` finds.
     """
     chosen = resolve(metrics)
+    if against == "lr":
+        _require_no_truth(chosen)
     for out in methods:
         check_output(out)
         for side in (gt, *methods.values()):
@@ -72,7 +77,8 @@ def evaluate(
     skipped = _unusable(chosen, weights)
     if centre_only:
         skipped |= {m.name: "only the centre frame of each sequence is scored" for m in chosen if m.temporal}
-    paths = pair_folders(gt, list(methods.values()), sequences=sequences, centre_only=centre_only)
+    paths = pair_folders(gt, list(methods.values()), sequences=sequences, centre_only=centre_only,
+                         factor=1 if against == "gt" else SCALE)  # fmt: skip
     if not any(sequence.centre for sequence in paths):
         skipped |= {m.name: "no sequence has seven frames" for m in chosen if m.frames == "centre"}
     usable = [metric for metric in chosen if metric.name not in skipped]
@@ -84,7 +90,7 @@ def evaluate(
 
     tables = score_frames(paths, len(methods), scorers, chosen, batch, device)
     for (out, sr), table in zip(methods.items(), tables, strict=True):
-        notes = {"gt": str(gt), "sr": str(sr), "skipped": skipped} | _notes(chosen, skipped, table)
+        notes = {against: str(gt), "sr": str(sr), "skipped": skipped} | _notes(chosen, skipped, table)
         notes |= {"made_from": made_from[out]} if made_from else {}
         write_table(out, table, notes)
         print(f"{out}: {notes['frames']} frames; {_means(chosen, notes)} (conventions: {out}.json)", file=sys.stderr)
@@ -134,6 +140,12 @@ def _unusable(chosen: Sequence[Metric], weights: Literal["require", "skip"]) -> 
         listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         raise UserError(f"{len(reasons)} of {len(chosen)} metrics cannot be computed ({listed})")
     return reasons
+
+
+def _require_no_truth(metrics: Sequence[Metric]) -> None:
+    if needing := [metric.name for metric in metrics if metric.reference == "gt"]:
+        known = ", ".join(name for name, metric in METRICS.items() if metric.reference != "gt")
+        raise UserError(f"{', '.join(needing)} cannot be computed without ground truth (--gt): with --lr give {known}")
 
 
 def _require_side(sequences: Sequence[FramePaths], metrics: Sequence[Metric]) -> None:

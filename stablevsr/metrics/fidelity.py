@@ -1,4 +1,4 @@
-"""A pair of frames for metrics that compare pixels, as RGB and as luma in float64."""
+"""A pair of frames for metrics that compare pixels: as RGB, as luma and made small, in float64."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from stablevsr.data.degradation import degrade
 from stablevsr.data.frames import Frame
 
 Image = NDArray[np.float64]
@@ -15,7 +16,10 @@ Image = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FramePair:
-    """A frame of the ground truth and of a method, uint8 RGB (H, W, 3) of equal size; conversions are cached."""
+    """A frame of the ground truth and of a method, uint8 RGB (H, W, 3) of equal size; conversions are cached.
+
+    Without ground truth ``gt`` is the LR frame (H/4, W/4, 3), and only :attr:`low` has a meaning.
+    """
 
     gt: Frame
     sr: Frame
@@ -29,6 +33,12 @@ class FramePair:
     def luma(self) -> tuple[Image, Image]:
         """Both frames as luma (H, W) in [16, 235], the ground truth first."""
         return luma(self.gt), luma(self.sr)
+
+    @cached_property
+    def low(self) -> tuple[Image, Image]:
+        """Both as LR frames (H/4, W/4, 3) in [0, 1], by :func:`degrade` unless ``gt`` is one; that of ``gt`` first."""
+        gt = degrade(self.gt) if self.gt.shape == self.sr.shape else self.gt
+        return gt / 255.0, degrade(self.sr) / 255.0
 
 
 def luma(frame: Frame) -> Image:

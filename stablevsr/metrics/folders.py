@@ -37,7 +37,12 @@ class FramePaths:
 
 
 def pair_folders(
-    gt: Path, outputs: Sequence[Path], *, sequences: Sequence[str] | None = None, centre_only: bool = False
+    gt: Path,
+    outputs: Sequence[Path],
+    *,
+    sequences: Sequence[str] | None = None,
+    centre_only: bool = False,
+    factor: int = 1,
 ) -> list[FramePaths]:
     """Pair the frames of ``gt`` with those of every folder in ``outputs``, by sequence name and file stem.
 
@@ -46,6 +51,7 @@ def pair_folders(
             sequence, named like the ground truth's folder.
         centre_only: keep the centre frame of each ground-truth sequence (frame 4 of 7), the usual protocol of
             Vimeo-90K-T; the outputs then need that frame only.
+        factor: the outputs' sides as multiples of those of ``gt``, which holds LR frames unless it is 1.
 
     Raises :class:`UserError`, one sentence with names and counts.
     """
@@ -59,9 +65,9 @@ def pair_folders(
         _require_same(folder, gt, set(expected).intersection(present) if centre_only else present, expected, "frames")
     files = {name: [tuple(tree[name][stem] for stem in truth[name]) for tree in (truth, *found)] for name in truth}
     sizes = _inspect([file for sides in files.values() for side in sides for file in side])
-    _require_sizes(files, sizes)
+    _require_sizes(files, sizes, factor)
     return [
-        FramePaths(name, tuple(truth[name]), gt_files, tuple(others), sizes[gt_files[0]], centres.get(name))
+        FramePaths(name, tuple(truth[name]), gt_files, tuple(others), sizes[others[0][0]], centres.get(name))
         for name, (gt_files, *others) in files.items()
     ]
 
@@ -162,16 +168,19 @@ def _inspect_one(file: Path) -> Size | str:
         return str(error)
 
 
-def _require_sizes(files: dict[str, list[tuple[Path, ...]]], sizes: dict[Path, Size]) -> None:
-    """``files``: for each sequence, those of the ground truth and of each method."""
+def _require_sizes(files: dict[str, list[tuple[Path, ...]]], sizes: dict[Path, Size], factor: int) -> None:
+    """``files``: for each sequence, those of the ground truth (or LR frames) and of each method."""
     wrong = []
     for sides in files.values():
         width, height = sizes[sides[0][0]]
-        for file in (file for side in sides for file in side if sizes[file] != (width, height)):
-            wrong.append(f"{file} is {sizes[file][0]}x{sizes[file][1]} instead of {width}x{height}")
+        expected = [(width, height), *[(factor * width, factor * height)] * (len(sides) - 1)]
+        for side, size in zip(sides, expected, strict=True):
+            for file in (file for file in side if sizes[file] != size):
+                wrong.append(f"{file} is {sizes[file][0]}x{sizes[file][1]} instead of {size[0]}x{size[1]}")
     if wrong:
         more = f" and {len(wrong) - 2} more" if len(wrong) > 2 else ""
+        reference = "their ground truth" if factor == 1 else f"{factor} times their LR frames"
         raise UserError(
-            f"{len(wrong)} frames differ in size from their ground-truth sequence ({', '.join(wrong[:2])}{more}): "
-            "metrics compare frames of equal size"
+            f"{len(wrong)} frames differ in size from {reference} ({', '.join(wrong[:2])}{more}): outputs must be "
+            "exactly as large"
         )

@@ -36,6 +36,8 @@ class Metric:
         unit, scale: the values in CSV files are in ``unit``, multiplied by ``scale``.
         rewards_blur: whether a blurred video scores better.
         margin: differences below it, in the values of CSV files, count as no difference; None: no margin is set.
+        reference: what the output is compared with: the ground truth, the LR frame (made of the ground truth if it
+            is there), or nothing.
         smallest: the shortest frame side in pixels for which the metric is defined.
         needs: weight files, by their names in the registry of downloads.
         package, extra: the distribution that computes it, and the extra of stablevsr that installs that distribution.
@@ -53,6 +55,7 @@ class Metric:
     scale: float = 1.0
     rewards_blur: bool = False
     margin: float | None = None
+    reference: Literal["gt", "lr", "none"] = "gt"
     smallest: int = 1
     needs: tuple[str, ...] = ()
     package: str | None = None

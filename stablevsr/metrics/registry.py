@@ -13,11 +13,11 @@ from functools import cached_property
 from importlib.metadata import EntryPoint, EntryPoints
 
 from stablevsr.data.downloads.weights import absence, location
-from stablevsr.metrics.builtin import dists, flow, iqa, lpips, psnr, sharpness, ssim
+from stablevsr.metrics.builtin import dists, flow, iqa, lpips, lr_consistency, psnr, sharpness, ssim
 from stablevsr.metrics.metric import Metric
 from stablevsr.runtime.errors import UserError, install_command, near_miss
 
-FILES = (psnr, ssim, sharpness, lpips, dists, iqa, flow)
+FILES = (psnr, ssim, lr_consistency, sharpness, lpips, dists, iqa, flow)
 GROUP = "stablevsr.metrics"  #: entry points: the name of a metric, and where its decorated function is
 
 

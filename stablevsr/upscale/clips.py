@@ -14,6 +14,7 @@ from stablevsr.method.settings import SMALLEST_FRAME
 from stablevsr.runtime.errors import UserError
 
 Kind = Literal["video", "frames", "sequences"]
+Size = tuple[int, int]  #: height, width
 #: FFmpeg's container of each ending that a video is written with.
 VIDEO_OUT = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 #: Usual endings of videos, for error messages only: any file is tried.

@@ -36,8 +36,11 @@ class Engine(Protocol):
     def identity(self) -> list[Any]:
         """Everything that the frames depend on besides the input."""
 
-    def make(self, clips: list[Clip], place: Path, title: str) -> list[list[Path]]:
-        """Make the frames that are not there below ``place/frames``; returns their files, by clip."""
+    def make(self, clips: list[Clip], place: Path, title: str, second: bool = False) -> list[list[Path]]:
+        """Make the x4 frames that are not there below ``place/frames``; returns their files, by clip.
+
+        ``second``: the clips are from a first pass over clips of these names, so that noise has to be other than there.
+        """
 
 
 def engine_of(options: UpscaleOptions, device: str) -> Engine:
@@ -78,7 +81,7 @@ class _Sampler:
         weights = [[str(file.resolve()), file_stamp(file)] for folder in folders for file in sorted(folder.rglob("*"))]
         return [settings, others, weights, fingerprint("stablevsr.upscale.clip_run", "stablevsr.upscale.video")]
 
-    def make(self, clips: list[Clip], place: Path, title: str) -> list[list[Path]]:
+    def make(self, clips: list[Clip], place: Path, title: str, second: bool = False) -> list[list[Path]]:
         from stablevsr.upscale.clip_run import ClipRun
 
         runs = [
@@ -91,10 +94,11 @@ class _Sampler:
         for run in runs:
             remove_damaged(run.outputs)
         if not all(run.is_finished() for run in runs):
-            self._sample(runs, title)
+            self._sample(runs, title, "/second" if second else "")
         return [run.outputs for run in runs]
 
-    def _sample(self, runs: list[ClipRun], title: str) -> None:
+    def _sample(self, runs: list[ClipRun], title: str, suffix: str) -> None:
+        """Sample what is not finished; ``suffix`` is the end of the noise's keys."""
         from tqdm import tqdm
 
         from stablevsr.method.flow import flow_by_name
@@ -110,15 +114,15 @@ class _Sampler:
         total, done = sum(run.total for run in runs), sum(run.done() for run in runs)
         with tqdm(total=total, initial=done, unit="frame-step", desc=title, mininterval=1) as bar:
             for run in (run for run in runs if not run.is_finished()):
-                run.run(pipe.networks, estimator, f"{options.seed}/{run.clip.name}", reserve, bar.update)
+                run.run(pipe.networks, estimator, f"{options.seed}/{run.clip.name}{suffix}", reserve, bar.update)
 
 
 class _Baseline:
-    USED = ("model", "precision", "window", "device")  #: the options that mean something here
+    USED = ("model", "scale", "precision", "window", "device")  #: the options that mean something here
 
     def __init__(self, options: UpscaleOptions, device: str) -> None:
         self.options, self.device, self.entry = options, device, BASELINES[options.model]
-        used = self.USED if self.entry.recurrent else ("model", "device")
+        used = self.USED if self.entry.recurrent else ("model", "scale", "device")
         for field in fields(options):
             if field.name not in used and getattr(options, field.name) != field.default:
                 raise UserError(f"--{field.name} has no effect on {options.model}: leave it out")
@@ -131,7 +135,7 @@ class _Baseline:
         code = fingerprint("stablevsr.upscale.baseline_run", "stablevsr.upscale.video", self.entry.module)
         return [settings, weights, code]
 
-    def make(self, clips: list[Clip], place: Path, title: str) -> list[list[Path]]:
+    def make(self, clips: list[Clip], place: Path, title: str, second: bool = False) -> list[list[Path]]:
         from stablevsr.upscale.baseline_run import BaselineRun
 
         runs = [

@@ -9,6 +9,7 @@ from stablevsr.method.settings import SMALLEST_TILE, Flow, Grid, Precision
 from stablevsr.runtime.errors import UserError
 from stablevsr.upscale import windows
 
+LARGEST_SCALE = 16  #: of two passes of x4
 BASELINE_WINDOW = 100  #: frames; as many as a clip of REDS has, on which baselines are tested
 
 
@@ -19,6 +20,7 @@ class UpscaleOptions:
     model: str = "claudiom4sir/StableVSR"  #: hub id, folder, ``tiny``, or the name of a baseline
     revision: str | None = None  #: commit, branch or tag of a hub model; None: that of the registry
     tcm: Path | None = None  #: folder of another TCM
+    scale: float = 4.0  #: of the sides; below 4 the x4 result is down-scaled, above it there is a second pass
     steps: int = 50
     strategy: str = "bidirectional"  #: a name of :data:`stablevsr.method.strategies.STRATEGIES`
     flow: Flow | None = None  #: None: the model's default
@@ -32,6 +34,8 @@ class UpscaleOptions:
 
     def check(self) -> None:
         """Raise :class:`UserError` for a value out of range."""
+        if not 1 < self.scale <= LARGEST_SCALE:  # also false for nan
+            raise UserError(f"--scale {self.scale:g} is out of range: above 1, at most {LARGEST_SCALE}")
         if not 1 <= self.steps <= 1000:
             raise UserError(f"--steps {self.steps} is out of range: 1 to 1000")
         if self.window is not None and (self.window < 0 or 0 < self.window < windows.SMALLEST):

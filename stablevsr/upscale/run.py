@@ -1,4 +1,4 @@
-"""``stablevsr upscale``: a video, a folder of frames or a folder of such folders, upscaled x4.
+"""``stablevsr upscale``: a video, a folder of frames or a folder of such folders, upscaled x4 or by another scale.
 
 All state is kept in ``.OUT.partial`` next to the output, in a folder named by a digest of the input, the settings, the
 model and the code. The same command resumes where it was stopped; a different command does not use that state. The
@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from stablevsr.data.degradation import SCALE
 from stablevsr.data.downloads.download import FULL
 from stablevsr.data.frames import list_frames
 from stablevsr.runtime.devices import device_of
@@ -23,14 +24,16 @@ from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import content_hash, digest, file_hash
 from stablevsr.runtime.io import sync_folder, write_text
 from stablevsr.runtime.locks import single_writer
-from stablevsr.upscale.clips import Clip, check_free, check_places, kind_of, open_folder
+from stablevsr.study.fingerprint import fingerprint
+from stablevsr.upscale.clips import Clip, Size, check_free, check_places, kind_of, open_folder
 from stablevsr.upscale.engines import engine_of
 from stablevsr.upscale.options import UpscaleOptions
-from stablevsr.upscale.video import encode, extract, probe, rehearse
+from stablevsr.upscale.scales import check_area, input_size, output_size, resized
+from stablevsr.upscale.video import VideoInfo, encode, extract, probe, rehearse
 
 
 def upscale(source: Path, out: Path, options: UpscaleOptions) -> None:
-    """Upscale ``source`` to ``out``, x4. A second call with the same arguments resumes the first.
+    """Upscale ``source`` to ``out`` by ``options.scale``. A second call with the same arguments resumes the first.
 
     Raises:
         UserError: the input, the output, an option or the model folder is wrong (before a model is loaded); a video is
@@ -75,9 +78,13 @@ class _UpscaleRun:
         self.video = probe(source) if self.kind == "video" else None
         if self.video is None:
             self.clips = open_folder(source, self.kind)
+            for clip in self.clips:
+                check_area(clip.height, clip.width, self._size(clip), source)
         else:
-            rehearse(source, self.video, out)
-            for note in self.video.notes:
+            size = self._size(self.video)
+            check_area(self.video.height, self.video.width, size, source)
+            rehearse(source, self.video, size, out)
+            for note in (*self.video.notes, *self._rounding(self.video, size)):
                 print(f"{source}: {note}", file=sys.stderr)
         self.engine = engine_of(options, device_of(options.device))
         self.key = self._key()
@@ -88,7 +95,18 @@ class _UpscaleRun:
             content: list[Any] = [[c.name, [file.name for file in c.files], content_hash(c.files)] for c in self.clips]
         else:
             content = [file_hash(self.source)]
-        return digest([content, self.engine.identity()])
+        return digest([content, self.engine.identity(), self.options.scale, fingerprint("stablevsr.upscale.scales")])
+
+    def _size(self, of: Clip | VideoInfo) -> Size:
+        """The size of a clip's result. H.264 in 4:2:0 needs even sides."""
+        return output_size(of.height, of.width, self.options.scale, multiple=1 if self.video is None else 2)
+
+    def _rounding(self, video: VideoInfo, size: Size) -> list[str]:
+        """What to tell the user where a video does not get the size that frames in a folder would get."""
+        height, width = output_size(video.height, video.width, self.options.scale)
+        if size == (height, width):
+            return []
+        return [f"it becomes {size[1]}x{size[0]} and not {width}x{height}, because the sides of a video must be even"]
 
     def _result(self, key: str) -> Path:
         """The finished result in the work folder."""
@@ -105,10 +123,32 @@ class _UpscaleRun:
                 raise
             files = tuple(list_frames(place / "lr"))
             self.clips = [Clip("", files, self.video.height, self.video.width)]
-        made = self.engine.make(self.clips, place, self.out.name)
+        made = self._make_frames(place)
         if self.video is not None:
             print(f"{self.out}: encoding", file=sys.stderr)
-            encode(self.source, self.video, made[0], timings, self._result(self.key))
+            size = (made[0].height, made[0].width)
+            encode(self.source, self.video, size, made[0].files, timings, self._result(self.key))
+
+    def _make_frames(self, place: Path) -> list[Clip]:
+        """The passes, and the down-scaling after them (:mod:`.scales`); the result is in ``place/frames``."""
+        clips, title = self.clips, self.out.name
+        sizes = [self._size(clip) for clip in clips]
+        twice = self.options.scale > SCALE
+        if twice:
+            first = self._enlarge(clips, place / "first", f"{title}, pass 1 of 2")
+            clips = resized(first, [input_size(size) for size in sizes], place / "second_lr")
+            title += ", pass 2 of 2"
+        if sizes == [(SCALE * clip.height, SCALE * clip.width) for clip in clips]:
+            return self._enlarge(clips, place, title, twice)
+        return resized(self._enlarge(clips, place / "last", title, twice), sizes, place / "frames")
+
+    def _enlarge(self, clips: list[Clip], place: Path, title: str, second: bool = False) -> list[Clip]:
+        """One pass: clips that are 4 times as large."""
+        made = self.engine.make(clips, place, title, second)
+        return [
+            Clip(clip.name, tuple(files), SCALE * clip.height, SCALE * clip.width)
+            for clip, files in zip(clips, made, strict=True)
+        ]
 
     def deliver(self) -> None:
         """Move the result to the output in one step, and remove the work folder."""

@@ -1,4 +1,4 @@
-"""Video files in and out (PyAV): decoding to RGB frames with their times, and encoding x4 frames as H.264.
+"""Video files in and out (PyAV): decoding to RGB frames with their times, and encoding enlarged frames as H.264.
 
 The output keeps every frame's time (also at a variable rate), rotation, pixel aspect, colour matrix and range, the
 audio streams (copied without encoding), the title and other tags. Video is written by libx264, 8-bit 4:2:0.
@@ -12,7 +12,7 @@ import json
 import os
 import struct
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -22,11 +22,10 @@ from typing import IO, Any, NamedTuple
 import av
 import numpy as np
 
-from stablevsr.data.degradation import SCALE
 from stablevsr.data.frames import Frame, is_whole, read_frame, write_frame
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.io import write_text
-from stablevsr.upscale.clips import VIDEO_OUT, check_size
+from stablevsr.upscale.clips import VIDEO_OUT, Size, check_size
 
 #: A loss that is hardly visible. Without B-frames, frames are stored in display order, and a variable rate survives in
 #: every container.
@@ -51,7 +50,7 @@ CONTAINER_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder"
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """The properties of a video file that its x4 copy keeps."""
+    """The properties of a video file that its enlarged copy keeps."""
 
     height: int
     width: int
@@ -83,11 +82,6 @@ def probe(path: Path) -> VideoInfo:
             if frame is None:
                 raise UserError(f"video {path} holds no frame")
             check_size(frame.height, frame.width, path)
-            if max(frame.height, frame.width) * SCALE > LARGEST_SIDE:
-                raise UserError(
-                    f"{path} is {frame.width}x{frame.height}, and {SCALE} times as large is beyond the H.264 encoder's "
-                    f"{LARGEST_SIDE} pixels a side: cut it, or give a folder with its frames"
-                )
             return _describe(container, stream, frame)
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"video {path} cannot be read ({_reason(error)}): it is damaged or not a video") from error
@@ -225,43 +219,48 @@ def _to_rgb(frame: Any, info: VideoInfo, where: str) -> Frame:
     return np.asarray(rgb.to_ndarray())
 
 
-def rehearse(source: Path, info: VideoInfo, out: Path) -> None:
-    """Write one frame and the first audio packet into memory, as :func:`encode` will write ``out``.
+def rehearse(source: Path, info: VideoInfo, size: Size, out: Path) -> None:
+    """Write one frame of ``size`` and the first audio packet into memory, as :func:`encode` will write ``out``.
 
     Raises :class:`UserError` if the container cannot hold the audio, or the encoder not the size, before any work.
     """
-    black = np.zeros((info.height * SCALE, info.width * SCALE, 3), np.uint8)
+    if max(size) > LARGEST_SIDE:
+        raise UserError(
+            f"{source} would become {size[1]}x{size[0]}, which is beyond the H.264 encoder's {LARGEST_SIDE} pixels a "
+            "side: cut it, give a smaller --scale, or a folder with its frames"
+        )
+    black = np.zeros((*size, 3), np.uint8)
     try:
-        _write(io.BytesIO(), out, source, info, [black], [Timing(0, 1)], audio_packets=1)
+        _write(io.BytesIO(), out, source, info, size, [black], [Timing(0, 1)], audio_packets=1)
     except (av.FFmpegError, ValueError) as error:
         hint = "" if out.suffix.lower() == ".mkv" else ": try .mkv, which holds more kinds of audio"
         raise UserError(
-            f"{source} cannot be written as {out.suffix}, {SCALE} times as large and with its audio "
+            f"{source} cannot be written as {out.suffix}, {size[1]}x{size[0]} pixels large and with its audio "
             f"({_reason(error)}){hint}"
         ) from error
 
 
-def encode(source: Path, info: VideoInfo, frames: list[Path], timings: list[Timing], out: Path) -> None:
-    """Write the x4 frames (image files) as a video with the audio of ``source``, atomically.
+def encode(source: Path, info: VideoInfo, size: Size, frames: Sequence[Path], timings: list[Timing], out: Path) -> None:
+    """Write frames of ``size`` (image files) as a video with the audio of ``source``, atomically.
 
     Raises OSError if the disk is full.
     """
     part = out.with_name(f".{out.name}.part")
     # a path, not a stream: FFmpeg hides errors on closing a Python stream
-    _write(_address(part), out, source, info, map(read_frame, frames), timings)
+    _write(_address(part), out, source, info, size, map(read_frame, frames), timings)
     with part.open("rb") as stream:
         os.fsync(stream.fileno())
     part.replace(out)
 
 
 def _write(
-    target: str | IO[bytes], out: Path, source: Path, info: VideoInfo, frames: Iterable[Frame], timings: list[Timing],
-    audio_packets: int | None = None,
+    target: str | IO[bytes], out: Path, source: Path, info: VideoInfo, size: Size, frames: Iterable[Frame],
+    timings: list[Timing], audio_packets: int | None = None,
 ) -> None:  # fmt: skip
     how: dict[str, Any] = {"format": VIDEO_OUT[out.suffix.lower()], "container_options": EXACT}
     with _open(source) as original, av.open(target, "w", **how) as made:
         made.metadata.update(info.tags)
-        track = _video_track(made, info)
+        track = _video_track(made, info, size)
         track.disposition = _video_stream(original, source).disposition
         video = _video_packets(track, frames, info, timings)
         tracks = {stream.index: made.add_stream_from_template(stream) for stream in original.streams.audio}
@@ -289,9 +288,10 @@ def _audio_packets(original: Any, tracks: dict[int, Any]) -> Iterator[Any]:
             yield packet
 
 
-def _video_track(made: Any, info: VideoInfo) -> Any:
+def _video_track(made: Any, info: VideoInfo, size: Size) -> Any:
     video = made.add_stream("libx264", rate=info.rate, options=ENCODER)
-    video.width, video.height, video.pix_fmt = info.width * SCALE, info.height * SCALE, "yuv420p"
+    video.height, video.width = size
+    video.pix_fmt = "yuv420p"
     video.time_base = video.codec_context.time_base = info.time_base
     context = video.codec_context
     context.colorspace, context.color_range = info.matrix, info.range

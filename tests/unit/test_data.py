@@ -14,6 +14,7 @@ from stablevsr.cli import main
 from stablevsr.data.degradation import bicubic_upscale, degrade, imresize, resize_matrix
 from stablevsr.data.frames import ORIENTATION, list_frames, list_sequences, read_frame, to_rgb8, write_frame
 from stablevsr.data.layouts import REDS4, load_sequences
+from stablevsr.data.resizing import resize
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.files import Dataset
 from stablevsr.study.prepare import link_dataset, open_dataset
@@ -43,6 +44,22 @@ def test_resizing_in_bands_is_the_product_with_the_whole_matrices(height, width,
     image = picture(height, width)
     whole = np.einsum("ih,jw,hwc->ijc", resize_matrix(height, scale), resize_matrix(width, scale), image)
     assert np.allclose(imresize(image, scale), whole, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(45, 70), (61, 120), (119, 90), (200, 301)])
+def test_resizing_to_a_size_equals_pillow_away_from_the_borders(size):
+    """Pillow has the same kernel and antialiasing, but cuts it off at borders, where MATLAB mirrors the image."""
+    channel = picture(120, 130)[..., 0].astype(np.float32)
+    theirs = np.asarray(Image.fromarray(channel).resize(size[::-1], Image.Resampling.BICUBIC))
+    ours = resize(picture(120, 130), *size)
+    assert ours.shape == (*size, 3)
+    inner = tuple(slice(side // 8, -(side // 8)) for side in size)
+    assert np.abs(ours[..., 0][inner] - theirs.clip(0, 255)[inner]).max() < 0.51
+
+
+def test_resizing_to_a_size_is_the_degradation_at_a_quarter():
+    assert np.array_equal(resize(picture(64, 96), 16, 24), degrade(picture(64, 96)))
+    assert np.array_equal(resize(picture(), 16, 24), picture())
 
 
 @pytest.mark.parametrize(

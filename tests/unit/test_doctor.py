@@ -39,6 +39,11 @@ def test_the_mini_study_is_ready_where_its_packages_are(root):
     assert "there     dataset mini in data/mini, 165 MB\n" in section(root, "mini")
 
 
+def test_data_that_is_made_of_another_package_is_named_with_its_command(root):
+    found = section(root, "beyond")
+    assert "to make   dataset domains in data/domains, 9 MB: the workflow does, or stablevsr data domains" in found
+
+
 def test_missing_data_and_weights_come_with_size_and_command(root):
     found = section(root, "paper")
     assert "missing   dataset reds4, 620 MB: the workflow fetches it, or stablevsr fetch reds4\n" in found

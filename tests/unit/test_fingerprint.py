@@ -12,7 +12,7 @@ from stablevsr.study.paths import Paths
 from stablevsr.study.resolve import load_study
 
 REPOSITORY = Path(__file__).parents[2]
-DEGRADATION = {"lr", "mini", "bicubic", "frames", "stablevsr", "unet", "tcm", "decoder", "upscale"}
+DEGRADATION = {"lr", "mini", "bicubic", "frames", "stablevsr", "unet", "tcm", "decoder", "upscale", "metrics"}
 
 
 def forget():

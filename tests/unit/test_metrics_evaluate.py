@@ -17,6 +17,8 @@ import pytest
 import torch
 from PIL import Image
 
+from stablevsr.cli import main
+from stablevsr.data.degradation import degrade
 from stablevsr.data.frames import write_frame
 from stablevsr.metrics.builtin.psnr import psnr
 from stablevsr.metrics.evaluate import evaluate
@@ -29,6 +31,7 @@ from stablevsr.runtime.io import read_sealed, write_sealed
 
 OFFLINE = ["psnr", "ssim_y", "tof_dis", "warp_error", "sharpness"]
 SIZE = (40, 48)
+COUNTS = {"a": 5, "b": 3}  #: frames by sequence
 
 
 def clip(seed: int, frames: int, noise: float = 0.0) -> list[np.ndarray]:
@@ -52,7 +55,7 @@ def write(folder: Path, clips: dict[str, list[np.ndarray]]) -> Path:
 
 @pytest.fixture
 def gt(tmp_path: Path) -> Path:
-    return write(tmp_path / "gt", {"a": clip(0, 5), "b": clip(1, 3)})
+    return write(tmp_path / "gt", {name: clip(n, count) for n, (name, count) in enumerate(COUNTS.items())})
 
 
 @pytest.fixture
@@ -70,6 +73,25 @@ def test_what_a_metric_does_not_need_is_not_imported(
     code = f"import sys; from stablevsr.cli import main; print(main({command}), *set({unused}) & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "0\n"
+
+
+def test_without_ground_truth_results_are_compared_with_their_lr_frames(gt: Path, sr: Path, tmp_path: Path) -> None:
+    lr = write(tmp_path / "lr", {name: [degrade(f) for f in clip(n, c)] for n, (name, c) in enumerate(COUNTS.items())})
+    with_truth, without = tmp_path / "gt.csv", tmp_path / "lr.csv"
+    evaluate(gt, {with_truth: sr}, ["lr_consistency"])
+    command = ["evaluate", "--lr", str(lr), "--sr", str(sr), "--metrics", "lr_consistency", "--out", str(without)]
+    assert main(command) == 0
+    assert with_truth.read_text() == without.read_text()
+    assert read_scores(without)["lr_consistency"].between(25, 60).all()
+
+
+def test_what_needs_ground_truth_and_outputs_of_another_size_are_refused_with_lr_frames(
+    gt: Path, sr: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"psnr, lpips cannot be computed without .* give lr_consistency, musiq"):
+        evaluate(gt, {tmp_path / "o.csv": sr}, ["psnr", "lr_consistency", "lpips"], against="lr")
+    with pytest.raises(UserError, match=r"8 frames differ in size from 4 times their LR frames .* instead of 192x160"):
+        evaluate(gt, {tmp_path / "o.csv": sr}, ["lr_consistency"], against="lr")
 
 
 def test_one_row_a_frame_and_undefined_cells_are_empty(gt: Path, sr: Path, tmp_path: Path) -> None:

@@ -44,11 +44,22 @@ def test_identical_frames() -> None:
         "psnr": math.inf,
         "psnr_y": math.inf,
         "psnr_y_centre": math.inf,
+        "lr_consistency": math.inf,
         "ssim": pytest.approx(1),
         "ssim_y": pytest.approx(1),
         "ssim_y_centre": pytest.approx(1),
         "sharpness": 1,
     }
+
+
+def test_lr_consistency_sees_only_what_is_in_the_lr_frame() -> None:
+    """Detail that bicubic down-scaling removes costs PSNR and no consistency; a shift of all levels costs both."""
+    score, psnr = METRICS["lr_consistency"].score_frame, METRICS["psnr"].score_frame
+    grey = np.full((32, 48, 3), 100, np.uint8)
+    checks = grey + 20 * (np.indices((32, 48)).sum(0) % 2)[..., None].astype(np.uint8) - 10
+    assert score(FramePair(grey, checks)) == math.inf
+    assert psnr(FramePair(grey, checks)) == pytest.approx(20 * math.log10(255 / 10))
+    assert score(FramePair(grey, grey + 10)) == pytest.approx(20 * math.log10(255 / 10))
 
 
 def test_sharpness_is_the_ratio_of_gradients() -> None:

@@ -31,7 +31,8 @@ def test_units_and_directions_are_those_of_the_paper() -> None:
         "tof_raft_std": 1e1,
     }
     higher = {name for name, m in METRICS.items() if m.direction == "higher"}
-    assert higher == {"psnr", "ssim", "psnr_y", "ssim_y", "psnr_y_centre", "ssim_y_centre", "musiq", "clipiqa"}
+    names = "psnr ssim psnr_y ssim_y psnr_y_centre ssim_y_centre lr_consistency musiq clipiqa"
+    assert higher == set(names.split())
     assert METRICS["sharpness"].direction == "none"
     temporal = {"tlp", "tof", "tof_dis", "tof_raft_std", "warp_error"}
     assert {n for n, m in METRICS.items() if m.temporal} == temporal

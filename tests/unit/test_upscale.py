@@ -202,6 +202,7 @@ def bad_inputs(root):
         stream.width, stream.height, stream.pix_fmt = 4200, 16, "yuv420p"
         wide = av.VideoFrame.from_ndarray(np.zeros((16, 4200, 3), np.uint8), format="rgb24")
         container.mux([*stream.encode(wide), *stream.encode()])
+    write_folder(root / "large", [np.zeros((600, 1200, 3), np.uint8)])
     out = root / "out"
     return [
         ("missing", root / "nothing", out, [], "there is no file or folder"),
@@ -234,6 +235,12 @@ def bad_inputs(root):
         ("output without a name", frames, Path(), [], "has no name"),
         ("steps", frames, out, ["--steps", "0"], "--steps 0 is out of range"),
         ("window", frames, out, ["--window", "2"], "at least 4 frames"),
+        ("scale of nan", frames, out, ["--scale", "nan"], "--scale nan is out of range: above 1, at most 16"),
+        ("scale 1", frames, out, ["--scale", "1"], "--scale 1 is out of range"),
+        ("scale 0", frames, out, ["--scale", "0"], "--scale 0 is out of range"),
+        ("scale below 0", frames, out, ["--scale", "-2"], "--scale -2 is out of range"),
+        ("scale 17", frames, out, ["--scale", "17"], "--scale 17 is out of range"),
+        ("scale too large", root / "large", out, ["--scale", "16"], "large is 1200x600 and takes frames of 19200x9600"),
         ("seed", frames, out, ["--seed", "-1"], "--seed -1 is out of range"),
         ("device", frames, out, ["--device", "abacus"], "device abacus is not supported"),
         ("model without a part", frames, out, ["--model", str(model)], "lacks vae/"),
@@ -252,7 +259,8 @@ CASES = [
     "empty sequence", "folder of videos", "one image", "no video", "pipe", "pipe as frame", "name",
     "name of the output", "alpha in WebM", "too wide", "half a video", "video to folder",
     "frames to video", "output is input", "output inside", "output taken", "video taken", "output is a link",
-    "output without a name", "steps", "window", "seed", "device", "model without a part", "no model", "tcm",
+    "output without a name", "steps", "window", "scale of nan", "scale 1", "scale 0", "scale below 0", "scale 17",
+    "scale too large", "seed", "device", "model without a part", "no model", "tcm",
 ]  # fmt: skip
 
 

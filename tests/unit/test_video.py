@@ -66,14 +66,15 @@ def write_sound(container, stream):
 def round_trip(source, out):
     """Extract, enlarge by repeating pixels, encode: all of ``upscale`` but the networks."""
     info = probe(source)
-    rehearse(source, info, out)
+    size = (4 * info.height, 4 * info.width)
+    rehearse(source, info, size, out)
     work = out.with_suffix(".work")
     timings = extract(source, info, work / "lr")
     large = []
     for path in list_frames(work / "lr"):
         large.append(work / "sr" / path.name)
         write_frame(large[-1], np.kron(read_frame(path), np.ones((4, 4, 1), np.uint8)))
-    encode(source, info, large, timings, out)
+    encode(source, info, size, large, timings, out)
     return out
 
 
@@ -121,7 +122,7 @@ def test_the_last_frame_stays_as_long(tmp_path):
     timings[-1] = type(timings[-1])(timings[-1].start, round(2 / info.time_base))
     frames = [tmp_path / "large.png"] * 4
     write_frame(frames[0], np.zeros((96, 160, 3), np.uint8))
-    encode(source, info, frames, timings, tmp_path / "b.mp4")
+    encode(source, info, (96, 160), frames, timings, tmp_path / "b.mp4")
     with av.open(str(tmp_path / "b.mp4")) as container:
         stream = container.streams.video[0]
         assert float(stream.duration * stream.time_base) == pytest.approx(420 / 600 + 2, abs=1e-3)
@@ -203,7 +204,7 @@ def test_an_avi_with_dropped_frames_is_not_cut_off(tmp_path):
 def test_audio_that_the_container_cannot_hold_is_said_first(tmp_path):
     source = write_video(tmp_path / "a.mkv", audio="pcm_u8")
     with pytest.raises(UserError, match=r"try \.mkv"):
-        rehearse(source, probe(source), tmp_path / "b.m4v")
+        rehearse(source, probe(source), (96, 160), tmp_path / "b.m4v")
 
 
 def test_more_than_eight_bits_are_announced(tmp_path):
@@ -260,7 +261,7 @@ def test_a_file_that_may_not_grow_is_the_error_that_it_is_and_no_result(tmp_path
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
         with pytest.raises(OSError) as caught:
-            encode(source, info, [tmp_path / "large.png"] * 4, timings, tmp_path / "b.mp4")
+            encode(source, info, (96, 160), [tmp_path / "large.png"] * 4, timings, tmp_path / "b.mp4")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.errno == errno.EFBIG

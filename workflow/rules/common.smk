@@ -29,7 +29,7 @@ def source_of(spec):
     """The files that show that a dataset's folder is complete; their age does not matter."""
     if spec.validation:
         return source_of(spec.validation) + source_of(spec.model_copy(update={"validation": None}))
-    return [ancient(f"{spec.root.parent}/CARD.md")] if spec.make == "mini" else fetched(spec.fetch)
+    return [ancient(f"{spec.root.parent}/CARD.md")] if spec.make else fetched(spec.fetch)
 
 
 def training_set(key):
@@ -118,5 +118,6 @@ TEXTS = [
 REPORT_CODE = code(f"report-{STUDY}", report_code(map(Path, TEXTS)))
 PROTOCOLS = {name: protocol_of(spec, SPEC.metrics).name for name, spec in SPEC.datasets.items()}
 TABLES_CODE = code("tables", digest([fingerprint("stablevsr.study.result_tables"), PROTOCOLS]))
-MINI_CODE = code("mini", fingerprint("stablevsr.data.mini"))
+#: By data that is made here.
+MADE_CODE = {name: code(name, fingerprint(f"stablevsr.data.{name}")) for name in ("mini", "domains")}
 SCORES = [file for name in SPEC.datasets for file in shards_of(name, study.forms_on(name))]

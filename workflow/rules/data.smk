@@ -1,10 +1,10 @@
-# Datasets: made here (mini), fetched by name, then linked into the plain layout gt/sequence/frame, lr/sequence/frame.
+# Datasets: made here (mini, domains), fetched by name, then linked into the plain layout gt/sequence/frame, lr/sequence/frame.
 
 
 rule data_mini:
     input:
         fetched(["big_buck_bunny"]),
-        MINI_CODE,
+        MADE_CODE["mini"],
     output:
         "data/mini/CARD.md",
     log:
@@ -14,6 +14,20 @@ rule data_mini:
         "making the mini data"
     shell:
         "stablevsr data mini --out data/mini > {log:q} 2>&1"
+
+
+rule data_domains:
+    input:
+        MADE_CODE["domains"],
+    output:
+        "data/domains/CARD.md",
+    log:
+        "work/logs/data_domains.log",
+    localrule: True
+    message:
+        "making the test set of other domains"
+    shell:
+        "stablevsr data domains --out data/domains > {log:q} 2>&1"
 
 
 rule data_fetch:

@@ -68,6 +68,7 @@ def _scorer(name: str, weight: str, tools: Tools) -> ChunkScorer:
 
 @chunk_metric(Metric(
     "musiq", "MUSIQ", "perceptual", "higher", decimals=2, smallest=32, needs=("musiq",), package="pyiqa", extra="iqa",
+    reference="none",
     convention="KonIQ-10k weights, multi-scale patches; the output alone, no reference.",
     source="Ke et al., ICCV 2021 (pyiqa, non-commercial licence)",
 ))  # fmt: skip
@@ -78,6 +79,7 @@ def musiq(tools: Tools) -> ChunkScorer:
 @chunk_metric(Metric(
     "clipiqa", "CLIP-IQA", "perceptual", "higher", decimals=3, smallest=32, needs=("clip_rn50",), package="pyiqa",
     extra="iqa",
+    reference="none",
     convention="CLIP RN50 without position embedding, mean over five prompt pairs; the output alone, no reference.",
     source="Wang et al., AAAI 2023 (pyiqa, non-commercial licence)",
 ))  # fmt: skip
@@ -87,6 +89,7 @@ def clipiqa(tools: Tools) -> ChunkScorer:
 
 @chunk_metric(Metric(
     "niqe", "NIQE", "perceptual", "lower", decimals=2, smallest=192, needs=("niqe",), package="pyiqa", extra="iqa",
+    reference="none",
     convention="Luma of YIQ, blocks of 96 pixels, no border crop; the output alone, no reference.",
     source="Mittal et al., SPL 2013 (pyiqa, non-commercial licence)",
 ))  # fmt: skip

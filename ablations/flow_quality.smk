@@ -1,0 +1,22 @@
+# The rule of flow_quality.yaml: the study's method with the exact flow of the synthetic camera.
+EXACT_SCRIPT = "ablations/flow_quality.py"
+EXACT_METHOD = study.methods["stablevsr"].on("domains")
+
+
+rule exact_flow:
+    input:
+        networks_of(EXACT_METHOD),
+        PATHS.dataset("domains") / "manifest.json",
+        code("exact_flow", digest([content_hash([Path(EXACT_SCRIPT)]), EXACT_METHOD.digest])),
+    output:
+        directory(PATHS.external() / "flow_quality" / "domains"),
+    log:
+        f"work/logs/exact_flow_{STUDY}.log",
+    threads: SPEC.threads
+    params:
+        script=EXACT_SCRIPT,
+        study=STUDY,
+    message:
+        "frames of domains with the exact flow"
+    shell:
+        "python {params.script:q} {params.study:q} {output:q} > {log:q} 2>&1"

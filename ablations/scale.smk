@@ -1,0 +1,61 @@
+# The rules of scale.yaml: LR frames at another scale, and what a method of the study makes of them.
+SCALE_SCRIPT = "ablations/scale.py"
+SCALED = PATHS.external() / "scale" / "{dataset}" / "{scale}"
+
+
+def scale_options(w):
+    """The options of `stablevsr upscale` for a method of the study as it runs on a data set."""
+    method = study.methods[w.method].on(w.dataset)
+    if method.kind != "stablevsr":
+        return ["--model", method.kind]
+    sampling = method.sampling
+    networks = ["--model", PATHS.model(method.base), "--tcm", PATHS.training(method.training)]
+    return [*networks, "--strategy", sampling.strategy, "--steps", str(sampling.steps)]
+
+
+rule scale_low_resolution:
+    input:
+        lambda w: PATHS.dataset(w.dataset) / "manifest.json",
+        code(
+            "scale_low_resolution",
+            digest([content_hash([Path(SCALE_SCRIPT)]), fingerprint("stablevsr.data.resizing")]),
+        ),
+    output:
+        directory(SCALED / "lr"),
+    log:
+        f"work/logs/scale_{STUDY}_{{dataset}}_x{{scale}}.log",
+    wildcard_constraints:
+        scale="[0-9.]+",
+    localrule: True
+    params:
+        script=SCALE_SCRIPT,
+        gt=lambda w: PATHS.dataset(w.dataset) / "gt",
+    message:
+        "frames of {wildcards.dataset} made small for x{wildcards.scale}"
+    shell:
+        "python {params.script:q} {params.gt:q} {output:q} {wildcards.scale} > {log:q} 2>&1"
+
+
+rule scale:
+    input:
+        lambda w: networks_of(study.methods[w.method].on(w.dataset)),
+        code("scale", fingerprint("stablevsr.upscale.run")),
+        lr=SCALED / "lr",
+    output:
+        directory(SCALED / "{method}"),
+    log:
+        f"work/logs/scale_{STUDY}_{{dataset}}_x{{scale}}_{{method}}.log",
+    wildcard_constraints:
+        scale="[0-9.]+",
+        method="|".join(["stablevsr", *SPEC.methods]),
+    threads: SPEC.threads
+    resources:
+        gpu=GPU,
+    params:
+        options=scale_options,
+        device=SPEC.device,
+    message:
+        "x{wildcards.scale} of {wildcards.dataset} by {wildcards.method}"
+    shell:
+        "stablevsr gpu-lock {resources.gpu} stablevsr upscale {input.lr:q} {output:q} --scale {wildcards.scale}"
+        " {params.options:q} --device {params.device} > {log:q} 2>&1"
