@@ -261,7 +261,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         if not callable(flow_estimator):
             # DIS, which loads nothing, where the estimator is never called
             name = flow_estimator or guidance.flow if needs_flow else "dis"
-            flow_estimator = flow_by_name(name, networks.device)
+            flow_estimator = flow_by_name(name, networks.device, guidance.raft_norm)
         return Sampler(networks, sampling, guidance, flow_estimator, progress=progress, stage=stage)(lr, sources)
 
 

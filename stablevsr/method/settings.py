@@ -17,6 +17,7 @@ Source = Literal["x0", "xt", "none"]
 Compensation = Literal["pixel", "latent", "none"]
 Grid = Literal["published", "aligned"]
 Flow = Literal["raft", "dis"]
+RaftNorm = Literal["published", "inference"]
 Solver = Literal["ddpm", "ddim", "dpmsolver++", "unipc"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Decoder = Literal["vae", "small"]
@@ -44,6 +45,8 @@ class Guidance(_Settings):
     warp: Grid = "published"  #: the released code's half-pixel grid, or the aligned one
     flow: Flow = "raft"  #: flow estimator on the bicubic x4 frames
 
+    #: RAFT's batch normalisation: by the statistics of the current frame, as released, or by the trained ones.
+    raft_norm: RaftNorm = "published"
     @property
     def needs_flow(self) -> bool:
         """Whether anything is warped: a blank or unwarped image needs no flow."""

@@ -105,7 +105,8 @@ class _Sampler:
         pipe = StableVSRPipeline.from_pretrained(
             self.model, device=self.device, precision=options.precision, tile=options.tile or "auto", **parts
         )
-        estimator = flow_by_name(self.guidance.flow if self.is_guided else "dis", self.device)
+        name = self.guidance.flow if self.is_guided else "dis"
+        estimator = flow_by_name(name, self.device, self.guidance.raft_norm)
         reserve = sum(len(run.outputs) * run.clip.height * run.clip.width for run in runs) * BYTES_A_PIXEL
         total, done = sum(run.total for run in runs), sum(run.done() for run in runs)
         with tqdm(total=total, initial=done, unit="frame-step", desc=title, mininterval=1) as bar:

@@ -105,7 +105,9 @@ def _sampler(
     from stablevsr.method.sampler import decode_frames, to_uint8
     from stablevsr.method.settings import Guidance
 
-    flow = flow_by_name(guidance.flow, pipe.device) if guidance and guidance.needs_flow else None
+    flow = None
+    if guidance and guidance.needs_flow:
+        flow = flow_by_name(guidance.flow, pipe.device, guidance.raft_norm)
 
     def sample(names: list[str], lr: torch.Tensor) -> list[torch.Tensor]:
         """Finished latents by sequence. Where the GPU's memory is too small, the batch is halved."""
