@@ -61,6 +61,7 @@ class Sampling(_Settings):
     steps: int = Field(50, ge=1, le=1000)
     precision: Precision = "fp32"
     #: The TCM acts at every k-th step, counted back from the last one (1 = all, as published) ...
+    tf32: bool = False  #: float32 products and convolutions of a GPU in TF32; of no effect on a CPU
     guide_every: int = Field(1, ge=1)
     #: ... after this share of the steps; before it, frames are denoised without a neighbour (0 = all).
     guide_from: float = Field(0.0, ge=0, lt=1)
@@ -93,6 +94,7 @@ class Optimisation(_Settings):
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
     precision: Precision = "fp32"  #: of the computation and of frozen networks; what is trained stays in float32
     #: Samples a GPU takes at once (rounding only); None = its whole share of the batch.
+    tf32: bool = False  #: float32 products and convolutions of a GPU in TF32; of no effect on a CPU
     micro_batch: int | None = Field(None, ge=1)
     gradient_checkpointing: bool = False  #: recompute activations instead of keeping them: slower, smaller
 

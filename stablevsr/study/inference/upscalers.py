@@ -46,11 +46,11 @@ class Pipelines:
         from stablevsr.method.pipeline import StableVSRPipeline
         from stablevsr.method.strategies import is_guided
 
+        configure_torch(sampling.tf32)
         guided = is_guided(sampling.strategy)
         key = (networks, sampling.precision, sampling.weights, sampling.tile, guided)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # makes room
-            configure_torch()
             parts: dict[str, Any] = {} if guided else {"controlnet": None}
             self._loaded = (
                 key,
