@@ -7,6 +7,7 @@
 #   make bench-gpu   all figures of docs/performance.md that want a GPU: full-size networks with random weights
 #   make readme   writes the scores and verdicts of the studies that were run into README.md and docs
 #   make chaos    kills, signals, damaged files and full disks on the smoke study, and whether its results stay the same
+#   make rehearsal  the paper study's rules on full-size networks with random weights and tiny pictures: 25 GB of disk
 #   make test-gpu      the sampler's numbers, memory and stages on a GPU
 #   make test-system   the report in a real browser, the smoke study on a real Slurm; installs Debian's chromium,
 #                  slurm-wlm and munge first (as root)
@@ -16,7 +17,7 @@ INSTALLED := $(VENV)/.installed
 # Rules and tests call `stablevsr` and `snakemake` by name.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: chaos study evidence test coverage bench bench-gpu readme test-gpu test-system lint
+.PHONY: chaos rehearsal study evidence test coverage bench bench-gpu readme test-gpu test-system lint
 
 study: $(INSTALLED)
 	snakemake --cores all --resources gpu=1
@@ -38,6 +39,9 @@ bench: $(INSTALLED)
 
 chaos: $(INSTALLED)
 	python benchmarks/chaos.py $(CHAOS)
+
+rehearsal: $(INSTALLED)
+	python benchmarks/rehearsal.py $(REHEARSAL)
 
 BENCH := stablevsr bench --device cuda --model random
 bench-gpu: $(INSTALLED)

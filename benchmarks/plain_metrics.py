@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from stablevsr.data.degradation import degrade
 from stablevsr.data.frames import Frame, read_frame
 from stablevsr.method.flow import RAFT_SMALLEST, RAFT_STRIDE, DISFlow, RAFTFlow, occlusion_mask
+from stablevsr.method.settings import RaftNorm
 from stablevsr.metrics.builtin.dists import DISTSDistance
 from stablevsr.metrics.builtin.flow import warping_error
 from stablevsr.metrics.builtin.iqa import load_iqa
@@ -64,7 +66,8 @@ def plain_metrics(names: Sequence[str], device: torch.device, find: FindWeights)
     for name in (name for name in chosen if METRICS[name].package == "pyiqa"):
         found[name] = _without_reference(load_iqa(name, find(METRICS[name].needs[0]), device))
     if chosen & {"tof", "tof_raft_std"}:
-        found |= _raft(RAFTFlow(find("raft"), device).model)
+        models = {norm: RAFTFlow(find("raft"), device, norm).model for norm in get_args(RaftNorm)}
+        found |= _raft(models["published"], models["inference"])
     found |= _dis(DISFlow())
     return {name: found[name] for name in names}
 
@@ -102,15 +105,18 @@ def _without_reference(metric: Callable[[Tensor], Tensor]) -> PlainMetric:
     return lambda gt, sr, *_: metric(sr.tensor).item()
 
 
-def _raft(model: Any) -> dict[str, PlainMetric]:
-    def flow(target: Tensor, source: Tensor) -> Tensor:
+def _raft(released: Any, trained: Any) -> dict[str, PlainMetric]:
+    def flow(model: Any, target: Tensor, source: Tensor) -> Tensor:
         height, width = target.shape[-2:]
         goal = [max(RAFT_SMALLEST, math.ceil(side / RAFT_STRIDE) * RAFT_STRIDE) for side in (height, width)]
         pad = (0, goal[1] - width, 0, goal[0] - height)
         target, source = (F.pad(image, pad, mode="replicate") for image in (target, source))
         return model(target, source)[-1][..., :height, :width]
 
-    return {"tof": _flow_gap(flow), "tof_raft_std": _flow_gap(lambda t, s: flow(2 * t - 1, 2 * s - 1))}
+    return {
+        "tof": _flow_gap(partial(flow, released)),
+        "tof_raft_std": _flow_gap(lambda t, s: flow(trained, 2 * t - 1, 2 * s - 1)),
+    }
 
 
 def _dis(estimator: DISFlow) -> dict[str, PlainMetric]:

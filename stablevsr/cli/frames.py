@@ -89,8 +89,11 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
     chosen = resolve(metrics)  # reports a misspelt name before the slow imports
     from stablevsr.metrics.evaluate import evaluate
 
+    on_torch = any(metric.build for metric in chosen)
+    if on_torch:
+        configure_torch()
     # what looks for a GPU imports torch, which PSNR and SSIM do not need
-    device = device_of(arguments.device) if arguments.device != "auto" or any(m.build for m in chosen) else "cpu"
+    device = device_of(arguments.device) if arguments.device != "auto" or on_torch else "cpu"
     if arguments.batch < 1:
         raise UserError(f"--batch {arguments.batch} is too small: at least 1")
     sequences = arguments.sequences.split(",") if arguments.sequences else None

@@ -46,7 +46,7 @@ def _of_a_study(kinds: Commands, name: str, text: str) -> argparse.ArgumentParse
 def _run_train(arguments: argparse.Namespace) -> None:
     study, paths = open_study(arguments)
     run = study.training(arguments.kind, arguments.training)
-    configure_torch()
+    configure_torch(run.settings.tf32)
     from stablevsr.study.training import train_run
 
     train_run(run, paths, device_of(study.spec.device), arguments.tensorboard)
@@ -55,7 +55,7 @@ def _run_train(arguments: argparse.Namespace) -> None:
 def _run_samples(arguments: argparse.Namespace) -> None:
     study, paths = open_study(arguments)
     run = study.training("tcm", arguments.training)
-    configure_torch()
+    configure_torch(run.settings.tf32)
     from stablevsr.study.training import make_samples
 
     make_samples(run, paths, device_of(study.spec.device))

@@ -141,6 +141,12 @@ def _oriented(image: Image.Image, frame: Frame) -> Frame:
     return np.asarray(ImageOps.exif_transpose(turned))
 
 
+def lanczos_to_multiples(frame: Frame, factor: int) -> Frame:
+    """The frame shrunk by Pillow's Lanczos filter to the next smaller sides that are multiples of ``factor``."""
+    height, width = (side // factor * factor for side in frame.shape[:2])
+    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS))
+
+
 def orientation_of(image: Image.Image) -> int:
     """The EXIF orientation, 1 (upright) to 8; 5 and more exchange the sides. An unreadable one counts as 1."""
     try:

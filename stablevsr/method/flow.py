@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stablevsr.method.settings import Flow, Grid
+from stablevsr.method.settings import Flow, Grid, RaftNorm
 from stablevsr.runtime.errors import UserError
 
 FlowEstimator = Callable[[Tensor, Tensor], Tensor]
@@ -95,15 +95,29 @@ class RAFTFlow:
     Frames are padded to multiples of 8 by their edge pixels. Larger frames than :data:`RAFT_TILE` are estimated in
     tiles with a blended overlap, so that memory does not grow with the square of the frame's area. The last of RAFT's
     12 updates is the result.
+
+    The released scripts leave RAFT in training mode. Nothing but the batch normalisation of its context encoder, which
+    sees the target frame alone, depends on that (the feature encoder has instance normalisation, and there is no
+    dropout): it normalises by the statistics of the current batch, and the running statistics that it also updates are
+    never used. Pairs are estimated one at a time, as in the released test.py and eval.py, so a flow does not depend on
+    the other pairs of a call. Pixels of padding count in the statistics, and each tile has its own.
     """
 
-    def __init__(self, weights: Path | None, device: torch.device | str = "cpu") -> None:
-        """Load the network from a local ``.pth``; ``weights=None`` leaves it random (benchmarks and tests only)."""
+    def __init__(self, weights: Path | None, device: torch.device | str = "cpu", norm: RaftNorm = "published") -> None:
+        """Load the network.
+
+        Args:
+            weights: a local ``.pth``; None leaves the network random (benchmarks and tests only).
+            device: where it runs.
+            norm: ``published`` normalises by the statistics of the current frame, ``inference`` by the trained ones.
+        """
         from torchvision.models.optical_flow import raft_large
 
         model = raft_large(weights=None)
         if weights is not None:
             model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        if norm == "published":
+            torch.func.replace_all_batch_norm_modules_(model)  # without running statistics, the batch's are used
         self.model = model.eval().requires_grad_(False).to(device)
 
     @torch.no_grad()
@@ -130,7 +144,7 @@ class RAFTFlow:
         return torch.cat(flows)[..., :height, :width]
 
 
-def flow_by_name(name: str, device: torch.device | str) -> FlowEstimator:
+def flow_by_name(name: str, device: torch.device | str, raft_norm: RaftNorm = "published") -> FlowEstimator:
     """``raft`` (its weights verified in the local cache) or ``dis``. Raises :class:`UserError` for any other name."""
     if name not in get_args(Flow):
         raise UserError(f"there is no flow estimator {name!r}: known are {', '.join(get_args(Flow))}")
@@ -138,7 +152,7 @@ def flow_by_name(name: str, device: torch.device | str) -> FlowEstimator:
         return DISFlow()
     from stablevsr.data.downloads.weights import weight_file
 
-    return RAFTFlow(weight_file("raft"), device)
+    return RAFTFlow(weight_file("raft"), device, raft_norm)
 
 
 def _tiles(size: int, limit: int) -> list[tuple[slice, Tensor]]:

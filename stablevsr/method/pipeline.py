@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from inspect import signature
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
-from stablevsr.data.frames import to_rgb8
+from stablevsr.data.frames import lanczos_to_multiples, to_rgb8
 from stablevsr.method.dtypes import DTYPES
 from stablevsr.method.flow import FlowEstimator, flow_by_name
 from stablevsr.method.loading import encode_empty_prompt, keep_finite, load_parts
@@ -37,6 +37,7 @@ from stablevsr.method.settings import (
     Flow,
     Grid,
     Guidance,
+    LRSides,
     Precision,
     Sampling,
     Solver,
@@ -195,6 +196,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         scheduler: Solver = "ddpm",
         source: Source = "x0",
         motion_compensation: Compensation = "pixel",
+        lr_sides: LRSides = "kept",
     ) -> StableVSROutput:
         """Upscale one sequence, with diffusers' progress bar (``set_progress_bar_config``) over its frame-steps.
 
@@ -213,6 +215,8 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
             scheduler: ddpm, ddim, dpmsolver++ or unipc.
             source: the latent that guides: ``x0``, ``xt`` or ``none``.
             motion_compensation: ``pixel``, ``latent`` or ``none``.
+            lr_sides: ``published`` shrinks frames to sides that are multiples of 4, by Lanczos, as the released code
+                does: their x4 frames are smaller than 4 times the given ones. ``kept`` takes frames as they are.
 
         Raises:
             UserError: no frames, frames of different sizes, or not 8-bit RGB; a setting that does not exist; several
@@ -227,7 +231,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         defaults = {"flow": self.config.flow, "warp": self.config.warp if warp is None else warp}
         chosen = {"source": source, "motion_compensation": motion_compensation, **defaults}
         guidance = parse(Guidance, chosen, "guidance")
-        lr, noise = to_tensor(frames)[None], _one_generator(generator)
+        lr, noise = to_tensor(frames, lr_sides)[None], _one_generator(generator)
         with self.progress_bar(total=steps * lr.shape[1]) as bar:
             latents = self.sample(lr, [noise], sampling, guidance, flow_estimator, bar.update)[0]
         self.maybe_free_model_hooks()  # makes room for the largest decoding
@@ -261,7 +265,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         if not callable(flow_estimator):
             # DIS, which loads nothing, where the estimator is never called
             name = flow_estimator or guidance.flow if needs_flow else "dis"
-            flow_estimator = flow_by_name(name, networks.device)
+            flow_estimator = flow_by_name(name, networks.device, guidance.raft_norm)
         return Sampler(networks, sampling, guidance, flow_estimator, progress=progress, stage=stage)(lr, sources)
 
 
@@ -293,8 +297,10 @@ def _one_generator(given: torch.Generator | list[torch.Generator] | None) -> tor
     return generator
 
 
-def to_tensor(frames: Frames) -> Tensor:
+def to_tensor(frames: Frames, lr_sides: LRSides = "kept") -> Tensor:
     """LR frames (list of PIL images or uint8 (N, h, w, 3)) to float32 (N, 3, h, w) in [-1, 1], or a UserError."""
+    if lr_sides not in get_args(LRSides):
+        raise UserError(f"lr_sides {lr_sides!r} is not one of {', '.join(get_args(LRSides))}")
     if isinstance(frames, Image) or not isinstance(frames, Iterable) or getattr(frames, "shape", None) == ():
         given = "a single image" if isinstance(frames, Image) else type(frames).__name__
         raise UserError(f"{given} was given: give a list of frames")
@@ -315,4 +321,6 @@ def to_tensor(frames: Frames) -> Tensor:
         raise UserError(
             f"frames of {shape[1]}x{shape[0]} are too small: at least {SMALLEST_FRAME} pixels a side are needed"
         )
+    if lr_sides == "published":
+        arrays = [lanczos_to_multiples(frame, 4) for frame in arrays]
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -17,7 +17,9 @@ Source = Literal["x0", "xt", "none"]
 Compensation = Literal["pixel", "latent", "none"]
 Grid = Literal["published", "aligned"]
 Flow = Literal["raft", "dis"]
+RaftNorm = Literal["published", "inference"]
 Solver = Literal["ddpm", "ddim", "dpmsolver++", "unipc"]
+LRSides = Literal["kept", "published"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Decoder = Literal["vae", "small"]
 Weights = Literal["full", "fp8"]
@@ -43,6 +45,8 @@ class Guidance(_Settings):
     motion_compensation: Compensation = "pixel"  #: warp after decoding, before it (latent), or not at all
     warp: Grid = "published"  #: the released code's half-pixel grid, or the aligned one
     flow: Flow = "raft"  #: flow estimator on the bicubic x4 frames
+    #: RAFT's batch normalisation: by the statistics of the current frame, as released, or by the trained ones.
+    raft_norm: RaftNorm = "published"
 
     @property
     def needs_flow(self) -> bool:
@@ -57,6 +61,7 @@ class Sampling(_Settings):
     scheduler: Solver = "ddpm"
     steps: int = Field(50, ge=1, le=1000)
     precision: Precision = "fp32"
+    tf32: bool = False  #: float32 products and convolutions of a GPU in TF32; of no effect on a CPU
     #: The TCM acts at every k-th step, counted back from the last one (1 = all, as published) ...
     guide_every: int = Field(1, ge=1)
     #: ... after this share of the steps; before it, frames are denoised without a neighbour (0 = all).
@@ -89,6 +94,7 @@ class Optimisation(_Settings):
     max_grad_norm: float = Field(1.0, ge=0)  #: 0 = no clipping
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
     precision: Precision = "fp32"  #: of the computation and of frozen networks; what is trained stays in float32
+    tf32: bool = False  #: float32 products and convolutions of a GPU in TF32; of no effect on a CPU
     #: Samples a GPU takes at once (rounding only); None = its whole share of the batch.
     micro_batch: int | None = Field(None, ge=1)
     gradient_checkpointing: bool = False  #: recompute activations instead of keeping them: slower, smaller

@@ -1,7 +1,7 @@
 """All metrics by name: those of this package, and those that installed packages add by an entry point.
 
-Each convention has a name: ``psnr`` (RGB, as published) and ``psnr_y`` are two metrics, and so are ``tof`` (RAFT fed
-[0, 1], as in the authors' script) and ``tof_raft_std`` (the range RAFT was trained on). Nothing heavy is imported.
+Each convention has a name: ``psnr`` (RGB, as published) and ``psnr_y`` are two metrics, and so are ``tof`` (RAFT as in
+the authors' script) and ``tof_raft_std`` (RAFT as it was trained). Nothing heavy is imported.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from stablevsr.runtime.errors import DamagedError, UserError
 
@@ -69,19 +69,62 @@ def sync_folder(folder: Path) -> None:
 
 def write_sealed(path: Path, content: bytes, durable: bool = True) -> None:
     """Write ``content`` with its checksum, atomically."""
-    with atomic_file(path, durable) as stream:
-        stream.write(_seal(content))
+    with sealed_file(path, durable) as stream:
         stream.write(content)
 
 
 def read_sealed(path: Path) -> bytes:
     """What :func:`write_sealed` wrote. Raises :class:`DamagedError` if it is not that, FileNotFoundError if absent."""
-    stored = path.read_bytes()
-    content = stored[SEAL:]
-    if stored[:SEAL] != _seal(content):
-        raise DamagedError(path)
-    return content
+    with open_sealed(path) as stream:
+        return stream.read()
 
 
-def _seal(content: bytes) -> bytes:
-    return len(content).to_bytes(8, "little") + zlib.crc32(content, 1).to_bytes(4, "little")  # never all zeros
+@contextmanager
+def sealed_file(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
+    """As :func:`write_sealed`, for content that is written in parts: a file for writing from start to end."""
+    with atomic_file(path, durable) as stream:
+        stream.write(bytes(SEAL))
+        writer = _SealedWriter(stream)
+        yield cast(IO[bytes], writer)
+        stream.seek(0)
+        stream.write(writer.seal.bytes)
+
+
+@contextmanager
+def open_sealed(path: Path) -> Iterator[IO[bytes]]:
+    """A sealed file, checked and open at the start of its content. Raises as :func:`read_sealed` does."""
+    with path.open("rb") as stream:
+        expected, seal = stream.read(SEAL), _Seal()
+        while part := stream.read(2**20):
+            seal.add(part)
+        if expected != seal.bytes:
+            raise DamagedError(path)
+        stream.seek(SEAL)
+        yield stream
+
+
+class _Seal:
+    """Length and CRC-32 of content that comes in parts."""
+
+    def __init__(self) -> None:
+        self._size, self._sum = 0, 1  # starting at 1, a seal is never all zeros
+
+    def add(self, part: bytes | memoryview) -> None:
+        self._size += memoryview(part).nbytes
+        self._sum = zlib.crc32(part, self._sum)
+
+    @property
+    def bytes(self) -> bytes:
+        return self._size.to_bytes(8, "little") + self._sum.to_bytes(4, "little")
+
+
+class _SealedWriter:
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self.seal = stream, _Seal()
+
+    def write(self, part: bytes | memoryview) -> int:
+        self.seal.add(part)
+        return self._stream.write(part)
+
+    def flush(self) -> None:
+        self._stream.flush()

@@ -296,6 +296,8 @@ def _canonical(guidance: Guidance) -> Guidance:
         return Guidance(source="none")
     if guidance.motion_compensation == "none":
         return Guidance(source=guidance.source, motion_compensation="none")
+    if guidance.flow != "raft":
+        return guidance.model_copy(update={"raft_norm": Guidance().raft_norm})
     return guidance
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from stablevsr.runtime.errors import DamagedError, UserError
-from stablevsr.runtime.io import read_sealed, write_sealed, write_text
+from stablevsr.runtime.io import open_sealed, sealed_file, write_text
 
 Row = dict[str, float]  #: one logged step of a history
 
@@ -53,9 +52,8 @@ def save(
         "history": history,
     }
     write_text(folder / "identity.json", json.dumps(identity, indent=1, sort_keys=True))
-    stored = io.BytesIO()
-    torch.save(content, stored)
-    write_sealed(_file(folder), stored.getvalue())
+    with sealed_file(_file(folder)) as stream:  # in memory the state of a full-size UNet would take 5.7 GB more
+        torch.save(content, stream)
 
 
 def restore(folder: Path, model: nn.Module, optimizer: Any, ema: EMA) -> tuple[int, list[Row]]:
@@ -66,7 +64,8 @@ def restore(folder: Path, model: nn.Module, optimizer: Any, ema: EMA) -> tuple[i
     if not _file(folder).exists():
         return 0, []
     try:
-        content = torch.load(io.BytesIO(read_sealed(_file(folder))), map_location="cpu", weights_only=True)
+        with open_sealed(_file(folder)) as stream:
+            content = torch.load(stream, map_location="cpu", weights_only=True)
     except DamagedError as error:
         print(f"{error}: the training starts over", file=sys.stderr)
         return 0, []

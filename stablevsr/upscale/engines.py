@@ -17,6 +17,7 @@ from stablevsr.data.frames import is_whole
 from stablevsr.method.model_folder import check_model, check_weights, default_guidance, find_model
 from stablevsr.method.settings import Sampling
 from stablevsr.method.strategies import is_guided
+from stablevsr.runtime.devices import configure_torch
 from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.study.fingerprint import fingerprint
 from stablevsr.upscale.clips import Clip
@@ -104,12 +105,14 @@ class _Sampler:
         from stablevsr.method.flow import flow_by_name
         from stablevsr.method.pipeline import StableVSRPipeline
 
+        configure_torch()
         options = self.options
         parts: dict[str, Any] = {"tcm": options.tcm} if self.is_guided else {"controlnet": None}
         pipe = StableVSRPipeline.from_pretrained(
             self.model, device=self.device, precision=options.precision, tile=options.tile or "auto", **parts
         )
-        estimator = flow_by_name(self.guidance.flow if self.is_guided else "dis", self.device)
+        name = self.guidance.flow if self.is_guided else "dis"
+        estimator = flow_by_name(name, self.device, self.guidance.raft_norm)
         reserve = sum(len(run.outputs) * run.clip.height * run.clip.width for run in runs) * BYTES_A_PIXEL
         total, done = sum(run.total for run in runs), sum(run.done() for run in runs)
         with tqdm(total=total, initial=done, unit="frame-step", desc=title, mininterval=1) as bar:
@@ -153,6 +156,7 @@ class _Baseline:
 
         from stablevsr import baselines
 
+        configure_torch()
         upscaler = baselines.load(self.options.model, self.device, self.options.precision)
         longest = max(len(window) for run in runs for window in run.windows)
         if any(len(run.windows) > 1 for run in runs) and self.entry.recurrent:

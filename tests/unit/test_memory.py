@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +20,9 @@ from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.runtime.devices import configure_torch
 from stablevsr.runtime.errors import UserError, exhausted
 from stablevsr.runtime.machine import machine_of_job
-from stablevsr.study.inference import Networks, Shard, infer
-from stablevsr.study.methods import Method
+from stablevsr.study.inference import Networks, Pipelines, Shard, infer
+from stablevsr.study.methods import Method, ResolvedStudy
+from stablevsr.study.resolve import load_study
 
 
 @pytest.fixture
@@ -181,10 +184,54 @@ def test_threads_as_openmp_allows_them(monkeypatch, setting, threads):
     assert found == [threads]
 
 
-def test_float32_is_computed_in_full_on_a_gpu(monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # torch's default
+@pytest.fixture
+def torch_as_it_starts(monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
-    configure_torch()
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = True, False
+    yield
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = True, False
+
+
+def test_float32_is_computed_in_full_on_a_gpu_unless_asked(torch_as_it_starts):
+    for asked in ({}, {"tf32": True}, {}):
+        configure_torch(**asked)
+        assert machine_of_job("cpu")["tf32"] == dict.fromkeys(("matrices", "convolutions"), bool(asked))
+
+
+def test_the_manifest_says_for_each_method_of_a_job_whether_tf32_was_allowed(torch_as_it_starts, tmp_path):
+    write_frame(tmp_path / "lr" / "a" / "0.png", np.zeros((12, 16, 3), np.uint8))
+    pipelines, recorded = Pipelines(), []
+    for number, asked in enumerate((False, True, False)):  # the pipeline of the first stays loaded for the others
+        method = Method(f"m{number}", "m", "stablevsr", f"d{number}", (0,), ("set",),
+                        sampling=Sampling(steps=1, strategy="single_frame", tf32=asked))  # fmt: skip
+        out = tmp_path / str(number)
+        infer(method, Shard("set", tmp_path / "lr"), 0, out, out / "m.json", Networks("tiny", "cpu"), 1, pipelines)
+        manifest = json.loads((out / "m.json").read_text())
+        recorded.append((manifest["machine"]["tf32"]["convolutions"], manifest["method"]["sampling"]["tf32"]))
+    assert recorded == [(False, False), (True, True), (False, False)]
+
+
+def test_a_training_allows_tf32_where_its_settings_do(torch_as_it_starts, monkeypatch):
+    seen = []
+    monkeypatch.setattr("stablevsr.study.training.train_run", lambda *_: seen.append(machine_of_job("cpu")["tf32"]))
+    study = load_study("mini", Path(__file__).parents[2])
+    run = study.training("tcm", "stablevsr")
+    for asked in (False, True):
+        settings = run.settings.model_copy(update={"tf32": asked})
+        changed = replace(run, settings=settings)
+        monkeypatch.setattr(ResolvedStudy, "training", lambda *_, changed=changed: changed)
+        monkeypatch.chdir(Path(__file__).parents[2])
+        assert cli.main(["train", "tcm", "--study", "mini", "--name", "stablevsr"]) == 0
+    assert [tf32["matrices"] for tf32 in seen] == [False, True]
+
+
+def test_metrics_are_computed_without_tf32(torch_as_it_starts, tmp_path):
+    for side in ("gt", "sr"):
+        for t in range(2):
+            write_frame(tmp_path / side / "a" / f"{t}.png", np.full((40, 40, 3), 9 * t, np.uint8))
+    sides = ["--gt", str(tmp_path / "gt"), "--sr", str(tmp_path / "sr")]
+    out = ["--out", str(tmp_path / "scores.csv"), "--device", "cpu"]
+    assert cli.main(["evaluate", *sides, *out, "--metrics", "tof_dis"]) == 0
     assert machine_of_job("cpu")["tf32"] == {"matrices": False, "convolutions": False}
 
 

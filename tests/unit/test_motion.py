@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.models.optical_flow import raft_large
 
 from stablevsr.method.flow import DISFlow, RAFTFlow, _tiles, occlusion_mask, warp
 
@@ -97,10 +98,62 @@ def test_tiled_flow_equals_untiled_flow_and_no_tile_is_larger_than_allowed(monke
 
 def test_raft_pads_small_and_uneven_frames_and_loads_without_the_network(tmp_path):
     torch.manual_seed(0)
-    first = RAFTFlow(None)
+    first = RAFTFlow(None, norm="inference")
     torch.save(first.model.state_dict(), tmp_path / "raft.pth")
-    again = RAFTFlow(tmp_path / "raft.pth")
+    again = RAFTFlow(tmp_path / "raft.pth", norm="inference")
     target, source = torch.rand(1, 3, 50, 133) * 2 - 1, torch.rand(1, 3, 50, 133) * 2 - 1
     flow = again(target, source)
     assert flow.shape == (1, 2, 50, 133) and torch.isfinite(flow).all()
     assert torch.equal(flow, first(target, source))
+
+
+@pytest.fixture(scope="module")
+def raft_file(tmp_path_factory):
+    """RAFT with random weights and running statistics that are not those of any frame."""
+    torch.manual_seed(0)
+    network = raft_large(weights=None)
+    for name, buffer in network.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            buffer.uniform_(0.5, 1.5)
+    file = tmp_path_factory.mktemp("raft") / "raft.pth"
+    torch.save(network.state_dict(), file)
+    return file
+
+
+def raft_left_in_training_mode(file):
+    network = raft_large(weights=None)
+    network.load_state_dict(torch.load(file, weights_only=True))
+    return network.train()
+
+
+def two_pairs():
+    """Two targets and their sources (2, 3, 128, 136) in [-1, 1], one pair dark and flat, the other bright."""
+    frames = torch.rand(2, 2, 3, 128, 136, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    return frames[0] * torch.tensor([0.2, 1.0])[:, None, None, None] - 0.3, frames[1] * 0.5
+
+
+@torch.no_grad()
+def test_the_published_norm_is_that_of_a_network_left_in_training_mode(raft_file):
+    target, source = two_pairs()
+    found = RAFTFlow(raft_file)(target, source)
+    network = raft_left_in_training_mode(raft_file)  # its statistics move from pair to pair, which changes nothing
+    expected = torch.cat([network(t, s)[-1] for t, s in zip(target.split(1), source.split(1), strict=True)])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    trained = RAFTFlow(raft_file, norm="inference")(target, source)
+    torch.testing.assert_close(trained, network_in_inference(raft_file, target, source), rtol=1e-4, atol=1e-4)
+    assert (found - trained).abs().mean() > 0.1
+
+
+def network_in_inference(file, target, source):
+    return raft_left_in_training_mode(file).eval()(target, source)[-1]
+
+
+@torch.no_grad()
+def test_the_published_norm_takes_every_pair_alone(raft_file):
+    target, source = two_pairs()
+    estimator = RAFTFlow(raft_file)
+    together = estimator(target, source)
+    alone = torch.cat([estimator(t, s) for t, s in zip(target.split(1), source.split(1), strict=True)])
+    assert torch.equal(together, alone)
+    over_the_batch = raft_left_in_training_mode(raft_file)(target, source)[-1]
+    assert (together - over_the_batch).abs().mean() > 0.1

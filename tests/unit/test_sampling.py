@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 from stablevsr.method.guidance import Flows, guidance_image
@@ -328,3 +329,26 @@ def test_steps_without_guidance_cost_no_tcm_and_all_of_them_are_single_frame_sam
     late = _tcm_calls(pipe_v, monkeypatch, Sampling(steps=4, strategy=strategy, guide_from=0.75))
     assert (every[0], half[0], late[0]) == (8, 4, 2)  # of three frames, the first of a sweep has no TCM
     assert not torch.allclose(every[1], half[1], atol=1e-3)
+
+
+def test_lr_sides_as_published_are_those_of_diffusers_image_processor(pipe_v):
+    """The released pipeline gives its PIL frames to this class, with the VAE's factor of 4."""
+    frames = np.random.default_rng(0).integers(0, 256, (2, 21, 30, 3), dtype=np.uint8)
+    pictures = [Image.fromarray(frame) for frame in frames]
+    expected = VaeImageProcessor(vae_scale_factor=4, do_convert_rgb=True, do_normalize=True).preprocess(pictures)
+    assert expected.shape[-2:] == (20, 28)
+    for given in (frames, pictures):
+        torch.testing.assert_close(to_tensor(given, "published"), expected, rtol=0, atol=1e-6)
+    assert to_tensor(frames).shape[-2:] == (21, 30)
+    how = {"num_inference_steps": 1, "strategy": "single_frame"}
+    assert pipe_v(frames, **how, lr_sides="published").frames.shape == (2, 80, 112, 3)
+    assert pipe_v(frames, **how).frames.shape == (2, 84, 120, 3)
+
+
+def test_frames_whose_sides_are_multiples_of_4_are_the_same_as_published(clip):
+    assert torch.equal(to_tensor(clip, "published"), to_tensor(clip))
+
+
+def test_other_lr_sides_are_one_sentence(clip):
+    with pytest.raises(UserError, match="lr_sides 'padded' is not one of kept, published"):
+        to_tensor(clip, "padded")

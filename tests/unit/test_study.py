@@ -227,6 +227,17 @@ def test_an_ablation_keeps_itself_for_the_studies_it_names(root):
         load_study("mini", root)
 
 
+def test_rafts_norm_counts_where_raft_is_used(root):
+    def digests(study):
+        edit(root / f"workflow/studies/{study}.yaml", lambda c: c["method"]["guidance"].update(raft_norm="inference"))
+        changed = load_study(study, root).methods["stablevsr"]
+        usual = load_study(study, REPOSITORY).methods["stablevsr"]
+        return usual.digest == changed.digest, [usual.training == changed.training, usual.guidance.raft_norm]
+
+    assert digests("mini") == (True, [True, "published"])  # its flow is DIS
+    assert digests("paper") == (False, [True, "published"])  # the TCM is the released one
+
+
 def test_a_label_changes_no_digest(root):
     before = load_study("mini", root)
     edit(root / "ablations/sampling.yaml", lambda c: c["variants"]["bidirectional"].update(label="Both ways"))

@@ -16,7 +16,7 @@ from stablevsr.data.frames import write_frame
 from stablevsr.data.layouts import Sequence
 from stablevsr.method import tcm
 from stablevsr.method.pipeline import load_networks
-from stablevsr.method.settings import Guidance, Training
+from stablevsr.method.settings import Guidance, Sampling, Training
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.io import read_sealed
 from stablevsr.training.loop import rate_factor, train
@@ -55,6 +55,21 @@ def test_one_step_equals_the_published_one(vectors, published):
     norm = torch.sqrt(sum(p.grad.double().square().sum() for p in task.model.parameters() if p.grad is not None))
     assert loss.item() == pytest.approx(published["loss"].item(), rel=1e-4)
     assert float(norm) == pytest.approx(float(published["grad_norm"]), rel=1e-4)
+
+
+def test_defaults_are_those_of_the_released_scripts():
+    """train.sh and train.py (four GPUs with eight crops each), test.py and flow_utils.py at c8a165f."""
+    released = {
+        "steps": 20_000, "batch": 4 * 8, "crop": 256, "optimizer": "adamw", "learning_rate": 5e-5, "max_grad_norm": 1.0,
+        "schedule": "constant", "warmup_steps": 0, "order": "epochs", "latents": "sample", "neighbour": "both",
+        "start": "unet", "conditioning_init": 0.0, "precision": "fp32", "tf32": False,
+    }  # fmt: skip
+    assert Training().model_dump(include=set(released)) == released
+    assert LoopSettings().weight_decay == 1e-2
+    guidance = {"source": "x0", "motion_compensation": "pixel", "warp": "published", "flow": "raft"}
+    assert Guidance().model_dump() == guidance | {"raft_norm": "published"}
+    sampling = {"strategy": "bidirectional", "scheduler": "ddpm", "steps": 50, "precision": "fp32", "tf32": False}
+    assert Sampling().model_dump(include=set(sampling)) == sampling
 
 
 def test_released_latents_are_samples_of_the_vae_and_the_mode_is_their_mean(vectors, published):

@@ -1,7 +1,8 @@
 """tOF, the difference between the optical flows of output and ground truth, and the warping error.
 
-Flow is from a frame to the one before it: by RAFT, with two ranges of its input, or by OpenCV's DIS, which needs no
-weights. Frames are (T, 3, H, W) in [0, 1]; each of the T - 1 pairs has a value. Ground-truth flow is cached.
+Flow is from a frame to the one before it: by RAFT, as the published script uses it or as it was trained, or by OpenCV's
+DIS, which needs no weights. Frames are (T, 3, H, W) in [0, 1]; each of the T - 1 pairs has a value. Flow of the ground
+truth is cached.
 """
 
 from __future__ import annotations
@@ -73,31 +74,40 @@ def dis_flows(tools: Tools) -> Flows:
     return Flows(DISFlow(), f"dis-opencv{cv2.__version__}", tools)
 
 
-def _raft(tools: Tools) -> RAFTFlow:
+def _raft_as_released(tools: Tools) -> RAFTFlow:
     from stablevsr.method.flow import RAFTFlow
 
-    return RAFTFlow(tools.find("raft"), tools.device)
+    return RAFTFlow(tools.find("raft"), tools.device, "published")
+
+
+def _raft_in_inference(tools: Tools) -> RAFTFlow:
+    from stablevsr.method.flow import RAFTFlow
+
+    return RAFTFlow(tools.find("raft"), tools.device, "inference")
 
 
 @chunk_metric(Metric(
     "tof", "tOF", "temporal", "lower", decimals=3, unit="pixels", scale=1e1, rewards_blur=True, margin=0.1,
     convention="10 x mean |flow SR - flow GT| over both components and all pixels, current to previous frame, "
-    "RAFT-large fed frames in [0, 1] as the published script does.",
+    "RAFT-large as the published script uses it: frames in [0, 1], batch normalisation by the current frame.",
     source="StableVSR eval.py after Chu et al. 2020",
     needs=("raft",),
 ))  # fmt: skip
 def tof(tools: Tools) -> ChunkScorer:
-    return Flows(tools.once(_raft), f"{tools.cache_kind('raft', 'raft')}-tof", tools, raw=True).difference
+    kind = f"{tools.cache_kind('raft', 'raft')}-tof-published_norm"
+    return Flows(tools.once(_raft_as_released), kind, tools, raw=True).difference
 
 
 @chunk_metric(Metric(
-    "tof_raft_std", "tOF (RAFT range)", "temporal", "lower", decimals=3, unit="pixels", scale=1e1, rewards_blur=True,
-    convention="As tOF, with RAFT fed [-1, 1], the range it was trained on.",
+    "tof_raft_std", "tOF (RAFT as trained)", "temporal", "lower", decimals=3, unit="pixels", scale=1e1,
+    rewards_blur=True,
+    convention="As tOF, with RAFT as it was trained: frames in [-1, 1], batch normalisation by the trained statistics.",
     source="torchvision's optical-flow preset, in the formula of StableVSR eval.py",
     needs=("raft",),
 ))  # fmt: skip
 def tof_raft_std(tools: Tools) -> ChunkScorer:
-    return Flows(tools.once(_raft), f"{tools.cache_kind('raft', 'raft')}-tof_raft_std", tools).difference
+    kind = f"{tools.cache_kind('raft', 'raft')}-tof_raft_std"
+    return Flows(tools.once(_raft_in_inference), kind, tools).difference
 
 
 @chunk_metric(Metric(

@@ -46,11 +46,11 @@ class Pipelines:
         from stablevsr.method.pipeline import StableVSRPipeline
         from stablevsr.method.strategies import is_guided
 
+        configure_torch(sampling.tf32)
         guided = is_guided(sampling.strategy)
         key = (networks, sampling.precision, sampling.weights, sampling.tile, guided)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # makes room
-            configure_torch()
             parts: dict[str, Any] = {} if guided else {"controlnet": None}
             self._loaded = (
                 key,
@@ -105,7 +105,9 @@ def _sampler(
     from stablevsr.method.sampler import decode_frames, to_uint8
     from stablevsr.method.settings import Guidance
 
-    flow = flow_by_name(guidance.flow, pipe.device) if guidance and guidance.needs_flow else None
+    flow = None
+    if guidance and guidance.needs_flow:
+        flow = flow_by_name(guidance.flow, pipe.device, guidance.raft_norm)
 
     def sample(names: list[str], lr: torch.Tensor) -> list[torch.Tensor]:
         """Finished latents by sequence. Where the GPU's memory is too small, the batch is halved."""

@@ -49,7 +49,9 @@ def build(inputs: TaskInputs) -> TCMTask:
         torch.manual_seed(settings.seed)  # the new layers' initial weights
         module = tcm.from_unet(networks.unet, settings.conditioning_init).to(inputs.device)
     networks.freeze_in(settings.precision)  # after the copy: what is trained keeps float32
-    estimator = flow_by_name(guidance.flow, str(inputs.device)) if guidance.needs_flow else None
+    estimator = None
+    if guidance.needs_flow:
+        estimator = flow_by_name(guidance.flow, str(inputs.device), guidance.raft_norm)
     if inputs.samples:
         data: Any = CachedSamples(inputs.samples, settings.neighbour == "both", settings.seed)
     else:
