@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from stablevsr.cli.options import Commands, command, shard_of
+from stablevsr.method.settings import PRESETS
 from stablevsr.method.strategies import STRATEGIES
 from stablevsr.runtime.devices import configure_torch, device_of
 from stablevsr.runtime.errors import UserError, near_miss
@@ -22,13 +23,16 @@ def add_upscale(commands: Commands) -> None:
                         "is down-scaled (bicubic), above it a second pass adds (S/4)^2 times its work")  # fmt: skip
     parser.add_argument("--revision", help="commit, branch or tag of the hub model (default: the registry's commit)")
     parser.add_argument("--tcm", type=Path, help="folder of another TCM")
-    parser.add_argument("--steps", type=int, default=50, help="denoising steps (default: 50)")
+    parser.add_argument("--preset", default="exact", choices=list(PRESETS),
+                        help="published (order of work), exact (the same numbers sooner, default) or fast "
+                        "(12 steps in bf16, other numbers)")  # fmt: skip
+    parser.add_argument("--steps", type=int, help="denoising steps (default: the preset's, 50 or 12)")
     parser.add_argument("--strategy", default="bidirectional", choices=list(STRATEGIES),
                         help="visit order and guidance (default: bidirectional)")  # fmt: skip
     parser.add_argument("--flow", choices=["raft", "dis"], help="flow estimator (default: raft; dis for tiny)")
     parser.add_argument("--warp", choices=["published", "aligned"],
                         help="warp grid (default: published; aligned for tiny, which was trained with it)")  # fmt: skip
-    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"], help="of the networks")
+    parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], help="of the networks (default: the preset's)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--window", type=int, metavar="FRAMES",
                         help="taken together; 0 = the whole clip (exact; default: 0, for baselines 100)")  # fmt: skip
@@ -47,6 +51,7 @@ def _run_upscale(arguments: argparse.Namespace) -> None:
         "revision",
         "tcm",
         "scale",
+        "preset",
         "steps",
         "strategy",
         "flow",
@@ -145,8 +150,8 @@ def add_bench(commands: Commands) -> None:
     parser.add_argument("--frames", type=int, default=4, help="of a sequence (default: 4)")
     parser.add_argument("--sequences", type=int, default=4, help="how many (default: 4)")
     parser.add_argument("--steps", type=int, default=4, help="denoising steps (default: 4)")
-    parser.add_argument("--presets", default="published,batched,channels-last,bf16",
-                        help="comma-separated, or all (default: published,batched,channels-last,bf16)")  # fmt: skip
+    parser.add_argument("--variants", default="published,batched,exact,bf16,fast",
+                        help="comma-separated, or all (default: published,batched,exact,bf16,fast)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write the results to this file")
     parser.set_defaults(run=_run_bench)
@@ -160,12 +165,12 @@ def _run_bench(arguments: argparse.Namespace) -> None:
     if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 8):
         raise UserError(f"--size {arguments.size!r} is not of the form WxH with at least 8 pixels a side: try 320x180")
     configure_torch()
-    from stablevsr.bench.sampling import PRESETS, Work, bench
+    from stablevsr.bench.sampling import VARIANTS, Work, bench
 
-    known = [preset.name for preset in PRESETS]
-    names = known if arguments.presets == "all" else arguments.presets.split(",")
+    known = [variant.name for variant in VARIANTS]
+    names = known if arguments.variants == "all" else arguments.variants.split(",")
     for name in names:
         if name not in known:
-            raise UserError(f"there is no preset {name}{near_miss(name, known)}: known are {', '.join(known)}")
+            raise UserError(f"there is no variant {name}{near_miss(name, known)}: known are {', '.join(known)}")
     work = Work(int(height), int(width), arguments.frames, arguments.sequences, arguments.steps)
     print(bench(arguments.model, work, device_of(arguments.device), names, arguments.out))

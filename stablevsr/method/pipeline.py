@@ -30,8 +30,9 @@ from stablevsr.method.loading import encode_empty_prompt, keep_finite, load_part
 from stablevsr.method.model_folder import PARTS, default_guidance, find_model
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.noise import Sources
-from stablevsr.method.sampler import Progress, Sampler, decode_frames
+from stablevsr.method.sampler import AT_ONCE, Progress, Sampler, decode_frames
 from stablevsr.method.settings import (
+    PRESETS,
     SMALLEST_FRAME,
     Compensation,
     Flow,
@@ -39,6 +40,7 @@ from stablevsr.method.settings import (
     Guidance,
     LRSides,
     Precision,
+    Preset,
     Sampling,
     Solver,
     Source,
@@ -93,6 +95,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         self.register_modules(unet=unet, vae=vae, controlnet=controlnet, guidance_decoder=guidance_decoder)
         self.register_modules(text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler)
         self.register_to_config(flow=flow, warp=warp)
+        self.preset: Preset = "exact"
         self._prompt = encode_empty_prompt(tokenizer, text_encoder)
         self._networks = ModelParts(unet, vae, controlnet, {}, self._prompt, self.device)
 
@@ -104,6 +107,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         torch_dtype: torch.dtype | None = None,
         device: str | torch.device | None = None,
         precision: Precision | None = None,
+        preset: Preset = "exact",
         revision: str | None = None,
         tcm: str | Path | None = None,
         guidance_decoder: str | Path | None = "stored",
@@ -120,6 +124,8 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
             torch_dtype: of the networks, float32 by default; latents, scheduler and text encoder stay in float32.
             device: None takes CUDA where there is one.
             precision: ``torch_dtype`` by name: fp32, bf16 or fp16.
+            preset: ``exact``; ``published``, the same numbers in the published order of work; or ``fast``: fewer steps
+                in bf16, and a small decoder for the guidance where the model has one.
             revision: commit of the hub repository.
             tcm: folder of another TCM (``config.json`` and safetensors), in place of ``model``'s ``controlnet/``.
             guidance_decoder: folder of a small decoder for the guidance (``stablevsr train decoder``); None = the VAE,
@@ -142,7 +148,8 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
             names = ", ".join(map(str, DTYPES.values()))
             raise UserError(f"give either torch_dtype (one of {names}) or precision, not {torch_dtype}, {precision}")
         side = None if tile == "auto" else tile
-        how = parse(Sampling, {"precision": precision or "fp32", "weights": weights, "tile": side}, "from_pretrained")
+        given = {"preset": preset, "weights": weights, "tile": side} | ({"precision": precision} if precision else {})
+        how = parse(Sampling, given, "from_pretrained")
         chosen = torch.device(device_of("auto" if device is None else str(device)))
         folder = find_model(model, revision)
         defaults = default_guidance(folder, flow, warp)
@@ -152,11 +159,12 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
             parts["guidance_decoder"] = guidance_decoder
         parts = load_parts(folder, chosen, torch_dtype or DTYPES[how.precision], parts)
         pipe = cls(**parts, flow=defaults.flow, warp=defaults.warp)
+        pipe.preset = preset
         networks = pipe.networks
         networks.tile, networks.may_tile = how.tile, tile == "auto"
         if weights == "fp8":
             networks.pack()
-        if chosen.type == "cpu":
+        if chosen.type == "cpu" and preset != "published":
             networks.channels_last()
         return pipe
 
@@ -186,7 +194,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
     def __call__(
         self,
         frames: Frames,
-        num_inference_steps: int = 50,
+        num_inference_steps: int | None = None,
         strategy: Strategy = "bidirectional",
         warp: Grid | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -203,7 +211,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         Args:
             frames: list of PIL images, or uint8 array (N, h, w, 3), all of one size. Images are read as files are
                 (:func:`stablevsr.data.frames.to_rgb8`).
-            num_inference_steps: denoising steps.
+            num_inference_steps: denoising steps; None = 50, or those of the preset that the model was loaded with.
             strategy: single_frame, auto_regressive, unidirectional or bidirectional.
             warp: ``published`` grid or ``aligned``; None = the model's default.
             generator: draws the noise in the published order, or a list of one generator. Use one on the CPU: the
@@ -224,9 +232,10 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         """
         if output_type not in ("np", "pt", "pil"):
             raise UserError(f"output_type {output_type!r} is not one of np, pt, pil")
-        if not (isinstance(num_inference_steps, Integral) and 1 <= num_inference_steps <= 1000):
-            raise UserError(f"num_inference_steps {num_inference_steps!r} is not a whole number from 1 to 1000")
-        steps = int(num_inference_steps)
+        steps = PRESETS[self.preset]["steps"] if num_inference_steps is None else num_inference_steps
+        if not (isinstance(steps, Integral) and 1 <= int(steps) <= 1000):
+            raise UserError(f"num_inference_steps {steps!r} is not a whole number from 1 to 1000")
+        steps = int(steps)
         sampling = parse(Sampling, {"strategy": strategy, "scheduler": scheduler, "steps": steps}, "sampling")
         defaults = {"flow": self.config.flow, "warp": self.config.warp if warp is None else warp}
         chosen = {"source": source, "motion_compensation": motion_compensation, **defaults}
@@ -266,7 +275,8 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
             # DIS, which loads nothing, where the estimator is never called
             name = flow_estimator or guidance.flow if needs_flow else "dis"
             flow_estimator = flow_by_name(name, networks.device, guidance.raft_norm)
-        return Sampler(networks, sampling, guidance, flow_estimator, progress=progress, stage=stage)(lr, sources)
+        at_once = 1 if self.preset == "published" else AT_ONCE
+        return Sampler(networks, sampling, guidance, flow_estimator, at_once, progress, stage)(lr, sources)
 
 
 def load_networks(

@@ -6,9 +6,9 @@ refused. Every field can change numbers; labels and paths are defined elsewhere.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from stablevsr.method.strategies import STRATEGIES
 from stablevsr.runtime.parsing import one_of
@@ -28,6 +28,20 @@ Order = Literal["epochs", "pixels"]
 Noise = Literal["keyed", "published"]
 
 Strategy = Annotated[str, one_of(STRATEGIES)]  #: a name of :data:`stablevsr.method.strategies.STRATEGIES`
+
+#: The published numbers: what presets change, at its defaults.
+_EXACT: dict[str, Any] = {
+    "scheduler": "ddpm", "steps": 50, "precision": "fp32", "tf32": False, "guide_every": 1, "guide_from": 0.0,
+    "guidance_decoder": "vae", "weights": "full",
+}  # fmt: skip
+#: Settings of :class:`Sampling` by preset. ``published`` and ``exact`` give the same numbers to rounding; the pipeline
+#: samples ``published`` in the published order of work, frame by frame (docs/performance.md has cost and quality).
+PRESETS: dict[str, dict[str, Any]] = {
+    "published": _EXACT,
+    "exact": _EXACT,
+    "fast": _EXACT | {"steps": 12, "precision": "bf16", "guidance_decoder": "small"},
+}
+Preset = Annotated[str, one_of(PRESETS)]
 
 LARGEST_SEED = 2**63 - 1
 SMALLEST_TILE = 32  #: LR pixels a side
@@ -55,7 +69,10 @@ class Guidance(_Settings):
 
 
 class Sampling(_Settings):
-    """How frames are sampled: the strategy and the solver."""
+    """How frames are sampled: the strategy and the solver.
+
+    ``preset: NAME`` among the values gives those of :data:`PRESETS` for the settings that are not given themselves.
+    """
 
     strategy: Strategy = "bidirectional"
     scheduler: Solver = "ddpm"
@@ -74,6 +91,16 @@ class Sampling(_Settings):
     #: Of a study: keyed by (seed, dataset, sequence, frame, step), the same for every strategy, or one generator a
     #: sequence in the published order of draws, which the pipeline's ``generator`` always has.
     noise: Noise = "keyed"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_preset(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "preset" not in values:
+            return values
+        name = values["preset"]
+        if name not in PRESETS:
+            raise ValueError(f"there is no preset {name!r}: known are {', '.join(PRESETS)}")
+        return PRESETS[name] | {key: value for key, value in values.items() if key != "preset"}
 
 
 class Optimisation(_Settings):

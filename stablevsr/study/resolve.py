@@ -14,7 +14,7 @@ from typing import Any
 from stablevsr.baselines import BASELINES
 from stablevsr.baselines.command import PLACES, Command
 from stablevsr.data.downloads import registry
-from stablevsr.method.settings import Guidance, Optimisation, Sampling, Training
+from stablevsr.method.settings import PRESETS, Guidance, Optimisation, Sampling, Training
 from stablevsr.method.strategies import is_guided
 from stablevsr.metrics.registry import resolve as resolve_metrics
 from stablevsr.runtime.errors import UserError, near_miss
@@ -258,7 +258,9 @@ class _Resolver:
         """The settings of a variant merged into the reference's; settings without effect get their defaults."""
         reference = self.spec.method
         guidance = parse(Guidance, merge(reference.guidance.model_dump(), variant.guidance), f"{at}, guidance")
-        sampling = parse(Sampling, merge(reference.sampling.model_dump(), variant.sampling), f"{at}, sampling")
+        by_preset = set(PRESETS["exact"]) if "preset" in variant.sampling else None  # not the reference's
+        inherited = reference.sampling.model_dump(exclude=by_preset)
+        sampling = parse(Sampling, merge(inherited, variant.sampling), f"{at}, sampling")
         plain = reference.training.model_dump()
         trained = guidance if self.retrains(variant) else reference.training.guidance or reference.guidance
         plain["guidance"] = trained.model_dump()

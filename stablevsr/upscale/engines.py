@@ -19,6 +19,7 @@ from stablevsr.method.settings import Sampling
 from stablevsr.method.strategies import is_guided
 from stablevsr.runtime.devices import configure_torch
 from stablevsr.runtime.errors import UserError, near_miss
+from stablevsr.runtime.parsing import parse
 from stablevsr.study.fingerprint import fingerprint
 from stablevsr.upscale.clips import Clip
 from stablevsr.upscale.options import BASELINE_WINDOW, UpscaleOptions
@@ -69,7 +70,9 @@ class _Sampler:
         check_model(self.model, without=() if self.is_guided and options.tcm is None else {"controlnet"})
         if options.tcm is not None:
             check_weights(options.tcm)
-        self.sampling = Sampling(strategy=options.strategy, steps=options.steps, precision=options.precision)
+        given = {"preset": options.preset, "strategy": options.strategy}
+        given |= {key: value for key in ("steps", "precision") if (value := getattr(options, key)) is not None}
+        self.sampling = parse(Sampling, given, "upscale")
         self.guidance = default_guidance(self.model, options.flow, options.warp)
         if self.is_guided and self.guidance.flow == "raft":
             weight_file("raft")
@@ -109,8 +112,9 @@ class _Sampler:
         options = self.options
         parts: dict[str, Any] = {"tcm": options.tcm} if self.is_guided else {"controlnet": None}
         pipe = StableVSRPipeline.from_pretrained(
-            self.model, device=self.device, precision=options.precision, tile=options.tile or "auto", **parts
-        )
+            self.model, device=self.device, preset=options.preset, precision=self.sampling.precision,
+            tile=options.tile or "auto", **parts,
+        )  # fmt: skip
         name = self.guidance.flow if self.is_guided else "dis"
         estimator = flow_by_name(name, self.device, self.guidance.raft_norm)
         reserve = sum(len(run.outputs) * run.clip.height * run.clip.width for run in runs) * BYTES_A_PIXEL
@@ -133,7 +137,7 @@ class _Baseline:
         self.window = whole if self.entry.recurrent else 1
 
     def identity(self) -> list[Any]:
-        settings = [self.options.model, self.options.precision, self.window, self.device]
+        settings = [self.options.model, self.options.precision or "fp32", self.window, self.device]
         weights = [published_hash(name) for name in self.entry.weights]
         code = fingerprint("stablevsr.upscale.baseline_run", "stablevsr.upscale.video", self.entry.module)
         return [settings, weights, code]
@@ -157,7 +161,7 @@ class _Baseline:
         from stablevsr import baselines
 
         configure_torch()
-        upscaler = baselines.load(self.options.model, self.device, self.options.precision)
+        upscaler = baselines.load(self.options.model, self.device, self.options.precision or "fp32")
         longest = max(len(window) for run in runs for window in run.windows)
         if any(len(run.windows) > 1 for run in runs) and self.entry.recurrent:
             print(f"{self.options.model} gets at most {longest} frames at once (--window)", file=sys.stderr)

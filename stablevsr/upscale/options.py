@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from stablevsr.method.settings import SMALLEST_TILE, Flow, Grid, Precision
+from stablevsr.method.settings import SMALLEST_TILE, Flow, Grid, Precision, Preset
 from stablevsr.runtime.errors import UserError
 from stablevsr.upscale import windows
 
@@ -21,11 +21,12 @@ class UpscaleOptions:
     revision: str | None = None  #: commit, branch or tag of a hub model; None: that of the registry
     tcm: Path | None = None  #: folder of another TCM
     scale: float = 4.0  #: of the sides; below 4 the x4 result is down-scaled, above it there is a second pass
-    steps: int = 50
+    preset: Preset = "exact"  #: gives the settings whose value is None
+    steps: int | None = None
     strategy: str = "bidirectional"  #: a name of :data:`stablevsr.method.strategies.STRATEGIES`
     flow: Flow | None = None  #: None: the model's default
     warp: Grid | None = None  #: None: the model's default
-    precision: Precision = "fp32"
+    precision: Precision | None = None
     seed: int = 0
     #: Frames taken together; 0 = the whole clip; None = the whole clip, or for a baseline :data:`BASELINE_WINDOW`.
     window: int | None = None
@@ -36,7 +37,7 @@ class UpscaleOptions:
         """Raise :class:`UserError` for a value out of range."""
         if not 1 < self.scale <= LARGEST_SCALE:  # also false for nan
             raise UserError(f"--scale {self.scale:g} is out of range: above 1, at most {LARGEST_SCALE}")
-        if not 1 <= self.steps <= 1000:
+        if self.steps is not None and not 1 <= self.steps <= 1000:
             raise UserError(f"--steps {self.steps} is out of range: 1 to 1000")
         if self.window is not None and (self.window < 0 or 0 < self.window < windows.SMALLEST):
             raise UserError(f"--window {self.window} is too small: at least {windows.SMALLEST} frames, or 0 for all")

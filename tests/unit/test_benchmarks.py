@@ -1,4 +1,4 @@
-"""The benchmark scripts beside the package: they run as they are called, and time the same work in every preset."""
+"""The benchmark scripts beside the package: they run as they are called, and time the same work in every variant."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.flops import network_calls, network_flops
-from stablevsr.bench.sampling import PRESETS, Work, full_size
+from stablevsr.bench.sampling import VARIANTS, Work, full_size
 from stablevsr.cli import main
 from stablevsr.method.flow import DISFlow
 from stablevsr.method.model_folder import TINY
@@ -32,12 +32,12 @@ def test_training_presets_take_the_same_steps(tmp_path):
     out = tmp_path / "training.json"
     run = run_script("training.py", "--crop", "32", "--batch", "2", "--steps", "2", "--out", str(out))
     assert run.returncode == 0 and "steps/s" in run.stdout
-    presets = {preset["preset"]: preset for preset in json.loads(out.read_text())["presets"]}
-    assert set(presets) == {"fp32", "bf16", "bf16+checkpointing"}
-    assert all(preset["seconds_a_step"] > 0 and preset["peak_memory"] > 2**20 for preset in presets.values())
-    assert presets["bf16"]["loss"] == pytest.approx(presets["fp32"]["loss"], rel=0.05)
-    assert presets["bf16"]["loss"] != presets["fp32"]["loss"]
-    assert presets["bf16+checkpointing"]["loss"] == pytest.approx(presets["bf16"]["loss"], rel=1e-2)
+    variants = {variant["variant"]: variant for variant in json.loads(out.read_text())["variants"]}
+    assert set(variants) == {"fp32", "bf16", "bf16+checkpointing"}
+    assert all(variant["seconds_a_step"] > 0 and variant["peak_memory"] > 2**20 for variant in variants.values())
+    assert variants["bf16"]["loss"] == pytest.approx(variants["fp32"]["loss"], rel=0.05)
+    assert variants["bf16"]["loss"] != variants["fp32"]["loss"]
+    assert variants["bf16+checkpointing"]["loss"] == pytest.approx(variants["bf16"]["loss"], rel=1e-2)
 
 
 def test_a_crop_that_does_not_fit_the_networks_is_refused():
@@ -48,7 +48,7 @@ def test_a_crop_that_does_not_fit_the_networks_is_refused():
 def test_the_presets_of_a_bench_are_compared_with_the_device(tmp_path):
     out = tmp_path / "bench.json"
     options = ["--size", "16x12", "--frames", "2", "--sequences", "1", "--steps", "2", "--device", "cpu"]
-    assert main(["bench", *options, "--presets", "batched,bf16", "--out", str(out)]) == 0
+    assert main(["bench", *options, "--variants", "batched,bf16", "--out", str(out)]) == 0
     run = run_script("flops.py", str(out))
     assert run.returncode == 0, run.stderr
     rows = re.findall(r"^(\S+): (\S+) TFLOP/s, (\d+)% of a large matrix product's (\S+)$", run.stdout, re.MULTILINE)
@@ -78,7 +78,7 @@ def test_the_flops_at_full_size_are_those_counted_by_hooks():
 
 
 def test_networks_are_counted_as_often_as_they_are_called():
-    """Against calls that are counted as they happen, in a preset with all steps guided and in one with half of them."""
+    """Against calls that are counted as they happen, in variants with all steps guided and with half of them."""
     work, model = Work(12, 16, frames=3, sequences=2, steps=4), load_networks(TINY)
     small = SmallDecoder(width=8)
     seen = dict.fromkeys(("UNet", "TCM", "VAE decoder", "small decoder"), 0)
@@ -89,11 +89,11 @@ def test_networks_are_counted_as_often_as_they_are_called():
     networks = {"UNet": model.unet.conv_out, "TCM": model.tcm, "VAE decoder": model.vae.decoder}
     for name, module in (networks | {"small decoder": small}).items():
         module.register_forward_pre_hook(count(name), with_kwargs=True)
-    for preset in (preset for preset in PRESETS if preset.name in ("small-decoder", "batched", "half-guided")):
-        model.guidance_decoder = small if preset.settings.guidance_decoder == "small" else None
+    for variant in (variant for variant in VARIANTS if variant.name in ("small-decoder", "batched", "half-guided")):
+        model.guidance_decoder = small if variant.settings.guidance_decoder == "small" else None
         seen.update(dict.fromkeys(seen, 0))
-        sampler = Sampler(model, preset.sampling(4), Guidance(flow="dis"), DISFlow())
+        sampler = Sampler(model, variant.sampling(4), Guidance(flow="dis"), DISFlow())
         latents = sampler(torch.rand(2, 3, 3, 12, 16) * 2 - 1, [torch.Generator().manual_seed(s) for s in range(2)])
         for sequence in latents:
             list(decode_frames(model, sequence))
-        assert {network: count for network, count in seen.items() if count} == network_calls(work, preset)
+        assert {network: count for network, count in seen.items() if count} == network_calls(work, variant)

@@ -539,3 +539,13 @@ def test_a_distillation_says_what_it_cannot_do(root):
          lambda content: content["variants"]["small_decoder"].update(guidance={"source": "xt"}))  # fmt: skip
     with pytest.raises(UserError, match="cannot decode noisy ones"):
         load_study("faster", root)
+
+
+def test_a_preset_of_a_variant_replaces_the_methods_own_settings_and_yields_to_the_variants(root):
+    variants = {name: {"label": name, "sampling": {"preset": "fast"} | more}
+                for name, more in (("fast", {}), ("three", {"steps": 3}))}  # fmt: skip
+    (root / "ablations/presets.yaml").write_text(yaml.safe_dump({"title": "P", "question": "?", "variants": variants}))
+    study = load_study("mini", root)
+    fast, three = (study.methods[f"presets.{name}"].sampling for name in ("fast", "three"))
+    assert (fast.steps, fast.precision, fast.guidance_decoder) == (12, "bf16", "small")  # the method has 6 steps
+    assert three == fast.model_copy(update={"steps": 3}) and fast.noise == study.methods["stablevsr"].sampling.noise
