@@ -29,7 +29,7 @@ from stablevsr.upscale.clips import Clip, Size, check_free, check_places, kind_o
 from stablevsr.upscale.engines import engine_of
 from stablevsr.upscale.options import UpscaleOptions
 from stablevsr.upscale.scales import check_area, input_size, output_size, resized
-from stablevsr.upscale.video import VideoInfo, encode, extract, probe, rehearse
+from stablevsr.upscale.video import VideoInfo, encode, extract, odd_sides, probe, rehearse
 
 
 def upscale(source: Path, out: Path, options: UpscaleOptions) -> None:
@@ -84,7 +84,7 @@ class _UpscaleRun:
             size = self._size(self.video)
             check_area(self.video.height, self.video.width, size, source)
             rehearse(source, self.video, size, out)
-            for note in (*self.video.notes, *self._rounding(self.video, size)):
+            for note in (*self.video.notes, *odd_sides(size)):
                 print(f"{source}: {note}", file=sys.stderr)
         self.engine = engine_of(options, device_of(options.device))
         self.key = self._key()
@@ -98,15 +98,8 @@ class _UpscaleRun:
         return digest([content, self.engine.identity(), self.options.scale, fingerprint("stablevsr.upscale.scales")])
 
     def _size(self, of: Clip | VideoInfo) -> Size:
-        """The size of a clip's result. H.264 in 4:2:0 needs even sides."""
-        return output_size(of.height, of.width, self.options.scale, multiple=1 if self.video is None else 2)
-
-    def _rounding(self, video: VideoInfo, size: Size) -> list[str]:
-        """What to tell the user where a video does not get the size that frames in a folder would get."""
-        height, width = output_size(video.height, video.width, self.options.scale)
-        if size == (height, width):
-            return []
-        return [f"it becomes {size[1]}x{size[0]} and not {width}x{height}, because the sides of a video must be even"]
+        """The size of a clip's result."""
+        return output_size(of.height, of.width, self.options.scale)
 
     def _result(self, key: str) -> Path:
         """The finished result in the work folder."""

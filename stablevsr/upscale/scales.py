@@ -22,12 +22,12 @@ from stablevsr.upscale.engines import remove_damaged
 LARGEST_AREA = 2 * 89_478_485  #: pixels; Pillow refuses to open larger files
 
 
-def output_size(height: int, width: int, scale: float, multiple: int = 1) -> Size:
-    """Sides ``scale`` times as large, rounded to the nearest multiple of ``multiple``, halves up."""
+def output_size(height: int, width: int, scale: float) -> Size:
+    """Sides ``scale`` times as large, rounded to whole pixels, halves up."""
     exact = Fraction(str(scale))  # the decimal number that was typed: 1.005 times 100 is 100.5, not below it
 
     def rounded(side: int) -> int:
-        return multiple * floor(exact * side / multiple + Fraction(1, 2))
+        return floor(exact * side + Fraction(1, 2))
 
     return rounded(height), rounded(width)
 

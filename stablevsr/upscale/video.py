@@ -29,6 +29,7 @@ from stablevsr.upscale.clips import VIDEO_OUT, Size, check_size
 
 #: A loss that is hardly visible. Without B-frames, frames are stored in display order, and a variable rate survives in
 #: every container.
+EVERYWHERE = "yuv420p"  #: the pixel format that every player shows
 ENCODER = {"crf": "14", "preset": "slow", "bf": "0"}
 EXACT = {"fflags": "bitexact"}  #: the same frames give the same bytes, without random numbers in Matroska files
 FULL, LIMITED = 2, 1  #: FFmpeg's numbers of colour ranges
@@ -288,10 +289,22 @@ def _audio_packets(original: Any, tracks: dict[int, Any]) -> Iterator[Any]:
             yield packet
 
 
+def odd_sides(size: Size) -> list[str]:
+    """What to tell the user about a video whose sides are not both even, as a list of at most one sentence."""
+    if _pixel_format(size) == EVERYWHERE:
+        return []
+    return [f"{size[1]}x{size[0]} has an odd side: stored in 4:4:4, which some players cannot show (even sides can be)"]
+
+
+def _pixel_format(size: Size) -> str:
+    """H.264 halves the colours' resolution for even sides only."""
+    return EVERYWHERE if size[0] % 2 == size[1] % 2 == 0 else "yuv444p"
+
+
 def _video_track(made: Any, info: VideoInfo, size: Size) -> Any:
     video = made.add_stream("libx264", rate=info.rate, options=ENCODER)
     video.height, video.width = size
-    video.pix_fmt = "yuv420p"
+    video.pix_fmt = _pixel_format(size)
     video.time_base = video.codec_context.time_base = info.time_base
     context = video.codec_context
     context.colorspace, context.color_range = info.matrix, info.range
@@ -305,7 +318,7 @@ def _video_track(made: Any, info: VideoInfo, size: Size) -> Any:
 
 def _to_yuv(frame: Frame, info: VideoInfo, timing: Timing) -> Any:
     picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
-        format="yuv420p",
+        format=_pixel_format(frame.shape[:2]),
         src_color_range=FULL,
         dst_colorspace=SCALER_MATRIX[info.matrix],
         dst_color_range=info.range,
