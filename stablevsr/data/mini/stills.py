@@ -1,8 +1,7 @@
 """Single frames from the film's training shots, for the tiny base model: more pictures than the training scenes have.
 
 The training set of the studies holds a few shots, twelve frames each, because a TCM learns from consecutive frames. VAE
-and UNet need different pictures instead: with the shots alone the UNet's loss on other scenes stops falling after a few
-hundred steps (docs/tiny-model.md).
+and UNet need many different pictures instead (docs/tiny-model.md).
 """
 
 from __future__ import annotations
