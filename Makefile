@@ -46,11 +46,11 @@ rehearsal: $(INSTALLED)
 BENCH := stablevsr bench --device cuda --model random
 bench-gpu: $(INSTALLED)
 	mkdir -p results/bench
-	$(BENCH) --size 320x180 --frames 4 --sequences 1 --steps 10 --variants all --out results/bench/reds.json
-	$(BENCH) --size 112x64 --frames 7 --sequences 16 --steps 5 --variants all --out results/bench/vimeo.json
+	$(BENCH) --size 320x180 --frames 4 --sequences 1 --steps 10 --cases all --out results/bench/reds.json
+	$(BENCH) --size 112x64 --frames 7 --sequences 16 --steps 5 --cases all --out results/bench/vimeo.json
 	for work in reds vimeo; do python benchmarks/flops.py results/bench/$$work.json --device cuda; done
-	$(BENCH) --size 480x270 --frames 2 --sequences 1 --steps 2 --variants bf16 --out results/bench/480x270.json
-	$(BENCH) --size 960x540 --frames 2 --sequences 1 --steps 2 --variants bf16 --out results/bench/960x540.json
+	$(BENCH) --size 480x270 --frames 2 --sequences 1 --steps 2 --cases bf16 --out results/bench/480x270.json
+	$(BENCH) --size 960x540 --frames 2 --sequences 1 --steps 2 --cases bf16 --out results/bench/960x540.json
 	python benchmarks/training.py --device cuda --model random --batch 8 --steps 50 --out results/bench/training.json
 	python benchmarks/metrics.py --device cuda --out results/bench/metrics.json
 

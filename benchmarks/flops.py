@@ -1,6 +1,6 @@
-"""FLOPs of the networks, this device's peak rates, and the share of them that the variants of a bench reach.
+"""FLOPs of the networks, this device's peak rates, and the share of them that the cases of a bench reach.
 
-    stablevsr bench --device cuda --model random --size 320x180 --variants all --out reds.json
+    stablevsr bench --device cuda --model random --size 320x180 --cases all --out reds.json
     python benchmarks/flops.py reds.json --device cuda
 
 Run it on the machine of the bench.
@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from stablevsr.bench.sampling import VARIANTS, Variant, Work, load
+from stablevsr.bench.sampling import CASES, Case, Work, load
 from stablevsr.data.degradation import SCALE
 from stablevsr.method.dtypes import DTYPES
 from stablevsr.method.networks import ModelParts
@@ -80,9 +80,9 @@ def _fastest(run: Callable[[], object]) -> float:
     return min(timer.blocked_autorange().times)
 
 
-def network_calls(work: Work, variant: Variant) -> dict[str, int]:
+def network_calls(work: Work, case: Case) -> dict[str, int]:
     """How many frames each network processes, with the keys of :func:`network_flops`."""
-    sampling = variant.sampling(work.steps)
+    sampling = case.sampling(work.steps)
     guided = (work.frames - 1) * len(guided_steps(sampling))
     by_vae = 0 if sampling.guidance_decoder == "small" else guided
     each = {
@@ -97,20 +97,18 @@ def network_calls(work: Work, variant: Variant) -> dict[str, int]:
 def compare(bench: Path, device: str) -> str:
     """The table for a file that ``stablevsr bench --out`` wrote."""
     content = json.loads(bench.read_text(encoding="utf-8"))
-    work, seconds = Work(**content["work"]), {row["variant"]: row["seconds"] for row in content["variants"]}
+    work, seconds = Work(**content["work"]), {row["case"]: row["seconds"] for row in content["cases"]}
     target = torch.device(device)
     lines = [f"a large copy moves {copy_rate(target) / 1e9:.0f} GB/s"]
-    for variant in (variant for variant in VARIANTS if variant.name in seconds):
-        flops = network_flops(load(content["model"], device, variant), work.height, work.width)
-        total = sum(flops[name] * count for name, count in network_calls(work, variant).items())
+    for case in (case for case in CASES if case.name in seconds):
+        flops = network_flops(load(content["model"], device, case), work.height, work.width)
+        total = sum(flops[name] * count for name, count in network_calls(work, case).items())
         rate, ceiling = (
-            total / seconds[variant.name] / 1e12,
-            matrix_rate(target, DTYPES[variant.settings.precision]) / 1e12,
+            total / seconds[case.name] / 1e12,
+            matrix_rate(target, DTYPES[case.settings.precision]) / 1e12,
         )
         counted = ", ".join(f"{name} {count / 1e12:.3g}" for name, count in flops.items())
-        lines.append(
-            f"{variant.name}: {rate:.3g} TFLOP/s, {rate / ceiling:.0%} of a large matrix product's {ceiling:.3g}"
-        )
+        lines.append(f"{case.name}: {rate:.3g} TFLOP/s, {rate / ceiling:.0%} of a large matrix product's {ceiling:.3g}")
         lines.append(f"  TFLOP a frame: {counted}")
     return "\n".join(lines)
 

@@ -3,7 +3,7 @@
     python benchmarks/training.py --device cuda --model random --batch 8 --steps 50
 
 The steps are those of the training loop, on noise instead of crops (speed does not depend on their content), with a
-TCM made from the model's UNet. Every variant starts from newly loaded networks.
+TCM made from the model's UNet. Every case starts from newly loaded networks.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ WARM_UP = 2  #: steps that are not timed: the first ones choose kernels and make
 
 
 #: By name: the precision, and whether activations are recomputed (gradient checkpointing).
-VARIANTS: dict[str, tuple[Precision, bool]] = {
+CASES: dict[str, tuple[Precision, bool]] = {
     "fp32": ("fp32", False), "bf16": ("bf16", False), "bf16+checkpointing": ("bf16", True),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Result:
-    """The measurements of one variant."""
+    """The measurements of one case."""
 
-    variant: str
+    case: str
     seconds_a_step: float
-    peak_memory: int  #: bytes: of the GPU in this variant, or of the process so far
-    loss: float  #: of the last step; variants differ by rounding
+    peak_memory: int  #: bytes: of the GPU in this case, or of the process so far
+    loss: float  #: of the last step; cases differ by rounding
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -66,12 +66,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def bench_training(model: str, crop: int, batch: int, steps: int, device: str, out: Path | None) -> str:
-    """Time ``steps`` training steps of ``batch`` crops in every variant; returns the table, writes ``out`` (JSON)."""
-    results = [_run(name, model, crop, batch, steps, device) for name in VARIANTS]
+    """Time ``steps`` training steps of ``batch`` crops in every case; returns the table, writes ``out`` (JSON)."""
+    results = [_run(name, model, crop, batch, steps, device) for name in CASES]
     where, work = machine(device), {"crop": crop, "batch": batch, "steps": steps}
     write_results(out, where, model, work, results)
     lines = [
-        f"{r.variant:<20} {1 / r.seconds_a_step:8.3f} steps/s, peak memory {r.peak_memory / 2**30:6.2f} GiB, "
+        f"{r.case:<20} {1 / r.seconds_a_step:8.3f} steps/s, peak memory {r.peak_memory / 2**30:6.2f} GiB, "
         f"loss {r.loss:.4f}"
         for r in results
     ]
@@ -79,7 +79,7 @@ def bench_training(model: str, crop: int, batch: int, steps: int, device: str, o
 
 
 def _run(name: str, model: str, crop: int, batch: int, steps: int, device: str) -> Result:
-    precision, checkpointing = VARIANTS[name]
+    precision, checkpointing = CASES[name]
     accelerator = accelerator_for(precision, device)
     if accelerator.device.type == "cuda":
         torch.cuda.empty_cache()

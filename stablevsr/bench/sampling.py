@@ -1,8 +1,8 @@
-"""``stablevsr bench``: the sampling speed of this machine by stage, and how much faster variants change the frames.
+"""``stablevsr bench``: the sampling speed of this machine by stage, and how much faster cases change the frames.
 
-Every variant samples the same frames from the same noise, from LR frames in memory to PNG files. ``published`` does the
+Every case samples the same frames from the same noise, from LR frames in memory to PNG files. ``published`` does the
 published work in the published order: float32, one frame of one sequence after another. The others are compared with
-the first variant by speed and by the PSNR between the two outputs.
+the first case by speed and by the PSNR between the two outputs.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ RANDOM = "random"  #: the model of full size with random weights
 
 
 @dataclass(frozen=True)
-class Variant:
+class Case:
     """One way of sampling the same frames."""
 
     name: str
@@ -75,22 +75,22 @@ class Variant:
 
 
 FP32, BF16, FAST = (Sampling(**settings) for settings in (PRESETS["exact"], {"precision": "bf16"}, PRESETS["fast"]))
-VARIANTS = (
-    Variant("published", FP32, batched=False, channels_last=False),
-    Variant("batched", FP32, channels_last=False),
-    Variant("exact", FP32),
-    Variant("channels-last", FP32, channels_last=True),
-    Variant("bf16", BF16),
-    Variant("bf16-channels-first", BF16, channels_last=False),
-    Variant("bf16-channels-last", BF16, channels_last=True),
+CASES = (
+    Case("published", FP32, batched=False, channels_last=False),
+    Case("batched", FP32, channels_last=False),
+    Case("exact", FP32),
+    Case("channels-last", FP32, channels_last=True),
+    Case("bf16", BF16),
+    Case("bf16-channels-first", BF16, channels_last=False),
+    Case("bf16-channels-last", BF16, channels_last=True),
     # The following change the numbers; the ablations measure their quality.
-    Variant("fast", FAST, share=FAST.steps / FP32.steps),
-    Variant("half-guided", Sampling(precision="bf16", guide_from=0.5)),
-    Variant("unipc", Sampling(precision="bf16", scheduler="unipc"), share=0.2),
-    Variant("fp8-weights", Sampling(precision="bf16", weights="fp8")),
-    Variant("small-decoder", Sampling(precision="bf16", guidance_decoder="small")),
-    Variant("unipc-small-decoder", Sampling(precision="bf16", scheduler="unipc", guidance_decoder="small"), share=0.2),
-    Variant("unipc-half-guided", Sampling(precision="bf16", scheduler="unipc", guide_from=0.5), share=0.2),
+    Case("fast", FAST, share=FAST.steps / FP32.steps),
+    Case("half-guided", Sampling(precision="bf16", guide_from=0.5)),
+    Case("unipc", Sampling(precision="bf16", scheduler="unipc"), share=0.2),
+    Case("fp8-weights", Sampling(precision="bf16", weights="fp8")),
+    Case("small-decoder", Sampling(precision="bf16", guidance_decoder="small")),
+    Case("unipc-small-decoder", Sampling(precision="bf16", scheduler="unipc", guidance_decoder="small"), share=0.2),
+    Case("unipc-half-guided", Sampling(precision="bf16", scheduler="unipc", guide_from=0.5), share=0.2),
 )
 
 
@@ -107,30 +107,30 @@ class Work:
 
 @dataclass
 class Result:
-    """The measurements of one variant."""
+    """The measurements of one case."""
 
-    variant: str
+    case: str
     seconds: float
     frame_steps_a_second: float
     seconds_a_frame: float
     stages: dict[str, float]  #: seconds
-    peak_memory: int  #: bytes: of the GPU in this variant, or of the process so far
-    speedup: float = 1.0  #: over the first variant of the run
-    psnr: float | None = None  #: dB against the first variant's frames; None for it, and where a network is random
+    peak_memory: int  #: bytes: of the GPU in this case, or of the process so far
+    speedup: float = 1.0  #: over the first case of the run
+    psnr: float | None = None  #: dB against the first case's frames; None for it, and where a network is random
 
 
 def bench(model: str, work: Work, device: str, names: list[str], out: Path | None) -> str:
-    """Run variants one after another; returns the table and writes ``out`` (JSON) if given."""
+    """Run cases one after another; returns the table and writes ``out`` (JSON) if given."""
     generator = torch.Generator().manual_seed(0)
     lr = torch.rand(work.sequences, work.frames, 3, work.height, work.width, generator=generator) * 2 - 1
     results: list[Result] = []
-    for variant in (variant for variant in VARIANTS if variant.name in names):
-        result, images = _run(variant, model, work, lr, device)
+    for case in (case for case in CASES if case.name in names):
+        result, images = _run(case, model, work, lr, device)
         if not results:
             first = images.double().numpy()
         else:
             result.speedup = results[0].seconds / result.seconds
-            if variant.settings.guidance_decoder == "vae":
+            if case.settings.guidance_decoder == "vae":
                 result.psnr = decibels(first, images.double().numpy(), 1.0)
         results.append(result)
     where = machine(device)
@@ -139,35 +139,35 @@ def bench(model: str, work: Work, device: str, names: list[str], out: Path | Non
 
 
 def write_results(out: Path | None, machine: str, model: str, work: dict[str, int], results: Sequence[Any]) -> None:
-    """Write the results (data classes) of variants to ``out`` as JSON, unless it is None."""
+    """Write the results (data classes) of cases to ``out`` as JSON, unless it is None."""
     if out is not None:
-        variants = [asdict(result) for result in results]
-        content = {"machine": machine, "model": model, "work": work, "variants": variants}
+        cases = [asdict(result) for result in results]
+        content = {"machine": machine, "model": model, "work": work, "cases": cases}
         write_text(out, json.dumps(content, indent=1) + "\n")
 
 
-def _run(variant: Variant, model: str, work: Work, lr: Tensor, device: str) -> tuple[Result, Tensor]:
-    networks, sampling = load(model, device, variant), variant.sampling(work.steps)
-    if (device == "cpu") if variant.channels_last is None else variant.channels_last:
+def _run(case: Case, model: str, work: Work, lr: Tensor, device: str) -> tuple[Result, Tensor]:
+    networks, sampling = load(model, device, case), case.sampling(work.steps)
+    if (device == "cpu") if case.channels_last is None else case.channels_last:
         networks.channels_last()
     if sampling.weights == "fp8":
         networks.pack()
     timer = StageTimer(networks.device)
     if networks.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(networks.device)
-    at_once = AT_ONCE if variant.batched else 1
+    at_once = AT_ONCE if case.batched else 1
     flow = RAFTFlow(None, device) if model == RANDOM else DISFlow()  # random weights take as long as trained ones
     sampler = Sampler(networks, sampling, Guidance(flow="dis"), flow, at_once, stage=timer.stage)
     sampler(lr[:1, :2], [torch.Generator()])  # warm up: the first calls choose kernels
     timer.read()
     began = time.perf_counter()
-    images = _upscale(sampler, lr, variant.batched)
+    images = _upscale(sampler, lr, case.batched)
     stages = timer.read()
     seconds = time.perf_counter() - began
     stages[IDLE] = max(0.0, seconds - sum(stages.values()))
     frames = work.sequences * work.frames
     speed = frames * sampling.steps / seconds
-    return Result(variant.name, seconds, speed, seconds / frames, stages, peak_memory(networks.device)), images
+    return Result(case.name, seconds, speed, seconds / frames, stages, peak_memory(networks.device)), images
 
 
 def _upscale(sampler: Sampler, lr: Tensor, batched: bool) -> Tensor:
@@ -189,12 +189,12 @@ def _upscale(sampler: Sampler, lr: Tensor, batched: bool) -> Tensor:
     return torch.stack(images)
 
 
-def load(model: str, device: str, variant: Variant) -> ModelParts:
-    """The networks of a variant; weights are not packed yet."""
-    precision = variant.settings.precision
+def load(model: str, device: str, case: Case) -> ModelParts:
+    """The networks of a case; weights are not packed yet."""
+    precision = case.settings.precision
     is_random = model == RANDOM
     networks = random_model(device, precision) if is_random else load_networks(find_model(model), device, precision)
-    if variant.settings.guidance_decoder == "small":
+    if case.settings.guidance_decoder == "small":
         small = SmallDecoder(width=networks.unet.config.block_out_channels[0] // 2)
         # torch's `to`: diffusers' would warn about layers to keep in float32 that this network does not have
         torch.nn.Module.to(small, networks.device, DTYPES[precision])
@@ -232,7 +232,7 @@ def _table(results: list[Result]) -> list[str]:
         against = "" if r is results[0] else f", {r.speedup:.2f}x the first"
         against += "" if r.psnr is None else f", PSNR to it {r.psnr:.1f} dB"
         lines.append(
-            f"{r.variant}: {r.seconds:.1f} s, {r.seconds_a_frame:.2f} s a frame, {r.frame_steps_a_second:.2f} "
+            f"{r.case}: {r.seconds:.1f} s, {r.seconds_a_frame:.2f} s a frame, {r.frame_steps_a_second:.2f} "
             f"frame-steps/s{against}, peak memory {r.peak_memory / 2**30:.2f} GiB"
         )
         lines += [f"  {stage:<12} {s:8.2f} s {s / r.seconds:6.1%}" for stage, s in sorted(r.stages.items())]

@@ -24,8 +24,8 @@ def add_upscale(commands: Commands) -> None:
     parser.add_argument("--revision", help="commit, branch or tag of the hub model (default: the registry's commit)")
     parser.add_argument("--tcm", type=Path, help="folder of another TCM")
     parser.add_argument("--preset", default="exact", choices=list(PRESETS),
-                        help="published (order of work), exact (the same numbers sooner, default) or fast "
-                        "(12 steps in bf16, other numbers)")  # fmt: skip
+                        help="exact (default) and published give the same numbers, exact sooner on a CPU; fast takes "
+                        "12 steps in bf16, with a small decoder for the guidance if the model has one")  # fmt: skip
     parser.add_argument("--steps", type=int, help="denoising steps (default: the preset's, 50 or 12)")
     parser.add_argument("--strategy", default="bidirectional", choices=list(STRATEGIES),
                         help="visit order and guidance (default: bidirectional)")  # fmt: skip
@@ -150,7 +150,7 @@ def add_bench(commands: Commands) -> None:
     parser.add_argument("--frames", type=int, default=4, help="of a sequence (default: 4)")
     parser.add_argument("--sequences", type=int, default=4, help="how many (default: 4)")
     parser.add_argument("--steps", type=int, default=4, help="denoising steps (default: 4)")
-    parser.add_argument("--variants", default="published,batched,exact,bf16,fast",
+    parser.add_argument("--cases", default="published,batched,exact,bf16,fast",
                         help="comma-separated, or all (default: published,batched,exact,bf16,fast)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write the results to this file")
@@ -165,12 +165,12 @@ def _run_bench(arguments: argparse.Namespace) -> None:
     if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 8):
         raise UserError(f"--size {arguments.size!r} is not of the form WxH with at least 8 pixels a side: try 320x180")
     configure_torch()
-    from stablevsr.bench.sampling import VARIANTS, Work, bench
+    from stablevsr.bench.sampling import CASES, Work, bench
 
-    known = [variant.name for variant in VARIANTS]
-    names = known if arguments.variants == "all" else arguments.variants.split(",")
+    known = [case.name for case in CASES]
+    names = known if arguments.cases == "all" else arguments.cases.split(",")
     for name in names:
         if name not in known:
-            raise UserError(f"there is no variant {name}{near_miss(name, known)}: known are {', '.join(known)}")
+            raise UserError(f"there is no case {name}{near_miss(name, known)}: known are {', '.join(known)}")
     work = Work(int(height), int(width), arguments.frames, arguments.sequences, arguments.steps)
     print(bench(arguments.model, work, device_of(arguments.device), names, arguments.out))

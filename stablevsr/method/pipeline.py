@@ -110,7 +110,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         preset: Preset = "exact",
         revision: str | None = None,
         tcm: str | Path | None = None,
-        guidance_decoder: str | Path | None = "stored",
+        guidance_decoder: str | Path | None = None,
         tile: int | Literal["auto"] | None = "auto",
         weights: Weights = "full",
         flow: Flow | None = None,
@@ -128,8 +128,8 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
                 in bf16, and a small decoder for the guidance where the model has one.
             revision: commit of the hub repository.
             tcm: folder of another TCM (``config.json`` and safetensors), in place of ``model``'s ``controlnet/``.
-            guidance_decoder: folder of a small decoder for the guidance (``stablevsr train decoder``); None = the VAE,
-                ``stored`` = the one saved with the model, else the VAE.
+            guidance_decoder: folder of a small decoder for the guidance (``stablevsr train decoder``), or ``stored``,
+                the one saved with the model; None = the VAE, but with ``fast`` the stored one if there is one.
             tile: side of the decoder's tiles in LR pixels, for GPUs with little memory; None decodes whole frames;
                 ``auto`` decodes whole frames and changes to tiles when memory runs out.
             weights: ``fp8`` keeps UNet and TCM in 8 bits, which changes the frames a little.
@@ -155,6 +155,8 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         defaults = default_guidance(folder, flow, warp)
         if tcm is not None:
             parts["controlnet"] = tcm
+        if guidance_decoder is None and how.guidance_decoder == "small":
+            guidance_decoder = "stored"
         if guidance_decoder != "stored":
             parts["guidance_decoder"] = guidance_decoder
         parts = load_parts(folder, chosen, torch_dtype or DTYPES[how.precision], parts)

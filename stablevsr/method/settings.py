@@ -34,8 +34,8 @@ _EXACT: dict[str, Any] = {
     "scheduler": "ddpm", "steps": 50, "precision": "fp32", "tf32": False, "guide_every": 1, "guide_from": 0.0,
     "guidance_decoder": "vae", "weights": "full",
 }  # fmt: skip
-#: Settings of :class:`Sampling` by preset. ``published`` and ``exact`` give the same numbers to rounding; the pipeline
-#: samples ``published`` in the published order of work, frame by frame (docs/performance.md has cost and quality).
+#: Settings of :class:`Sampling` by preset (docs/performance.md has their cost and quality). ``published`` and ``exact``
+#: give the same numbers to rounding; the pipeline samples ``published`` in the published order of work.
 PRESETS: dict[str, dict[str, Any]] = {
     "published": _EXACT,
     "exact": _EXACT,

@@ -27,8 +27,12 @@ from stablevsr.study.statements import statements
 
 
 def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """``base`` updated by ``change``, nested dictionaries key by key."""
-    merged = dict(base)
+    """``base`` updated by ``change``, nested dictionaries key by key.
+
+    A ``preset`` in ``change`` (of sampling settings) replaces what ``base`` says about the settings of presets.
+    """
+    replaced = PRESETS["exact"] if "preset" in change else {}
+    merged = {key: value for key, value in base.items() if key not in replaced}
     for key, value in change.items():
         inner = merged.get(key)
         merged[key] = merge(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
@@ -258,9 +262,7 @@ class _Resolver:
         """The settings of a variant merged into the reference's; settings without effect get their defaults."""
         reference = self.spec.method
         guidance = parse(Guidance, merge(reference.guidance.model_dump(), variant.guidance), f"{at}, guidance")
-        by_preset = set(PRESETS["exact"]) if "preset" in variant.sampling else None  # not the reference's
-        inherited = reference.sampling.model_dump(exclude=by_preset)
-        sampling = parse(Sampling, merge(inherited, variant.sampling), f"{at}, sampling")
+        sampling = parse(Sampling, merge(reference.sampling.model_dump(), variant.sampling), f"{at}, sampling")
         plain = reference.training.model_dump()
         trained = guidance if self.retrains(variant) else reference.training.guidance or reference.guidance
         plain["guidance"] = trained.model_dump()

@@ -115,6 +115,8 @@ class _Sampler:
             self.model, device=self.device, preset=options.preset, precision=self.sampling.precision,
             tile=options.tile or "auto", **parts,
         )  # fmt: skip
+        if self.sampling.guidance_decoder == "small" and self.is_guided and pipe.guidance_decoder is None:
+            print(f"{options.model} has no small decoder: the VAE decodes the guidance", file=sys.stderr)
         name = self.guidance.flow if self.is_guided else "dis"
         estimator = flow_by_name(name, self.device, self.guidance.raft_norm)
         reserve = sum(len(run.outputs) * run.clip.height * run.clip.width for run in runs) * BYTES_A_PIXEL

@@ -29,8 +29,8 @@ from stablevsr.upscale.clips import VIDEO_OUT, Size, check_size
 
 #: A loss that is hardly visible. Without B-frames, frames are stored in display order, and a variable rate survives in
 #: every container.
-EVERYWHERE = "yuv420p"  #: the pixel format that every player shows
 ENCODER = {"crf": "14", "preset": "slow", "bf": "0"}
+PIXEL_FORMAT = "yuv420p"  #: that every player shows
 EXACT = {"fflags": "bitexact"}  #: the same frames give the same bytes, without random numbers in Matroska files
 FULL, LIMITED = 2, 1  #: FFmpeg's numbers of colour ranges
 LARGEST_SIDE = 16384  #: of libx264, in pixels
@@ -291,14 +291,14 @@ def _audio_packets(original: Any, tracks: dict[int, Any]) -> Iterator[Any]:
 
 def odd_sides(size: Size) -> list[str]:
     """What to tell the user about a video whose sides are not both even, as a list of at most one sentence."""
-    if _pixel_format(size) == EVERYWHERE:
+    if _pixel_format(size) == PIXEL_FORMAT:
         return []
     return [f"{size[1]}x{size[0]} has an odd side: stored in 4:4:4, which some players cannot show (even sides can be)"]
 
 
 def _pixel_format(size: Size) -> str:
     """H.264 halves the colours' resolution for even sides only."""
-    return EVERYWHERE if size[0] % 2 == size[1] % 2 == 0 else "yuv444p"
+    return PIXEL_FORMAT if size[0] % 2 == size[1] % 2 == 0 else "yuv444p"
 
 
 def _video_track(made: Any, info: VideoInfo, size: Size) -> Any:

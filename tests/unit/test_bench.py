@@ -1,4 +1,4 @@
-"""The bench does the same work in every variant, accounts for its time, and compares outputs honestly."""
+"""The bench does the same work in every case, accounts for its time, and compares outputs honestly."""
 
 import json
 
@@ -14,9 +14,9 @@ from stablevsr.runtime.timing import StageTimer
 def measured(tmp_path_factory):
     out = tmp_path_factory.mktemp("bench") / "bench.json"
     options = ["--size", "16x12", "--frames", "2", "--sequences", "2", "--steps", "2", "--device", "cpu"]
-    options += ["--variants", "all"]
+    options += ["--cases", "all"]
     assert main(["bench", *options, "--out", str(out)]) == 0
-    return {variant["variant"]: variant for variant in json.loads(out.read_text())["variants"]}
+    return {case["case"]: case for case in json.loads(out.read_text())["cases"]}
 
 
 def test_batching_changes_nothing_but_rounding(measured):
@@ -28,15 +28,15 @@ def test_batching_changes_nothing_but_rounding(measured):
 
 
 def test_stages_add_up_to_the_whole(measured):
-    for name, variant in measured.items():
+    for name, case in measured.items():
         # with a single step, from half of them on, none is guided
         guided = set() if name == "unipc-half-guided" else {"TCM", "flow", "warp"}
         guided |= {"small decoder"} if "small" in name or name == "fast" else set()
         always = {"UNet down", "UNet up", "VAE decoder", "scheduler", "IO", "idle"}
-        assert set(variant["stages"]) == always | guided
-        assert sum(variant["stages"].values()) == pytest.approx(variant["seconds"], rel=0.01)
+        assert set(case["stages"]) == always | guided
+        assert sum(case["stages"].values()) == pytest.approx(case["seconds"], rel=0.01)
         steps = 1 if "unipc" in name or name == "fast" else 2  # a fifth of two, but at least one
-        assert variant["frame_steps_a_second"] * variant["seconds"] == pytest.approx(2 * 2 * steps)
+        assert case["frame_steps_a_second"] * case["seconds"] == pytest.approx(2 * 2 * steps)
 
 
 def test_a_stage_inside_another_counts_for_itself_only(monkeypatch):
@@ -57,6 +57,6 @@ def test_the_random_model_has_the_released_size():
     assert counts == [472.4, 207.7, 55.3]
 
 
-def test_an_unknown_variant_names_the_near_miss(capsys):
-    assert main(["bench", "--variants", "batchd"]) == 1
+def test_an_unknown_case_names_the_near_miss(capsys):
+    assert main(["bench", "--cases", "batchd"]) == 1
     assert "did you mean 'batched'" in capsys.readouterr().err

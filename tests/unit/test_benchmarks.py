@@ -1,4 +1,4 @@
-"""The benchmark scripts beside the package: they run as they are called, and time the same work in every variant."""
+"""The benchmark scripts beside the package: they run as they are called, and time the same work in every case."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.flops import network_calls, network_flops
-from stablevsr.bench.sampling import VARIANTS, Work, full_size
+from stablevsr.bench.sampling import CASES, Work, full_size
 from stablevsr.cli import main
 from stablevsr.method.flow import DISFlow
 from stablevsr.method.model_folder import TINY
@@ -28,16 +28,16 @@ def run_script(name, *options):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_training_presets_take_the_same_steps(tmp_path):
+def test_training_cases_take_the_same_steps(tmp_path):
     out = tmp_path / "training.json"
     run = run_script("training.py", "--crop", "32", "--batch", "2", "--steps", "2", "--out", str(out))
     assert run.returncode == 0 and "steps/s" in run.stdout
-    variants = {variant["variant"]: variant for variant in json.loads(out.read_text())["variants"]}
-    assert set(variants) == {"fp32", "bf16", "bf16+checkpointing"}
-    assert all(variant["seconds_a_step"] > 0 and variant["peak_memory"] > 2**20 for variant in variants.values())
-    assert variants["bf16"]["loss"] == pytest.approx(variants["fp32"]["loss"], rel=0.05)
-    assert variants["bf16"]["loss"] != variants["fp32"]["loss"]
-    assert variants["bf16+checkpointing"]["loss"] == pytest.approx(variants["bf16"]["loss"], rel=1e-2)
+    cases = {case["case"]: case for case in json.loads(out.read_text())["cases"]}
+    assert set(cases) == {"fp32", "bf16", "bf16+checkpointing"}
+    assert all(case["seconds_a_step"] > 0 and case["peak_memory"] > 2**20 for case in cases.values())
+    assert cases["bf16"]["loss"] == pytest.approx(cases["fp32"]["loss"], rel=0.05)
+    assert cases["bf16"]["loss"] != cases["fp32"]["loss"]
+    assert cases["bf16+checkpointing"]["loss"] == pytest.approx(cases["bf16"]["loss"], rel=1e-2)
 
 
 def test_a_crop_that_does_not_fit_the_networks_is_refused():
@@ -45,10 +45,10 @@ def test_a_crop_that_does_not_fit_the_networks_is_refused():
     assert run.returncode == 2 and "multiple of 32" in run.stderr
 
 
-def test_the_presets_of_a_bench_are_compared_with_the_device(tmp_path):
+def test_the_cases_of_a_bench_are_compared_with_the_device(tmp_path):
     out = tmp_path / "bench.json"
     options = ["--size", "16x12", "--frames", "2", "--sequences", "1", "--steps", "2", "--device", "cpu"]
-    assert main(["bench", *options, "--variants", "batched,bf16", "--out", str(out)]) == 0
+    assert main(["bench", *options, "--cases", "batched,bf16", "--out", str(out)]) == 0
     run = run_script("flops.py", str(out))
     assert run.returncode == 0, run.stderr
     rows = re.findall(r"^(\S+): (\S+) TFLOP/s, (\d+)% of a large matrix product's (\S+)$", run.stdout, re.MULTILINE)
@@ -78,7 +78,7 @@ def test_the_flops_at_full_size_are_those_counted_by_hooks():
 
 
 def test_networks_are_counted_as_often_as_they_are_called():
-    """Against calls that are counted as they happen, in variants with all steps guided and with half of them."""
+    """Against calls that are counted as they happen, in cases with all steps guided and with half of them."""
     work, model = Work(12, 16, frames=3, sequences=2, steps=4), load_networks(TINY)
     small = SmallDecoder(width=8)
     seen = dict.fromkeys(("UNet", "TCM", "VAE decoder", "small decoder"), 0)
@@ -89,11 +89,11 @@ def test_networks_are_counted_as_often_as_they_are_called():
     networks = {"UNet": model.unet.conv_out, "TCM": model.tcm, "VAE decoder": model.vae.decoder}
     for name, module in (networks | {"small decoder": small}).items():
         module.register_forward_pre_hook(count(name), with_kwargs=True)
-    for variant in (variant for variant in VARIANTS if variant.name in ("small-decoder", "batched", "half-guided")):
-        model.guidance_decoder = small if variant.settings.guidance_decoder == "small" else None
+    for case in (case for case in CASES if case.name in ("small-decoder", "batched", "half-guided")):
+        model.guidance_decoder = small if case.settings.guidance_decoder == "small" else None
         seen.update(dict.fromkeys(seen, 0))
-        sampler = Sampler(model, variant.sampling(4), Guidance(flow="dis"), DISFlow())
+        sampler = Sampler(model, case.sampling(4), Guidance(flow="dis"), DISFlow())
         latents = sampler(torch.rand(2, 3, 3, 12, 16) * 2 - 1, [torch.Generator().manual_seed(s) for s in range(2)])
         for sequence in latents:
             list(decode_frames(model, sequence))
-        assert {network: count for network, count in seen.items() if count} == network_calls(work, variant)
+        assert {network: count for network, count in seen.items() if count} == network_calls(work, case)

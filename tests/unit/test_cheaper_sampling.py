@@ -11,7 +11,7 @@ from stablevsr import StableVSRPipeline
 from stablevsr.data.degradation import degrade
 from stablevsr.data.frames import read_frame, write_frame
 from stablevsr.method.model_folder import TINY
-from stablevsr.method.pipeline import load_networks
+from stablevsr.method.pipeline import load_networks, to_tensor
 from stablevsr.method.settings import Distillation
 from stablevsr.method.small_decoder import SmallDecoder
 from stablevsr.runtime.errors import UserError
@@ -75,6 +75,18 @@ def test_the_small_decoder_guides_and_the_vae_paints(distilled, vectors, monkeyp
     assert sum(painted) == 3  # the finished frames and no other
     difference = np.abs(guided - frames(whole, "bidirectional"))
     assert difference.max() > 0
+
+
+@pytest.mark.parametrize(("compensation", "shown"), [("pixel", 0), ("none", 0), ("latent", 1)])
+def test_the_small_decoder_sees_the_frame_whose_latents_it_decodes(distilled, vectors, compensation, shown):
+    """The neighbour's; latents that are warped before they are decoded show the frame itself."""
+    pipe = StableVSRPipeline.from_pretrained(vectors / "model_v", device="cpu", guidance_decoder=distilled)
+    lr = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    seen = []
+    pipe.guidance_decoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1][0]))
+    pipe(lr, 1, "unidirectional", flow_estimator=vector_flow, motion_compensation=compensation)
+    (given,) = seen
+    assert torch.allclose(given, to_tensor(lr)[shown], atol=1e-6)
 
 
 def test_a_folder_that_holds_no_decoder_is_one_sentence(vectors, tmp_path):

@@ -549,3 +549,10 @@ def test_a_preset_of_a_variant_replaces_the_methods_own_settings_and_yields_to_t
     fast, three = (study.methods[f"presets.{name}"].sampling for name in ("fast", "three"))
     assert (fast.steps, fast.precision, fast.guidance_decoder) == (12, "bf16", "small")  # the method has 6 steps
     assert three == fast.model_copy(update={"steps": 3}) and fast.noise == study.methods["stablevsr"].sampling.noise
+
+
+def test_a_preset_of_a_study_replaces_the_settings_of_the_study_it_extends(root):
+    content = {"extends": "mini", "method": {"sampling": {"preset": "fast", "guide_from": 0.5}}}
+    (root / "workflow/studies/quick.yaml").write_text(yaml.safe_dump(content))
+    sampling = load_study("quick", root).methods["stablevsr"].sampling
+    assert (sampling.steps, sampling.precision, sampling.guide_from) == (12, "bf16", 0.5)

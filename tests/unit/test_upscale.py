@@ -101,7 +101,15 @@ def usual(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "option", [{"seed": 1}, {"steps": 3}, {"strategy": "unidirectional"}, {"precision": "bf16"}, {"warp": "published"}]
+    "option",
+    [
+        {"seed": 1},
+        {"steps": 3},
+        {"strategy": "unidirectional"},
+        {"precision": "bf16"},
+        {"warp": "published"},
+        {"preset": "fast"},
+    ],
 )
 def test_each_option_reaches_the_frames(usual, tmp_path, option):
     upscale(usual / "lr", tmp_path / "sr", tiny(**option))
