@@ -552,7 +552,12 @@ def test_a_preset_of_a_variant_replaces_the_methods_own_settings_and_yields_to_t
 
 
 def test_a_preset_of_a_study_replaces_the_settings_of_the_study_it_extends(root):
-    content = {"extends": "mini", "method": {"sampling": {"preset": "fast", "guide_from": 0.5}}}
+    content = {
+        "extends": "mini",
+        "ablations": ["sampling"],
+        "claims": [],
+        "method": {"sampling": {"preset": "fast", "guide_from": 0.5}},
+    }
     (root / "workflow/studies/quick.yaml").write_text(yaml.safe_dump(content))
     sampling = load_study("quick", root).methods["stablevsr"].sampling
     assert (sampling.steps, sampling.precision, sampling.guide_from) == (12, "bf16", 0.5)
