@@ -1,7 +1,8 @@
 """Video files in and out (PyAV): decoding to RGB frames with their times, and encoding enlarged frames as H.264.
 
 The output keeps every frame's time (also at a variable rate), rotation, pixel aspect, colour matrix and range, the
-audio streams (copied without encoding), the title and other tags. Video is written by libx264, 8-bit 4:2:0, or 4:4:4 if a side is odd.
+audio streams (copied without encoding), the title and other tags. Video is written by libx264 with 8 bits, in 4:2:0, or
+in 4:4:4 if a side is odd.
 """
 
 from __future__ import annotations
