@@ -248,7 +248,7 @@ def test_any_iterable_of_frames_is_a_sequence(pipe_v, clip, usual):
     ({"generator": 5}, "generator is a int: give torch.Generator"),
     ({"generator": []}, "0 generators were given"),
     ({"generator": (torch.Generator(), torch.Generator())}, "2 generators were given"),
-    ({"num_inference_steps": None}, "num_inference_steps None is not a whole number"),
+    ({"num_inference_steps": "ten"}, "num_inference_steps .ten. is not a whole number"),
     ({"strategy": None}, "'strategy'"),
     ({"output_type": None}, "output_type None"),
 ])  # fmt: skip
