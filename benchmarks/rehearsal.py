@@ -42,6 +42,7 @@ from stablevsr.data.degradation import degrade
 from stablevsr.data.downloads import registry
 from stablevsr.data.frames import write_frame
 from stablevsr.data.layouts import REDS4
+from stablevsr.method.settings import PRESETS
 
 REPOSITORY = Path(__file__).parents[1]
 PARTS = ("stablevsr", "Snakefile", "workflow", "ablations", "profiles", "results/published")
@@ -49,7 +50,7 @@ SIDE = 64  #: pixels of a ground-truth frame
 RELEASED, UPSCALER = "claudiom4sir/StableVSR", "stabilityai/stable-diffusion-x4-upscaler"
 MODELS = {RELEASED: "models/released", UPSCALER: "models/upscaler"}
 #: Denoising steps in place of those that the study and its ablations name.
-STEPS = {50: 2, 5: 1, 10: 3, 20: 4, 100: 5}
+STEPS = {50: 2, 5: 1, 10: 3, 12: 3, 20: 4, 100: 5}
 TRAINING = {"steps": 2, "batch": 2, "micro_batch": 1, "crop": 32}
 #: What is smaller than in the study ``paper``; the rest is that study's.
 STUDY: dict[str, Any] = {
@@ -91,6 +92,7 @@ def write_study(folder: Path, ablations: list[str]) -> None:
         text = re.sub(r"^(studies: \[.*\bpaper)\b", r"\1, rehearsal", text, flags=re.MULTILINE)
         for hub, local in MODELS.items():
             text = text.replace(hub, local)
+        text = re.sub(r"\bpreset: (\w+)", lambda found: f"{found[0]}, steps: {PRESETS[found[1]]['steps']}", text)
         text = re.sub(r"\bsteps: (\d+)", lambda found: f"steps: {STEPS.get(int(found[1]), int(found[1]))}", text)
         file.write_text(text, encoding="utf-8")
     study = STUDY | ({"ablations": ablations} if ablations else {})

@@ -522,7 +522,7 @@ def test_a_small_decoder_is_distilled_once_and_only_where_it_decodes_something(r
     edit(root / "workflow" / "studies" / "mini.yaml", lambda study: study["distillation"].update(width=8))
     after = load_study("faster", root)
     changed = {name for name in before.methods if before.methods[name].digest != after.methods[name].digest}
-    assert changed == {"extra.small", "cheaper.small_decoder", "cheaper.together"}
+    assert changed == {"extra.small", "cheaper.small_decoder", "cheaper.together", "presets.fast"}
     unlike = before.trainings().keys() ^ after.trainings().keys()
     assert {(before.trainings() | after.trainings())[key].kind for key in unlike} == {"decoder"}
     with pytest.raises(UserError, match="study faster trains no small decoder for stablevsr"):
