@@ -11,6 +11,11 @@ claims.csv, those of one or several ablations (or `table1`), with their differen
     <!-- claims mini/guidance+tcm_training reds4 -->
     <!-- end of claims -->
 
+Where the seconds of a study went, from Snakemake's benchmarks of a clone that ran nothing else:
+
+    <!-- seconds mini -->
+    <!-- end of seconds -->
+
 The table of all metrics (in docs/metrics.md) is written between <!-- metrics --> and <!-- end of metrics -->, the code
 and machine of a study between <!-- provenance mini --> and <!-- end of provenance -->. Where a study has no results its
 tables stay as they are.
@@ -31,7 +36,7 @@ from stablevsr.report.text import ARROWS, format_difference, metric_head
 
 ROOT = Path(__file__).parents[1]
 FILES = ("docs/metrics.md", "README.md", "docs/performance.md", "docs/evidence.md")
-TABLE = re.compile(r"(<!-- (scores|claims|metrics|provenance)\b *([^\n]*?) -->\n).*?(<!-- end of \2 -->)", re.S)
+TABLE = re.compile(r"(<!-- (scores|claims|metrics|provenance|seconds)\b *([^\n]*?) -->\n).*?(<!-- end of \2 -->)", re.S)
 
 
 def render(text: str, results: Path) -> str:
@@ -51,6 +56,8 @@ def render(text: str, results: Path) -> str:
         elif kind == "claims":
             lines = [["method", "than or as", "in", "difference, 95 % interval", "verdict", "reason"]]
             lines += [line for question in names.split("+") for line in _claims(folder, question, dataset)]
+        elif kind == "seconds":
+            lines = [["stage", "jobs", "seconds", "processor seconds"], *_seconds(study, results.parent)]
         elif kind == "provenance":
             lines = [["what", "is"], *_provenance(folder.parent)]
         else:
@@ -76,6 +83,33 @@ def _description(metric: Metric) -> list[str]:
         metric.source,
         ", ".join(f"`{name}`: {get(name).licence}" for name in metric.needs) or "none needed",
     ]
+
+
+#: Stages in the order of a study, by how the names of their benchmark files begin.
+STAGES = {
+    "data_mini": "making the mini data",
+    "cache_samples": "cached samples of the trainings",
+    "train": "trainings",
+    "infer": "frames",
+    "evaluate": "scores",
+    "metrics": "tables of scores",
+    "tables": "tables and claims",
+    "figures": "figures",
+    "page": "page",
+}
+
+
+def _seconds(study: str, root: Path) -> list[list[str]]:
+    """Jobs of every stage, with their wall-clock and processor time; a job of a training belongs to any study."""
+    rows = []
+    for prefix, stage in STAGES.items():
+        shared = prefix in ("data_mini", "cache_samples", "train")
+        pattern = f"{prefix}*.tsv" if shared else f"{prefix}_{study}[._]*tsv"
+        files = sorted((root / "work" / "benchmarks").glob(pattern))
+        if jobs := [row for file in files for row in csv.DictReader(file.open(), delimiter="\t")]:
+            sums = (sum(float(row[key]) for row in jobs) for key in ("s", "cpu_time"))
+            rows.append([stage, str(len(jobs)), *(f"{value:.0f}" for value in sums)])
+    return rows
 
 
 def _provenance(folder: Path) -> list[list[str]]:

@@ -9,6 +9,8 @@ rule data_mini:
         "data/mini/CARD.md",
     log:
         "work/logs/data_mini.log",
+    benchmark:
+        "work/benchmarks/data_mini.tsv"
     localrule: True
     message:
         "making the mini data"

@@ -17,6 +17,8 @@ for group in GROUPS:
                 notes=[update(f"{file}.json") for file in scored],
             log:
                 f"work/logs/evaluate_{STUDY}_{group.name}_{dataset}_shard{{shard}}of{group.shards}.log",
+            benchmark:
+                f"work/benchmarks/evaluate_{STUDY}_{group.name}_{dataset}_shard{{shard}}of{group.shards}.tsv"
             priority: min(len(forms), 9)
             threads: SPEC.threads
             resources:
@@ -48,6 +50,8 @@ for (dataset, whose), methods in tables(study).items():
             [f"{PATHS.table(dataset, method.name)}{kind}" for method in methods for kind in ("", ".json")],
         log:
             f"work/logs/metrics_{STUDY}_{dataset}_{whose}.log",
+        benchmark:
+            f"work/benchmarks/metrics_{STUDY}_{dataset}_{whose}.tsv"
         localrule: True
         params:
             study=STUDY,

@@ -16,6 +16,8 @@ rule tables:
         PATHS.results / "provenance.json",
     log:
         f"work/logs/tables_{STUDY}.log",
+    benchmark:
+        f"work/benchmarks/tables_{STUDY}.tsv"
     params:
         study=STUDY,
     message:
@@ -33,6 +35,8 @@ rule figures:
         directory(PATHS.results / "figures"),
     log:
         f"work/logs/figures_{STUDY}.log",
+    benchmark:
+        f"work/benchmarks/figures_{STUDY}.tsv"
     localrule: True
     params:
         study=STUDY,
@@ -54,6 +58,8 @@ rule page:
         ),
     log:
         f"work/logs/page_{STUDY}.log",
+    benchmark:
+        f"work/benchmarks/page_{STUDY}.tsv"
     localrule: True
     params:
         study=STUDY,

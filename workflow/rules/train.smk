@@ -41,6 +41,8 @@ rule cache_samples:
         PATHS.pattern("samples"),
     log:
         "work/logs/cache_samples_{key}.log",
+    benchmark:
+        "work/benchmarks/cache_samples_{key}.tsv"
     priority: 10
     threads: SPEC.threads
     resources:
