@@ -91,7 +91,7 @@ def test_the_seconds_of_a_study_are_those_of_its_jobs_by_stage(tmp_path):
                           "train_tcm_0123": (7, 6)}.items():  # fmt: skip
         (folder / f"{name}.tsv").write_text("s\tmax_rss\tcpu_time\n{}\t1\t{}\n".format(*seconds))
     made = render("<!-- seconds mini -->\n<!-- end of seconds -->", tmp_path / "results")
-    assert [line for line in made.splitlines() if line[0] == "|"][2:] == [
+    assert [line for line in made.splitlines() if line.startswith("|")][2:] == [
         "| trainings | 1 | 7 | 6 |",
         "| frames | 2 | 6 | 8 |",
         "| page | 1 | 1 | 1 |",
