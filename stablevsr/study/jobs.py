@@ -53,7 +53,7 @@ def infer_all(paths: Paths, chosen: Chosen, shard: int) -> None:
     from stablevsr.study.inference import Pipelines, Shard, infer
 
     study, pipelines = paths.study, Pipelines()
-    networks = {form.digest: _networks(paths, form) for _, form in chosen}
+    networks = {form.digest: locate_networks(paths, form) for _, form in chosen}
     for dataset, form in sorted(chosen, key=lambda pair: (repr(networks[pair[1].digest]), repr(pair[1].sampling))):
         if reason := _lacks_weights(study, form):
             manifest = {"sequences": {}, "missing": reason}
@@ -78,7 +78,8 @@ def _lacks_weights(study: ResolvedStudy, form: Method) -> str:
     return next((absence(name) for name in BASELINES[form.kind].weights if not location(name).is_file()), "")
 
 
-def _networks(paths: Paths, form: Method) -> Networks:
+def locate_networks(paths: Paths, form: Method) -> Networks:
+    """Where the networks of ``form`` are. Raises :class:`DamagedError` if weights are not those that were trained."""
     from stablevsr.study.inference import Networks
 
     for run in (form.base.training if form.base else None, form.training, form.decoder):
