@@ -237,7 +237,9 @@ def test_latex_explains_published_values(published: made.Paths) -> None:
     assert "in parentheses reproduced minus published" in (published.results / "tables" / "table1.tex").read_text()
 
 
-@pytest.mark.parametrize("change", [{"frames": 10}, {"every": 2}, {"sequences": ["000"]}, {"make": "mini"}])
+@pytest.mark.parametrize(
+    "change", [{"frames": 10}, {"every": 2}, {"sequences": ["000"]}, {"make": "mini"}, {"split": "val"}]
+)
 def test_published_values_are_not_shown_for_other_clips(tmp_path: Path, change: dict[str, object]) -> None:
     spec = copy.deepcopy(made.SPEC)
     spec["model"] = "claudiom4sir/StableVSR"
