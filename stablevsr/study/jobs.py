@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from stablevsr.baselines import BASELINES
 from stablevsr.data.downloads.weights import absence, location
 from stablevsr.data.frames import list_frames
-from stablevsr.metrics.registry import METRICS
-from stablevsr.runtime.devices import configure_torch, device_of
+from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.errors import DamagedError, UserError
 from stablevsr.runtime.hashing import digest, tree_hash
 from stablevsr.runtime.records import read_record, write_record
@@ -132,8 +131,6 @@ def _score(paths: Paths, dataset: str, forms: list[Method], shard: int) -> None:
     from stablevsr.metrics.evaluate import evaluate
 
     spec = paths.study.spec
-    if any(METRICS[name].build for name in spec.metrics):  # they run on torch
-        configure_torch()
     evaluate(
         paths.dataset(dataset) / "gt", frames, spec.metrics, weights=spec.weights, sequences=sequences,
         cache=paths.work / "cache", device=device_of(spec.device), made_from=made_from,
