@@ -28,7 +28,7 @@ def run_script(name, *options):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_training_presets_take_the_same_steps(tmp_path):
+def test_training_variants_take_the_same_steps(tmp_path):
     out = tmp_path / "training.json"
     run = run_script("training.py", "--crop", "32", "--batch", "2", "--steps", "2", "--out", str(out))
     assert run.returncode == 0 and "steps/s" in run.stdout
@@ -45,7 +45,7 @@ def test_a_crop_that_does_not_fit_the_networks_is_refused():
     assert run.returncode == 2 and "multiple of 32" in run.stderr
 
 
-def test_the_presets_of_a_bench_are_compared_with_the_device(tmp_path):
+def test_the_variants_of_a_bench_are_compared_with_the_device(tmp_path):
     out = tmp_path / "bench.json"
     options = ["--size", "16x12", "--frames", "2", "--sequences", "1", "--steps", "2", "--device", "cpu"]
     assert main(["bench", *options, "--variants", "batched,bf16", "--out", str(out)]) == 0
