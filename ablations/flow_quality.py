@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stablevsr import StableVSRPipeline
 from stablevsr.data.domains import clips
 from stablevsr.data.frames import list_frames, list_sequences, read_frame, write_frame
 from stablevsr.data.mini.photographs import synthetic_camera
 from stablevsr.method.guidance import enlarge
 from stablevsr.method.pipeline import to_tensor
 from stablevsr.method.sampler import decode_frames, to_uint8
+from stablevsr.study.inference import Pipelines
+from stablevsr.study.jobs import locate_networks
 from stablevsr.study.paths import Paths
 from stablevsr.study.resolve import load_study
 
@@ -59,15 +60,16 @@ class ExactFlow:
         return torch.from_numpy((moved - points)[None, :2]).to(target.device, torch.float32)
 
     def _matrix(self, image: Tensor) -> NDArray[np.float64]:
-        differences = [float((image - own).abs().mean()) for own in self.images]
+        seen = image.cpu()
+        differences = [float((seen - own).abs().mean()) for own in self.images]
         return self.matrices[int(np.argmin(differences))]
 
 
 def main(study_name: str, out: Path) -> None:
     study = load_study(study_name)
     paths, form = Paths(study), study.methods["stablevsr"].on(DATASET)
-    assert form.base and form.training and form.sampling and form.guidance
-    pipe = StableVSRPipeline.from_pretrained(paths.model(form.base), tcm=paths.training(form.training), device="cpu")
+    assert form.sampling and form.guidance
+    pipe = Pipelines().load(locate_networks(paths, form), form.sampling)
     sequences = {folder.name: folder for folder in list_sequences(paths.dataset(DATASET) / "lr")}
     for name, picture, seed in (clip for clip in clips() if clip[0] in sequences):
         files = list_frames(sequences[name])

@@ -13,10 +13,12 @@ rule exact_flow:
     log:
         f"work/logs/exact_flow_{STUDY}.log",
     threads: SPEC.threads
+    resources:
+        gpu=GPU,
     params:
         script=EXACT_SCRIPT,
         study=STUDY,
     message:
         "frames of domains with the exact flow"
     shell:
-        "python {params.script:q} {params.study:q} {output:q} > {log:q} 2>&1"
+        "stablevsr gpu-lock {resources.gpu} python {params.script:q} {params.study:q} {output:q} > {log:q} 2>&1"

@@ -3,14 +3,25 @@ SCALE_SCRIPT = "ablations/scale.py"
 SCALED = PATHS.external() / "scale" / "{dataset}" / "{scale}"
 
 
+def scaled_form(w):
+    """A method of the study as it runs on a data set in run 0."""
+    return study.methods[w.method].on(w.dataset)
+
+
 def scale_options(w):
-    """The options of `stablevsr upscale` for a method of the study as it runs on a data set."""
-    method = study.methods[w.method].on(w.dataset)
-    if method.kind != "stablevsr":
-        return ["--model", method.kind]
-    sampling = method.sampling
-    networks = ["--model", PATHS.model(method.base), "--tcm", PATHS.training(method.training)]
-    return [*networks, "--strategy", sampling.strategy, "--steps", str(sampling.steps)]
+    """The options of `stablevsr upscale` that give the form's networks, guidance, sampling and seed."""
+    form = scaled_form(w)
+    if form.kind != "stablevsr":
+        return ["--model", form.kind]
+    sampling, guidance = form.sampling, form.guidance
+    given = ["strategy", "steps", "precision"]
+    if sampling.model_dump(exclude={*given}, exclude_defaults=True) or guidance.model_dump(
+        exclude={"flow", "warp"}, exclude_defaults=True
+    ):
+        raise WorkflowError(f"{form.name} has settings that `stablevsr upscale` has no option for: leave out `scale`")
+    options = {name: getattr(sampling, name) for name in given} | {"flow": guidance.flow, "warp": guidance.warp}
+    options |= {"model": PATHS.model(form.base), "tcm": PATHS.training(form.training), "seed": form.run}
+    return [text for name, value in options.items() for text in (f"--{name}", str(value))]
 
 
 rule scale_low_resolution:
@@ -38,8 +49,8 @@ rule scale_low_resolution:
 
 rule scale:
     input:
-        lambda w: networks_of(study.methods[w.method].on(w.dataset)),
-        code("scale", fingerprint("stablevsr.upscale.run")),
+        lambda w: networks_of(scaled_form(w)),
+        lambda w: code("scale", digest([fingerprint("stablevsr.upscale.run"), scaled_form(w).digest])),
         lr=SCALED / "lr",
     output:
         directory(SCALED / "{method}"),

@@ -207,7 +207,7 @@ def compare(
     scorers = build_scorers(chosen, tools)
     metrics = plain_metrics(names, device, find)
     paths = pair_folders(gt, methods)[0]
-    start = FramePaths(paths.name, paths.stems[:2], paths.gt[:2], (paths.outputs[0][:2],), paths.size)
+    start = FramePaths(paths.name, paths.stems[:2], paths.reference[:2], (paths.outputs[0][:2],), paths.size)
     score_frames([start], 1, scorers, chosen, 1, device)
     plain_scores(start, 0, metrics, chosen, device, lambda name: None)
 

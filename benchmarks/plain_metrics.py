@@ -155,7 +155,7 @@ def plain_scores(
     rows: list[list[float]] = []
     gt_before = sr_before = None
     with torch.inference_mode():
-        for gt_file, sr_file in zip(paths.gt, paths.outputs[method], strict=True):
+        for gt_file, sr_file in zip(paths.reference, paths.outputs[method], strict=True):
             gt, sr = View(read_frame(gt_file), device), View(read_frame(sr_file), device)
             done("reading and checking frames")
             cells = []

@@ -95,8 +95,6 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
     from stablevsr.metrics.evaluate import evaluate
 
     on_torch = any(metric.build for metric in chosen)
-    if on_torch:
-        configure_torch()
     # what looks for a GPU imports torch, which PSNR and SSIM do not need
     device = device_of(arguments.device) if arguments.device != "auto" or on_torch else "cpu"
     if arguments.batch < 1:

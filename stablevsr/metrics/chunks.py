@@ -100,7 +100,7 @@ def read_chunks(sequences: Sequence[FramePaths], batch: int, device: torch.devic
 
         def decode(span: tuple[FramePaths, slice]) -> list[NDArray[np.uint8]]:
             paths, part = span
-            return [np.stack(list(pool.map(read_frame, side[part]))) for side in (paths.gt, *paths.outputs)]
+            return [np.stack(list(pool.map(read_frame, side[part]))) for side in (paths.reference, *paths.outputs)]
 
         last: list[NDArray[np.uint8]] = []
         for (paths, part), sides in zip(spans, prefetch(decode, spans), strict=True):

@@ -18,15 +18,15 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from stablevsr.data.degradation import SCALE
 from stablevsr.data.downloads.weights import digest, location
 from stablevsr.metrics.chunks import read_chunks
-from stablevsr.metrics.folders import FramePaths, pair_folders
+from stablevsr.metrics.folders import Against, FramePaths, pair_folders
 from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import METRICS, missing, resolve
 from stablevsr.metrics.scoring import Scorer, Values, build_scorers
 from stablevsr.metrics.tables import KEYS, infinite, summarise, write_table
 from stablevsr.metrics.tools import Tools
+from stablevsr.runtime.devices import configure_torch
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.io import check_output
 
@@ -37,7 +37,7 @@ LIBRARIES = ("stablevsr", "torch", "torchvision", "opencv-python-headless")  # w
 
 
 def evaluate(
-    gt: Path,
+    reference: Path,
     methods: Mapping[Path, Path],
     metrics: Sequence[str],
     *,
@@ -47,10 +47,10 @@ def evaluate(
     device: str = "cpu",
     batch: int = 8,
     centre_only: bool = False,
-    against: Literal["gt", "lr"] = "gt",
+    against: Against = "gt",
     made_from: Mapping[Path, str] | None = None,
 ) -> None:
-    """Score the frames ``DIR/sequence/frame.png`` of methods against those of ``gt``, in one pass.
+    """Score the frames ``DIR/sequence/frame.png`` of methods against those of ``reference``, in one pass.
 
     Args:
         methods: for each method the CSV file to write and the folder of its frames.
@@ -60,7 +60,7 @@ def evaluate(
             where only the centre frame of each sequence is scored.
         cache: folder for ground-truth flows and distances, shared by methods and safe between processes.
         batch: frames at a time; fewer for frames above 720p.
-        against: what ``gt`` holds: ground truth, or LR frames, for metrics that need no ground truth.
+        against: what ``reference`` holds: ground truth, or LR frames, for metrics that need no ground truth.
         made_from: by CSV file, what is kept in its notes to tell later whether the scores are current.
 
     Raises :class:`UserError`, before any metric is computed, for unknown metrics, missing weights (``require``),
@@ -71,18 +71,21 @@ def evaluate(
         _require_no_truth(chosen)
     for out in methods:
         check_output(out)
-        for side in (gt, *methods.values()):
+        for side in (reference, *methods.values()):
             if side.resolve() in out.resolve().parents:
                 raise UserError(f"--out {out} lies inside the frames in {side}: write it somewhere else")
     skipped = _unusable(chosen, weights)
     if centre_only:
         skipped |= {m.name: "only the centre frame of each sequence is scored" for m in chosen if m.temporal}
-    paths = pair_folders(gt, list(methods.values()), sequences=sequences, centre_only=centre_only,
-                         factor=1 if against == "gt" else SCALE)  # fmt: skip
+    paths = pair_folders(
+        reference, list(methods.values()), sequences=sequences, centre_only=centre_only, against=against
+    )
     if not any(sequence.centre for sequence in paths):
         skipped |= {m.name: "no sequence has seven frames" for m in chosen if m.frames == "centre"}
     usable = [metric for metric in chosen if metric.name not in skipped]
     _require_side(paths, usable)
+    if runs_on_torch(usable):
+        configure_torch()
     tools = Tools(device, cache)
     scorers = build_scorers(usable, tools)
     for name, reason in skipped.items():
@@ -90,7 +93,7 @@ def evaluate(
 
     tables = score_frames(paths, len(methods), scorers, chosen, batch, device)
     for (out, sr), table in zip(methods.items(), tables, strict=True):
-        notes = {against: str(gt), "sr": str(sr), "skipped": skipped} | _notes(chosen, skipped, table)
+        notes = {against: str(reference), "sr": str(sr), "skipped": skipped} | _notes(chosen, skipped, table)
         notes |= {"made_from": made_from[out]} if made_from else {}
         write_table(out, table, notes)
         print(f"{out}: {notes['frames']} frames; {_means(chosen, notes)} (conventions: {out}.json)", file=sys.stderr)
@@ -125,9 +128,14 @@ def score_frames(
     return [pd.DataFrame(method_rows, columns=[*KEYS, *names]) for method_rows in rows]
 
 
+def runs_on_torch(metrics: Sequence[Metric]) -> bool:
+    """Whether any of ``metrics`` runs on torch."""
+    return any(metric.build for metric in metrics)
+
+
 def _inference_mode(chosen: Sequence[Metric]) -> AbstractContextManager[Any]:
     """Torch's, which is not imported where no metric uses it."""
-    if not any(metric.build for metric in chosen):
+    if not runs_on_torch(chosen):
         return nullcontext()
     import torch
 
@@ -154,7 +162,7 @@ def _require_side(sequences: Sequence[FramePaths], metrics: Sequence[Metric]) ->
         if small:
             needs = ", ".join(f"{metric.name} needs {metric.smallest}" for metric in small)
             raise UserError(
-                f"the frames of sequence {paths.name} are {paths.size[0]}x{paths.size[1]} pixels, too small ({needs} "
+                f"the frames of sequence {paths.name} are {paths.size[1]}x{paths.size[0]} pixels, too small ({needs} "
                 "pixels a side): leave these metrics out"
             )
 

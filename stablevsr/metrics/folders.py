@@ -10,11 +10,14 @@ from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from stablevsr.data.degradation import SCALE
 from stablevsr.data.frames import list_frames, list_sequences, open_image, to_rgb8
 from stablevsr.runtime.errors import UserError, near_miss
 
-Size = tuple[int, int]  #: width, height
+Size = tuple[int, int]  #: height, width
+Against = Literal["gt", "lr"]  #: what results are compared with: ground truth, or LR frames
 Tree = dict[str, dict[str, Path]]  #: sequence -> stem -> file
 FORM = "give DIR/sequence/frame.png, or DIR/frame.png of one sequence"
 READERS = 8
@@ -26,49 +29,51 @@ NAMED = 4  # names listed in a message; the others are counted
 
 @dataclass(frozen=True)
 class FramePaths:
-    """One sequence: frame stems in order, the ground-truth file of each and, per method, the output file of each."""
+    """One sequence: frame stems in order, the file of each in the reference and, per method, in its output."""
 
     name: str
     stems: tuple[str, ...]
-    gt: tuple[Path, ...]
+    reference: tuple[Path, ...]  #: ground truth, or LR frames
     outputs: tuple[tuple[Path, ...], ...]
-    size: Size
+    size: Size  #: of the outputs
     centre: str | None = None  #: stem of the centre frame, if the sequence is a septuplet
 
 
 def pair_folders(
-    gt: Path,
+    reference: Path,
     outputs: Sequence[Path],
     *,
     sequences: Sequence[str] | None = None,
     centre_only: bool = False,
-    factor: int = 1,
+    against: Against = "gt",
 ) -> list[FramePaths]:
-    """Pair the frames of ``gt`` with those of every folder in ``outputs``, by sequence name and file stem.
+    """Pair the frames of ``reference`` with those of every folder in ``outputs``, by sequence name and file stem.
 
     Args:
         sequences: use only these; by default both sides must hold the same sequences. A folder of loose frames is one
-            sequence, named like the ground truth's folder.
-        centre_only: keep the centre frame of each ground-truth sequence (frame 4 of 7), the usual protocol of
+            sequence, named like the reference's folder.
+        centre_only: keep the centre frame of each sequence of the reference (frame 4 of 7), the usual protocol of
             Vimeo-90K-T; the outputs then need that frame only.
-        factor: the outputs' sides as multiples of those of ``gt``, which holds LR frames unless it is 1.
+        against: what ``reference`` holds; outputs are as large as ground truth, and 4 times as large as LR frames.
 
     Raises :class:`UserError`, one sentence with names and counts.
     """
-    truth, *found = _trees(gt, outputs, sequences)
+    truth, *found = _trees(reference, outputs, sequences)
     centres = {name: list(frames)[SEPTUPLET // 2] for name, frames in truth.items() if len(frames) == SEPTUPLET}
     if centre_only:
         truth = {name: dict([list(frames.items())[len(frames) // 2]]) for name, frames in truth.items()}
     expected = _frame_names(truth, truth)
     for folder, tree in zip(outputs, found, strict=True):
         present = _frame_names(tree, truth)
-        _require_same(folder, gt, set(expected).intersection(present) if centre_only else present, expected, "frames")
+        if centre_only:
+            present = [name for name in expected if name in set(present)]
+        _require_same(folder, reference, present, expected, "frames")
     files = {name: [tuple(tree[name][stem] for stem in truth[name]) for tree in (truth, *found)] for name in truth}
     sizes = _inspect([file for sides in files.values() for side in sides for file in side])
-    _require_sizes(files, sizes, factor)
+    _require_sizes(files, sizes, against)
     return [
-        FramePaths(name, tuple(truth[name]), gt_files, tuple(others), sizes[others[0][0]], centres.get(name))
-        for name, (gt_files, *others) in files.items()
+        FramePaths(name, tuple(truth[name]), own, tuple(others), sizes[others[0][0]], centres.get(name))
+        for name, (own, *others) in files.items()
     ]
 
 
@@ -77,24 +82,24 @@ def sequence_names(folder: Path) -> list[str]:
     return list(_sequence_folders(folder)) or [folder.resolve().name]
 
 
-def _trees(gt: Path, outputs: Sequence[Path], sequences: Sequence[str] | None) -> list[Tree]:
-    """The frames of ``gt`` and of each output, which hold the same sequences; only ``sequences`` unless None."""
-    folders = {folder: _sequence_folders(folder) for folder in (gt, *outputs)}
+def _trees(reference: Path, outputs: Sequence[Path], sequences: Sequence[str] | None) -> list[Tree]:
+    """The frames of ``reference`` and of each output, which hold the same sequences; only ``sequences`` unless None."""
+    folders = {folder: _sequence_folders(folder) for folder in (reference, *outputs)}
     for folder in outputs:
-        if bool(folders[folder]) != bool(folders[gt]):
-            form, other = ("sequence folders" if folders[side] else "loose frames" for side in (folder, gt))
+        if bool(folders[folder]) != bool(folders[reference]):
+            form, other = ("sequence folders" if folders[side] else "loose frames" for side in (folder, reference))
             raise UserError(
-                f"{folder} holds {form} but {gt} holds {other}: give both as DIR/sequence/frame.png, or both as "
+                f"{folder} holds {form} but {reference} holds {other}: give both as DIR/sequence/frame.png, or both as "
                 "DIR/frame.png of one sequence"
             )
     sides = []
-    for folder in (gt, *outputs):
-        side = folders[folder] or {gt.resolve().name: folder}
+    for folder in (reference, *outputs):
+        side = folders[folder] or {reference.resolve().name: folder}
         for name in sequences or ():
             if name not in side:
                 raise UserError(f"{folder} has no sequence '{name}'{near_miss(name, side)}: it holds {_list(side)}")
         sides.append({name: path for name, path in side.items() if sequences is None or name in sequences})
-        _require_same(folder, gt, sides[-1], list(sides[0]), "sequences")
+        _require_same(folder, reference, sides[-1], list(sides[0]), "sequences")
     return [{name: _frames(side[name]) for name in sides[0]} for side in sides]
 
 
@@ -123,12 +128,14 @@ def _frame_names(tree: Tree, sequences: Iterable[str]) -> list[str]:
     return [f"{name}/{stem}" for name in sequences for stem in tree[name]]
 
 
-def _require_same(folder: Path, gt: Path, present: Collection[str], expected: Collection[str], what: str) -> None:
+def _require_same(
+    folder: Path, reference: Path, present: Collection[str], expected: Collection[str], what: str
+) -> None:
     parts = []
     if absent := [name for name in expected if name not in set(present)]:
-        parts.append(f"{folder} lacks {len(absent)} of the {len(expected)} {what} of {gt} ({_list(absent)})")
+        parts.append(f"{folder} lacks {len(absent)} of the {len(expected)} {what} of {reference} ({_list(absent)})")
     if surplus := [name for name in present if name not in set(expected)]:
-        parts.append(f"{folder} holds {len(surplus)} {what} that {gt} lacks ({_list(surplus)})")
+        parts.append(f"{folder} holds {len(surplus)} {what} that {reference} lacks ({_list(surplus)})")
     if parts:
         raise UserError(" and ".join(parts) + f": both sides must hold the same {what}")
 
@@ -161,26 +168,31 @@ def _inspect_one(file: Path) -> Size | str:
             content = file.read_bytes()
             if (image.format, image.mode) != ("PNG", "RGB") or any(name in content for name in SLOW):
                 height, width, _ = to_rgb8(image, f"frame {file}").shape
-                return width, height
+                return height, width
             image.verify()  # the checksum of every chunk, without decompressing
-            return image.size
+            return image.height, image.width
     except UserError as error:
         return str(error)
 
 
-def _require_sizes(files: dict[str, list[tuple[Path, ...]]], sizes: dict[Path, Size], factor: int) -> None:
-    """``files``: for each sequence, those of the ground truth (or LR frames) and of each method."""
-    wrong = []
-    for sides in files.values():
-        width, height = sizes[sides[0][0]]
-        expected = [(width, height), *[(factor * width, factor * height)] * (len(sides) - 1)]
-        for side, size in zip(sides, expected, strict=True):
-            for file in (file for file in side if sizes[file] != size):
-                wrong.append(f"{file} is {sizes[file][0]}x{sizes[file][1]} instead of {size[0]}x{size[1]}")
-    if wrong:
-        more = f" and {len(wrong) - 2} more" if len(wrong) > 2 else ""
-        reference = "their ground truth" if factor == 1 else f"{factor} times their LR frames"
-        raise UserError(
-            f"{len(wrong)} frames differ in size from {reference} ({', '.join(wrong[:2])}{more}): outputs must be "
-            "exactly as large"
-        )
+def _require_sizes(files: dict[str, list[tuple[Path, ...]]], sizes: dict[Path, Size], against: Against) -> None:
+    """``files``: for each sequence, those of the reference and of each method."""
+    factor, wanted = (SCALE, f"{SCALE} times as large as") if against == "lr" else (1, "as large as")
+    uneven, wrong = [], []
+    for reference, *outputs in files.values():
+        height, width = size = sizes[reference[0]]
+        uneven += [_not_of(size, file, sizes) for file in reference if sizes[file] != size]
+        size = (factor * height, factor * width)
+        wrong += [_not_of(size, file, sizes) for side in outputs for file in side if sizes[file] != size]
+    for faults, rule in (
+        (uneven, "the frames of a sequence must be of one size"),
+        (wrong, f"outputs must be {wanted} their {'LR frames' if against == 'lr' else 'ground truth'}"),
+    ):
+        if faults:
+            more = f" and {len(faults) - 2} more" if len(faults) > 2 else ""
+            raise UserError(f"frames have the wrong size ({', '.join(faults[:2])}{more}): {rule}")
+
+
+def _not_of(size: Size, file: Path, sizes: dict[Path, Size]) -> str:
+    (height, width), (expected_height, expected_width) = sizes[file], size
+    return f"{file} is {width}x{height} instead of {expected_width}x{expected_height}"

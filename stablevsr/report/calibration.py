@@ -6,16 +6,15 @@ these scores show it first. The expected ones are in ``results/published/calibra
 
 from __future__ import annotations
 
-import math
+import statistics
 from dataclasses import dataclass
 
 import pandas as pd
 
 from stablevsr.metrics.registry import METRICS
-from stablevsr.metrics.tables import summarise
+from stablevsr.report.published_sets import is_published_set
 from stablevsr.report.scores import ScoreBook
 from stablevsr.runtime.errors import UserError
-from stablevsr.study.files import Dataset
 from stablevsr.study.methods import Method
 
 COLUMNS = ("layout", "kind", "metric", "value", "tolerance", "source")
@@ -32,14 +31,14 @@ class Calibration:
     expected: float
     tolerance: float
     source: str
-    measured: float | None  #: None where there are no scores
+    measured: float | None  #: None where there are no scores, or not of every clip
 
     @property
     def verdict(self) -> str:
-        """reproduced, different, or not measured."""
+        """agrees, differs, or not measured."""
         if self.measured is None:
             return "not measured"
-        return "reproduced" if abs(self.measured - self.expected) <= self.tolerance else "different"
+        return "agrees" if abs(self.measured - self.expected) <= self.tolerance else "differs"
 
 
 def calibrate(book: ScoreBook) -> list[Calibration]:
@@ -55,7 +54,7 @@ def calibrate(book: ScoreBook) -> list[Calibration]:
         raise UserError(f"{file} must have the columns {', '.join(COLUMNS)}")
     found = []
     for dataset, spec in book.study.spec.datasets.items():
-        for method in book.study.table1() if _is_published_set(spec) else ():
+        for method in book.study.table1() if is_published_set(spec) else ():
             if dataset in method.datasets:
                 here = (published["layout"] == spec.layout) & (published["kind"] == method.on(dataset).kind)
                 rows = published[here & published["metric"].isin(book.study.spec.metrics)]
@@ -65,29 +64,25 @@ def calibrate(book: ScoreBook) -> list[Calibration]:
 
 def summary(rows: list[Calibration]) -> str:
     """What they say together, as a sentence; empty without rows."""
-    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("different", "not measured")}
+    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("differs", "not measured")}
     if not rows:
         return ""
-    if counts["different"]:
+    if counts["differs"]:
         return (
-            f"{counts['different']} of {len(rows)} published scores are not reproduced: until the reason is known, the "
-            "other numbers of this study cannot be compared with published ones."
+            f"{counts['differs']} of {len(rows)} published scores differ from the measured ones: until the reason is "
+            "known, the other numbers of this study cannot be compared with published ones."
         )
     if counts["not measured"]:
         return f"{counts['not measured']} of {len(rows)} published scores are not measured yet."
     return (
-        f"All {len(rows)} published scores are reproduced: degradation, crop, channels and scored frames are the "
-        "published ones."
+        f"All {len(rows)} published scores agree with the measured ones: degradation, crop, channels and scored frames "
+        "are the published ones."
     )
-
-
-def _is_published_set(spec: Dataset) -> bool:
-    """Whether a data set is all of the published one, in the folders of its layout."""
-    return spec.make is None and spec.split == "test" and spec.every == 1 and not (spec.frames or spec.sequences)
 
 
 def _calibration(book: ScoreBook, dataset: str, method: Method, row: pd.Series) -> Calibration:
     metric = METRICS[row["metric"]]
+    runs = book.run_means(dataset, method, metric.name)
     return Calibration(
         book.title(dataset),
         method.label,
@@ -96,15 +91,5 @@ def _calibration(book: ScoreBook, dataset: str, method: Method, row: pd.Series) 
         float(row["value"]),
         float(row["tolerance"]),
         row["source"],
-        _measured(book, dataset, method, metric.name),
+        statistics.fmean(runs) if runs else None,
     )
-
-
-def _measured(book: ScoreBook, dataset: str, method: Method, metric: str) -> float | None:
-    """The mean over clips of the mean over their frames."""
-    scores = book.scores(dataset, method)
-    if not scores.has(metric):
-        return None
-    assert scores.table is not None
-    mean = summarise(scores.table, [metric])[metric]
-    return mean if math.isfinite(mean) else None

@@ -103,7 +103,6 @@ def measured(book: ScoreBook) -> list[CostRow]:
         for method in book.study.table1()
         if dataset in method.datasets
         for hardware, spent in by_hardware(book, dataset, method).items()
-        if spent.frames and spent.seconds > 0
     ]
 
 

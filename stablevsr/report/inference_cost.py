@@ -36,19 +36,19 @@ class Cost:
 
 def cost(book: ScoreBook, dataset: str, method: Method) -> Cost | None:
     """The sum over the manifests of ``method``; None if nothing was inferred, as for frames from a folder."""
-    total = Cost()
-    for part in by_hardware(book, dataset, method).values():
+    parts, total = by_hardware(book, dataset, method).values(), Cost()
+    for part in parts:
         total.add(part)
-    return total if total.frames and total.seconds > 0 else None
+    return total if parts else None
 
 
 def by_hardware(book: ScoreBook, dataset: str, method: Method) -> dict[str, Cost]:
-    """The cost by the GPU, or the processor, that shards ran on; empty for frames from a folder."""
+    """The cost by the GPU, or the processor, that shards ran on; nothing where no frames were made."""
     found: dict[str, Cost] = {}
     for form in method.runs(dataset) if method.kind != "frames" else ():
         for manifest in map(read_json, manifests(book.paths, dataset, form)):
             found.setdefault(_hardware(manifest), Cost()).add(_shard(manifest))
-    return found
+    return {name: spent for name, spent in found.items() if spent.frames and spent.seconds > 0}
 
 
 def _shard(manifest: dict[str, Any]) -> Cost:

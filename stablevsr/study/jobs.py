@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from stablevsr.baselines import BASELINES
 from stablevsr.data.downloads.weights import absence, location
 from stablevsr.data.frames import list_frames
-from stablevsr.metrics.registry import METRICS
-from stablevsr.runtime.devices import configure_torch, device_of
+from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.errors import DamagedError, UserError
 from stablevsr.runtime.hashing import digest, tree_hash
 from stablevsr.runtime.records import read_record, write_record
@@ -53,7 +52,7 @@ def infer_all(paths: Paths, chosen: Chosen, shard: int) -> None:
     from stablevsr.study.inference import Pipelines, Shard, infer
 
     study, pipelines = paths.study, Pipelines()
-    networks = {form.digest: _networks(paths, form) for _, form in chosen}
+    networks = {form.digest: locate_networks(paths, form) for _, form in chosen}
     for dataset, form in sorted(chosen, key=lambda pair: (repr(networks[pair[1].digest]), repr(pair[1].sampling))):
         if reason := _lacks_weights(study, form):
             manifest = {"sequences": {}, "missing": reason}
@@ -78,7 +77,8 @@ def _lacks_weights(study: ResolvedStudy, form: Method) -> str:
     return next((absence(name) for name in BASELINES[form.kind].weights if not location(name).is_file()), "")
 
 
-def _networks(paths: Paths, form: Method) -> Networks:
+def locate_networks(paths: Paths, form: Method) -> Networks:
+    """Where the networks of ``form`` are. Raises :class:`DamagedError` if weights are not those that were trained."""
     from stablevsr.study.inference import Networks
 
     for run in (form.base.training if form.base else None, form.training, form.decoder):
@@ -131,8 +131,6 @@ def _score(paths: Paths, dataset: str, forms: list[Method], shard: int) -> None:
     from stablevsr.metrics.evaluate import evaluate
 
     spec = paths.study.spec
-    if any(METRICS[name].build for name in spec.metrics):  # they run on torch
-        configure_torch()
     evaluate(
         paths.dataset(dataset) / "gt", frames, spec.metrics, weights=spec.weights, sequences=sequences,
         cache=paths.work / "cache", device=device_of(spec.device), made_from=made_from,

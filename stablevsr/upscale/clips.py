@@ -5,11 +5,12 @@ Wrong input is reported before torch is imported or a model is loaded; the check
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from stablevsr.data.frames import SUFFIXES, check_name, list_frames, list_sequences, read_frame
+from stablevsr.data.frames import SUFFIXES, check_name, is_whole, list_frames, list_sequences, read_frame
 from stablevsr.method.settings import SMALLEST_FRAME
 from stablevsr.runtime.errors import UserError
 
@@ -123,3 +124,11 @@ def check_size(height: int, width: int, where: Path) -> None:
     """Raise :class:`UserError` for frames too small for the networks."""
     if min(height, width) < SMALLEST_FRAME:
         raise UserError(f"{where} is {width}x{height}: frames of at least {SMALLEST_FRAME} pixels a side are needed")
+
+
+def remove_damaged(frames: list[Path]) -> None:
+    """Remove finished frames that are not whole, as after a power cut; they are then made again."""
+    for path in frames:
+        if path.exists() and not is_whole(path):
+            print(f"{path} is damaged: making it again", file=sys.stderr)
+            path.unlink()

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stablevsr.baselines import BASELINES
 from stablevsr.data.downloads.record import file_stamp
 from stablevsr.data.downloads.weights import published_hash, weight_file
-from stablevsr.data.frames import is_whole
 from stablevsr.method.model_folder import check_model, check_weights, default_guidance, find_model
 from stablevsr.method.settings import Sampling
 from stablevsr.method.strategies import is_guided
@@ -21,7 +20,7 @@ from stablevsr.runtime.devices import configure_torch
 from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.runtime.parsing import parse
 from stablevsr.study.fingerprint import fingerprint
-from stablevsr.upscale.clips import Clip
+from stablevsr.upscale.clips import Clip, remove_damaged
 from stablevsr.upscale.options import BASELINE_WINDOW, UpscaleOptions
 
 if TYPE_CHECKING:  # torch is imported only once the arguments are checked
@@ -53,14 +52,6 @@ def engine_of(options: UpscaleOptions, device: str) -> Engine:
     if hint and "/" not in options.model and not Path(options.model).exists():
         raise UserError(f"there is no model or baseline {options.model}{hint}")
     return _Sampler(options, device)
-
-
-def remove_damaged(frames: list[Path]) -> None:
-    """Remove finished x4 frames that are not whole, as after a power cut; they are then made again."""
-    for path in frames:
-        if path.exists() and not is_whole(path):
-            print(f"{path} is damaged: making it again", file=sys.stderr)
-            path.unlink()
 
 
 class _Sampler:

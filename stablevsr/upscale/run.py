@@ -29,7 +29,7 @@ from stablevsr.upscale.clips import Clip, Size, check_free, check_places, kind_o
 from stablevsr.upscale.engines import engine_of
 from stablevsr.upscale.options import UpscaleOptions
 from stablevsr.upscale.scales import check_area, input_size, output_size, resized
-from stablevsr.upscale.video import VideoInfo, encode, extract, odd_sides, probe, rehearse
+from stablevsr.upscale.video import VideoInfo, check_encoding, encode, extract, odd_sides, probe
 
 
 def upscale(source: Path, out: Path, options: UpscaleOptions) -> None:
@@ -83,7 +83,7 @@ class _UpscaleRun:
         else:
             size = self._size(self.video)
             check_area(self.video.height, self.video.width, size, source)
-            rehearse(source, self.video, size, out)
+            check_encoding(source, self.video, size, out)
             for note in (*self.video.notes, *odd_sides(size)):
                 print(f"{source}: {note}", file=sys.stderr)
         self.engine = engine_of(options, device_of(options.device))

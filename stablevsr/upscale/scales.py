@@ -16,8 +16,7 @@ from stablevsr.data.degradation import SCALE
 from stablevsr.data.frames import read_frame, write_frame
 from stablevsr.data.resizing import resize
 from stablevsr.runtime.errors import UserError
-from stablevsr.upscale.clips import Clip, Size
-from stablevsr.upscale.engines import remove_damaged
+from stablevsr.upscale.clips import Clip, Size, remove_damaged
 
 LARGEST_AREA = 2 * 89_478_485  #: pixels; Pillow refuses to open larger files
 

@@ -221,7 +221,7 @@ def _to_rgb(frame: Any, info: VideoInfo, where: str) -> Frame:
     return np.asarray(rgb.to_ndarray())
 
 
-def rehearse(source: Path, info: VideoInfo, size: Size, out: Path) -> None:
+def check_encoding(source: Path, info: VideoInfo, size: Size, out: Path) -> None:
     """Write one frame of ``size`` and the first audio packet into memory, as :func:`encode` will write ``out``.
 
     Raises :class:`UserError` if the container cannot hold the audio, or the encoder not the size, before any work.

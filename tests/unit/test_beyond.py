@@ -1,6 +1,7 @@
 """What the study `beyond` is made from: the pictures of other domains, and LR frames at other scales."""
 
 import runpy
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from stablevsr.data.mini.photographs import PHOTOGRAPHS, synthetic_camera
 from stablevsr.data.mini.sources import wheel_file
 from stablevsr.method.flow import warp
 from stablevsr.method.pipeline import to_tensor
+from stablevsr.method.small_decoder import SmallDecoder
 from stablevsr.runtime.errors import UserError
+from stablevsr.study.inference import Networks
+from stablevsr.study.paths import Paths
 from stablevsr.study.resolve import load_study
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +75,33 @@ def test_the_exact_flow_maps_one_frame_of_the_camera_onto_another(seed, size):
     assert motion.abs().max() > 3
     unmoved, moved = ((target - image)[inner].abs().mean() for image in (source, warp(source, motion, "aligned")))
     assert moved < 0.01 < 0.1 * unmoved
+
+
+@pytest.mark.parametrize("setting", [{"precision": "bf16"}, {"weights": "fp8"}, {"guidance_decoder": "small"}])
+def test_the_exact_flow_is_run_with_the_settings_of_the_method(setting, tmp_path, monkeypatch):
+    study = load_study("beyond", ROOT)
+    form = study.methods["stablevsr"].on("domains")
+    lr = tmp_path / Paths(study).dataset("domains") / "lr" / "a"
+    for index, frame in enumerate(np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)):
+        write_frame(lr / f"{index}.png", frame)
+    names = exact["main"].__globals__
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(names, "load_study", lambda _: study)
+    monkeypatch.setitem(names, "clips", lambda: [("a", np.zeros((64, 64, 3), np.uint8), 7)])
+    decoder = SmallDecoder(width=8, blocks=1)
+    decoder.save_pretrained(tmp_path / "decoder")
+
+    def frames(**changed):
+        chosen = replace(form, sampling=form.sampling.model_copy(update={"steps": 2, **changed}), forms={})
+        monkeypatch.setitem(study.methods, "stablevsr", chosen)
+        small = tmp_path / "decoder" if chosen.sampling.guidance_decoder == "small" else None
+        monkeypatch.setitem(names, "locate_networks", lambda *_: Networks("tiny", "cpu", decoder=small))
+        exact["main"]("beyond", tmp_path / str(changed))
+        return np.stack([read_frame(file) for file in list_frames(tmp_path / str(changed) / "a")])
+
+    usual = frames()
+    assert usual.shape == (2, 64, 64, 3)
+    assert 0 < np.abs(usual.astype(int) - frames(**setting)).mean() < 20
 
 
 @pytest.mark.parametrize("scale", ["2", "3.2", "8"])

@@ -136,6 +136,13 @@ def test_what_trains_and_samples_does_not_contain_what_plans():
     assert "stablevsr.baselines" not in {".".join(n.split(".")[:2]) for n in code.import_closure(jobs[1:])}
 
 
+def test_resizing_and_baselines_do_not_depend_on_the_sampler():
+    closure = code.import_closure(
+        ("stablevsr.upscale.scales", "stablevsr.upscale.baseline_run", "stablevsr.upscale.video")
+    )
+    assert not closure & {"stablevsr.method.sampler", "stablevsr.method.pipeline", "stablevsr.upscale.clip_run"}
+
+
 def stores(study, paths):
     """The keyed places of everything between the LR frames and the scores."""
     places = {f"lr {name}": paths.low_resolution(spec) for name, spec in study.spec.datasets.items()}

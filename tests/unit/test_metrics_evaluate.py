@@ -90,7 +90,8 @@ def test_what_needs_ground_truth_and_outputs_of_another_size_are_refused_with_lr
 ) -> None:
     with pytest.raises(UserError, match=r"psnr, lpips cannot be computed without .* give lr_consistency, musiq"):
         evaluate(gt, {tmp_path / "o.csv": sr}, ["psnr", "lr_consistency", "lpips"], against="lr")
-    with pytest.raises(UserError, match=r"8 frames differ in size from 4 times their LR frames .* instead of 192x160"):
+    said = r"frames have the wrong size .* instead of 192x160.*: outputs must be 4 times as large as their LR frames"
+    with pytest.raises(UserError, match=said):
         evaluate(gt, {tmp_path / "o.csv": sr}, ["lr_consistency"], against="lr")
 
 
@@ -348,7 +349,7 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
     (deep, r"a/0001\.png has more than 8 bits"),
     (cut, r"b/0002\.png cannot be read"),
     (flip, r"b/0002\.png cannot be read"),
-    (resize, r"1 frames differ in size .*a/0004\.png is 24x20 instead of 48x40"),
+    (resize, r"frames have the wrong size .*a/0004\.png is 24x20 instead of 48x40"),
     (transparent, r"a/0000\.png has transparent pixels"),
     (animated, r"a/0000\.png holds 2 pictures \(PNG\)"),
     (turned, r"a/0001\.png is 40x48 instead of 48x40"),
@@ -372,6 +373,13 @@ def test_faults_of_the_input_are_named(
         evaluate(gt, {out: sr}, ["psnr"])
     assert not out.exists()
     assert not Path(f"{out}.json").exists()
+
+
+def test_ground_truth_of_several_sizes_is_not_blamed_on_the_outputs(gt: Path, sr: Path, tmp_path: Path) -> None:
+    resize(gt)
+    said = r"frames have the wrong size \(.*gt/a/0004\.png is 24x20 instead of 48x40\): the frames of a sequence must"
+    with pytest.raises(UserError, match=said):
+        evaluate(gt, {tmp_path / "out.csv": sr}, ["psnr"])
 
 
 def test_folders_of_the_wrong_form_are_named(gt: Path, sr: Path, tmp_path: Path) -> None:

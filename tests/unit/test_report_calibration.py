@@ -1,6 +1,7 @@
 """Published scores of methods with public weights against what was measured: which are compared, and the verdict."""
 
 import copy
+import json
 import re
 import shutil
 from pathlib import Path
@@ -52,7 +53,7 @@ REDS = [("000", "00000000", 30.417, 0.88), ("000", "00000001", 31.417, 0.89), ("
 SEPTUPLETS = [("1", "im3", 20, 0.1), ("1", "im4", 37.1, 0.944), ("2", "im4", 37.3, 0.946), ("2", "im5", 20, 0.1)]
 
 
-def test_clips_weigh_the_same_and_only_the_centre_frame_of_a_septuplet_counts(study):
+def test_clips_weigh_the_same_and_frames_without_a_value_are_left_out(study):
     rows = calibrate(study({"reds4": REDS, "vimeo": SEPTUPLETS}))
     assert [(row.dataset.split()[0], row.metric, row.expected) for row in rows] == [
         ("REDS4", METRICS["psnr"].label, 31.417), ("REDS4", METRICS["ssim"].label, 0.8909),
@@ -60,21 +61,29 @@ def test_clips_weigh_the_same_and_only_the_centre_frame_of_a_septuplet_counts(st
         ("Vimeo-90K-T", METRICS["ssim_y_centre"].label, 0.9451),
     ]  # fmt: skip
     assert [row.measured for row in rows] == pytest.approx([31.417, 0.8909, 37.2, 0.945])
-    assert {row.verdict for row in rows} == {"reproduced"}
-    assert summary(rows).startswith("All 4 published scores are reproduced")
+    assert {row.verdict for row in rows} == {"agrees"}
+    assert summary(rows).startswith("All 4 published scores agree with the measured ones")
 
 
 def test_a_wrong_channel_is_seen(study):
     rows = calibrate(study({"reds4": [(*row[:2], row[2] + 1.3, row[3]) for row in REDS], "vimeo": SEPTUPLETS}))
-    assert [row.verdict for row in rows] == ["different", "reproduced", "reproduced", "reproduced"]
-    assert summary(rows).startswith("1 of 4 published scores are not reproduced")
+    assert [row.verdict for row in rows] == ["differs", "agrees", "agrees", "agrees"]
+    assert summary(rows).startswith("1 of 4 published scores differ from the measured ones")
 
 
 def test_what_is_not_scored_yet_is_not_judged(study):
     rows = calibrate(study({"reds4": REDS}))
-    assert [row.verdict for row in rows] == ["reproduced", "reproduced", "not measured", "not measured"]
+    assert [row.verdict for row in rows] == ["agrees", "agrees", "not measured", "not measured"]
     assert summary(rows) == "2 of 4 published scores are not measured yet."
     assert [row.metric for row in calibrate(study(metrics=("ssim", "lpips")))] == [METRICS["ssim"].label]
+
+
+def test_scores_that_lack_a_clip_are_not_judged(study):
+    book = study({"reds4": REDS, "vimeo": SEPTUPLETS})
+    manifest = book.paths.dataset("reds4") / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text(json.dumps({"sequences": {clip: {} for clip in ("000", "011", "015")}}))
+    assert [row.verdict for row in calibrate(book)] == ["not measured", "not measured", "agrees", "agrees"]
 
 
 @pytest.mark.parametrize("changed", [{"frames": 5}, {"every": 2}, {"sequences": ["000"]}, {"layout": "plain"},
@@ -87,7 +96,7 @@ def test_the_page_shows_them_before_the_statements(study):
     text = page.html(study({"reds4": REDS, "vimeo": SEPTUPLETS}).paths)
     section = re.search(r'<section id="calibration">.*?</section>', text, re.DOTALL)[0]
     assert text.index('id="calibration"') < text.index('<section id="claims">')
-    assert section.count("reproduced</td>") == 4 and "31.417 ± 0.05" in section and "PSNR-Y (centre)" in section
+    assert section.count("agrees</td>") == 4 and "31.417 ± 0.05" in section and "PSNR-Y (centre)" in section
     shutil.rmtree(study().paths.results_root / "published")
     assert 'id="calibration"' not in page.html(study().paths)
 

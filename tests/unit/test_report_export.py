@@ -20,6 +20,7 @@ from huggingface_hub import parse_eval_result_entries
 from stablevsr.cli import main
 from stablevsr.report import page, provenance, tables
 from stablevsr.report.export import export
+from stablevsr.report.export.eval_results import eval_results
 from stablevsr.report.scores import ScoreBook
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import file_hash
@@ -55,6 +56,26 @@ def test_scores_for_the_hub_are_those_of_the_studys_method(paths: made.Paths) ->
     expected = ScoreBook(paths).value("reds4", paths.study.methods["stablevsr"], "psnr")  # a clip is a scene here
     assert found.value == pytest.approx(expected, abs=1e-6)
     assert found.notes == "StableVSR, x4, 2 runs; PSNR: all frames"
+
+
+@pytest.mark.parametrize(
+    "part", [{"sequences": ["000", "011"]}, {"frames": 2}, {"every": 2}, {"split": "val"}, {"make": "mini"}]
+)
+def test_scores_on_a_part_of_a_test_set_are_not_exported(part: dict[str, Any], tmp_path: Path) -> None:
+    spec = copy.deepcopy(made.SPEC)
+    spec["datasets"]["reds4"] |= {"fetch": ["reds4"], **part}
+    found = made.make_paths(tmp_path, made.make(tmp_path, spec))
+    made.write_scores(found, found.study.methods["stablevsr"])
+    assert eval_results(ScoreBook(found), DAY) == {}
+
+
+def test_the_notes_of_a_score_count_its_runs(tmp_path: Path) -> None:
+    spec = copy.deepcopy(made.SPEC) | {"runs": 1}
+    spec["datasets"]["reds4"]["fetch"] = ["reds4"]
+    found = made.make_paths(tmp_path, made.make(tmp_path, spec))
+    made.write_scores(found, found.study.methods["stablevsr"])
+    text = eval_results(ScoreBook(found), DAY)[".eval_results/reds4.yaml"]
+    assert "StableVSR, x4, 1 run; PSNR: all frames" in text
 
 
 def references(value: Any) -> Iterator[str]:
@@ -115,7 +136,14 @@ def test_a_study_that_is_not_rendered_is_refused(tmp_path: Path) -> None:
         export(made.write_all(tmp_path), DAY)
 
 
-def test_the_command_line_asks_for_it(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["report", "--help"])
-    assert "--export" in capsys.readouterr().out
+def test_the_command_line_asks_for_it(
+    paths: made.Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(paths.results_root.parent)
+    monkeypatch.setattr("stablevsr.study.resolve.load_study", lambda *_: paths.study)
+    command = ["report", "--study", "made_up", "--part", "page"]
+    assert main([*command, "--export"]) == 0, capsys.readouterr().err
+    assert (paths.results / "ro-crate-metadata.json").exists() and (paths.results / "hardware.csv").exists()
+    (paths.results / "hardware.csv").unlink()
+    assert main(command) == 0
+    assert not (paths.results / "hardware.csv").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import json
 import math
 import shutil
 from pathlib import Path
@@ -95,6 +96,20 @@ def test_a_metric_without_a_value_has_no_column_and_a_note_says_why(paths: made.
         assert head in text and note in text
     row = read(folder / "table1.csv")[0]  # programs find every metric of the study
     assert row["lpips"] == row["lpips_sd"] == "" and "lpips: the weights alexnet" in row["empty_because"]
+
+
+def test_the_note_on_a_metric_has_no_reason_of_a_baseline_without_weights(tmp_path: Path) -> None:
+    paths = made.write_all(tmp_path)
+    table = paths.table("reds4", "bicubic")
+    scores = pd.read_csv(table)
+    scores[list(made.METRICS)] = math.nan
+    scores.to_csv(table, index=False)
+    absent = dict.fromkeys(made.METRICS, "the weights basicvsr_pp are not in the cache")
+    Path(f"{table}.json").write_text(json.dumps({"skipped": absent}))
+    tables.render(paths)
+    text = (paths.results / "tables" / "table1.md").read_text()
+    assert "No LPIPS on REDS4 (made up): the weights alexnet are not in the cache." in text
+    assert "[1] the weights basicvsr_pp are not in the cache" in text  # of its cells in the other columns
 
 
 def test_an_empty_cell_says_why(tmp_path: Path) -> None:
@@ -220,7 +235,7 @@ def test_published_values_are_shown_with_reproduced_ones(published: made.Paths) 
     text = (published.results / "tables" / "table1.md").read_text()
     assert "paper 27.97" in text
     # the two parties with another protocol (24.04 and 27.36 dB) are not in it
-    assert "Others measured for StableVSR: " in text and "PSNR 27.93 to 28.15 (4 parties)" in text
+    assert "Others measured for StableVSR: " in text and "PSNR 27.93 to 27.97 (3 parties)" in text
 
 
 def test_every_format_names_the_model_of_a_dataset_that_has_another(tmp_path: Path) -> None:
@@ -237,7 +252,9 @@ def test_latex_explains_published_values(published: made.Paths) -> None:
     assert "in parentheses reproduced minus published" in (published.results / "tables" / "table1.tex").read_text()
 
 
-@pytest.mark.parametrize("change", [{"frames": 10}, {"every": 2}, {"sequences": ["000"]}, {"make": "mini"}])
+@pytest.mark.parametrize(
+    "change", [{"frames": 10}, {"every": 2}, {"sequences": ["000"]}, {"make": "mini"}, {"split": "val"}]
+)
 def test_published_values_are_not_shown_for_other_clips(tmp_path: Path, change: dict[str, object]) -> None:
     spec = copy.deepcopy(made.SPEC)
     spec["model"] = "claudiom4sir/StableVSR"

@@ -10,7 +10,7 @@ import pytest
 
 from stablevsr.data.frames import list_frames, read_frame, write_frame
 from stablevsr.runtime.errors import UserError
-from stablevsr.upscale.video import encode, extract, probe, rehearse
+from stablevsr.upscale.video import check_encoding, encode, extract, probe
 
 COLOURS = [(200, 40, 40), (40, 180, 60), (50, 60, 200), (128, 128, 128), (250, 250, 250), (5, 5, 5)]
 BT709, FULL = 1, 2
@@ -67,7 +67,7 @@ def round_trip(source, out):
     """Extract, enlarge by repeating pixels, encode: all of ``upscale`` but the networks."""
     info = probe(source)
     size = (4 * info.height, 4 * info.width)
-    rehearse(source, info, size, out)
+    check_encoding(source, info, size, out)
     work = out.with_suffix(".work")
     timings = extract(source, info, work / "lr")
     large = []
@@ -204,7 +204,7 @@ def test_an_avi_with_dropped_frames_is_not_cut_off(tmp_path):
 def test_audio_that_the_container_cannot_hold_is_said_first(tmp_path):
     source = write_video(tmp_path / "a.mkv", audio="pcm_u8")
     with pytest.raises(UserError, match=r"try \.mkv"):
-        rehearse(source, probe(source), (96, 160), tmp_path / "b.m4v")
+        check_encoding(source, probe(source), (96, 160), tmp_path / "b.m4v")
 
 
 def test_more_than_eight_bits_are_announced(tmp_path):

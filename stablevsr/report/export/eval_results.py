@@ -14,7 +14,9 @@ import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
 from stablevsr.data.downloads import registry
+from stablevsr.report.published_sets import is_published_set
 from stablevsr.report.scores import ScoreBook
+from stablevsr.report.text import counted
 from stablevsr.study.files import Dataset
 from stablevsr.study.methods import REFERENCE
 
@@ -30,7 +32,7 @@ def eval_results(book: ScoreBook, date: datetime.date) -> dict[str, str]:
     method, texts = book.study.methods[REFERENCE], {}
     for dataset, spec in book.study.spec.datasets.items():
         hub = hub_dataset(spec)
-        if hub is None or spec.frames is not None or spec.every > 1 or dataset not in method.datasets:
+        if hub is None or not is_published_set(spec) or dataset not in method.datasets:
             continue
         entries = [
             EvalResultEntry(
@@ -39,7 +41,7 @@ def eval_results(book: ScoreBook, date: datetime.date) -> dict[str, str]:
                 value=round(statistics.fmean(runs), 6),
                 dataset_revision=hub[1],
                 date=date.isoformat(),
-                notes=f"{method.label}, x4, {len(runs)} runs; {metric.label}: {book.protocol(dataset)}",
+                notes=f"{method.label}, x4, {counted(run=len(runs))}; {metric.label}: {book.protocol(dataset)}",
             )
             for metric in book.metrics
             if (runs := book.run_means(dataset, method, metric.name))

@@ -27,7 +27,6 @@ def hardware_csv(book: ScoreBook) -> str:
         for method in book.study.methods.values()
         if dataset in method.datasets
         for hardware, spent in by_hardware(book, dataset, method).items()
-        if spent.frames and spent.seconds > 0
         for stage, seconds in _stages(spent).items()
     ]  # fmt: skip
     return csv_text(pd.DataFrame(rows, columns=list(COLUMNS)).astype({"steps": "Int64"}))

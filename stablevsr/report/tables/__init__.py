@@ -57,7 +57,7 @@ def render(paths: Paths) -> list[Path]:
 
 
 def _reproduction(book: ScoreBook) -> dict[str, str]:
-    """The verdicts on the paper's cells, by file; no file where print is not comparable."""
+    """The verdicts on the paper's cells, by file; no file where the paper's values are not comparable."""
     cells = reproductions(book)
     if not cells:
         return {}

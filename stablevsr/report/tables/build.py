@@ -93,6 +93,13 @@ class Block:
     notes: tuple[str, ...] = ()  #: on the protocol, on rows with another base model, and on infinite values
     protocol: str = ""  #: of all its scores
 
+    def scored(self) -> tuple[Row, ...]:
+        """The rows whose reasons for an empty column are those of its metric; all where no row has a value.
+
+        A row without any value, as of a baseline whose weights are missing, lacks it for a reason of its own.
+        """
+        return tuple(row for row in self.rows if any(cell.value is not None for cell in row.cells)) or self.rows
+
     def measured(self) -> list[int]:
         """Places of the metrics that have something to show here: a value of any row, or a published one."""
         columns = zip(*(row.cells for row in self.rows), strict=True)
@@ -123,8 +130,7 @@ class Table:
         entries: list[Parts] = []
         for block in self.blocks:
             for i in sorted(set(range(len(self.metrics))) - set(block.measured())):
-                scored = [row for row in block.rows if row.frames] or block.rows
-                reasons = dict.fromkeys(row.cells[i].reason for row in scored)
+                reasons = dict.fromkeys(row.cells[i].reason for row in block.scored())
                 entries.append((tuple(reasons), (self.metrics[i].label,), (block.title,)))
         return [
             f"No {joined(metrics, 'or')} on {joined(titles, 'or')}: {'; '.join(reasons)}."

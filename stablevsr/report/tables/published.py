@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from stablevsr.report.published_sets import is_published_set
 from stablevsr.study.files import load_yaml
-from stablevsr.study.methods import ResolvedStudy
 from stablevsr.study.paths import Paths
 
 
@@ -46,21 +46,14 @@ def published_rows(paths: Paths) -> dict[str, dict[str, PublishedRow]]:
     study, file = paths.study, paths.results_root / "published" / "table1.yaml"
     if not file.exists():
         return {}
-    content = load_yaml(file)
+    content, datasets = load_yaml(file), study.spec.datasets
     if study.spec.model != content["model"]:
         return {}
     return {
         dataset: {name: _row(name, row, content) for name, row in entry["rows"].items()}
         for dataset, entry in content["datasets"].items()
-        if _same_clips(study, dataset, entry["sequences"])
+        if dataset in datasets and is_published_set(datasets[dataset], entry["sequences"])
     }
-
-
-def _same_clips(study: ResolvedStudy, dataset: str, sequences: list[str] | None) -> bool:
-    spec = study.spec.datasets.get(dataset)
-    if spec is None or spec.frames is not None or spec.every != 1 or spec.make is not None:
-        return False
-    return spec.sequences is None or (sequences is not None and set(spec.sequences) == set(sequences))
 
 
 def _row(name: str, row: dict[str, Any], content: dict[str, Any]) -> PublishedRow:

@@ -1,8 +1,8 @@
 """A verdict on every cell of the paper's Table 1, where a study's scores may be compared with it.
 
-A cell is what the paper prints, what other parties measured, and what this study measured, averaged as the published
-script does: over frames, then over clips. The measured value is reproduced if it lies no further from print than print
-was rounded, than runs differ by chance, or than other parties differ among themselves, whichever is most.
+A cell holds the published value, the values of other parties, and what this study measured, averaged as the published
+script does: over frames, then over clips. Reproduced: |measured - published| is at most the largest of the published
+value's rounding, two standard deviations over runs, and the range of other parties' values.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from stablevsr.metrics.registry import METRICS
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.tables.published import Published, PublishedRow, published_rows
 from stablevsr.report.tables.remeasured import Remeasured, read_remeasured, remeasured
-from stablevsr.report.text import csv_text, format_value, joined
+from stablevsr.report.text import csv_text, format_value
 from stablevsr.study.methods import Method
 
-CellVerdict = Literal["reproduced", "close", "not reproduced", "not measured", "unknown in print"]
-VERDICTS: tuple[CellVerdict, ...] = ("reproduced", "close", "not reproduced", "not measured", "unknown in print")
+CellVerdict = Literal["reproduced", "close", "not reproduced", "not measured", "published value unknown"]
+VERDICTS: tuple[CellVerdict, ...] = ("reproduced", "close", "not reproduced", "not measured", "published value unknown")
 #: Below the verdicts, in every format.
 REPRODUCTION_NOTE = (
     "Measured here is the mean over frames, then over clips, as in the published script, ± the standard deviation over "
-    "runs; Table 1 weighs scenes equally. Reproduced: no further from the published value than the largest of the "
-    "rounding of the print, two standard deviations over runs, and the spread of other parties' re-measurements. "
+    "runs; Table 1 weighs scenes equally. Reproduced: |measured - published| is at most the largest of the published "
+    "value's rounding, two standard deviations over runs, and the range of other parties' values. "
     "Close: within the metric's margin. Cells of which nobody has a value are not listed."
 )
-EXACT = 1e-9  #: differences that are as large as allowed may exceed it by this in floating point
+ROUNDING_ERROR = 1e-9  #: of differences in floating point
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ class Reproduction:
 
     @property
     def tolerance(self) -> tuple[float, str]:
-        """How far from print a reproduced value may lie, and where that comes from."""
+        """The largest |measured - published| of a reproduced value, and where that comes from."""
         allowed = {
-            "rounding of the print": self.published.rounding,
+            "rounding of the published value": self.published.rounding,
             f"two standard deviations over {len(self.runs)} runs": 2 * self.run_deviation,
-            f"spread of {len(self.others)} re-measurements": self.spread,
+            f"range of {len(self.others)} other values": self.spread,
         }
         source = max((name for name in allowed if not math.isnan(allowed[name])), key=allowed.__getitem__)
         return allowed[source], source
@@ -88,13 +88,13 @@ class Reproduction:
     def verdict(self) -> CellVerdict:
         """Close is outside the tolerance but within the metric's margin (``docs/metrics.md``), if it has one."""
         if self.published.value is None:
-            return "unknown in print"
+            return "published value unknown"
         if self.difference is None:
             return "not measured"
-        if abs(self.difference) <= self.tolerance[0] + EXACT:
+        if abs(self.difference) <= self.tolerance[0] + ROUNDING_ERROR:
             return "reproduced"
         margin = self.metric.margin
-        return "close" if margin and abs(self.difference) <= margin + EXACT else "not reproduced"
+        return "close" if margin and abs(self.difference) <= margin + ROUNDING_ERROR else "not reproduced"
 
     @property
     def is_empty(self) -> bool:
@@ -127,7 +127,7 @@ class Reproduction:
         """What the verdict rests on, as a phrase."""
         if self.verdict == "not measured":
             return self.reason
-        if self.verdict == "unknown in print":
+        if self.verdict == "published value unknown":
             return ""
         allowed, source = self.tolerance
         parts = [f"{self.shown(self.difference, sign=True)}, allowed {allowed:.2g} ({source})"]
@@ -137,7 +137,7 @@ class Reproduction:
 
 
 def reproductions(book: ScoreBook) -> list[Reproduction]:
-    """All cells of the paper's Table 1 on the data sets of the study's; none where print is not comparable."""
+    """All cells of the paper's Table 1 on the data sets of the study's; none where they are not comparable."""
     rows, others = published_rows(book.paths), read_remeasured(book.paths.results_root)
     return [
         _reproduction(book, dataset, row, METRICS[metric], others)
@@ -186,8 +186,8 @@ def summary(cells: Sequence[Reproduction]) -> str:
     if not cells:
         return ""
     counts = {verdict: sum(cell.verdict == verdict for cell in cells) for verdict in VERDICTS}
-    parts = [f"{number} {verdict}" for verdict, number in counts.items() if number]
-    return f"Of the {len(cells)} cells of the paper's Table 1: {joined(parts)}."
+    parts = [f"{verdict} {number}" for verdict, number in counts.items() if number]
+    return f"The {len(cells)} cells of the paper's Table 1 by verdict: {', '.join(parts)}."
 
 
 def by_dataset(cells: Sequence[Reproduction]) -> dict[str, list[Reproduction]]:
