@@ -24,7 +24,8 @@ for group in GROUPS:
             f"work/logs/infer_{STUDY}_{group.name}_shard{{shard}}of{group.shards}.log",
         benchmark:
             f"work/benchmarks/infer_{STUDY}_{group.name}_shard{{shard}}of{group.shards}.tsv"
-        priority: min(group.size, 9)  # large ones first, so that all cores are busy to the end; trainings have 10
+        # before scores, which are short and fill all cores at the end; large ones first; trainings have 20
+        priority: 10 + min(group.size, 9)
         threads: SPEC.threads
         resources:
             gpu=GPU,

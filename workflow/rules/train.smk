@@ -17,7 +17,7 @@ for kind, network in KINDS.items():
             f"work/logs/train_{kind}_{{digest}}.log",
         benchmark:
             f"work/benchmarks/train_{kind}_{{digest}}.tsv"
-        priority: 10  # other jobs wait longest for trainings
+        priority: 20  # other jobs wait longest for trainings
         threads: SPEC.threads * SPEC.training_processes
         resources:
             gpu=GPU * SPEC.training_processes,
@@ -43,7 +43,7 @@ rule cache_samples:
         "work/logs/cache_samples_{key}.log",
     benchmark:
         "work/benchmarks/cache_samples_{key}.tsv"
-    priority: 10
+    priority: 20
     threads: SPEC.threads
     resources:
         gpu=GPU,
