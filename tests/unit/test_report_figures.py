@@ -98,7 +98,7 @@ def test_the_studies_of_this_repository_have_lines_of_steps_and_no_two_methods_a
     root = Path(__file__).parents[2]
     faster, paper = (load_study(name, root) for name in ("faster", "paper"))
     steps = {line.label: [m.sampling.steps for m in line.methods if m.sampling] for line in lines(book_of(faster))}
-    assert steps["StableVSR, DDPM"] == [3, 6] and steps["StableVSR, UniPC"] == [3]
+    assert steps["StableVSR, DDPM"] == [3, 6, 50] and steps["StableVSR, UniPC"] == [3]
     steps = {line.label: [m.sampling.steps for m in line.methods if m.sampling] for line in lines(book_of(paper))}
     assert steps["StableVSR, DDPM"] == [5, 10, 20, 50, 100]
     assert steps["StableVSR, DDIM"] == [10, 50] and steps["StableVSR, UniPC"] == [10]
