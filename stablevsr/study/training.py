@@ -118,6 +118,8 @@ def _write(
     for folder in task.copied:
         shutil.copytree(folder, out / folder.name, dirs_exist_ok=True)
     task.save(out)
+    for weights in out.rglob("*.safetensors"):
+        weights.chmod(0o644)  # safetensors makes files that only their owner can read, not the others of a cluster
     write_history(outcome.history, out / "history.csv")
     write_text(out / "settings.json", json.dumps(run.settings.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
     if (state / "validation").exists():

@@ -53,6 +53,7 @@ def test_a_distillation_records_what_made_it(distilled):
     assert all(5 < float(rows[-1][f"val_psnr_{level}"]) < 60 for level in ("low", "mid", "high"))
     provenance = json.loads((distilled / "provenance.json").read_text())
     assert (provenance["kind"], provenance["training"]) == ("decoder", "d" * 16)
+    assert all(file.stat().st_mode & 0o044 == 0o044 for file in distilled.rglob("*.safetensors"))  # others can read it
     assert provenance["parameters"] == sum(p.numel() for p in SmallDecoder.from_pretrained(distilled).parameters())
     strip = read_frame(distilled / "validation" / f"step{STEPS:06d}.png")
     assert strip.shape == (14 + 8 * 32, 4 * 32, 3)  # LR, the two decoders, ground truth
