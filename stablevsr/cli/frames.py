@@ -20,7 +20,7 @@ def add_upscale(commands: Commands) -> None:
                         help="hub id, folder, 'tiny' (embedded), or a baseline such as basicvsr-reds4")  # fmt: skip
     parser.add_argument("--scale", type=float, default=4.0, metavar="S",
                         help="of the sides, above 1 and at most 16; 4 (default) is the method, below it the x4 result "
-                        "is down-scaled (bicubic), above it there is a second pass, (S/4)^2 times the work of x4")  # fmt: skip
+                        "is down-scaled (bicubic), above it a second pass takes (S/4)^2 times as long as x4")  # fmt: skip
     parser.add_argument("--revision", help="commit, branch or tag of the hub model (default: the registry's commit)")
     parser.add_argument("--tcm", type=Path, help="folder of another TCM")
     parser.add_argument("--preset", default="exact", choices=list(PRESETS),
@@ -71,7 +71,7 @@ def add_evaluate(commands: Commands) -> None:
     reference.add_argument("--gt", type=Path, metavar="DIR",
                            help="ground truth: DIR/sequence/frame.png, or DIR/frame.png of one sequence")  # fmt: skip
     reference.add_argument("--lr", type=Path, metavar="DIR",
-                           help="LR frames instead, for metrics without ground truth: lr_consistency, musiq, clipiqa, niqe")  # fmt: skip
+                           help="LR frames instead, for lr_consistency, musiq, clipiqa, niqe")  # fmt: skip
     parser.add_argument("--sr", type=Path, required=True, metavar="DIR", help="results, of the same form and names")
     parser.add_argument("--metrics", default="psnr,ssim", help="comma-separated names (default: psnr,ssim)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv",
