@@ -28,8 +28,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import yaml
@@ -155,17 +154,6 @@ def compare(before: dict[str, str], after: dict[str, str]) -> None:
         raise WrongError(f"{len(differing)} of {len(before)} files differ, the first is {differing[0]}")
 
 
-@contextmanager
-def place(given: Path | None) -> Iterator[Path]:
-    """The folder to work in: ``given``, which is kept, or a temporary one."""
-    if given:
-        given.mkdir(parents=True)
-        yield given
-    else:
-        with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-            yield Path(folder)
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
@@ -176,7 +164,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="keep everything there (a new folder)")
     chosen = parser.parse_args(argv)
-    with place(chosen.folder) as folder:
+    if chosen.folder:
+        chosen.folder.mkdir(parents=True)
+    with nullcontext(chosen.folder) if chosen.folder else tempfile.TemporaryDirectory(prefix="chaos-") as place:
+        folder = Path(place)
         return disturb(Chaos(folder, chosen.seed), chosen)
 
 

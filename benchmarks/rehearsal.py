@@ -8,7 +8,7 @@ missing where they are neither on this machine nor in the package index. The num
 every job runs.
 
     python benchmarks/rehearsal.py
-    python benchmarks/rehearsal.py --folder /tmp/rehearsal --ablations guidance,rebuilt   # kept, two ablations only
+    python benchmarks/rehearsal.py --folder rehearsal --ablations guidance,rebuilt   # kept, two ablations only
 
 It takes up to 25 GB of disk and, for a UNet's training, 9 GiB of memory. On a busy machine `--cores 1` is faster, as
 threads that wait for each other lose most of their time there.
@@ -28,8 +28,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -215,17 +214,6 @@ def remove_states(work: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(5)
 
 
-@contextmanager
-def place(given: Path | None) -> Iterator[Path]:
-    """The folder to work in: ``given``, which is kept, or a temporary one."""
-    if given:
-        given.mkdir(parents=True)
-        yield given
-    else:
-        with tempfile.TemporaryDirectory(prefix="rehearsal-") as folder:
-            yield Path(folder)
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="keep everything there (a new folder)")
@@ -233,7 +221,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cores", type=int, default=2)
     chosen = parser.parse_args(argv)
     began = time.monotonic()
-    with place(chosen.folder) as folder:
+    if chosen.folder:
+        chosen.folder.mkdir(parents=True)
+    with nullcontext(chosen.folder) if chosen.folder else tempfile.TemporaryDirectory(prefix="rehearsal-") as place:
+        folder = Path(place)
         write_study(folder, [name for name in chosen.ablations.split(",") if name])
         write_data(folder / "data")
         write_models(folder)

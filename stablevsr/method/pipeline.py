@@ -144,12 +144,9 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         for name in set(parts) - set(PARTS):
             known = [*PARTS, *signature(cls.from_pretrained).parameters]
             raise UserError(f"from_pretrained takes no '{name}'{near_miss(name, known)}")
-        if torch_dtype is not None and (precision is not None or torch_dtype not in DTYPES.values()):
-            names = ", ".join(map(str, DTYPES.values()))
-            raise UserError(f"give either torch_dtype (one of {names}) or precision, not {torch_dtype}, {precision}")
-        side = None if tile == "auto" else tile
-        given = {"preset": preset, "weights": weights, "tile": side} | ({"precision": precision} if precision else {})
-        how = parse(Sampling, given, "from_pretrained")
+        _check_dtype(torch_dtype, precision)
+        given = {"preset": preset, "weights": weights, "tile": None if tile == "auto" else tile}
+        how = parse(Sampling, given | ({"precision": precision} if precision else {}), "from_pretrained")
         chosen = torch.device(device_of("auto" if device is None else str(device)))
         folder = find_model(model, revision)
         defaults = default_guidance(folder, flow, warp)
@@ -279,6 +276,13 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
             flow_estimator = flow_by_name(name, networks.device, guidance.raft_norm)
         at_once = 1 if self.preset == "published" else AT_ONCE
         return Sampler(networks, sampling, guidance, flow_estimator, at_once, progress, stage)(lr, sources)
+
+
+def _check_dtype(torch_dtype: torch.dtype | None, precision: str | None) -> None:
+    """Raise :class:`UserError` if both name a precision, or for a dtype that networks cannot have."""
+    if torch_dtype is not None and (precision is not None or torch_dtype not in DTYPES.values()):
+        names = ", ".join(map(str, DTYPES.values()))
+        raise UserError(f"give either torch_dtype (one of {names}) or precision, not {torch_dtype}, {precision}")
 
 
 def load_networks(

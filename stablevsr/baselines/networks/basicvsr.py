@@ -6,6 +6,7 @@ names are those of BasicSR's checkpoints. What BasicVSR++ and RealBasicVSR share
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -50,12 +51,12 @@ class ResidualBlocks(nn.Module):
         return torch.as_tensor(self.main(inputs))
 
 
-class ClipNetwork(nn.Module):
+class ClipNetwork(nn.Module, ABC):
     """A network with a clip in and its x4 frames out."""
 
+    @abstractmethod
     def stream(self, frames: Clip) -> Iterator[Tensor]:
         """The x4 frames one after another, float32 (1, 3, 4h, 4w), unclamped."""
-        raise NotImplementedError
 
     def forward(self, frames: Tensor) -> Tensor:
         """A clip (N, 3, h, w) in [0, 1] to (N, 3, 4h, 4w), unclamped, or a batch of clips (B, N, 3, h, w)."""
