@@ -69,4 +69,4 @@ rule scale:
         "x{wildcards.scale} of {wildcards.dataset} by {wildcards.method}"
     shell:
         "stablevsr gpu-lock {resources.gpu} stablevsr upscale {input.lr:q} {output:q} --scale {wildcards.scale}"
-        " {params.options:q} --device {params.device} > {log:q} 2>&1"
+        " {params.options:q} --device {params.device:q} > {log:q} 2>&1"
