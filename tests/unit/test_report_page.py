@@ -197,6 +197,16 @@ def test_questions_that_are_not_the_papers_stand_apart(tmp_path: Path, paper: st
     assert re.findall(r'<section id="(\w+)"', text[:place])[-1] == section
 
 
+def test_a_study_without_the_papers_questions_opens_with_its_own_answers(tmp_path: Path) -> None:
+    spec = {key: value for key, value in made.SPEC.items() if key != "claims"}
+    claim = {"metric": "tof_dis", "same": "bidirectional", "as": "single_frame", "source": "our own"}
+    text = page.html(made.write_all(tmp_path, spec, sampling=made.SAMPLING | {"paper": "", "claims": [claim]}))
+    opening = text[text.index('id="findings"') : text.index('<nav aria-label="Sections"')]
+    assert '<a href="#question-sampling">' in opening and "Does it help to go both ways?" in opening
+    assert "Bidirectional has the same tOF (DIS) as Single-frame on REDS4 (made up)." in opening
+    assert "scores that findings are made of" not in opening
+
+
 def made_tables(paths: made.Paths) -> dict[str, Table]:
     return build_tables(ScoreBook(paths))
 
