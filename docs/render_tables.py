@@ -6,10 +6,13 @@ A table is written between two comments. The first names the study, the table, t
     <!-- end of scores -->
 
 Means, standard deviations over scenes and rounding are those of results/mini/tables/table1.csv. Statements come from
-claims.csv, those of one or several ablations (or `table1`), with their differences and verdicts:
+claims.csv, those of one or several ablations (or `table1`), with their differences and verdicts; findings from
+findings.md:
 
     <!-- claims mini/guidance+tcm_training reds4 -->
     <!-- end of claims -->
+    <!-- findings evidence -->
+    <!-- end of findings -->
 
 Where the seconds of a study went, from Snakemake's benchmarks of a clone that ran nothing else:
 
@@ -36,7 +39,9 @@ from stablevsr.report.text import ARROWS, format_difference, metric_head
 
 ROOT = Path(__file__).parents[1]
 FILES = ("docs/metrics.md", "README.md", "docs/performance.md", "docs/evidence.md")
-TABLE = re.compile(r"(<!-- (scores|claims|metrics|provenance|seconds)\b *([^\n]*?) -->\n).*?(<!-- end of \2 -->)", re.S)
+TABLE = re.compile(
+    r"(<!-- (scores|claims|findings|metrics|provenance|seconds)\b *([^\n]*?) -->\n).*?(<!-- end of \2 -->)", re.S
+)
 
 
 def render(text: str, results: Path) -> str:
@@ -51,6 +56,9 @@ def render(text: str, results: Path) -> str:
         if study and not folder.exists():
             print(f"{results / study} does not exist: its {kind} stay as they are", file=sys.stderr)
             return found[0]
+        if kind == "findings":
+            _, _, findings = (folder / "findings.md").read_text(encoding="utf-8").partition("\n")
+            return "\n".join([begin, findings.strip(), "", end])
         if kind == "scores":
             lines = _scores(_rows(folder / f"{names}.csv", dataset), metrics.split())
         elif kind == "claims":

@@ -55,6 +55,12 @@ def test_claims_come_with_difference_and_verdict(results):
         render("<!-- claims mini/step reds4 -->\n<!-- end of claims -->", results)
 
 
+def test_findings_are_those_of_the_study(results):
+    (results / "mini" / "tables" / "findings.md").write_text("# Findings\n\n- **Consistency.** A lowers tLP.\n")
+    made = render("<!-- findings mini -->\nold\n<!-- end of findings -->", results)
+    assert made == "<!-- findings mini -->\n\n- **Consistency.** A lowers tLP.\n\n<!-- end of findings -->"
+
+
 def test_the_table_of_metrics_is_that_of_the_package(results):
     text = (ROOT / "docs" / "metrics.md").read_text()
     assert "| `psnr` | ↑ | dB | 2 | 0.2 |" in text and "| `sharpness` | 1 is ideal | 1 | 3 | – |" in text

@@ -15,8 +15,8 @@ import pytest
 import report_study as made
 
 from stablevsr.report import tables
+from stablevsr.report.answers import answer, counts, summary
 from stablevsr.report.claims import ClaimResult, check
-from stablevsr.report.page.answers import answer, counts, summary
 from stablevsr.report.scores import ScoreBook
 from stablevsr.study.paths import Paths
 from stablevsr.study.result_tables import KEYS

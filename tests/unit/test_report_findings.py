@@ -11,7 +11,7 @@ import pytest
 import report_study as made
 
 from stablevsr.report.claims import check
-from stablevsr.report.page.findings import Finding, findings
+from stablevsr.report.findings import Finding, findings
 from stablevsr.report.scores import ScoreBook
 from stablevsr.study.paths import Paths
 from stablevsr.study.result_tables import KEYS

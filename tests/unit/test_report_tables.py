@@ -38,6 +38,7 @@ def test_every_table_is_written_in_every_format(paths: made.Paths) -> None:
         "claims.csv",
         "claims.md",
         "clips.csv",
+        "findings.md",
         "frames.csv",
         "protocols.csv",
     }

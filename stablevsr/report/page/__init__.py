@@ -10,15 +10,14 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from stablevsr.report import provenance
+from stablevsr.report import answers, provenance
 from stablevsr.report.calibration import calibrate
 from stablevsr.report.calibration import summary as calibration_summary
 from stablevsr.report.claims import check
 from stablevsr.report.cost_table import cost_rows
+from stablevsr.report.findings import findings
 from stablevsr.report.inference_cost import cost
-from stablevsr.report.page import answers
 from stablevsr.report.page.captions import load_figures
-from stablevsr.report.page.findings import findings
 from stablevsr.report.page.gaps import missing
 from stablevsr.report.page.markdown import to_html
 from stablevsr.report.page.questions import questions

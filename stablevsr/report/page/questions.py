@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stablevsr.report.answers import answer
 from stablevsr.report.claims import ClaimResult
-from stablevsr.report.page.answers import answer
 from stablevsr.report.tables.build import Table
 from stablevsr.report.text import counted, joined
 from stablevsr.study.files import Ablation, Variant

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from stablevsr.report.claims import by_question, check
+from stablevsr.report.findings import findings
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.tables.build import build_tables
 from stablevsr.report.tables.formats import claims_csv, table_csv, table_text
@@ -32,10 +33,10 @@ from stablevsr.study.result_tables import KEYS
 def render(paths: Paths) -> list[Path]:
     """Write ``results/<study>/tables/*`` and return the files.
 
-    ``<table>.{csv,md,tex}`` for Table 1 and every ablation, ``claims.{csv,md}``, and, unrounded, ``clips.csv`` with one
-    row a clip and ``frames.csv`` with one a frame and run; ``protocols.csv``, what the names of protocols mean; and
-    ``reproduction.{csv,md}`` where the paper's Table 1 is comparable. A cell without scores has a reason instead. Only
-    a damaged ``results/published`` raises :class:`~stablevsr.runtime.errors.UserError`.
+    ``<table>.{csv,md,tex}`` for Table 1 and every ablation, ``claims.{csv,md}``, ``findings.md``, and, unrounded,
+    ``clips.csv`` with one row a clip and ``frames.csv`` with one a frame and run; ``protocols.csv``, what the names of
+    protocols mean; and ``reproduction.{csv,md}`` where the paper's Table 1 is comparable. A cell without scores has a
+    reason instead. Only a damaged ``results/published`` raises :class:`~stablevsr.runtime.errors.UserError`.
     """
     book = ScoreBook(paths)
     texts: dict[str, str] = {}
@@ -47,6 +48,7 @@ def render(paths: Paths) -> list[Path]:
     texts |= {
         "claims.csv": claims_csv(claims),
         "claims.md": PLAIN.get_template("claims.md").render(questions=questions),
+        "findings.md": PLAIN.get_template("findings.md").render(findings=findings(book, claims)),
     }
     texts |= {"clips.csv": clips_csv(book), "frames.csv": frames_csv(book), "protocols.csv": protocols_csv(book)}
     texts |= _reproduction(book)

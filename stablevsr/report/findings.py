@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from stablevsr.report.answers import OPENINGS
 from stablevsr.report.claims import MISMATCH, ClaimResult
-from stablevsr.report.page.answers import OPENINGS
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.text import format_value, joined, merged
 from stablevsr.report.verdicts import BLURRIER, Verdict
