@@ -43,6 +43,7 @@ def test_every_table_is_written_in_every_format(paths: made.Paths) -> None:
         "protocols.csv",
     }
     assert all((paths.results / "tables" / name).stat().st_size for name in files)
+    assert "\n- **Consistency.** StableVSR " in (paths.results / "tables" / "findings.md").read_text()
 
 
 def test_a_shown_number_weighs_scenes_equally_and_is_rounded_by_the_registry(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ LATENT_PENALTY = 1e-3
 HELD_OUT, SEED = 6, 12345  #: crops to validate on
 PERCEPTUAL_WEIGHT = 0.5
 DECODER_PERCEPTUAL_WEIGHT = 1.0
-TEXTURE_WEIGHT = 2.0  #: of the local gradients, against L1, both of images in [-1, 1]
+TEXTURE_WEIGHT = 1.0  #: of the local gradients, against L1, both of images in [-1, 1]
 
 
 class ImageTask(TrainingTask):
