@@ -92,7 +92,9 @@ def upscale_options(form):
     if sampling.model_dump(exclude={*given}, exclude_defaults=True) or guidance.model_dump(
         exclude={"flow", "warp"}, exclude_defaults=True
     ):
-        raise WorkflowError(f"{form.name} has settings that `stablevsr upscale` has no option for")
+        raise WorkflowError(
+            f"{form.name} has settings that `stablevsr upscale` has no option for: leave out what runs it"
+        )
     options = {name: getattr(sampling, name) for name in given} | {"flow": guidance.flow, "warp": guidance.warp}
     options |= {"model": PATHS.model(form.base), "tcm": PATHS.training(form.training), "seed": form.run}
     return [text for name, value in options.items() for text in (f"--{name}", str(value))]
