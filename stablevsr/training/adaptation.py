@@ -91,7 +91,7 @@ def adapt_tcm(
 def check_clip(frames: int, height: int, width: int, where: object) -> None:
     """Raise :class:`UserError` for a clip that has no neighbours, or whose LR/4 is too small for the networks."""
     if frames < 2:
-        raise UserError(f"{where} has fewer than 2 frames, so no TCM can be adapted to it: upscale it without adaptation")
+        raise UserError(f"{where} has fewer than 2 frames, so no TCM can be adapted: upscale it without adaptation")
     if min(height, width) < SMALLEST_SIDE:
         raise UserError(
             f"{where} is {width}x{height}, and a TCM can be adapted to frames of at least {SMALLEST_SIDE} pixels a "
