@@ -8,22 +8,6 @@ def scaled_form(w):
     return study.methods[w.method].on(w.dataset)
 
 
-def scale_options(w):
-    """The options of `stablevsr upscale` that give the form's networks, guidance, sampling and seed."""
-    form = scaled_form(w)
-    if form.kind != "stablevsr":
-        return ["--model", form.kind]
-    sampling, guidance = form.sampling, form.guidance
-    given = ["strategy", "steps", "precision"]
-    if sampling.model_dump(exclude={*given}, exclude_defaults=True) or guidance.model_dump(
-        exclude={"flow", "warp"}, exclude_defaults=True
-    ):
-        raise WorkflowError(f"{form.name} has settings that `stablevsr upscale` has no option for: leave out `scale`")
-    options = {name: getattr(sampling, name) for name in given} | {"flow": guidance.flow, "warp": guidance.warp}
-    options |= {"model": PATHS.model(form.base), "tcm": PATHS.training(form.training), "seed": form.run}
-    return [text for name, value in options.items() for text in (f"--{name}", str(value))]
-
-
 rule scale_low_resolution:
     input:
         lambda w: PATHS.dataset(w.dataset) / "manifest.json",
@@ -63,7 +47,7 @@ rule scale:
     resources:
         gpu=GPU,
     params:
-        options=scale_options,
+        options=lambda w: upscale_options(scaled_form(w)),
         device=SPEC.device,
     message:
         "x{wildcards.scale} of {wildcards.dataset} by {wildcards.method}"

@@ -23,6 +23,8 @@ def add_upscale(commands: Commands) -> None:
                         "is down-scaled (bicubic), above a second pass takes (S/4)^2 times as long as x4")  # fmt: skip
     parser.add_argument("--revision", help="commit, branch or tag of the hub model (default: the registry's commit)")
     parser.add_argument("--tcm", type=Path, help="folder of another TCM")
+    parser.add_argument("--adapt", type=int, default=0, metavar="STEPS",
+                        help="first train the TCM so many steps on the clip itself (default: 0)")  # fmt: skip
     parser.add_argument("--preset", default="exact", choices=list(PRESETS),
                         help="exact (default) and published give the same numbers, exact sooner on a CPU; fast takes "
                         "12 steps in bf16, with a small decoder for the guidance if the model has one")  # fmt: skip
@@ -50,6 +52,7 @@ def _run_upscale(arguments: argparse.Namespace) -> None:
         "model",
         "revision",
         "tcm",
+        "adapt",
         "scale",
         "preset",
         "steps",

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 from dataclasses import fields
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,9 +26,11 @@ from stablevsr.upscale.clips import Clip, remove_damaged
 from stablevsr.upscale.options import BASELINE_WINDOW, UpscaleOptions
 
 if TYPE_CHECKING:  # torch is imported only once the arguments are checked
+    from stablevsr.method.networks import ModelParts
     from stablevsr.upscale.baseline_run import BaselineRun
     from stablevsr.upscale.clip_run import ClipRun
 
+ADAPTATION = "stablevsr.training.adaptation"  #: the module whose code adapted TCMs depend on
 #: Bytes per LR pixel and frame that the rest of a run may need on disk: latents, and x4 frames that do not compress.
 BYTES_A_PIXEL = 3 * 16 + 16 * 3
 
@@ -37,30 +41,38 @@ class Engine(Protocol):
     def identity(self) -> list[Any]:
         """Everything that the frames depend on besides the input."""
 
-    def make(self, clips: list[Clip], place: Path, title: str, second: bool = False) -> list[list[Path]]:
+    def make(
+        self, clips: list[Clip], place: Path, title: str, first_clips: list[Clip] | None = None
+    ) -> list[list[Path]]:
         """Make the x4 frames that are not there below ``place/frames``; returns their files, by clip.
 
-        ``second``: the clips are from a first pass over clips of these names, so that noise has to be other than there.
+        ``first_clips``: in a second pass, the clips of these names that the first one began with. Noise is then other
+        than there, and TCMs are adapted to these.
         """
 
 
-def engine_of(options: UpscaleOptions, device: str) -> Engine:
-    """The engine for ``options.model``. Raises :class:`UserError` for wrong options or an unknown model."""
+def engine_of(options: UpscaleOptions, device: str, adapted: Path) -> Engine:
+    """The engine for ``options.model``, which keeps adapted TCMs below ``adapted``.
+
+    Raises :class:`UserError` for wrong options or an unknown model.
+    """
     if options.model in BASELINES:
         return _Baseline(options, device)
     hint = near_miss(options.model, BASELINES)
     if hint and "/" not in options.model and not Path(options.model).exists():
         raise UserError(f"there is no model or baseline {options.model}{hint}")
-    return _Sampler(options, device)
+    return _Sampler(options, device, adapted)
 
 
 class _Sampler:
-    def __init__(self, options: UpscaleOptions, device: str) -> None:
-        self.options, self.device = options, device
+    def __init__(self, options: UpscaleOptions, device: str, adapted: Path) -> None:
+        self.options, self.device, self.adapted = options, device, adapted
         self.model, self.is_guided = find_model(options.model, options.revision), is_guided(options.strategy)
         check_model(self.model, without=() if self.is_guided and options.tcm is None else {"controlnet"})
         if options.tcm is not None:
             check_weights(options.tcm)
+        if options.adapt and not self.is_guided:
+            raise UserError(f"--adapt has no effect on --strategy {options.strategy}, which runs no TCM: leave it out")
         given = {"preset": options.preset, "strategy": options.strategy}
         given |= {key: value for key in ("steps", "precision") if (value := getattr(options, key)) is not None}
         self.sampling = parse(Sampling, given, "upscale")
@@ -70,13 +82,17 @@ class _Sampler:
 
     def identity(self) -> list[Any]:
         settings = [self.sampling.model_dump(), self.guidance.model_dump()]
-        others = [self.options.seed, self.options.window or 0, self.options.tile, self.device]
-        folders = [folder for folder in (self.model, self.options.tcm) if folder is not None]
+        options = self.options
+        others = [options.seed, options.window or 0, options.tile, options.adapt, self.device]
+        folders = [folder for folder in (self.model, options.tcm) if folder is not None]
         # hashing gigabytes of weights would take too long
         weights = [[str(file.resolve()), file_stamp(file)] for folder in folders for file in sorted(folder.rglob("*"))]
-        return [settings, others, weights, fingerprint("stablevsr.upscale.clip_run", "stablevsr.upscale.video")]
+        code = ["stablevsr.upscale.clip_run", "stablevsr.upscale.video", *([ADAPTATION] if options.adapt else [])]
+        return [settings, others, weights, fingerprint(*code)]
 
-    def make(self, clips: list[Clip], place: Path, title: str, second: bool = False) -> list[list[Path]]:
+    def make(
+        self, clips: list[Clip], place: Path, title: str, first_clips: list[Clip] | None = None
+    ) -> list[list[Path]]:
         from stablevsr.upscale.clip_run import ClipRun
 
         runs = [
@@ -88,33 +104,56 @@ class _Sampler:
         ]  # fmt: skip
         for run in runs:
             remove_damaged(run.outputs)
-        if not all(run.is_finished() for run in runs):
-            self._sample(runs, title, "/second" if second else "")
+        pairs = zip(first_clips or clips, runs, strict=True)
+        unfinished = [(self._tcm(clip), run) for clip, run in pairs if not run.is_finished()]
+        if unfinished:
+            self._sample(runs, unfinished, title, "/second" if first_clips else "")
         return [run.outputs for run in runs]
 
-    def _sample(self, runs: list[ClipRun], title: str, suffix: str) -> None:
-        """Sample what is not finished; ``suffix`` is the end of the noise's keys."""
+    def _tcm(self, clip: Clip) -> Path | None:
+        """The folder of the TCM for ``clip``, which is adapted unless it is there; None for the model's own."""
+        if not self.options.adapt:
+            return self.options.tcm
+        from stablevsr.training.adaptation import adapt_tcm
+
+        configure_torch()
+        return adapt_tcm(
+            clip.files, self.model, self.options.adapt, self.adapted / fingerprint(ADAPTATION),
+            tcm=self.options.tcm, guidance=self.guidance, precision=self.sampling.precision, device=self.device,
+        )  # fmt: skip
+
+    def _sample(
+        self, runs: list[ClipRun], unfinished: list[tuple[Path | None, ClipRun]], title: str, suffix: str
+    ) -> None:
+        """Sample what is not finished, each clip with its TCM; ``suffix`` is the end of the noise's keys."""
         from tqdm import tqdm
 
         from stablevsr.method.flow import flow_by_name
-        from stablevsr.method.pipeline import StableVSRPipeline
 
         configure_torch()
+        name = self.guidance.flow if self.is_guided else "dis"
+        estimator = flow_by_name(name, self.device, self.guidance.raft_norm)
+        reserve = sum(len(run.outputs) * run.clip.height * run.clip.width for run in runs) * BYTES_A_PIXEL
+        total, done = sum(run.total for run in runs), sum(run.done() for run in runs)
+        with tqdm(total=total, initial=done, unit="frame-step", desc=title, mininterval=1) as bar:
+            for tcm, group in groupby(unfinished, key=itemgetter(0)):
+                networks = self._networks(tcm)
+                for _, run in group:
+                    run.run(networks, estimator, f"{self.options.seed}/{run.clip.name}{suffix}", reserve, bar.update)
+                del networks  # before those of the next TCM are loaded
+
+    def _networks(self, tcm: Path | None) -> ModelParts:
+        from stablevsr.method.pipeline import StableVSRPipeline
+
         options = self.options
-        parts: dict[str, Any] = {"tcm": options.tcm} if self.is_guided else {"controlnet": None}
+        parts: dict[str, Any] = {"tcm": tcm} if self.is_guided else {"controlnet": None}
         pipe = StableVSRPipeline.from_pretrained(
             self.model, device=self.device, preset=options.preset, precision=self.sampling.precision,
             tile=options.tile or "auto", **parts,
         )  # fmt: skip
         if self.sampling.guidance_decoder == "small" and self.is_guided and pipe.guidance_decoder is None:
             print(f"{options.model} has no small decoder: the VAE decodes the guidance", file=sys.stderr)
-        name = self.guidance.flow if self.is_guided else "dis"
-        estimator = flow_by_name(name, self.device, self.guidance.raft_norm)
-        reserve = sum(len(run.outputs) * run.clip.height * run.clip.width for run in runs) * BYTES_A_PIXEL
-        total, done = sum(run.total for run in runs), sum(run.done() for run in runs)
-        with tqdm(total=total, initial=done, unit="frame-step", desc=title, mininterval=1) as bar:
-            for run in (run for run in runs if not run.is_finished()):
-                run.run(pipe.networks, estimator, f"{options.seed}/{run.clip.name}{suffix}", reserve, bar.update)
+        return pipe.networks
 
 
 class _Baseline:
@@ -135,7 +174,9 @@ class _Baseline:
         code = fingerprint("stablevsr.upscale.baseline_run", "stablevsr.upscale.video", self.entry.module)
         return [settings, weights, code]
 
-    def make(self, clips: list[Clip], place: Path, title: str, second: bool = False) -> list[list[Path]]:
+    def make(
+        self, clips: list[Clip], place: Path, title: str, first_clips: list[Clip] | None = None
+    ) -> list[list[Path]]:
         from stablevsr.upscale.baseline_run import BaselineRun
 
         runs = [

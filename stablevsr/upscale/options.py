@@ -20,6 +20,7 @@ class UpscaleOptions:
     model: str = "claudiom4sir/StableVSR"  #: hub id, folder, ``tiny``, or the name of a baseline
     revision: str | None = None  #: commit, branch or tag of a hub model; None: that of the registry
     tcm: Path | None = None  #: folder of another TCM
+    adapt: int = 0  #: steps of training the TCM on each clip first (:mod:`stablevsr.training.adaptation`)
     scale: float = 4.0  #: of the sides; below 4 the x4 result is down-scaled, above it there is a second pass
     preset: Preset = "exact"  #: gives the settings whose value is None
     steps: int | None = None
@@ -37,6 +38,8 @@ class UpscaleOptions:
         """Raise :class:`UserError` for a value out of range."""
         if not 1 < self.scale <= LARGEST_SCALE:  # also false for nan
             raise UserError(f"--scale {self.scale:g} is out of range: above 1, at most {LARGEST_SCALE}")
+        if self.adapt < 0:
+            raise UserError(f"--adapt {self.adapt} is out of range: a number of steps, or 0 for no adaptation")
         if self.steps is not None and not 1 <= self.steps <= 1000:
             raise UserError(f"--steps {self.steps} is out of range: 1 to 1000")
         if self.window is not None and (self.window < 0 or 0 < self.window < windows.SMALLEST):

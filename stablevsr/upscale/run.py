@@ -25,6 +25,7 @@ from stablevsr.runtime.hashing import content_hash, digest, file_hash
 from stablevsr.runtime.io import sync_folder, write_text
 from stablevsr.runtime.locks import single_writer
 from stablevsr.study.fingerprint import fingerprint
+from stablevsr.training.adaptation import check_clip
 from stablevsr.upscale.clips import Clip, Size, check_free, check_places, kind_of, open_folder
 from stablevsr.upscale.engines import engine_of
 from stablevsr.upscale.options import UpscaleOptions
@@ -80,13 +81,14 @@ class _UpscaleRun:
             self.clips = open_folder(source, self.kind)
             for clip in self.clips:
                 check_area(clip.height, clip.width, self._size(clip), source)
+                self._check_adaptable(clip, source / clip.name)
         else:
             size = self._size(self.video)
             check_area(self.video.height, self.video.width, size, source)
             check_encoding(source, self.video, size, out)
             for note in (*self.video.notes, *odd_sides(size)):
                 print(f"{source}: {note}", file=sys.stderr)
-        self.engine = engine_of(options, device_of(options.device))
+        self.engine = engine_of(options, device_of(options.device), self.work / "adapted")
         self.key = self._key()
 
     def _key(self) -> str:
@@ -101,6 +103,10 @@ class _UpscaleRun:
         """The size of a clip's result."""
         return output_size(of.height, of.width, self.options.scale)
 
+    def _check_adaptable(self, clip: Clip, where: Path) -> None:
+        if self.options.adapt:
+            check_clip(len(clip.files), clip.height, clip.width, where)
+
     def _result(self, key: str) -> Path:
         """The finished result in the work folder."""
         return self.work / key / ("frames" if self.video is None else f"result{self.out.suffix.lower()}")
@@ -111,11 +117,12 @@ class _UpscaleRun:
         if self.video is not None:
             try:
                 timings = extract(self.source, self.video, place / "lr")
+                files = tuple(list_frames(place / "lr"))
+                self.clips = [Clip("", files, self.video.height, self.video.width)]
+                self._check_adaptable(self.clips[0], self.source)
             except UserError:
-                shutil.rmtree(self.work)  # a damaged video leaves no files behind
+                shutil.rmtree(self.work)  # a video that is refused leaves no files behind
                 raise
-            files = tuple(list_frames(place / "lr"))
-            self.clips = [Clip("", files, self.video.height, self.video.width)]
         made = self._make_frames(place)
         if self.video is not None:
             print(f"{self.out}: encoding", file=sys.stderr)
@@ -131,13 +138,14 @@ class _UpscaleRun:
             first = self._enlarge(clips, place / "first", f"{title}, pass 1 of 2")
             clips = resized(first, [input_size(size) for size in sizes], place / "second_lr")
             title += ", pass 2 of 2"
+        first_clips = self.clips if twice else None
         if sizes == [(SCALE * clip.height, SCALE * clip.width) for clip in clips]:
-            return self._enlarge(clips, place, title, twice)
-        return resized(self._enlarge(clips, place / "last", title, twice), sizes, place / "frames")
+            return self._enlarge(clips, place, title, first_clips)
+        return resized(self._enlarge(clips, place / "last", title, first_clips), sizes, place / "frames")
 
-    def _enlarge(self, clips: list[Clip], place: Path, title: str, second: bool = False) -> list[Clip]:
+    def _enlarge(self, clips: list[Clip], place: Path, title: str, first_clips: list[Clip] | None = None) -> list[Clip]:
         """One pass: clips that are 4 times as large."""
-        made = self.engine.make(clips, place, title, second)
+        made = self.engine.make(clips, place, title, first_clips)
         return [
             Clip(clip.name, tuple(files), SCALE * clip.height, SCALE * clip.width)
             for clip, files in zip(clips, made, strict=True)

@@ -83,6 +83,23 @@ def external_files(dataset, method):
     return files
 
 
+def upscale_options(form):
+    """The options of `stablevsr upscale` that give a form's networks, guidance, sampling and seed."""
+    if form.kind != "stablevsr":
+        return ["--model", form.kind]
+    sampling, guidance = form.sampling, form.guidance
+    given = ["strategy", "steps", "precision"]
+    if sampling.model_dump(exclude={*given}, exclude_defaults=True) or guidance.model_dump(
+        exclude={"flow", "warp"}, exclude_defaults=True
+    ):
+        raise WorkflowError(
+            f"{form.name} has settings that `stablevsr upscale` has no option for: leave out what runs it"
+        )
+    options = {name: getattr(sampling, name) for name in given} | {"flow": guidance.flow, "warp": guidance.warp}
+    options |= {"model": PATHS.model(form.base), "tcm": PATHS.training(form.training), "seed": form.run}
+    return [text for name, value in options.items() for text in (f"--{name}", str(value))]
+
+
 def unique(files):
     """The files, each once, in order."""
     return list(dict.fromkeys(files))
