@@ -22,6 +22,7 @@ from torch import Tensor
 from stablevsr.data.frames import write_frame
 from stablevsr.method.dtypes import DTYPES
 from stablevsr.method.flow import DISFlow, RAFTFlow
+from stablevsr.method.int8 import has_int8, to_int8
 from stablevsr.method.loading import load_scheduler
 from stablevsr.method.model_folder import TINY, find_model
 from stablevsr.method.networks import ModelParts
@@ -68,6 +69,7 @@ class Case:
     batched: bool = True
     channels_last: bool | None = None  #: None = on a CPU, as in the pipeline
     share: float = 1.0  #: of the requested steps
+    int8: bool = False  #: UNet and TCM in 8-bit arithmetic
 
     def sampling(self, steps: int) -> Sampling:
         """The sampling settings for a request of ``steps``."""
@@ -88,6 +90,7 @@ CASES = (
     Case("half-guided", Sampling(precision="bf16", guide_from=0.5)),
     Case("unipc", Sampling(precision="bf16", scheduler="unipc"), share=0.2),
     Case("fp8-weights", Sampling(precision="bf16", weights="fp8")),
+    Case("int8", FP32, int8=True),
     Case("small-decoder", Sampling(precision="bf16", guidance_decoder="small")),
     Case("unipc-small-decoder", Sampling(precision="bf16", scheduler="unipc", guidance_decoder="small"), share=0.2),
     Case("unipc-half-guided", Sampling(precision="bf16", scheduler="unipc", guide_from=0.5), share=0.2),
@@ -117,6 +120,11 @@ class Result:
     peak_memory: int  #: bytes: of the GPU in this case, or of the process so far
     speedup: float = 1.0  #: over the first case of the run
     psnr: float | None = None  #: dB against the first case's frames; None for it, and where a network is random
+
+
+def cases_on(device: str) -> list[str]:
+    """The names of the cases that can run on a device: 8-bit arithmetic needs a CPU that has it."""
+    return [case.name for case in CASES if not case.int8 or (device == "cpu" and has_int8())]
 
 
 def bench(model: str, work: Work, device: str, names: list[str], out: Path | None) -> str:
@@ -152,6 +160,9 @@ def _run(case: Case, model: str, work: Work, lr: Tensor, device: str) -> tuple[R
         networks.channels_last()
     if sampling.weights == "fp8":
         networks.pack()
+    if case.int8:
+        to_int8(networks.unet)
+        to_int8(networks.tcm)
     timer = StageTimer(networks.device)
     if networks.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(networks.device)

@@ -166,12 +166,12 @@ def _run_bench(arguments: argparse.Namespace) -> None:
     if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 8):
         raise UserError(f"--size {arguments.size!r} is not of the form WxH with at least 8 pixels a side: try 320x180")
     configure_torch()
-    from stablevsr.bench.sampling import CASES, Work, bench
+    from stablevsr.bench.sampling import CASES, Work, bench, cases_on
 
-    known = [case.name for case in CASES]
-    names = known if arguments.cases == "all" else arguments.cases.split(",")
+    known, device = [case.name for case in CASES], device_of(arguments.device)
+    names = cases_on(device) if arguments.cases == "all" else arguments.cases.split(",")
     for name in names:
         if name not in known:
             raise UserError(f"there is no case {name}{near_miss(name, known)}: known are {', '.join(known)}")
     work = Work(int(height), int(width), arguments.frames, arguments.sequences, arguments.steps)
-    print(bench(arguments.model, work, device_of(arguments.device), names, arguments.out))
+    print(bench(arguments.model, work, device, names, arguments.out))

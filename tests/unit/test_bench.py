@@ -7,6 +7,7 @@ import torch
 
 from stablevsr.bench.sampling import full_size
 from stablevsr.cli import main
+from stablevsr.method.int8 import has_int8
 from stablevsr.runtime.timing import StageTimer
 
 
@@ -24,6 +25,8 @@ def test_batching_changes_nothing_but_rounding(measured):
     assert min(measured[name]["psnr"] for name in ("batched", "exact", "channels-last")) > 80
     assert 30 < measured["bf16"]["psnr"] < 80  # lower precision shows, and is not noise
     assert 20 < measured["fp8-weights"]["psnr"] < measured["bf16"]["psnr"]
+    if has_int8():
+        assert 20 < measured["int8"]["psnr"] < measured["bf16"]["psnr"]
     assert measured["small-decoder"]["psnr"] is None  # its weights are random here
 
 

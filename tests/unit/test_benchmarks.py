@@ -97,3 +97,22 @@ def test_networks_are_counted_as_often_as_they_are_called():
         for sequence in latents:
             list(decode_frames(model, sequence))
         assert {network: count for network, count in seen.items() if count} == network_calls(work, case)
+
+
+def test_what_pruning_saves_is_counted_and_timed():
+    """At full size a sum by hand: a share of the two convolutions of each ResNet block and of both layers' products."""
+    run = run_script("pruning.py", "--size", "64x64", "--device", "meta")
+    assert run.returncode == 0, run.stderr
+    rows = re.findall(r"(\d+)%\s+(\S+) M\s+(\S+) M\s+(\S+) GFLOP\s+(\S+) GFLOP", run.stdout)
+    unet = load_networks(TINY).unet
+    sides = {"down_blocks.0": 64, "down_blocks.1": 32, "down_blocks.2": 16, "mid_block": 16,
+             "up_blocks.0": 16, "up_blocks.1": 32, "up_blocks.2": 64}  # fmt: skip
+    inner = 0
+    for name, module in unet.named_modules():
+        if name.endswith((".conv1", ".conv2", ".net.0.proj", ".net.2")):
+            side = next(side for block, side in sides.items() if name.startswith(block))
+            inner += 2 * module.weight.numel() * side**2
+    counted = [float(row[3]) for row in rows]
+    assert [row[0] for row in rows] == ["0", "25", "50"]
+    assert [counted[0] - part for part in counted] == pytest.approx([0, inner / 4e9, inner / 2e9], abs=0.11)
+    assert "frame-step" in run.stdout
