@@ -15,6 +15,7 @@ rule temporal_filter:
         directory(PATHS.external() / "temporal_filter" / "{dataset}"),
     log:
         f"work/logs/temporal_filter_{STUDY}_{{dataset}}.log",
+    priority: 10  # as other frames: scores of what comes last would otherwise be made alone
     localrule: True
     params:
         script=FILTER,
