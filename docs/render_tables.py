@@ -14,6 +14,11 @@ findings.md:
     <!-- findings evidence -->
     <!-- end of findings -->
 
+The scores of some methods on every scene, and their means, from clips.csv:
+
+    <!-- scenes mini/bicubic+stablevsr reds4: lpips psnr -->
+    <!-- end of scenes -->
+
 Where the seconds of a study went, from Snakemake's benchmarks of a clone that ran nothing else:
 
     <!-- seconds mini -->
@@ -31,6 +36,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from statistics import fmean
 
 from stablevsr.data.downloads.registry import get
 from stablevsr.metrics.metric import Metric
@@ -38,9 +44,9 @@ from stablevsr.metrics.registry import METRICS
 from stablevsr.report.text import ARROWS, format_difference, metric_head
 
 ROOT = Path(__file__).parents[1]
-FILES = ("docs/metrics.md", "README.md", "docs/performance.md", "docs/evidence.md")
+FILES = ("docs/metrics.md", "README.md", "docs/performance.md", "docs/evidence.md", "docs/tiny-model.md")
 TABLE = re.compile(
-    r"(<!-- (scores|claims|findings|metrics|provenance|seconds)\b *([^\n]*?) -->\n).*?(<!-- end of \2 -->)", re.S
+    r"(<!-- (scores|scenes|claims|findings|metrics|provenance|seconds)\b *([^\n]*?) -->\n).*?(<!-- end of \2 -->)", re.S
 )
 
 
@@ -61,6 +67,8 @@ def render(text: str, results: Path) -> str:
             return "\n".join([begin, findings.strip(), "", end])
         if kind == "scores":
             lines = _scores(_rows(folder / f"{names}.csv", dataset), metrics.split())
+        elif kind == "scenes":
+            lines = _scenes(_rows(folder / "clips.csv", dataset), names.split("+"), metrics.split())
         elif kind == "claims":
             lines = [["method", "than or as", "in", "difference, 95 % interval", "verdict", "reason"]]
             lines += [line for question in names.split("+") for line in _claims(folder, question, dataset)]
@@ -144,6 +152,23 @@ def _rows(file: Path, dataset: str) -> list[dict[str, str]]:
 def _scores(rows: list[dict[str, str]], metrics: list[str]) -> list[list[str]]:
     heads = ["method", *(metric_head(METRICS[name]) for name in metrics)]
     return [heads, *([row["label"], *(_cell(row, name) for name in metrics)] for row in rows)]
+
+
+def _scenes(rows: list[dict[str, str]], names: list[str], metrics: list[str]) -> list[list[str]]:
+    """The scores of methods by scene, the mean over its clips, and last the mean over scenes."""
+    labels = {row["name"]: row["label"] for row in rows}
+    table = [["scene", *(f"{metric_head(METRICS[metric])}: {labels[name]}" for metric in metrics for name in names)]]
+    values: dict[str, list[float]] = {}
+    for scene in dict.fromkeys(row["scene"] for row in rows):
+        own = [row for row in rows if row["scene"] == scene]
+        values[scene] = [
+            fmean(float(row[metric]) for row in own if row["name"] == name) for metric in metrics for name in names
+        ]
+    values["mean"] = [fmean(column) for column in zip(*values.values(), strict=True)]
+    decimals = [METRICS[metric].decimals for metric in metrics for _ in names]
+    for scene, scores in values.items():
+        table.append([scene, *(f"{score:.{digits}f}" for score, digits in zip(scores, decimals, strict=True))])
+    return table
 
 
 def _cell(row: dict[str, str], metric: str) -> str:

@@ -55,6 +55,21 @@ def test_claims_come_with_difference_and_verdict(results):
         render("<!-- claims mini/step reds4 -->\n<!-- end of claims -->", results)
 
 
+def test_scores_by_scene_end_with_their_mean(results):
+    (results / "mini" / "tables" / "clips.csv").write_text(
+        "dataset,name,label,scene,clip,psnr\nreds4,a,A,s,s1,20\nreds4,a,A,s,s2,22\nreds4,b,B,s,s1,30\n"
+        "reds4,a,A,t,t1,31\nreds4,b,B,t,t1,40\nvimeo,a,A,u,u,1\n"
+    )
+    made = render("<!-- scenes mini/b+a reds4: psnr -->\n<!-- end of scenes -->", results)
+    assert made.splitlines()[2:-2] == [
+        "| scene | PSNR ↑: B | PSNR ↑: A |",
+        "| --- | --- | --- |",
+        "| s | 30.00 | 21.00 |",
+        "| t | 40.00 | 31.00 |",
+        "| mean | 35.00 | 26.00 |",
+    ]
+
+
 def test_findings_are_those_of_the_study(results):
     (results / "mini" / "tables" / "findings.md").write_text("# Findings\n\n- **Consistency.** A lowers tLP.\n")
     made = render("<!-- findings mini -->\nold\n<!-- end of findings -->", results)
