@@ -1,41 +1,47 @@
-# Per-frame scores of the methods of a group on a data set, in shards: what metrics compute of the ground truth is computed
-# once for all of them. Then one table a method under its readable name.
+# Per-frame scores of the methods of a group, in shards: a job starts once for all of them, and what metrics compute of the
+# ground truth is computed once. Then one table a method under its readable name.
 for group in GROUPS:
-    for dataset, forms in group.forms.items():
-        scored = [PATHS.scores(dataset, form.digest, group.run, "{shard}") for form in forms]
+    scored = [
+        PATHS.scores(dataset, form.digest, group.run, "{shard}")
+        for dataset, forms in group.forms.items()
+        for form in forms
+    ]
 
-        rule:
-            name:
-                f"evaluate_{group.name}" + (f"_on_{plain(dataset)}" if len(group.forms) > 1 else "")
-            input:
-                data=PATHS.dataset(dataset) / "manifest.json",
-                frames=[PATHS.manifest(dataset, form.digest, group.run, "{shard}") for form in forms],
-                weights=weights(metric_weights(SPEC)),
-            output:
-                # kept, not deleted before the job, which leaves those alone whose frames did not change
-                scores=[update(file) for file in scored],
-                notes=[update(f"{file}.json") for file in scored],
-            log:
-                f"work/logs/evaluate_{STUDY}_{group.name}_{dataset}_shard{{shard}}of{group.shards}.log",
-            benchmark:
-                f"work/benchmarks/evaluate_{STUDY}_{group.name}_{dataset}_shard{{shard}}of{group.shards}.tsv"
-            priority: min(len(forms), 9)
-            threads: SPEC.threads
-            resources:
-                gpu=GPU,
-            params:
-                study=STUDY,
-                methods=[f"--method={form.digest}" for form in forms],
-                dataset=dataset,
-                run=group.run,
-                shards=group.shards,
-                names=names_of(group),
-            message:
-                "scores of {params.names} on {params.dataset}, run {params.run}, shard {wildcards.shard}"
-            shell:
-                "stablevsr gpu-lock {resources.gpu} stablevsr score --study {params.study:q} {params.methods:q}"
-                " --dataset {params.dataset:q} --seed {params.run} --shard {wildcards.shard}/{params.shards}"
-                " > {log:q} 2>&1"
+    rule:
+        name:
+            f"evaluate_{group.name}"
+        input:
+            data=[PATHS.dataset(dataset) / "manifest.json" for dataset in group.forms],
+            frames=[
+                PATHS.manifest(dataset, form.digest, group.run, "{shard}")
+                for dataset, forms in group.forms.items()
+                for form in forms
+            ],
+            weights=weights(metric_weights(SPEC)),
+        output:
+            # kept, not deleted before the job, which leaves those alone whose frames did not change
+            scores=[update(file) for file in scored],
+            notes=[update(f"{file}.json") for file in scored],
+        log:
+            f"work/logs/evaluate_{STUDY}_{group.name}_shard{{shard}}of{group.shards}.log",
+        benchmark:
+            f"work/benchmarks/evaluate_{STUDY}_{group.name}_shard{{shard}}of{group.shards}.tsv"
+        priority: min(group.size, 9)  # large ones first, so that all cores end at about the same time
+        threads: SPEC.threads
+        resources:
+            gpu=GPU,
+        params:
+            study=STUDY,
+            methods=[f"--method={digest}" for digest in group.digests],
+            datasets=[f"--dataset={dataset}" for dataset in group.forms],
+            run=group.run,
+            shards=group.shards,
+            names=names_of(group),
+        message:
+            "scores of {params.names}, run {params.run}, shard {wildcards.shard}"
+        shell:
+            "stablevsr gpu-lock {resources.gpu} stablevsr score --study {params.study:q} {params.methods:q}"
+            " {params.datasets:q} --seed {params.run} --shard {wildcards.shard}/{params.shards} > {log:q} 2>&1"
 
 
 for (dataset, whose), methods in tables(study).items():
