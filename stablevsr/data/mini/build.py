@@ -5,8 +5,11 @@ Training, validation and the REDS-like test set have the plain layout; the Vimeo
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from stablevsr.data.degradation import degrade
@@ -37,10 +40,17 @@ def build(root: Path, film: Path) -> None:
         return
     for folder in (*PLAIN_SETS, VIMEO_SET):  # left by an interrupted call
         shutil.rmtree(root / folder, ignore_errors=True)
-    for folder, scenes in PLAIN_SETS.items():
-        _write_plain(root / folder, ((scene.name, frames_of(scene, film)) for scene in scenes))
-    _write_plain(root / "train", photographs())
-    _write_vimeo(root / VIMEO_SET, film)
+    tasks = [
+        *(partial(_write_clip, root / folder, scene.name, frames_of(scene, film))
+          for folder, scenes in PLAIN_SETS.items() for scene in scenes),
+        *(partial(_write_clip, root / "train", name, frames) for name, frames in photographs()),
+        *(partial(_write_septuplet, root / VIMEO_SET, name, frames_of(scene, film))
+          for name, scene in zip(_septuplets(), VIMEO_LIKE, strict=True)),
+    ]  # fmt: skip
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # codecs do not hold Python's lock
+        for _ in pool.map(lambda task: task(), tasks):
+            pass
+    write_text(root / VIMEO_SET / "sep_testlist.txt", "".join(f"{name}\n" for name in _septuplets()))
     write_text(card, _card())
 
 
@@ -53,24 +63,26 @@ def build_stills(root: Path, film: Path) -> None:
     if finished.exists():
         return
     shutil.rmtree(root / "gt", ignore_errors=True)  # left by an interrupted call
-    _write_plain(root, stills(film))
+    for name, frame in stills(film):
+        _write_clip(root, name, frame)
     write_text(finished, "stablevsr data stills\n")
 
 
-def _write_plain(root: Path, sequences: Iterable[tuple[str, Iterator[Frame]]]) -> None:
-    for name, frames in sequences:
-        for index, frame in enumerate(frames):
-            write_frame(root / "gt" / name / f"{index:08d}.png", frame)
-            write_frame(root / "lr" / name / f"{index:08d}.png", degrade(frame))
+def _write_clip(root: Path, name: str, frames: Iterator[Frame]) -> None:
+    for index, frame in enumerate(frames):
+        write_frame(root / "gt" / name / f"{index:08d}.png", frame)
+        write_frame(root / "lr" / name / f"{index:08d}.png", degrade(frame))
 
 
-def _write_vimeo(root: Path, film: Path) -> None:
-    """Septuplets, one in each folder. As for Vimeo-90K itself, LR frames are made later."""
-    names = [f"{number:05d}/0001" for number in range(1, len(VIMEO_LIKE) + 1)]
-    for name, scene in zip(names, VIMEO_LIKE, strict=True):
-        for number, frame in enumerate(frames_of(scene, film), start=1):
-            write_frame(root / "sequences" / name / f"im{number}.png", frame)
-    write_text(root / "sep_testlist.txt", "".join(f"{name}\n" for name in names))
+def _septuplets() -> list[str]:
+    """The names of the septuplets, one in each folder."""
+    return [f"{number:05d}/0001" for number in range(1, len(VIMEO_LIKE) + 1)]
+
+
+def _write_septuplet(root: Path, name: str, frames: Iterator[Frame]) -> None:
+    """As in Vimeo-90K itself, without LR frames, which are made later."""
+    for number, frame in enumerate(frames, start=1):
+        write_frame(root / "sequences" / name / f"im{number}.png", frame)
 
 
 def _card() -> str:
