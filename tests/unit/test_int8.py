@@ -62,7 +62,8 @@ def test_a_network_is_close_and_its_frames_independent():
     prompt = torch.zeros(2, 77, 32)
     made, expected = (network(sample, 300, prompt).sample for network in (unet, whole))
     assert 1e-3 < relative(made, expected) < 0.1
-    torch.testing.assert_close(made[:1], unet(sample[:1], 300, prompt[:1]).sample, rtol=1e-3, atol=1e-3)
+    # float32 rounding moves single activations by a level; scales shared by the frames would differ by 0.016
+    assert relative(made[:1], unet(sample[:1], 300, prompt[:1]).sample) < 3e-3
     left = [type(m) for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks) for m in block.modules()]
     assert nn.Conv2d not in left and left.count(nn.Linear) == 11  # a time embedding for each ResNet block
 

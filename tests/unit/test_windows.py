@@ -99,4 +99,4 @@ def test_windows_stay_much_closer_to_the_whole_than_other_noise_does(takes):
 def test_no_seam_shows_where_windows_meet(takes):
     """Neighbouring frames differ by motion and detail; the joints add little to that."""
     changes = [np.abs(np.diff(take, axis=0)).mean(axis=(1, 2, 3)) for take in takes[:2]]
-    np.testing.assert_allclose(changes[1], changes[0], rtol=0.015)
+    np.testing.assert_allclose(changes[1], changes[0], rtol=0.03)
