@@ -7,6 +7,7 @@ float32. Everything else stays as it is: first and last layers, the image embedd
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ def to_int8(network: Any) -> None:
                     setattr(module, name, _KINDS[type(layer)](layer))
 
 
-class _Int8Layer(nn.Module):
+class _Int8Layer(nn.Module, ABC):
     """A layer with rounded weights; its subclass packs them and multiplies."""
 
     def __init__(self, layer: Any) -> None:
@@ -53,9 +54,9 @@ class _Int8Layer(nn.Module):
         """The layer's output (B, ...) in float32."""
         return torch.cat([self.multiply(*_round(frame)) for frame in torch.split(x, 1)])
 
+    @abstractmethod
     def multiply(self, x: Tensor, scale: float, zero: int) -> Tensor:
         """The output for the rounded activations ``x`` (1, ...) of ``scale``, whose zero is ``zero``."""
-        raise NotImplementedError
 
 
 class _Int8Conv(_Int8Layer):
