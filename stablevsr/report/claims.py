@@ -15,7 +15,7 @@ from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.statistics import Comparison, compare, equivalence, families
 from stablevsr.report.scores import ScoreBook
-from stablevsr.report.text import counted, format_difference
+from stablevsr.report.text import counted, format_difference, format_p
 from stablevsr.report.verdicts import Evidence, Verdict, judge, judge_equivalence
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.methods import Method, ResolvedStudy
@@ -79,7 +79,7 @@ class ClaimResult:
     def p_text(self) -> str:
         """The p-value that the verdict rests on, as shown."""
         value = self.p if self.p_adjusted is None else self.p_adjusted
-        return "" if math.isnan(value) else f"{value:.3f}"
+        return "" if math.isnan(value) else format_p(value)
 
     @property
     def counts_text(self) -> str:

@@ -63,6 +63,11 @@ def format_difference(metric: Metric, mean: float, low: float, high: float) -> s
     return f"{shown[0]} [{shown[1]}, {shown[2]}]" if all(shown) else shown[0]
 
 
+def format_p(p: float) -> str:
+    """A p-value with its relation, ``p = 0.031`` or ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
 def format_cost(amount: float) -> str:
     """Seconds or GiB with two significant digits, or as a whole number from 10 on; never in powers of ten."""
     return f"{amount:.0f}" if amount >= 10 else f"{amount:#.2g}"

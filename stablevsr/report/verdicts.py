@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from stablevsr.metrics.statistics import LEVEL, Comparison, equivalence, t_interval
-from stablevsr.report.text import counted
+from stablevsr.report.text import counted, format_p
 
 Verdict = Literal[
     "holds", "does not hold", "holds for these clips", "equivalent", "not shown equal", "confounded", "undecided",
@@ -75,7 +75,7 @@ def judge_equivalence(comparison: Comparison, margin: float | None) -> tuple[Ver
     if comparison.n_scenes < MIN_SCENES:
         return "not testable here", f"{counted(scene=comparison.n_scenes)}, and {MIN_SCENES} are needed"
     p = equivalence(comparison.scenes.to_numpy(), margin)
-    return ("equivalent" if p <= LEVEL else "not shown equal"), f"margin {margin:g}, p = {p:.3f}"
+    return ("equivalent" if p <= LEVEL else "not shown equal"), f"margin {margin:g}, {format_p(p)}"
 
 
 def _decided(evidence: Evidence) -> bool:

@@ -2,17 +2,19 @@
 
 An ablation's methods are a group, the baselines are one, and the study's method is one, in each run. So a new ablation
 adds jobs and changes none. A method of several ablations belongs to the first. A method with a command is a group
-alone: it may take days or fail. So are frames from a folder: their files decide when they are scored again, and an
-ablation's rules may make them from frames of its other methods.
+alone: it may take days or fail. So are frames from a folder: an ablation's rules may make them from frames of its other
+methods. Those are scored with the study's method, because two jobs of one method each would take twice as long.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from stablevsr.study.methods import Method, ResolvedStudy
+from stablevsr.study.methods import REFERENCE, Method, ResolvedStudy
+from stablevsr.study.requirements import made_by_rules
 
 
 @dataclass(frozen=True)
@@ -42,21 +44,26 @@ def owner(method: Method) -> str:
     return method.name.partition(".")[0] if method.kind == "stablevsr" else "baselines"
 
 
+def scored_with(method: Method) -> str:
+    """As :func:`owner`, but the study's method for frames that an ablation's rules make."""
+    return REFERENCE if method.frames and made_by_rules(method.frames) else owner(method)
+
+
 def plain(name: str) -> str:
     """A name with _ for everything but letters and digits, for rules and files."""
     return re.sub(r"\W", "_", name)
 
 
-def groups(study: ResolvedStudy) -> list[Group]:
-    """All groups of a study. Each form of a method on a data set is in one of them."""
+def groups(study: ResolvedStudy, whose: Callable[[Method], str] = owner) -> list[Group]:
+    """All groups of a study, by :func:`owner` or :func:`scored_with`. Each form of a method on a data set is in one."""
     found: dict[tuple[str, int, int], dict[str, list[Method]]] = defaultdict(lambda: defaultdict(list))
     for dataset, spec in study.spec.datasets.items():
         once = {(form.digest, form.run): form for form in reversed(study.forms_on(dataset))}
         for form in reversed(once.values()):
-            found[owner(form), form.run, spec.shards][dataset].append(form)
+            found[whose(form), form.run, spec.shards][dataset].append(form)
     named: dict[str, Group] = {}
-    for (whose, run, shards), forms in found.items():
-        name = plain("_".join([whose, *forms, f"run{run}"]))
+    for (owned_by, run, shards), forms in found.items():
+        name = plain("_".join([owned_by, *forms, f"run{run}"]))
         name += f"_{len(named)}" if name in named else ""
         named[name] = Group(name, run, shards, dict(forms))
     return list(named.values())

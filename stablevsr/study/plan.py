@@ -20,7 +20,7 @@ from stablevsr.data.layouts import load_sequences
 from stablevsr.method.visits import guided_steps
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.files import Dataset
-from stablevsr.study.groups import groups, tables
+from stablevsr.study.groups import groups, scored_with, tables
 from stablevsr.study.methods import Method, ResolvedStudy, TrainingRun
 from stablevsr.study.paths import Paths, existing_folder
 from stablevsr.study.requirements import all_downloads
@@ -80,11 +80,12 @@ def _jobs(study: ResolvedStudy, paths: Paths) -> list[str]:
     ]
     jobs += [(f"trainings of a {KINDS[run.kind]}", [paths.training(run) / "provenance.json"]) for run in runs]
     jobs += [("sets of cached samples", [file]) for file in {paths.samples(run) for run in runs} if file]
-    for group in groups(study):
+    made = [("shards of frames", group, paths.manifest) for group in groups(study)]
+    made += [("shards of scores", group, paths.scores) for group in groups(study, scored_with)]
+    for kind, group, file in made:
+        members = [(dataset, form) for dataset, forms in group.forms.items() for form in forms]
         for shard in range(group.shards):
-            made = {d: [(d, form.digest, form.run, shard) for form in forms] for d, forms in group.forms.items()}
-            jobs.append(("shards of frames", [paths.manifest(*one) for many in made.values() for one in many]))
-            jobs += [("shards of scores", [paths.scores(*one) for one in many]) for many in made.values()]
+            jobs.append((kind, [file(dataset, form.digest, form.run, shard) for dataset, form in members]))
     jobs += [
         ("sets of tables of scores", [paths.table(dataset, method.name) for method in methods])
         for (dataset, _), methods in tables(study).items()

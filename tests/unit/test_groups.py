@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stablevsr.study.groups import groups, tables
+from stablevsr.study.groups import groups, scored_with, tables
 from stablevsr.study.resolve import load_study
 
 REPOSITORY = Path(__file__).parents[2]
@@ -75,6 +75,17 @@ def test_frames_that_rules_make_are_not_in_the_group_of_what_they_are_made_from(
     made = groups(load_study("mini", REPOSITORY))
     (alone,) = [group for group in made if "temporal_filter_averaged" in group.name]
     assert {form.kind for forms in alone.forms.values() for form in forms} == {"frames"}
+
+
+def test_frames_that_rules_make_are_scored_with_the_studys_method():
+    study = load_study("mini", REPOSITORY)
+    frames, scored = ({g.name: members(g) for g in groups(study, *by)} for by in ((), (scored_with,)))
+    alone = "frames_temporal_filter_averaged_reds4_run0"
+    assert scored == {
+        name: found | (frames[alone] if name.startswith("stablevsr") else set())
+        for name, found in frames.items()
+        if name != alone
+    }
 
 
 def test_names_that_differ_only_in_a_sign_give_two_groups(root):

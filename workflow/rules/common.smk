@@ -1,5 +1,5 @@
 # What the rules share: which files a job needs, and which training or dataset a key belongs to.
-from stablevsr.study.groups import groups, plain, tables
+from stablevsr.study.groups import groups, plain, scored_with, tables
 from stablevsr.study.protocol import protocol_of
 from stablevsr.training.tasks import KINDS, WEIGHTS
 

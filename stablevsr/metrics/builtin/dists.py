@@ -43,7 +43,7 @@ class DISTSDistance:
             raise UserError(f"{file} is not the file of DISTS-pytorch 0.1: pip install --force-reinstall DISTS-pytorch")
         channels = torch.load(file, map_location="cpu", weights_only=True)
         self.model.alpha.data, self.model.beta.data = channels["alpha"].data, channels["beta"].data
-        self.model.eval().requires_grad_(False).to(device)
+        self.model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
     def __call__(self, gt: Tensor, outputs: Sequence[Tensor]) -> Tensor:
         """DISTS of each of the B frames of each method, (methods, B)."""
@@ -61,7 +61,7 @@ class DISTSDistance:
         total = model.alpha.sum() + model.beta.sum()
         alphas, betas = ((weights / total).split(model.chns, dim=1) for weights in (model.alpha, model.beta))
         similarity = _similarity(images, alphas[0], betas[0])
-        maps = [(image - model.mean) / model.std for image in images]
+        maps = [((image - model.mean) / model.std).contiguous(memory_format=torch.channels_last) for image in images]
         stages = (model.stage1, model.stage2, model.stage3, model.stage4, model.stage5)
         for stage, alpha, beta in zip(stages, alphas[1:], betas[1:], strict=True):
             if maps[0][0, 0].numel() <= TOGETHER:

@@ -78,4 +78,5 @@ def save(figure: Any, folder: Path, name: str) -> None:
     for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
         with atomic_file(folder / f"{name}.{suffix}") as stream:
             figure.savefig(stream, format=suffix, metadata=metadata)
+        figure.set_layout_engine("none")  # the second file keeps the layout of the first
     plt.close(figure)
