@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks.flops import network_calls, network_flops
+from benchmarks.stereo import seen_in_both, view_difference
 from stablevsr.bench.sampling import CASES, Work, full_size
 from stablevsr.cli import main
 from stablevsr.method.flow import DISFlow
@@ -116,3 +118,25 @@ def test_what_pruning_saves_is_counted_and_timed():
     assert [row[0] for row in rows] == ["0", "25", "50"]
     assert [counted[0] - part for part in counted] == pytest.approx([0, inner / 4e9, inner / 2e9], abs=0.11)
     assert "frame-step" in run.stdout
+
+
+def test_the_views_of_a_stereo_pair_are_compared_where_both_see_a_point():
+    near, far = np.s_[8:24, 24:40], 6  # a square 6 pixels nearer than its ground, which is 4 pixels away
+    disparity = np.full((32, 64), 4, np.float32)
+    disparity[near] = 4 + far
+    disparity[0] = np.inf  # unknown
+    left = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    right = np.zeros_like(left)
+    right[:, :-4] = left[:, 4:]
+    right[8:24, 14:30] = left[near]
+    seen = seen_in_both(disparity)
+    assert not seen[0].any() and not seen[:, :4].any()  # unknown, and left of the right view
+    assert not seen[8:24, 18:24].any() and seen[near].all()  # the square hides 6 columns of the ground beside it
+    assert seen[1:8, 4:].all() and seen[8:24, 40:].all()
+    assert view_difference(np.stack([left, right]), disparity) == pytest.approx(0, abs=1e-3)
+    brighter = np.minimum(left, 200)
+    assert view_difference(np.stack([brighter, right]), disparity) == pytest.approx(
+        (left.astype(float) - brighter)[seen].mean(), rel=1e-4
+    )
+    shifted = np.roll(right, 1, axis=1)
+    assert view_difference(np.stack([left, shifted]), disparity) > 50
