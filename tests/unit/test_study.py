@@ -452,6 +452,10 @@ def test_external_folders_that_are_there_are_accepted_and_a_tcm_needs_weights(ro
     assert len(absent(load_study("mini", root), root)) == 1
     (root / "tcm/weights.safetensors").touch()
     assert absent(load_study("mini", root), root) == []
+    (root / "checkpoint-20000").mkdir()
+    (root / "tcm").rename(root / "checkpoint-20000/controlnet")
+    edit(root / "workflow/studies/mini.yaml", lambda c: c["method"].update(checkpoint="checkpoint-20000"))
+    assert absent(load_study("mini", root), root) == []
 
 
 def test_an_unknown_study_and_ablation_suggest_the_near_miss(root):
