@@ -178,7 +178,7 @@ def _run_report(arguments: argparse.Namespace) -> None:
 def add_plan(commands: Commands) -> None:
     parser = command(commands, "plan", "show a study's jobs, downloads, disk and GPU-hours before anything runs")
     parser.add_argument(
-        "study", metavar="STUDY", help="a file's stem in workflow/studies: mini, evidence, smoke, paper"
+        "study", metavar="STUDY", help="a file's stem in workflow/studies: mini, evidence, smoke, paper, table1, ..."
     )
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the datasets (default: data)")
     parser.add_argument("--tflops", type=float, default=50.0,
