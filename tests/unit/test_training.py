@@ -90,6 +90,10 @@ def test_released_latents_are_samples_of_the_vae_and_the_mode_is_their_mean(vect
     drawn = task.draw(8, [sample_generator(1, 0)])
     assert drawn["noise_latents"].shape == drawn["noise_latents_neighbour"].shape == (1, 4, 8, 8)
     assert not torch.equal(drawn["noise_latents"], drawn["noise_latents_neighbour"])
+    # nothing else of a training differs
+    of_mode = task_for(vectors, guidance=Guidance(source="none")).draw(8, [sample_generator(1, 0)])
+    assert set(drawn) - set(of_mode) == {"noise_latents", "noise_latents_neighbour"}
+    assert all(torch.equal(drawn[name], value) for name, value in of_mode.items())
 
 
 def test_epsilon_models_get_the_right_clean_latent(vectors):
