@@ -111,6 +111,7 @@ def test_a_fine_tuning_records_what_made_it(tuned, reds):
         and made_on["gpu"] is None
         and made_on["threads"] >= 1
     )
+    assert made_on["deterministic"] == {"algorithms": False, "cudnn": False, "cudnn_benchmark": False}
     assert made_on["tf32"].keys() == {"matrices", "convolutions"} and made_on["instructions"]
     assert 0 <= provenance["data_wait"] < 1
     strip = read_frame(tuned / "validation" / "step000004.png")
