@@ -22,7 +22,7 @@ def add_upscale(commands: Commands) -> None:
                         help="of the sides, above 1 and at most 16; 4 (default) is the method, below it the x4 result "
                         "is down-scaled (bicubic), above a second pass takes (S/4)^2 times as long as x4")  # fmt: skip
     parser.add_argument("--revision", help="commit, branch or tag of the hub model (default: the registry's commit)")
-    parser.add_argument("--tcm", type=Path, help="folder of another TCM")
+    parser.add_argument("--tcm", type=Path, help="folder of another TCM, or of a training's checkpoint that holds it")
     parser.add_argument("--adapt", type=int, default=0, metavar="STEPS",
                         help="first train the TCM so many steps on the clip itself (default: 0)")  # fmt: skip
     parser.add_argument("--preset", default="exact", choices=list(PRESETS),

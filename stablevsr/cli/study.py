@@ -32,7 +32,7 @@ def add_data(commands: Commands) -> None:
     study_options(prepare)
     prepare.add_argument("--dataset", required=True, help="a test set of the study, by name")
     prepare.set_defaults(run=_run_data_prepare)
-    train = command(kinds, "prepare-training", "check a study's training set and make its low-resolution frames")
+    train = command(kinds, "prepare-training", "check and hash a study's training set, low-resolution frames made")
     study_options(train)
     train.add_argument("--dataset", required=True, help="a training set of the study, by name")
     train.set_defaults(run=_run_data_training)
@@ -80,17 +80,10 @@ def _run_data_prepare(arguments: argparse.Namespace) -> None:
 
 
 def _run_data_training(arguments: argparse.Namespace) -> None:
-    from stablevsr.runtime.records import write_record
-    from stablevsr.study.prepare import open_dataset
+    from stablevsr.study.training_data import record_training_data
 
     study, paths = open_study(arguments)
-    spec = study.dataset(arguments.dataset, training=True)
-    found = {
-        sequence.name: len(sequence.gt)
-        for part in (spec, spec.validation)
-        for sequence in (open_dataset(part, paths.low_resolution(part)) if part else ())
-    }
-    write_record(paths.training_data(spec), found)
+    record_training_data(study.dataset(arguments.dataset, training=True), paths)
 
 
 def add_infer(commands: Commands) -> None:
@@ -185,7 +178,7 @@ def _run_report(arguments: argparse.Namespace) -> None:
 def add_plan(commands: Commands) -> None:
     parser = command(commands, "plan", "show a study's jobs, downloads, disk and GPU-hours before anything runs")
     parser.add_argument(
-        "study", metavar="STUDY", help="a file's stem in workflow/studies: mini, evidence, smoke, paper"
+        "study", metavar="STUDY", help="a file's stem in workflow/studies: mini, evidence, smoke, paper, table1, ..."
     )
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the datasets (default: data)")
     parser.add_argument("--tflops", type=float, default=50.0,

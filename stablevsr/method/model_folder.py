@@ -63,6 +63,12 @@ def check_weights(folder: Path) -> None:
         raise UserError(f"{folder} has no .safetensors weights (pickled weights are not loaded)")
 
 
+def tcm_folder(folder: str | Path) -> Path:
+    """The TCM that ``folder`` is, or holds as ``controlnet/``, as models and the released training do."""
+    inner = Path(folder) / "controlnet"
+    return inner if inner.is_dir() and not (Path(folder) / "config.json").exists() else Path(folder)
+
+
 def default_guidance(folder: Path, flow: Flow | None = None, warp: Grid | None = None) -> Guidance:
     """The guidance with ``flow`` and ``warp``; None takes what the model stores in its ``model_index.json``.
 

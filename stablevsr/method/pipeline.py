@@ -27,7 +27,7 @@ from stablevsr.data.frames import lanczos_to_multiples, to_rgb8
 from stablevsr.method.dtypes import DTYPES
 from stablevsr.method.flow import FlowEstimator, flow_by_name
 from stablevsr.method.loading import encode_empty_prompt, keep_finite, load_parts
-from stablevsr.method.model_folder import PARTS, default_guidance, find_model
+from stablevsr.method.model_folder import PARTS, default_guidance, find_model, tcm_folder
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.noise import Sources
 from stablevsr.method.sampler import AT_ONCE, Progress, Sampler, decode_frames
@@ -127,7 +127,8 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
             preset: ``exact``; ``published``, the same numbers in the published order of work; or ``fast``: fewer steps
                 in bf16, and a small decoder for the guidance where the model has one.
             revision: commit of the hub repository.
-            tcm: folder of another TCM (``config.json`` and safetensors), in place of ``model``'s ``controlnet/``.
+            tcm: folder of another TCM (``config.json`` and safetensors), or of a model or a checkpoint of the released
+                training with a ``controlnet/``; in place of ``model``'s.
             guidance_decoder: folder of a small decoder for the guidance (``stablevsr train decoder``), or ``stored``,
                 the one saved with the model; None = the VAE, but with ``fast`` the stored one if there is one.
             tile: side of the decoder's tiles in LR pixels, for GPUs with little memory; None decodes whole frames;
@@ -151,7 +152,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         folder = find_model(model, revision)
         defaults = default_guidance(folder, flow, warp)
         if tcm is not None:
-            parts["controlnet"] = tcm
+            parts["controlnet"] = tcm_folder(tcm)
         if guidance_decoder is None and how.guidance_decoder == "small":
             guidance_decoder = "stored"
         if guidance_decoder != "stored":

@@ -97,7 +97,7 @@ class History:
         """Time and memory in words, as far as they were recorded."""
         made = read_json(self.folder / "provenance.json")
         seconds, memory = made.get("seconds_per_step"), made.get("peak_memory_bytes")
-        parts = [f"{seconds * self.steps / 60:,.1f} min"] if seconds else []
+        parts = [f"{seconds * self.steps / 60:,.1f} min of steps"] if seconds else []
         parts += [f"{memory / 2**30:.1f} GiB"] if memory else []
         return ", ".join(parts)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from stablevsr.baselines import BASELINES
 from stablevsr.data.downloads.weights import absence, location
 from stablevsr.data.frames import list_frames
+from stablevsr.method.model_folder import tcm_folder
 from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.errors import DamagedError, UserError
 from stablevsr.runtime.hashing import digest, tree_hash
@@ -84,11 +85,12 @@ def locate_networks(paths: Paths, form: Method) -> Networks:
     for run in (form.base.training if form.base else None, form.training, form.decoder):
         if run is not None:
             _check_training(paths.training(run))
+    external = tcm_folder(form.external_tcm) if form.external_tcm else None
     on_torch = form.kind == "stablevsr" or (form.kind in BASELINES and bool(BASELINES[form.kind].weights))
     return Networks(
         paths.model(form.base) if form.base else "",
         device_of(paths.study.spec.device) if on_torch else "cpu",
-        paths.training(form.training) if form.training else form.external_tcm,
+        paths.training(form.training) if form.training else external,
         paths.training(form.decoder) if form.decoder else None,
     )
 

@@ -6,9 +6,9 @@ the decoder's one attention layer grow with the square of the area.
 
 from __future__ import annotations
 
-import itertools
 import shutil
 from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from stablevsr.method.visits import guided_steps
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.files import Dataset
 from stablevsr.study.groups import groups, scored_with, tables
+from stablevsr.study.memory import crops_at_once, sampling_memory, training_memory
 from stablevsr.study.methods import Method, ResolvedStudy, TrainingRun
 from stablevsr.study.paths import Paths, existing_folder
 from stablevsr.study.requirements import all_downloads
@@ -37,11 +38,17 @@ PNG_BYTES = 1.7  #: of an x4 pixel of detailed video, as PNG (REDS: 34.3 GB for 
 
 @dataclass(frozen=True)
 class Extent:
-    """Size of a test set: sequences, frames of each, LR pixels of a frame."""
+    """Size of a test set: sequences, frames of each, LR pixels of a frame's sides."""
 
     sequences: int
     frames: int
-    area: int
+    height: int
+    width: int
+
+    @property
+    def area(self) -> int:
+        """LR pixels of a frame."""
+        return self.height * self.width
 
 
 def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
@@ -55,7 +62,7 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
     extents = {name: _extent(spec) for name, spec in study.spec.datasets.items()}
     known = {name: extent for name, extent in extents.items() if extent}
     lines += [f"the size of {name} is not known before it is made" for name in extents if name not in known]
-    frames, steps, work = _sampling(study, paths, known)
+    frames, steps, work = _sampling(study, paths, known, set(study.methods))
     pixels = sum(known[name].area * 16 * count for name, count in frames.items())
     free = shutil.disk_usage(existing_folder(paths.work)).free
     if known:
@@ -69,7 +76,47 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
         return "\n".join([*lines, "time: not estimated for the tiny model, which needs no GPU"])
     for what, amount in (("sampling", work), ("training", sum(map(_training_work, untrained)))):
         lines.append(f"{what}: {amount:,.0f} TFLOP, {amount / tflops / 3600:,.1f} GPU-hours at {tflops:g} TFLOP/s")
+    lines += ["", *_by_table(study, paths, known, tflops), "", *_memory(study, known)]
     return "\n".join(lines)
+
+
+def _by_table(study: ResolvedStudy, paths: Paths, extents: dict[str, Extent], tflops: float) -> Iterator[str]:
+    """The GPU-hours of each table alone: of its rows and of all trainings that these need."""
+    yield f"GPU-hours of one table alone (what tables share counts in each; {tflops:g} TFLOP/s):"
+    tables_of: dict[str, tuple[list[str], tuple[str, ...]]] = {
+        f"Table 1, {name}": ([m.name for m in study.table1()], (name,)) for name in study.table1_datasets()
+    }
+    for name in study.ablations:
+        rows = [method.name for method in study.ablation_methods(name).values()]
+        tables_of[name] = (rows, study.ablation_datasets(name))
+    for title, (rows, datasets) in tables_of.items():
+        forms = [form for name in datasets for form in study.forms_on(name) if form.name in rows]
+        trainings = {run.digest: run for form in forms for run in form.trainings()}.values()
+        missing = [run for run in trainings if not (paths.training(run) / "provenance.json").exists()]
+        chosen = {name: extents[name] for name in datasets if name in extents}
+        sampling = _sampling(study, paths, chosen, set(rows))[2]
+        hours = [amount / tflops / 3600 for amount in (sampling, sum(map(_training_work, missing)))]
+        yield f"  {title:<26} {sum(hours):8,.1f}  (sampling {hours[0]:,.1f}, training {hours[1]:,.1f})"
+
+
+def _memory(study: ResolvedStudy, extents: dict[str, Extent]) -> Iterator[str]:
+    """GPU memory by test set and by training, the largest of each."""
+    yield "GPU memory at least (tensors; CUDA and its workspaces come on top):"
+    needed: dict[str, float] = {}
+    for name, extent in extents.items():
+        for form in study.forms_on(name):
+            if form.sampling:
+                what = f"sampling, {study.spec.batch} sequences of {extent.width}x{extent.height} at once"
+                amount = sampling_memory(form.sampling, extent.area, study.spec.batch)
+                needed[what] = max(needed.get(what, 0.0), amount)
+    processes = study.spec.training_processes
+    for run in study.trainings().values():
+        amount_of = training_memory(run, processes)
+        if amount_of:
+            crops, side = crops_at_once(run, processes), run.settings.crop
+            what = f"training a {KINDS[run.kind]}, {crops} crops of {side}x{side} at once"
+            needed[what] = max(needed.get(what, 0.0), amount_of)
+    yield from (f"  {what:<58} {human(int(amount)):>8}" for what, amount in needed.items())
 
 
 def _jobs(study: ResolvedStudy, paths: Paths) -> list[str]:
@@ -100,28 +147,30 @@ def _extent(spec: Dataset) -> Extent | None:
     try:
         sequences = load_sequences(spec.layout, spec.root, spec.split)
         height, width = read_frame(sequences[0].gt[0]).shape[:2]
-        found = Extent(len(sequences), len(sequences[0].gt), height * width // 16)
+        found = Extent(len(sequences), len(sequences[0].gt), height // 4, width // 4)
     except UserError:
         contents = [part for name in spec.fetch for part in registry.get(name).contents]
         if not contents:
             return None
         largest = max(contents, key=lambda part: part.width)
         count = len(largest.named()) or largest.lists["sep_testlist.txt"]
-        found = Extent(count, largest.frames, largest.height * largest.width // 16)
+        found = Extent(count, largest.frames, largest.height // 4, largest.width // 4)
     count = len(spec.sequences) if spec.sequences is not None else found.sequences
     frames = -(-found.frames // spec.every)
     return replace(found, sequences=count, frames=min(frames, spec.frames or frames))
 
 
-def _sampling(study: ResolvedStudy, paths: Paths, extents: dict[str, Extent]) -> tuple[dict[str, int], int, float]:
-    """Of all shards that are not there: frames by dataset, frame-steps, TFLOP."""
+def _sampling(
+    study: ResolvedStudy, paths: Paths, extents: dict[str, Extent], names: Collection[str]
+) -> tuple[dict[str, int], int, float]:
+    """Of all shards of the methods ``names`` that are not there: frames by dataset, frame-steps, TFLOP."""
     frames: Counter[str] = Counter()
     steps, work = 0, 0.0
     for name, extent in extents.items():
         shards = study.spec.datasets[name].shards
-        for key, method in study.by_digest(name).items():
-            all_shards = itertools.product(study.seeds(key, name), range(shards))
-            missing = sum(not paths.manifest(name, key, *shard).exists() for shard in all_shards)
+        forms = {(form.digest, form.run): form for form in study.forms_on(name) if form.name in names}
+        for (key, seed), method in forms.items():
+            missing = sum(not paths.manifest(name, key, seed, shard).exists() for shard in range(shards))
             made = extent.sequences * extent.frames * missing // shards
             frames[name] += made
             if method.sampling:

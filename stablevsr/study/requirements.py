@@ -11,6 +11,7 @@ from pathlib import Path
 from stablevsr.baselines import BASELINES
 from stablevsr.data.downloads import registry
 from stablevsr.data.downloads.weights import location
+from stablevsr.method.model_folder import tcm_folder
 from stablevsr.method.settings import Guidance
 from stablevsr.metrics.registry import METRICS, missing_package
 from stablevsr.runtime.errors import UserError, near_miss
@@ -92,7 +93,7 @@ def _absent(method: Method, dataset: str, study: ResolvedStudy, root: Path) -> I
     if method.command is not None and (workdir := method.command.workdir) and not (root / workdir).is_dir():
         yield str(workdir), f"there is no folder {workdir}, in which the command of method {method.name} runs"
     if method.external_tcm:
-        folder = root / method.external_tcm
+        folder = tcm_folder(root / method.external_tcm)
         if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
             fault = "it is no folder with a TCM (config.json and safetensors)"
             yield str(method.external_tcm), f"checkpoint {method.external_tcm} of method {method.name}: {fault}"

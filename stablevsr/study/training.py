@@ -26,6 +26,7 @@ from stablevsr.runtime.locks import single_writer
 from stablevsr.runtime.machine import machine_of_job
 from stablevsr.runtime.records import write_record
 from stablevsr.study.prepare import open_dataset
+from stablevsr.study.training_data import record_training_data
 from stablevsr.training import tasks
 from stablevsr.training.cached_samples import cache_samples, is_intact
 from stablevsr.training.loop import Outcome, accelerator_for, train
@@ -54,10 +55,12 @@ def train_run(run: TrainingRun, paths: Paths, device: str, board: Path | None = 
     model, clips = find_model(paths.model(run.base)), [] if samples else _clips(run, paths)
     inputs = TaskInputs(model, run.settings, clips, _held_out(run, paths), accelerator.device, samples)
     task = tasks.build(run.kind, inputs)
+    with accelerator.main_process_first():  # it writes the record, the others read it
+        data = record_training_data(run.dataset, paths)["sha256"]
     identity = {
         "training": run.digest,
         "inputs": digest([*(folder_hash(model / part) for part in ("unet", "vae")),
-                          file_hash(samples) if samples else _sizes(clips)]),
+                          file_hash(samples) if samples else data]),
         **run.settings.model_dump(mode="json", exclude={"dataset", *ROUNDING_ONLY}),
     }  # fmt: skip
     state = paths.state(run.digest) / digest(identity)
@@ -65,7 +68,7 @@ def train_run(run: TrainingRun, paths: Paths, device: str, board: Path | None = 
     outcome = train(task, loop_settings(run), state, identity, accelerator, logged)
     if accelerator.is_main_process:
         with single_writer(state):
-            _write(run, task, outcome, paths.training(run), state, accelerator)
+            _write(run, task, outcome, paths.training(run), state, accelerator, data)
 
 
 def _tensorboard(folder: Path) -> Callable[[Row], None]:
@@ -106,13 +109,8 @@ def _held_out(run: TrainingRun, paths: Paths) -> list[Sequence]:
     return open_dataset(spec, paths.low_resolution(spec)) if spec else []
 
 
-def _sizes(clips: list[Sequence]) -> str:
-    """A digest of the frames' names and sizes, because hashing the 34 GB of REDS would take long."""
-    return digest([(str(file), file.stat().st_size) for clip in clips for file in clip.gt])
-
-
 def _write(
-    run: TrainingRun, task: TrainingTask, outcome: Outcome, out: Path, state: Path, accelerator: Accelerator
+    run: TrainingRun, task: TrainingTask, outcome: Outcome, out: Path, state: Path, accelerator: Accelerator, data: str
 ) -> None:
     """Write the weights and the records of a training into ``out``; ``provenance.json`` comes last."""
     for folder in task.copied:
@@ -129,6 +127,7 @@ def _write(
         "training": run.digest,
         "sha256": tree_hash(out),
         "model": run.base.name,
+        "data": data,
         "parameters": sum(p.numel() for p in task.model.parameters()),
         "device": str(accelerator.device),
         "processes": accelerator.num_processes,

@@ -39,14 +39,22 @@ class DenoisingTask(TrainingTask):
         """The noisy latents of frozen samples and the UNet's output for them, both (B, 4, h, w)."""
 
     def draw(self, side: int, generators: Sequence[torch.Generator]) -> Sample:
-        """Timesteps and noise for latents of ``side`` pixels, on the CPU; one generator for each sample."""
-        drawn = {
+        """All random values of a step for latents of ``side`` pixels, on the CPU; one generator for each sample.
+
+        The noise of sampled latents comes last, so that with their mode the other values are the same.
+        """
+        drawn = self.draw_diffusion(side, generators)
+        if self.sample_latents:
+            names = [name.replace("noise", "noise_latents") for name in drawn if name.startswith("noise")]
+            drawn |= {name: draw_normal(generators, (self.channels, side, side)) for name in names}
+        return drawn
+
+    def draw_diffusion(self, side: int, generators: Sequence[torch.Generator]) -> Sample:
+        """Timesteps and noise."""
+        return {
             "timesteps": draw_integers(generators, 0, int(self.scheduler.config.num_train_timesteps)),
             "noise": draw_normal(generators, (self.channels, side, side)),
         }
-        if self.sample_latents:
-            drawn["noise_latents"] = draw_normal(generators, (self.channels, side, side))
-        return drawn
 
     def loss(self, batch: Sample, generators: Sequence[torch.Generator]) -> Tensor:
         """Mean squared error of the prediction; ``batch`` holds a window (``gt``, ``lq``) or a frozen sample."""

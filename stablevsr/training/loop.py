@@ -34,8 +34,8 @@ class Outcome:
     """The whole history of a training, and the cost of this run (without earlier ones that it resumed)."""
 
     history: list[Row]
-    seconds_per_step: float | None  #: None if nothing was left to do
-    data_wait: float  #: share of the time spent waiting for data
+    seconds_per_step: float | None  #: without validation and saving; None if nothing was left to do
+    data_wait: float  #: share of the steps' time spent waiting for data
     peak_memory_bytes: int  #: of the GPU, or of this process on the CPU
 
 
@@ -83,7 +83,7 @@ def _run(
         total=settings.steps, initial=start, unit="step", desc="training", mininterval=2,
         disable=not accelerator.is_main_process,
     )  # fmt: skip
-    waited, began, losses = 0.0, time.monotonic(), []
+    waited, worked, losses = 0.0, 0.0, []
     batches = _batches(task, settings, start, accelerator)
     for step in range(start, settings.steps):
         mark = time.monotonic()
@@ -93,12 +93,12 @@ def _run(
             group["lr"] = group["peak_lr"] * rate_factor(settings, step)
         losses.append(training_step(task, batch, settings, step, accelerator, optimizer))
         ema.update(task.model)
+        worked += time.monotonic() - mark
         bar.update()
         done = step + 1
         if done % settings.log_every == 0 or done == settings.steps:
             history.append({"step": done, "loss": sum(losses) / len(losses)})
-            share = waited / max(time.monotonic() - began, 1e-9)
-            bar.set_postfix(loss=f"{history[-1]['loss']:.4f}", data_wait=f"{share:.0%}", refresh=False)
+            bar.set_postfix(loss=f"{history[-1]['loss']:.4f}", data_wait=f"{waited / worked:.0%}", refresh=False)
             losses = []
         if (done % settings.save_every == 0 or done == settings.steps) and accelerator.is_main_process:
             if done % settings.log_every == 0 or done == settings.steps:
@@ -108,9 +108,9 @@ def _run(
             logged(history[-1])
     bar.close()
     ema.copy_to(task.model)
-    spent = time.monotonic() - began
-    steps = settings.steps - start
-    return Outcome(history, spent / steps if steps else None, waited / spent, peak_memory(accelerator.device))
+    if start == settings.steps:
+        return Outcome(history, None, 0.0, peak_memory(accelerator.device))
+    return Outcome(history, worked / (settings.steps - start), waited / worked, peak_memory(accelerator.device))
 
 
 def training_step(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stablevsr.baselines import BASELINES
 from stablevsr.data.downloads.record import file_stamp
 from stablevsr.data.downloads.weights import published_hash, weight_file
-from stablevsr.method.model_folder import check_model, check_weights, default_guidance, find_model
+from stablevsr.method.model_folder import check_model, check_weights, default_guidance, find_model, tcm_folder
 from stablevsr.method.settings import Sampling
 from stablevsr.method.strategies import is_guided
 from stablevsr.runtime.devices import configure_torch
@@ -68,9 +68,10 @@ class _Sampler:
     def __init__(self, options: UpscaleOptions, device: str, adapted: Path) -> None:
         self.options, self.device, self.adapted = options, device, adapted
         self.model, self.is_guided = find_model(options.model, options.revision), is_guided(options.strategy)
-        check_model(self.model, without=() if self.is_guided and options.tcm is None else {"controlnet"})
-        if options.tcm is not None:
-            check_weights(options.tcm)
+        self.tcm = tcm_folder(options.tcm) if options.tcm is not None else None
+        check_model(self.model, without=() if self.is_guided and self.tcm is None else {"controlnet"})
+        if self.tcm is not None:
+            check_weights(self.tcm)
         if options.adapt and not self.is_guided:
             raise UserError(f"--adapt has no effect on --strategy {options.strategy}, which runs no TCM: leave it out")
         given = {"preset": options.preset, "strategy": options.strategy}
@@ -84,7 +85,7 @@ class _Sampler:
         settings = [self.sampling.model_dump(), self.guidance.model_dump()]
         options = self.options
         others = [options.seed, options.window or 0, options.tile, options.adapt, self.device]
-        folders = [folder for folder in (self.model, options.tcm) if folder is not None]
+        folders = [folder for folder in (self.model, self.tcm) if folder is not None]
         # hashing gigabytes of weights would take too long
         weights = [[str(file.resolve()), file_stamp(file)] for folder in folders for file in sorted(folder.rglob("*"))]
         code = ["stablevsr.upscale.clip_run", "stablevsr.upscale.video", *([ADAPTATION] if options.adapt else [])]
@@ -113,13 +114,13 @@ class _Sampler:
     def _tcm(self, clip: Clip) -> Path | None:
         """The folder of the TCM for ``clip``, which is adapted unless it is there; None for the model's own."""
         if not self.options.adapt:
-            return self.options.tcm
+            return self.tcm
         from stablevsr.training.adaptation import adapt_tcm
 
         configure_torch()
         return adapt_tcm(
             clip.files, self.model, self.options.adapt, self.adapted / fingerprint(ADAPTATION),
-            tcm=self.options.tcm, guidance=self.guidance, precision=self.sampling.precision, device=self.device,
+            tcm=self.tcm, guidance=self.guidance, precision=self.sampling.precision, device=self.device,
         )  # fmt: skip
 
     def _sample(

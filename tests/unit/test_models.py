@@ -166,6 +166,18 @@ def test_a_tcm_from_another_folder_replaces_the_models_own(vectors, tmp_path):
     assert torch.count_nonzero(weight) == 0  # a fresh TCM; the vector model's own is random there
 
 
+def test_a_checkpoint_of_the_released_training_is_a_tcm(vectors, tmp_path):
+    """``checkpoint-20000`` holds the TCM as ``controlnet/``, beside the states of optimiser and noise."""
+    checkpoint = tmp_path / "checkpoint-20000"
+    shutil.copytree(vectors / "model_eps" / "controlnet", checkpoint / "controlnet")
+    (checkpoint / "optimizer.bin").touch()
+    loaded, own = (
+        StableVSRPipeline.from_pretrained(vectors / "model_v", device="cpu", **how).networks.tcm.state_dict()
+        for how in ({"tcm": checkpoint}, {"tcm": vectors / "model_eps" / "controlnet"})
+    )
+    assert all(torch.equal(loaded[name], own[name]) for name in own)
+
+
 def test_a_fresh_tcm_changes_nothing_and_is_loadable_by_diffusers(pipe_v, tmp_path):
     from diffusers import ControlNetModel
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import memory
+from stablevsr.study import memory as memory_of
 from stablevsr.study.paths import Paths
 from stablevsr.study.plan import _frame_work, _training_work, plan
 from stablevsr.study.resolve import load_study
@@ -71,3 +73,39 @@ def test_a_zip_takes_its_size_twice_until_it_is_there(paper, tmp_path, monkeypat
     before = needed(plan(*paper, tmp_path, 50))
     monkeypatch.setattr("stablevsr.study.plan.is_present", lambda name, data: name == "vimeo90k")
     assert before - needed(plan(*paper, tmp_path, 50)) == pytest.approx(2 * 82.0, abs=1.5)
+
+
+def test_the_hours_of_a_table_are_those_of_its_own_rows_and_trainings(paper, tmp_path):
+    text = plan(*paper, tmp_path, 50)
+    alone = {name: line(text, f"{name} ") for name in ("guidance", "scheduler")}
+    assert float(alone["guidance"][5].strip(",)")) == pytest.approx(5 * 5 * 20_000 * 32 * 2.54 / 50 / 3600, rel=0.01)
+    assert alone["scheduler"][4:] == ["training", "0.0)"]  # the released TCM
+    small = load_study("table1", REPOSITORY)
+    cheapest = plan(small, Paths(small, tmp_path / "work", tmp_path / "results"), tmp_path, 50)
+    hours = line(text, "Table 1, reds4")[3]
+    assert line(cheapest, "sampling:")[3] == line(cheapest, "Table 1, reds4")[3] == hours
+    assert float(hours) == pytest.approx(5 * 400 * 1065 / 50 / 3600, rel=0.02)  # five runs of REDS4's 400 frames
+
+
+def test_memory_is_what_shapes_say(paper):
+    """Crops of 256 keep about 23 GiB for the backward pass of a batch of 32; the authors had 17 GB for 8 crops."""
+    study, _ = paper
+    runs = {run.kind: run for run in study.trainings().values()}
+    small = memory.sampling(1, 64, 112)
+    assert pytest.approx(small["weights"], rel=0.01) == memory_of.UNET + memory_of.TCM + memory_of.VAE
+    assert pytest.approx(small["decoding"], rel=0.01) == memory_of.DECODING * 64 * 112 / memory_of.AREA
+    for kind in ("tcm", "unet"):
+        counted = memory.training(kind, 1)
+        assert memory_of.KEPT[kind] == pytest.approx(counted["kept"], rel=0.01)
+        needed = counted["weights"] + 3 * counted["trained"] + 8 * counted["kept"]
+        needed -= 0 if kind == "tcm" else memory_of.TCM  # not loaded
+        assert memory_of.training_memory(runs[kind], 1) == pytest.approx(needed, rel=0.01)
+    assert 32 * memory_of.KEPT["tcm"] == pytest.approx(23 * 2**30, rel=0.03)
+    assert memory_of.training_memory(runs["tcm"], 1) < 17e9 and memory_of.training_memory(runs["decoder"], 1) is None
+
+
+def test_the_plan_says_the_memory_by_frame_size_and_by_batch(paper, tmp_path):
+    text = plan(*paper, tmp_path, 50)
+    assert line(text, "sampling, 2 sequences of 320x180")[-2:] == ["8.6", "GB"]
+    assert line(text, "sampling, 2 sequences of 112x64")[-2:] == ["3.6", "GB"]
+    assert line(text, "training a TCM, 8 crops")[-2:] == ["11.8", "GB"]

@@ -136,7 +136,7 @@ def test_the_last_validation_of_every_training_is_on_the_page(tmp_path: Path) ->
     paths = made.write_all(tmp_path, made.with_model_per_dataset())
     found = histories(paths)
     assert [h.kind.noun for h in found] == ["UNet"] * 2 + ["TCM"] * 4  # one of each for each of two runs
-    assert found[0].cost == "5.0 min, 1.5 GiB"
+    assert found[0].cost == "5.0 min of steps, 1.5 GiB"
     assert found[0].validated == "loss: low noise 0.900, high noise 0.920"
     text = page.html(paths)
     trainings = text[text.index('id="trainings"') : text.index('id="provenance"')]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stablevsr.data.downloads import weights
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import digest
-from stablevsr.study.methods import MODEL_TCM
+from stablevsr.study.methods import MODEL_TCM, TrainingRun
 from stablevsr.study.paths import Paths
 from stablevsr.study.requirements import absent, all_downloads, check_external
 from stablevsr.study.resolve import load_study, merge
@@ -133,6 +133,15 @@ def test_variants_differ_where_they_should():
     assert study.methods["sampling.single_frame"].training is None
     samples = {Paths(study).samples(run) for run in study.trainings().values() if run.kind == "tcm"}
     assert len(samples) == 2  # unidirectional and bidirectional share their cached samples
+    run = next(run for run in study.trainings().values() if run.kind == "tcm")
+
+    def samples_with(**changed):
+        settings = run.settings.model_copy(update=changed)
+        return TrainingRun.of("tcm", settings, run.dataset, run.base).samples
+
+    assert samples_with(learning_rate=1.0, optimizer="adam", steps=7) == run.samples
+    for changed in ({"latents": "sample"}, {"order": "epochs"}, {"crop": 32}, {"seed": 5}):
+        assert samples_with(**changed) != run.samples
 
 
 @pytest.mark.parametrize("ablation", ["sampling", "guidance", "tcm_training", "warp_grid"])
@@ -451,6 +460,10 @@ def test_external_folders_that_are_there_are_accepted_and_a_tcm_needs_weights(ro
     edit(root / "workflow/studies/mini.yaml", lambda c: c["method"].update(checkpoint="tcm"))
     assert len(absent(load_study("mini", root), root)) == 1
     (root / "tcm/weights.safetensors").touch()
+    assert absent(load_study("mini", root), root) == []
+    (root / "checkpoint-20000").mkdir()
+    (root / "tcm").rename(root / "checkpoint-20000/controlnet")
+    edit(root / "workflow/studies/mini.yaml", lambda c: c["method"].update(checkpoint="checkpoint-20000"))
     assert absent(load_study("mini", root), root) == []
 
 

@@ -21,6 +21,7 @@ from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.io import read_sealed
 from stablevsr.training.loop import rate_factor, train
 from stablevsr.training.samples import NEXT, PAST, WindowDataset, draw_normal, sample_generator, sample_numbers
+from stablevsr.training.state import save
 from stablevsr.training.task import LoopSettings, TrainingTask
 from stablevsr.training.tasks.tcm import TCMTask
 
@@ -89,6 +90,10 @@ def test_released_latents_are_samples_of_the_vae_and_the_mode_is_their_mean(vect
     drawn = task.draw(8, [sample_generator(1, 0)])
     assert drawn["noise_latents"].shape == drawn["noise_latents_neighbour"].shape == (1, 4, 8, 8)
     assert not torch.equal(drawn["noise_latents"], drawn["noise_latents_neighbour"])
+    # nothing else of a training differs
+    of_mode = task_for(vectors, guidance=Guidance(source="none")).draw(8, [sample_generator(1, 0)])
+    assert set(drawn) - set(of_mode) == {"noise_latents", "noise_latents_neighbour"}
+    assert all(torch.equal(drawn[name], value) for name, value in of_mode.items())
 
 
 def test_epsilon_models_get_the_right_clean_latent(vectors):
@@ -167,6 +172,27 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
     assert train(second, settings(), tmp_path / "cut", {}).history == history
     for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_seconds_a_step_are_those_of_steps_alone(tmp_path, monkeypatch):
+    """By a clock that a step moves by 2 seconds, validation by 100 and saving by 1,000."""
+    now = [0.0]
+    monkeypatch.setattr("stablevsr.training.loop.time.monotonic", lambda: now[0])
+
+    def takes(seconds, call):
+        def run(*given):
+            now[0] += seconds
+            return call(*given)
+
+        return run
+
+    task = Line()
+    task.loss = takes(2, task.loss)
+    task.validate = takes(100, task.validate)
+    monkeypatch.setattr("stablevsr.training.loop.save", takes(1000, save))
+    first = train(task, settings(steps=10), tmp_path, {})
+    assert (first.seconds_per_step, first.data_wait) == (2, 0)
+    assert train(Line(), settings(steps=10), tmp_path, {}).seconds_per_step is None  # nothing was left to do
 
 
 def test_the_result_is_the_average_of_the_weights_after_each_step_and_training_does_not_see_it(tmp_path):

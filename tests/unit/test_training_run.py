@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -19,10 +20,13 @@ from stablevsr.method.model_folder import TINY
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.settings import Finetuning, Guidance, Training
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.hashing import content_hash
+from stablevsr.study import training_data
 from stablevsr.study.files import Dataset
 from stablevsr.study.methods import Base, TrainingRun
 from stablevsr.study.paths import Paths
 from stablevsr.study.training import train_run
+from stablevsr.study.training_data import record_training_data
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -77,19 +81,37 @@ def test_a_fine_tuned_model_is_whole_and_differs_in_its_unet_alone(tuned, upscal
     assert frames.shape == (2, 64, 64, 3) and np.isfinite(frames).all()
 
 
-def test_a_fine_tuning_records_what_made_it(tuned):
+def test_training_data_are_known_by_content_and_hashed_once(reds, tmp_path, monkeypatch):
+    root = shutil.copytree(reds.root, tmp_path / "data")
+    spec, paths = reds.model_copy(update={"root": root, "validation": None}), Paths(study=None, work=tmp_path / "work")
+    hashed = []
+    monkeypatch.setattr(training_data, "content_hash", lambda files: hashed.append(files) or content_hash(files))
+    first = record_training_data(spec, paths)
+    assert record_training_data(spec, paths) == first and len(hashed) == 1  # one clip, once
+    frame = next((root / "train_sharp" / "001").iterdir())
+    content = frame.read_bytes()
+    frame.write_bytes(content)  # another time, the same content
+    assert record_training_data(spec, paths)["sha256"] == first["sha256"]
+    frame.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # the same size, another content
+    assert record_training_data(spec, paths)["sha256"] != first["sha256"]
+
+
+def test_a_fine_tuning_records_what_made_it(tuned, reds):
     with (tuned / "history.csv").open() as stream:
         last = list(csv.DictReader(stream))[-1]
     assert last["step"] == "4" and all(float(last[f"val_loss_{level}"]) > 0 for level in ("low", "mid", "high"))
     provenance = json.loads((tuned / "provenance.json").read_text())
     assert (provenance["kind"], provenance["training"], provenance["processes"]) == ("unet", "f" * 16, 1)
     assert provenance["seconds_per_step"] > 0 and provenance["peak_memory_bytes"] > 2**20
+    record = record_training_data(reds, Paths(study=None, work=tuned.parents[2]))
+    assert provenance["data"] == record["sha256"] and set(record["sequences"]) == {"001"}
     made_on = provenance["machine"]
     assert (
         made_on["versions"]["torch"] == torch.__version__.split("+")[0]
         and made_on["gpu"] is None
         and made_on["threads"] >= 1
     )
+    assert made_on["deterministic"] == {"algorithms": False, "cudnn": False, "cudnn_benchmark": False}
     assert made_on["tf32"].keys() == {"matrices", "convolutions"} and made_on["instructions"]
     assert 0 <= provenance["data_wait"] < 1
     strip = read_frame(tuned / "validation" / "step000004.png")

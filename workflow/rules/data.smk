@@ -89,7 +89,7 @@ rule data_prepare_training:
         study=STUDY,
         name=lambda w: training_set(w.key)[0],
     message:
-        "checking the training set {params.name}"
+        "checking and hashing the training set {params.name}"
     shell:
         "stablevsr data prepare-training --study {params.study:q} --dataset {params.name:q} > {log:q} 2>&1"
 

@@ -65,7 +65,7 @@ def crate(paths: Paths, date: datetime.date) -> str:
 
 
 def _belongs(file: Path) -> bool:
-    return file.is_file() and file.name != METADATA
+    return file.is_file() and file.name not in (METADATA, ".snakemake_timestamp")
 
 
 def _references(entities: list[Entity]) -> list[Entity]:

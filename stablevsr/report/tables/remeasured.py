@@ -22,7 +22,7 @@ class Remeasured:
 
 
 def read_remeasured(results: Path) -> pd.DataFrame:
-    """The rows with the paper's protocol (column ``comparable``); no rows where the file is absent."""
+    """The rows whose scores mean the same as the paper's (column ``comparable``); no rows where the file is absent."""
     file = results / FILE
     if not file.exists():
         return pd.DataFrame(columns=["dataset", "method", "party", "source"])

@@ -88,15 +88,12 @@ class TCMTask(DenoisingTask):
         rate_new = settings.learning_rate if settings.learning_rate_new is None else settings.learning_rate_new
         return [{"params": copied, "lr": settings.learning_rate}, {"params": new, "lr": rate_new}]
 
-    def draw(self, side: int, generators: Sequence[torch.Generator]) -> Sample:
-        """Neighbours, timesteps and the noise of both frames, on the CPU; one generator for each sample."""
+    def draw_diffusion(self, side: int, generators: Sequence[torch.Generator]) -> Sample:
+        """Neighbours, timesteps and the noise of both frames."""
         past = torch.full((len(generators),), PAST)
         neighbour = past if self.settings.neighbour == "past" else draw_integers(generators, 0, 2) * NEXT
-        drawn = {"neighbour": neighbour, **super().draw(side, generators)}
-        drawn["noise_neighbour"] = draw_normal(generators, (self.channels, side, side))
-        if self.sample_latents:
-            drawn["noise_latents_neighbour"] = draw_normal(generators, (self.channels, side, side))
-        return drawn
+        drawn = {"neighbour": neighbour, **super().draw_diffusion(side, generators)}
+        return drawn | {"noise_neighbour": draw_normal(generators, (self.channels, side, side))}
 
     @torch.no_grad()
     def freeze(self, window: Sample, drawn: Sample) -> dict[str, Tensor]:
