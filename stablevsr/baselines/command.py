@@ -37,6 +37,7 @@ class Command:
     workdir: Path | None = None  #: where it runs; None = in a new folder, with links to the files that it names
     env: tuple[tuple[str, str], ...] = ()  #: names and values of variables
     whole_shard: bool = False  #: whether it runs once for many sequences, each in a folder of {lr} and of {frames}
+    resources: tuple[tuple[str, int], ...] = ()  #: names and amounts of what its jobs take; they decide no frame
 
     @property
     def batch(self) -> int:
@@ -70,8 +71,10 @@ class Command:
             method: name of the method, for errors.
 
         Raises:
-            UserError: it does not end with the exit code 0.
+            UserError: ``workdir`` is not there, or it does not end with the exit code 0.
         """
+        if self.workdir and not self.workdir.is_dir():
+            raise UserError(missing_workdir(self.workdir, method))
         text = self.text
         for place, folder in zip(PLACES, (lr, frames), strict=True):
             text = text.replace(place, shlex.quote(str(folder.absolute())))
@@ -98,6 +101,11 @@ class Command:
             if not file.is_absolute() and ".." not in file.parts:
                 (own / file).parent.mkdir(parents=True, exist_ok=True)
                 (own / file).symlink_to(file.absolute())
+
+
+def missing_workdir(workdir: Path, method: str) -> str:
+    """The error message where the folder of a method's command is not there."""
+    return f"there is no folder {workdir}, in which the command of method {method} runs"
 
 
 def environment() -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from stablevsr.data.frames import read_frame
 from stablevsr.metrics.folders import FramePaths
-from stablevsr.runtime.background import prefetch
+from stablevsr.runtime.background import pool_of_generator, prefetch
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +95,7 @@ def read_chunks(sequences: Sequence[FramePaths], batch: int, device: torch.devic
     for paths in sequences:
         step = max(1, min(batch, CHUNK_PIXELS // (paths.size[0] * paths.size[1])))
         spans += [(paths, slice(start, start + step)) for start in range(0, len(paths.stems), step)]
-    with ThreadPoolExecutor(DECODERS) as pool:
+    with pool_of_generator(DECODERS) as pool:
 
         def decode(span: tuple[FramePaths, slice]) -> list[NDArray[np.uint8]]:
             paths, part = span

@@ -7,15 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 Result = TypeVar("Result")
 
 
+@contextmanager
+def pool_of_generator(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """A thread pool for use in a generator: it is shut down at the end without waiting for its threads.
+
+    After an error in the caller, the garbage collector may close a generator at any moment, also while another thread
+    starts. Joining a thread there deadlocks both.
+    """
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False)
+
+
 def prefetch(work: Callable[[T], Result], pieces: Iterable[T]) -> Iterator[Result]:
     """Yield ``work(piece)`` for each piece in order; the next result is computed while the caller uses one."""
-    with ThreadPoolExecutor(1) as thread:
+    with pool_of_generator(1) as thread:
         current: Future[Result] | None = None
         for piece in pieces:
             following = thread.submit(work, piece)

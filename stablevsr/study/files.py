@@ -67,6 +67,15 @@ Kinds = Annotated[
 ]
 
 
+class Resources(_File):
+    """What a job with a command takes. What is left out is as in the study's other jobs."""
+
+    threads: int | None = Field(None, ge=1)
+    gpu: int | None = Field(None, ge=0)  #: number of GPUs
+    mem_mb: int | None = Field(None, ge=1)
+    runtime: int | None = Field(None, ge=1)  #: minutes, after which a cluster ends the job
+
+
 class Baseline(_File):
     """A method that is not StableVSR: computed here, by a command, or frames from a folder."""
 
@@ -77,6 +86,7 @@ class Baseline(_File):
     workdir: Path | None = None  #: where it runs; None = in a new folder
     env: dict[str, Annotated[str, Field(coerce_numbers_to_str=True)]] = {}  #: variables for it
     per: Literal["sequence", "shard"] = "sequence"  #: what it runs once for
+    resources: Resources = Resources()  #: of a job with it
 
     def kinds(self) -> list[str]:
         """All its kinds."""

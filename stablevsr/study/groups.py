@@ -32,6 +32,12 @@ class Group:
         return list(dict.fromkeys(form.digest for forms in self.forms.values() for form in forms))
 
     @property
+    def resources(self) -> dict[str, int]:
+        """What its jobs take other than the study's, by name: a command may say so, which is a group alone."""
+        forms = (form for forms in self.forms.values() for form in forms)
+        return {name: amount for form in forms if form.command for name, amount in form.command.resources}
+
+    @property
     def size(self) -> int:
         """How many methods it has, counted on each data set."""
         return sum(map(len, self.forms.values()))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stablevsr.baselines import BASELINES
+from stablevsr.baselines.command import missing_workdir
 from stablevsr.data.downloads import registry
 from stablevsr.data.downloads.weights import location
 from stablevsr.method.model_folder import tcm_folder
@@ -91,7 +92,7 @@ def _absent(method: Method, dataset: str, study: ResolvedStudy, root: Path) -> I
         if not made_by_rules(folder) and not (root / folder).is_dir():
             yield str(folder), f"the frames of method {method.name} on {dataset} are not in {folder}: put them there"
     if method.command is not None and (workdir := method.command.workdir) and not (root / workdir).is_dir():
-        yield str(workdir), f"there is no folder {workdir}, in which the command of method {method.name} runs"
+        yield str(workdir), missing_workdir(workdir, method.name)
     if method.external_tcm:
         folder = tcm_folder(root / method.external_tcm)
         if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):

@@ -151,7 +151,7 @@ def _baseline(name: str, baseline: Baseline, where: Path, study: ResolvedStudy) 
     if (baseline.kind == "command") != (baseline.command is not None):
         raise UserError(f"{at}: `kind: command` and `command:` belong together")
     if baseline.command is None:
-        if extra := {"workdir", "env", "per"} & baseline.model_fields_set:
+        if extra := {"workdir", "env", "per", "resources"} & baseline.model_fields_set:
             raise UserError(f"{at}: {sorted(extra)[0]} belongs to `kind: command`: leave it out")
         return _method(name, baseline.label, baseline.kind, datasets, frames=baseline.frames)
     return _method(name, baseline.label, "command", datasets, command=_command(baseline, baseline.command, at))
@@ -175,7 +175,8 @@ def _command(baseline: Baseline, text: str, at: str) -> Command:
         shlex.split(text)
     except ValueError as error:
         raise UserError(f"{at}: its command is no shell command ({str(error).lower()})") from error
-    return Command(text, baseline.workdir, tuple(sorted(baseline.env.items())), baseline.per == "shard")
+    resources = tuple(baseline.resources.model_dump(exclude_none=True).items())
+    return Command(text, baseline.workdir, tuple(sorted(baseline.env.items())), baseline.per == "shard", resources)
 
 
 def _method(name: str, label: str, kind: str, datasets: tuple[str, ...], **settings: Any) -> Method:

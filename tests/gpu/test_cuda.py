@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from stablevsr import StableVSRPipeline
+from stablevsr.baselines.basicvsr_pp import BasicVSRPlusPlus
+from stablevsr.baselines.networks import basicvsr, clips
 from stablevsr.cli import main
 from stablevsr.method.noise import INITIAL, PublishedNoise
 from tests.flow import vector_flow
+from tests.formula_weights import filled
 
 pytestmark = [
     pytest.mark.gpu,
@@ -72,3 +75,13 @@ def test_the_bench_measures_stages_and_memory_of_the_card(tmp_path):
     for case in json.loads(out.read_text())["cases"]:
         assert case["stages"]["UNet up"] > 0 and case["peak_memory"] > 2**20
         assert sum(case["stages"].values()) == pytest.approx(case["seconds"], rel=0.05)
+
+
+@pytest.mark.parametrize("room", [None, 0])
+@pytest.mark.parametrize(("precision", "bar"), [("fp32", 1e-4), ("fp16", 4 / 255)])
+def test_basicvsr_pp_equals_the_published_network(vectors, exact, monkeypatch, precision, bar, room):
+    if room is not None:  # all features in the file
+        monkeypatch.setattr(basicvsr, "room", lambda device: room)
+    case = np.load(vectors / "basicvsr_pp" / "case.npz")
+    made = clips.upscaler(filled(BasicVSRPlusPlus(16, 1, 10)), "cuda", precision)(case["lr"])
+    assert np.abs(made[:, ::2, ::2] - case["sr"].clip(0, 1)).max() < bar

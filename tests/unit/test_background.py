@@ -28,6 +28,24 @@ def test_a_piece_that_cannot_be_read_fails_in_its_turn():
         next(results)
 
 
+def test_closing_does_not_wait_for_the_piece_under_way():
+    # the garbage collector closes it after an error, and a thread that is joined there deadlocks with one that starts
+    gate, ended = threading.Event(), threading.Event()
+
+    def work(piece):
+        if piece:
+            gate.wait(10)
+            ended.set()
+        return piece
+
+    results = prefetch(work, range(3))
+    assert next(results) == 0
+    results.close()
+    assert not ended.is_set()
+    gate.set()
+    assert ended.wait(10)
+
+
 def test_a_piece_that_cannot_be_written_fails_at_the_next_or_at_the_end():
     def full():
         raise OSError(28, "No space left on device")

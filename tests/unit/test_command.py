@@ -151,6 +151,12 @@ def test_a_failure_is_one_sentence(text, message, lr):
     assert list((lr.parent / "it's a $HOME; folder").iterdir()) == []
 
 
+@pytest.mark.parametrize("workdir", ["nowhere", "nearest.py"])
+def test_a_missing_workdir_is_named_by_the_job_too(workdir, lr):
+    with pytest.raises(UserError, match=f"no folder {workdir}, in which the command of method theirs runs"):
+        run(lr, workdir=Path(workdir))
+
+
 # --- in a study -------------------------------------------------------------------------------------------------------
 
 
@@ -194,6 +200,17 @@ def test_what_the_command_is_decides_the_digest_and_its_label_does_not(study):
     assert len({first, *others}) == 5
 
 
+def test_resources_are_those_of_its_jobs_only_and_decide_no_frame(study):
+    command = {"kind": "command", "command": "python x.py {lr} {frames}"}
+    plain = study(**command).methods["theirs"].digest
+    found = study(**command, resources={"threads": 3, "gpu": 1, "runtime": 90})
+    assert found.methods["theirs"].digest == plain
+    taken = {group.name: group.resources for group in groups(found)}
+    theirs = [name for name in taken if name.startswith("command_theirs")]
+    assert theirs and all(taken.pop(name) == {"threads": 3, "gpu": 1, "runtime": 90} for name in theirs)
+    assert taken and not any(taken.values())
+
+
 @pytest.mark.parametrize(("method", "message"), [
     ({"kind": "command"}, "`kind: command` and `command:` belong together"),
     ({"kind": "bicubic", "command": "x {lr} {frames}"}, "`kind: command` and `command:` belong together"),
@@ -201,6 +218,8 @@ def test_what_the_command_is_decides_the_digest_and_its_label_does_not(study):
     ({"kind": "command", "command": "x {frames}"}, "its command lacks {lr}"),
     ({"kind": "command", "command": "x '{lr} {frames}"}, "no shell command .*quotation"),
     ({"kind": "bicubic", "env": {"A": "1"}}, "env belongs to `kind: command`: leave it out"),
+    ({"kind": "bicubic", "resources": {"gpu": 0}}, "resources belongs to `kind: command`: leave it out"),
+    ({"kind": "command", "command": "x {lr} {frames}", "resources": {"gpus": 1}}, r"resources\.gpus"),
     ({"kind": "comand", "command": "x"}, "did you mean 'command'"),
     ({"kind": "command", "command": "x {lr} {frames}", "per": "sequences"}, "did you mean 'sequence'"),
 ])  # fmt: skip

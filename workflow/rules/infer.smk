@@ -26,9 +26,9 @@ for group in GROUPS:
             f"work/benchmarks/infer_{STUDY}_{group.name}_shard{{shard}}of{group.shards}.tsv"
         # before scores, which are short and fill all cores at the end; large ones first; trainings have 20
         priority: 10 + min(group.size, 9)
-        threads: SPEC.threads
+        threads: group.resources.get("threads", SPEC.threads)
         resources:
-            gpu=GPU,
+            **{"gpu": GPU, **{name: amount for name, amount in group.resources.items() if name != "threads"}},
         params:
             study=STUDY,
             methods=[f"--method={digest}" for digest in group.digests],
