@@ -152,7 +152,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         folder = find_model(model, revision)
         defaults = default_guidance(folder, flow, warp)
         if tcm is not None:
-            parts["controlnet"] = tcm_folder(tcm)
+            parts["controlnet"] = tcm_folder(tcm) if isinstance(tcm, (str, Path)) else tcm
         if guidance_decoder is None and how.guidance_decoder == "small":
             guidance_decoder = "stored"
         if guidance_decoder != "stored":
