@@ -28,6 +28,10 @@ class Upscaler:
     stream: Callable[[NDArray[np.uint8]], Iterator[NDArray[np.float32]]]
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """All x4 frames at once. Raises :class:`UserError` for frames of another type or shape."""
+        frames = np.asarray(frames)
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or frames.size == 0:
+            raise UserError(f"frames to upscale are uint8 (N, h, w, 3), and these are {frames.dtype} {frames.shape}")
         made = self.stream(frames)
         first = next(made)
         result = np.empty((len(frames), *first.shape), np.float32)  # a list of frames and then an array: twice as much

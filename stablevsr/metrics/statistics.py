@@ -24,7 +24,7 @@ LEVEL = 0.05  #: of tests; intervals cover 1 - LEVEL
 EXACT_SCENES = 16  #: up to so many scenes all sign flips are enumerated
 DRAWS = 20_000  #: sign flips drawn above that
 SEED = 0  #: of the drawn flips
-TIE = 1e-9  #: relative difference below which two statistics count as equal
+TIE = 1e-9  #: difference of t^2 / (1 + t^2) below which two count as equal
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> Comparison:
         UserError: a column is missing, a frame occurs twice, or no frame has a finite value in both tables.
     """
     left, right = _column(a, b, metric), _column(b, a, metric)
-    left, right = _for_runs(left, right), _for_runs(right, left)
+    left = _for_runs(left, right)
+    right = _for_runs(right, left)
     paired = pd.concat([left, right], axis=1, join="outer", keys=["a", "b"])
     finite = np.isfinite(paired["a"]) & np.isfinite(paired["b"])
     difference = (paired["a"] - paired["b"])[finite]
@@ -118,14 +119,14 @@ def families(comparisons: Sequence[Comparison], between_trainings: Sequence[bool
 
 def _step_down(table: Floats, run_variance: Floats) -> list[float]:
     """Adjusted p-values from scene differences (scenes, statements) and the squared standard errors over runs."""
-    observed = _absolute_t(np.ones((1, len(table))), table, run_variance)[0]
-    flipped = _absolute_t(_signs(len(table)), table, np.zeros_like(run_variance))
+    observed = _bounded_t(np.ones((1, len(table))), table, run_variance)[0]
+    flipped = _bounded_t(_signs(len(table)), table, np.zeros_like(run_variance))
     adjusted = np.ones(len(observed))
     order = np.argsort(-observed, kind="stable")
     at_least = 0.0
     for place, statement in enumerate(order):
         largest = flipped[:, order[place:]].max(axis=1)
-        reached = largest >= observed[statement] * (1 - TIE)
+        reached = largest >= observed[statement] - TIE
         at_least = max(at_least, float(reached.mean()))  # a statement is never surer than one with a larger |t|
         adjusted[statement] = at_least
     return [float(p) for p in adjusted]
@@ -155,17 +156,19 @@ def _signs(scenes: int) -> Floats:
     return np.concatenate([np.ones((1, scenes)), 1.0 - 2.0 * drawn]).astype(np.float64)
 
 
-def _absolute_t(signs: Floats, table: Floats, run_variance: Floats) -> Floats:
-    """|t| of every statement under every flip: (flips, statements). Infinite where all differences are equal."""
+def _bounded_t(signs: Floats, table: Floats, run_variance: Floats) -> Floats:
+    """t^2 / (1 + t^2) of every statement under every flip: (flips, statements).
+
+    It orders as |t| does. Where all differences are nearly equal, rounding moves |t| without bound, but this by no more
+    than rounding itself, so that ties are still recognised.
+    """
     present = np.isfinite(table)
     values = np.where(present, table, 0.0)
     count, squares = present.sum(axis=0), (values**2).sum(axis=0)
     mean = signs @ values / count
     variance = np.maximum(squares - count * mean**2, 0.0) / np.maximum(count - 1, 1)
-    variance[variance <= TIE * squares / count] = 0.0  # rounding
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.abs(mean) / np.sqrt(variance / count + run_variance)
-    return np.where(mean == 0, 0.0, t).astype(np.float64)
+    total = mean**2 + variance / count + run_variance
+    return np.divide(mean**2, total, out=np.zeros_like(mean), where=total > 0).astype(np.float64)
 
 
 def _column(table: pd.DataFrame, other: pd.DataFrame, metric: str) -> pd.Series:

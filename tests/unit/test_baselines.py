@@ -32,6 +32,20 @@ def test_bicubic_keeps_its_eight_bits():
     assert np.array_equal(np.rint(out * 255), [bicubic_upscale(frame) for frame in frames])
 
 
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        (np.zeros((2, 8, 8, 3), np.float32), r"float32 \(2, 8, 8, 3\)"),  # in [0, 1] it would become black
+        (np.zeros((8, 8, 3), np.uint8), r"uint8 \(8, 8, 3\)"),
+        (np.zeros((2, 8, 8, 4), np.uint8), r"uint8 \(2, 8, 8, 4\)"),
+        (np.zeros((0, 8, 8, 3), np.uint8), r"uint8 \(0, 8, 8, 3\)"),
+    ],
+)
+def test_other_frames_than_eight_bit_rgb_are_refused(frames, words):
+    with pytest.raises(UserError, match=words):
+        baselines.load("bicubic")(frames)
+
+
 @pytest.mark.parametrize("name", NEURAL)
 def test_real_esrgan_gives_the_picture_back_sharper(name):
     pytest.importorskip("ncnn", reason="Real-ESRGAN runs on the wheels of the extra: study")

@@ -64,6 +64,18 @@ def test_a_constant_shift_is_as_sure_as_its_scenes_allow():
     assert found.p == 2 / 2**6
 
 
+@pytest.mark.parametrize("scatter", [1e-1, 1e-3, 1e-4, 1e-6, 1e-9])
+def test_nearly_equal_differences_have_the_smallest_p_that_their_scenes_allow(scatter):
+    random = np.random.default_rng(0)
+    for scenes in range(2, 17):
+        assert sign_flip(1 + scatter * random.normal(size=scenes)) >= 2 / 2**scenes
+        assert sign_flip(1 + scatter * random.uniform(size=scenes)) == 2 / 2**scenes
+
+
+def test_differences_that_cancel_are_no_evidence():
+    assert sign_flip(np.array([0.1, 0.2, -0.3, 0.1, -0.1])) == 1.0  # their sum is a rounding error
+
+
 def test_no_difference_is_no_evidence():
     found = compare(ZERO, ZERO, "lpips")
     assert (found.mean, found.p) == (0.0, 1.0)
@@ -91,6 +103,12 @@ def test_runs_are_paired_and_a_single_run_meets_all_of_the_other():
     assert list(found.runs) == [0.0, 1.0, 2.0]
     shared = compare(a, a[a["run"] > 0], "lpips")
     assert (shared.n_runs, shared.dropped) == (2, 3)
+
+
+def test_two_single_runs_are_compared_whatever_their_numbers():
+    values = {(f"s{i}", "c"): [float(i)] for i in range(3)}
+    found = compare(table(values, runs=[3]), table(values, runs=[0]), "lpips")
+    assert (found.n_runs, found.n_scenes, found.dropped) == (1, 3, 0)
 
 
 def test_rows_of_different_protocols_are_not_paired():
