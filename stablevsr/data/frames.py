@@ -20,17 +20,20 @@ from stablevsr.runtime.io import atomic_file
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 Frame = NDArray[np.uint8]  #: (H, W, 3), RGB
 #: Folders that storage systems and archivers make: Synology, QNAP, macOS, Windows, ext4.
-FOREIGN = ("@eadir", "#recycle", "@recycle", "__macosx", "$recycle.bin", "system volume information", "lost+found")
+FOREIGN = ("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "__macosx",
+           "network trash folder", "temporary items", "$recycle.bin", "system volume information",
+           "lost+found")  # fmt: skip
 ORIENTATION = 0x0112  #: the EXIF tag
 UNREAD = {"I": "32-bit integers", "F": "32-bit floats", "LAB": "CIELAB colours"}  #: by Pillow's mode
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  #: a TIFF tag, which Pillow heeds up to 8 bits only, and a value of it
 SIXTEEN_BIT = ("PNG", "PPM")  #: formats whose grey images of Pillow's 32-bit mode hold 16 bits
 
 
 def natural_key(path: Path) -> tuple[object, ...]:
     """Sort key by which im2 comes before im10: runs of digits are compared as numbers, then the whole name."""
     parts = re.split(r"(\d+)", path.stem)
-    return (*((1, int(p)) if p.isdecimal() else (0, p) for p in parts), path.name)
+    return tuple((1, int(p)) if p.isdecimal() else (0, p) for p in parts), path.name
 
 
 def list_frames(folder: Path) -> list[Path]:
@@ -120,6 +123,8 @@ def _rgb8(image: Image.Image, where: str) -> Frame:
         raise UserError(f"{where} has a transparent 16-bit colour: flatten it onto a background first")
     if is_grey16:
         levels = np.clip(np.rint(np.asarray(image).astype(np.float64) / 257), 0, 255).astype(np.uint8)
+        if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:
+            levels = 255 - levels
         return np.repeat(levels[..., None], 3, axis=2)
     if image.mode == "La":  # Pillow converts it to nothing else
         image = image.convert("LA")

@@ -19,7 +19,7 @@ from stablevsr.data.degradation import SCALE
 from stablevsr.method.flow import FlowEstimator, warp
 from stablevsr.method.settings import Guidance
 from stablevsr.method.stores import Store
-from stablevsr.runtime.errors import DamagedError
+from stablevsr.runtime.errors import DamagedError, UserError
 
 
 def enlarge(lr: Tensor) -> Tensor:
@@ -51,8 +51,9 @@ class Flows:
         lr = self._lr(target)
         flow = self._estimator(enlarge(lr), enlarge(self._lr(source)))
         expected = (len(lr), 2, lr.shape[-2] * SCALE, lr.shape[-1] * SCALE)
-        if tuple(flow.shape) != expected:
-            raise ValueError(f"the flow estimator returned {tuple(flow.shape)} instead of {expected}")
+        found = tuple(flow.shape) if isinstance(flow, Tensor) else type(flow).__name__
+        if found != expected:
+            raise UserError(f"the flow estimator returned {found} instead of a tensor of shape {expected}")
         self._store[pair] = flow = flow.to(lr.device, torch.float32)
         return flow
 

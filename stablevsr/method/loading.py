@@ -28,6 +28,7 @@ NETWORKS = {
     "controlnet": ControlNetModel,
     "guidance_decoder": SmallDecoder,
 }
+OPTIONAL = ("controlnet", "guidance_decoder")  #: parts that a pipeline can do without
 
 
 def load_parts(
@@ -52,8 +53,8 @@ def load_parts(
     for name, part in given.items():
         if isinstance(part, str | Path):
             check_weights(Path(part))
-        elif name in NETWORKS and not isinstance(part, torch.nn.Module | None):
-            raise UserError(f"{name} is a {type(part).__name__}: give a folder or a loaded network")
+        elif not _can_be(name, part):
+            raise UserError(f"{name} is a {type(part).__name__}: give a folder or a loaded {name}")
     loaders: dict[str, Callable[[Path], Any]] = {
         **{name: partial(load_network, name, dtype=dtype) for name in NETWORKS},
         "scheduler": load_scheduler,
@@ -66,6 +67,15 @@ def load_parts(
         if parts[name] is not None:
             parts[name].to(device)
     return parts
+
+
+def _can_be(name: str, part: Any) -> bool:
+    """Whether ``part`` looks like a loaded part of this name; None stands for no such part where there may be none."""
+    if part is None:
+        return name in OPTIONAL
+    if name == "tokenizer":
+        return callable(part)
+    return hasattr(part, "config") and (name == "scheduler" or isinstance(part, torch.nn.Module))
 
 
 def load_network(part: str, folder: Path, dtype: torch.dtype) -> Any:

@@ -28,10 +28,10 @@ def find_model(model: str | Path, revision: str | None = None) -> Path:
     """
     if not isinstance(model, str | Path) or not str(model):
         raise UserError(f"the model is {model!r}: give a hub id, a folder or `tiny`")
-    if str(model) == "tiny":
-        return TINY
-    path = Path(model)
+    path = TINY if str(model) == "tiny" else Path(model)
     if path.is_dir():
+        if revision:
+            raise UserError(f"revision {revision} has no effect on {model}, which is no hub id: leave it out")
         return path
     if not registry.is_hub_id(str(model)):
         raise UserError(f"there is no model folder {model}{near_miss(str(model), ['tiny'])}")

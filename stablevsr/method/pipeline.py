@@ -152,7 +152,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         folder = find_model(model, revision)
         defaults = default_guidance(folder, flow, warp)
         if tcm is not None:
-            parts["controlnet"] = tcm_folder(tcm) if isinstance(tcm, (str, Path)) else tcm
+            parts["controlnet"] = tcm_folder(tcm) if isinstance(tcm, str | Path) else tcm
         if guidance_decoder is None and how.guidance_decoder == "small":
             guidance_decoder = "stored"
         if guidance_decoder != "stored":
@@ -233,7 +233,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         if output_type not in ("np", "pt", "pil"):
             raise UserError(f"output_type {output_type!r} is not one of np, pt, pil")
         steps = PRESETS[self.preset]["steps"] if num_inference_steps is None else num_inference_steps
-        if not (isinstance(steps, Integral) and 1 <= int(steps) <= 1000):
+        if isinstance(steps, bool) or not (isinstance(steps, Integral) and 1 <= int(steps) <= 1000):
             raise UserError(f"num_inference_steps {steps!r} is not a whole number from 1 to 1000")
         steps = int(steps)
         sampling = parse(Sampling, {"strategy": strategy, "scheduler": scheduler, "steps": steps}, "sampling")

@@ -98,7 +98,7 @@ class Sampling(_Settings):
         if not isinstance(values, dict) or "preset" not in values:
             return values
         name = values["preset"]
-        if name not in PRESETS:
+        if not isinstance(name, str) or name not in PRESETS:
             raise ValueError(f"there is no preset {name!r}: known are {', '.join(PRESETS)}")
         return PRESETS[name] | {key: value for key, value in values.items() if key != "preset"}
 

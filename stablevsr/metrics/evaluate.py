@@ -24,7 +24,7 @@ from stablevsr.metrics.folders import Against, FramePaths, pair_folders
 from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import METRICS, missing, resolve
 from stablevsr.metrics.scoring import Scorer, Values, build_scorers
-from stablevsr.metrics.tables import KEYS, infinite, summarise, write_table
+from stablevsr.metrics.tables import KEYS, infinite, notes_path, summarise, write_table
 from stablevsr.metrics.tools import Tools
 from stablevsr.runtime.devices import configure_torch
 from stablevsr.runtime.errors import UserError
@@ -69,11 +69,14 @@ def evaluate(
     chosen = resolve(metrics)
     if against == "lr":
         _require_no_truth(chosen)
+    written = [("--out", out) for out in methods] + ([("--cache", cache)] if cache else [])
+    for option, path in written:
+        for side in (reference, *methods.values()):
+            if side.resolve() in (path.resolve(), *path.resolve().parents):
+                raise UserError(f"{option} {path} lies inside the frames in {side}: write it somewhere else")
     for out in methods:
         check_output(out)
-        for side in (reference, *methods.values()):
-            if side.resolve() in out.resolve().parents:
-                raise UserError(f"--out {out} lies inside the frames in {side}: write it somewhere else")
+        check_output(notes_path(out))
     skipped = _unusable(chosen, weights)
     if centre_only:
         skipped |= {m.name: "only the centre frame of each sequence is scored" for m in chosen if m.temporal}

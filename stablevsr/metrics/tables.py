@@ -59,17 +59,22 @@ def summarise(table: pd.DataFrame, metrics: Sequence[str]) -> dict[str, float]:
     return {metric: float(means[metric].mean()) for metric in metrics}
 
 
+def notes_path(path: Path) -> Path:
+    """The file with the notes of a table of scores."""
+    return Path(f"{path}.json")
+
+
 def write_table(path: Path, table: pd.DataFrame, notes: Mapping[str, Any]) -> None:
     """Write a table of scores as CSV, then ``FILE.csv.json``: ``notes``, which promise it, and the table's sha256."""
     text = table.to_csv(index=False, lineterminator="\n")
     write_text(path, text)
     sha256 = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-    write_record(Path(f"{path}.json"), {**notes, "sha256": sha256})
+    write_record(notes_path(path), {**notes, "sha256": sha256})
 
 
 def read_notes(path: Path) -> dict[str, Any]:
     """The notes of a table that :func:`write_table` wrote. Raises :class:`DamagedError` if either file is damaged."""
-    notes = read_record(Path(f"{path}.json"))
+    notes = read_record(notes_path(path))
     if not path.is_file() or file_hash(path) != notes.get("sha256"):
         raise DamagedError(path)
     return notes

@@ -24,7 +24,7 @@ def read_record(path: Path) -> dict[str, Any]:
     """What :func:`write_record` wrote. Raises :class:`DamagedError` if it is missing or not that."""
     try:
         content = dict(json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise DamagedError(path) from error
     if content.pop(CHECKSUM, None) != digest(content):
         raise DamagedError(path)

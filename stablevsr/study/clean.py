@@ -15,11 +15,19 @@ STORES = (
 
 
 def unreferenced(root: Path) -> list[tuple[Path, int]]:
-    """Store entries below ``root/work`` that no study in ``root/workflow/studies`` refers to, with their bytes."""
+    """Store entries below ``root/work`` that no study in ``root/workflow/studies`` refers to, with their bytes.
+
+    What lies behind a link below ``root/work`` is no entry: the folder may belong to something else.
+    """
     work = root / "work"
     wanted = {path for file in study_files(root) for path in _wanted(Paths(load_study(file.stem, root), work))}
     entries = (path for pattern in STORES for path in sorted(work.glob(pattern)))
-    return [(path, size(path)) for path in entries if path not in wanted]
+    return [(path, size(path)) for path in entries if path not in wanted and not _is_behind_a_link(path, work)]
+
+
+def _is_behind_a_link(path: Path, work: Path) -> bool:
+    between = path.relative_to(work).parents
+    return any((work / folder).is_symlink() for folder in between if folder != Path())
 
 
 def remove(paths: list[Path]) -> None:

@@ -50,7 +50,7 @@ class Dataset(_File):
     frames: int | None = Field(None, ge=1)  #: only the first frames of each sequence (clip length)
     every: int = Field(1, ge=1)  #: every k-th frame (frame rate)
     shards: int = Field(1, ge=1, le=1000)
-    runs: int | None = Field(None, ge=1)  #: None = the study's
+    runs: int | None = Field(None, ge=1, le=100)  #: None = the study's
     model: DatasetModel | None = None  #: None = the study's model and TCM
     #: Where the set is used by default; an ablation may also name it.
     used_by: tuple[Literal["table1", "ablations"], ...] = ("table1", "ablations")
@@ -182,10 +182,10 @@ class Study(_File):
     claims: list[Claim] = []
     #: How often everything random is repeated. In run k, counted from 0, the noise has seed k, and every network is
     #: trained with its ``seed`` + k; the methods of a run share these trainings.
-    runs: int = Field(1, ge=1)
+    runs: int = Field(1, ge=1, le=100)
     batch: int = Field(1, ge=1)  #: sequences of one shape sampled together
     threads: int = Field(1, ge=1)  #: of one inference or training job
-    training_processes: int = Field(1, ge=1)  #: that share every training; each takes a GPU if there are any
+    training_processes: int = Field(1, ge=1, le=1000)  #: that share every training; each takes a GPU if there are any
 
     def all_datasets(self) -> tuple[Dataset, ...]:
         """All test sets, then all training sets and their validation sets."""
@@ -217,6 +217,8 @@ def load_yaml(path: Path) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{path}{line}: no valid YAML: {error.problem}") from error
+    except RecursionError as error:
+        raise UserError(f"{path} is nested too deeply: a study or ablation has a few levels") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
     if content is None:

@@ -162,6 +162,8 @@ def _by_dataset(name: str, baseline: Baseline, kinds: dict[str, str], at: str, d
     if own := {"frames", "command"} & set(kinds.values()):
         raise UserError(f"{at}: a kind by data set names baselines, not {sorted(own)[0]}: make two methods of it")
     here = tuple(dataset for dataset in datasets if dataset in kinds)
+    if not here:
+        raise UserError(f"{at}: its kind names none of Table 1's data sets: name one of {', '.join(datasets)}")
     forms: dict[str, tuple[Method, ...]] = {d: (_method(name, baseline.label, kinds[d], here),) for d in here}
     return replace(forms[here[0]][0], forms=forms)
 

@@ -5,6 +5,7 @@ Wrong input is reported before torch is imported or a model is loaded; the check
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ Size = tuple[int, int]  #: height, width
 VIDEO_OUT = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 #: Usual endings of videos, for error messages only: any file is tried.
 VIDEO_IN = (*VIDEO_OUT, ".avi", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".y4m", ".gif")
+LONGEST_NAME = 240  #: bytes; a file system allows 255, and the work folder's name is longer than the output's
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ def check_places(source: Path, out: Path, kind: Kind) -> None:
     check_name(out)
     if out.name in ("", ".."):
         raise UserError(f"output {out} has no name: give the name of the file or folder to make")
+    if len(os.fsencode(out.name)) > LONGEST_NAME:
+        raise UserError(f"the name of the output {out} is too long: give one of at most {LONGEST_NAME} bytes")
     if here in there.parents:
         raise UserError(f"output {out} lies inside the input {source}: write it somewhere else")
     if kind == "video" and out.suffix.lower() not in VIDEO_OUT:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import av
 import numpy as np
@@ -27,6 +27,7 @@ from stablevsr.data.frames import Frame, is_whole, read_frame, write_frame
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.io import write_text
 from stablevsr.upscale.clips import VIDEO_OUT, Size, check_size
+from stablevsr.upscale.timings import Timing, cut_off
 
 #: A loss that is hardly visible. Without B-frames, frames are stored in display order, and a variable rate survives in
 #: every container.
@@ -45,7 +46,6 @@ PRECISE = int(
     | av.video.reformatter.Interpolation.FULL_CHR_H_INT
     | av.video.reformatter.Interpolation.FULL_CHR_H_INP
 )
-TRUNCATED = 0.9  #: with less than this share of its declared frames a file is cut off; an edit list may hide a few
 #: Tags that describe the container and not the content; the new container has others.
 CONTAINER_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder")
 
@@ -66,13 +66,6 @@ class VideoInfo:
     display: tuple[int, ...] | None  #: the nine numbers of the display matrix: rotation and flips
     tags: dict[str, str]
     notes: tuple[str, ...]  #: warnings for the user
-
-
-class Timing(NamedTuple):
-    """When a frame is shown and for how long, in units of the video's time base."""
-
-    start: int
-    duration: int
 
 
 def probe(path: Path) -> VideoInfo:
@@ -173,14 +166,12 @@ def extract(path: Path, info: VideoInfo, folder: Path) -> list[Timing]:
                     raise UserError(f"video {path} changes to {frame.width}x{frame.height} at frame {number}: split it")
                 write_frame(folder / f"{number:08d}.png", _to_rgb(frame, info, f"{path}, frame {number}"))
                 timings.append(_timing(frame, info, timings[-1] if timings else None))
-            declared, duration = stream.frames, stream.duration
+            missing = cut_off(container, stream, timings, info.rate, info.time_base)
     except av.FFmpegError as error:
         place = f"after frame {len(timings)} ({_reason(error)})"
         raise UserError(f"video {path} is damaged {place}: repair or cut it") from error
-    # an AVI file with dropped frames has fewer than it declares too, but they last as long
-    lasts = timings[-1].start + timings[-1].duration - timings[0].start if timings else 0
-    if len(timings) < declared * TRUNCATED and not (duration and lasts >= duration * TRUNCATED):
-        raise UserError(f"video {path} is cut off: {len(timings)} of its {declared} frames can be read")
+    if missing:
+        raise UserError(f"video {path} is cut off: {missing}")
     write_text(times, json.dumps(timings))
     return timings
 

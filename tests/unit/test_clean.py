@@ -69,6 +69,18 @@ def test_of_a_link_only_the_link_is_removed(tmp_path):
     assert (tmp_path / "elsewhere/frame.png").exists() and not (tmp_path / "link").is_symlink()
 
 
+@pytest.mark.parametrize("link", ["states", "frames", "frames/set", "scores/code/set"])
+def test_what_lies_behind_a_link_is_not_found(tmp_path, link):
+    shutil.copytree(REPOSITORY / "workflow", tmp_path / "workflow")
+    shutil.copytree(REPOSITORY / "ablations", tmp_path / "ablations")
+    (tmp_path / "elsewhere/a/b").mkdir(parents=True)
+    (tmp_path / "disk/work" / link).parent.mkdir(parents=True)
+    (tmp_path / "disk/work" / link).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "work").symlink_to(tmp_path / "disk/work")  # the whole of it may lie on another disk
+    (tmp_path / "work/lr/old").mkdir(parents=True)
+    assert [path for path, _ in unreferenced(tmp_path)] == [tmp_path / "work/lr/old"]
+
+
 def test_a_folder_without_studies_is_refused(tmp_path):
     (tmp_path / "work" / "trainings" / "tcm" / "precious").mkdir(parents=True)
     with pytest.raises(UserError, match="run this in the repository's folder"):

@@ -251,6 +251,7 @@ def test_a_kind_by_data_set(study):
 @pytest.mark.parametrize(("kind", "message"), [
     ({"reds4": "basicvsr-redz4"}, r"'methods.theirs.kind.by data set.reds4' is 'basicvsr-redz4'.*'basicvsr-reds4'"),
     ({"reds": "bicubic"}, "names the data set reds .*'reds4'"),
+    ({}, "its kind names none of Table 1's data sets: name one of reds4, vimeo"),
     ({"reds4": "command"}, "a kind by data set names baselines, not command"),
     ("bicubik", r"'methods.theirs.kind' is 'bicubik', which is not one of .*did you mean 'bicubic'"),
 ])  # fmt: skip

@@ -14,7 +14,7 @@ from stablevsr.metrics.tables import write_table
 from stablevsr.runtime.errors import DamagedError
 from stablevsr.runtime.hashing import content_hash, tree_hash
 from stablevsr.runtime.io import read_sealed, write_sealed, write_text
-from stablevsr.runtime.records import write_record
+from stablevsr.runtime.records import read_record, write_record
 from stablevsr.study.damage import damaged
 from stablevsr.study.inference.store import MARK, is_done
 from stablevsr.training.cached_samples import is_intact
@@ -33,6 +33,13 @@ FRAMES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
 
 def harm(file, damage):
     file.write_bytes(damage(file.read_bytes()))
+
+
+@pytest.mark.parametrize("content", [b"", bytes(50), b"[]", b"5", b'{"a": 1}', b"\xff\xfe", b"[" * 10**5, b"1" * 5000])
+def test_a_file_that_is_no_record_is_damaged(tmp_path, content):
+    (tmp_path / "record.json").write_bytes(content)
+    with pytest.raises(DamagedError):
+        read_record(tmp_path / "record.json")
 
 
 @each_damage

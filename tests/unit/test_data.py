@@ -81,8 +81,10 @@ def test_other_image_modes_become_rgb(mode):
     lambda levels, path: Image.fromarray(levels).save(path),
     lambda levels, path: Image.fromarray(levels).save(path.with_suffix(".tif")),
     lambda levels, path: Image.fromarray(levels.astype(">u2")).save(path.with_suffix(".tif")),
+    lambda levels, path: Image.fromarray(65535 - levels).save(path.with_suffix(".tif"), tiffinfo={262: 0}),
 ])  # fmt: skip
 def test_sixteen_bit_grey_is_scaled_not_cut(tmp_path, save):
+    """Also where white is stored as 0 (TIFF's tag 262)."""
     save(picture()[..., 0].astype(np.uint16) * 257, tmp_path / "a.png")
     assert np.array_equal(read_frame(list_frames(tmp_path)[0])[..., 0], picture()[..., 0])
     with Image.open(list_frames(tmp_path)[0]) as image:
@@ -161,8 +163,18 @@ def test_frames_sort_by_number_and_hidden_files_do_not_count(tmp_path):
     assert [p.name for p in list_frames(tmp_path)] == ["im2.png", "im2².png", "im٣.png", "im10.png"]
 
 
+@pytest.mark.parametrize("names", [["clip", "clip2"], ["im", "im1", "im1a", "im1a2"], ["1", "1a", "a", "a1"]])
+def test_a_name_that_goes_on_with_a_number_comes_after_the_name(tmp_path, names):
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}.png").touch()
+    assert [p.name for p in list_sequences(tmp_path)] == names
+    assert [p.stem for p in list_frames(tmp_path)] == names
+
+
 def test_sequences_are_folders_of_any_name_but_those_of_storage_systems(tmp_path):
-    for name in ("clip10", "clip9.png", "@eaDir", ".@__thumb", "__MACOSX", "#recycle", "lost+found"):
+    for name in ("clip10", "clip9.png", "@eaDir", ".@__thumb", "__MACOSX", "#recycle", "#snapshot",
+                 "@tmp", "@Recently-Snapshot", "Network Trash Folder", "Temporary Items", "lost+found"):  # fmt: skip
         (tmp_path / name).mkdir()
     assert [p.name for p in list_sequences(tmp_path)] == ["clip9.png", "clip10"]
     assert list_frames(tmp_path) == []

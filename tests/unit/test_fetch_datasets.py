@@ -398,6 +398,14 @@ def _hostile(name: str, mode: int = stat.S_IFREG | 0o644, flags: int = 0) -> byt
     return stream.getvalue()
 
 
+def _beyond() -> bytes:
+    """A REDS zip whose directory places its first entry behind the directory itself."""
+    body = bytearray(sharp_zip())
+    first = body.index(b"PK\x01\x02", body.index(b"PK\x01\x02") + 1)  # the first one is a folder
+    body[first + 42 : first + 46] = (len(body) - 30).to_bytes(4, "little")
+    return bytes(body)
+
+
 def _bomb() -> bytes:
     """A good REDS zip with an entry of 200 MB that compresses to 200 kB."""
     stream = BytesIO(sharp_zip())
@@ -432,6 +440,10 @@ def _overlapping() -> bytes:
         (_hostile("train/train_sharp/000/pipe.png", stat.S_IFIFO | 0o644), "device"),
         (_hostile("train/train_sharp/000/secret.png", flags=0x1), "encrypted"),
         (_hostile("other/train_sharp/000/00000000.png"), "both be written to"),
+        (_hostile("train/train_sharp/000"), "is a file and the folder of another"),
+        (_hostile("train/train_sharp/000/00000000.png/x.png"), "is a file and the folder of another"),
+        (_hostile(f"train/train_sharp/000/{'x' * 300}.png"), "a name of more than 200 bytes"),
+        (_beyond(), "lies beyond its entries"),
         (_bomb(), "bytes unpacked"),
         (_overlapping(), "share bytes"),
     ],
@@ -447,6 +459,31 @@ def test_a_hostile_archive_is_refused_before_anything_is_written(
     server.add("/s.zip", sharp_zip())
     get([name], tmp_path / "data", table)
     assert is_present(name, tmp_path / "data", table)
+
+
+@pytest.mark.parametrize("name", ["sharp", "reds4"])
+def test_a_surplus_frame_of_a_refused_archive_is_not_in_the_way_of_the_right_one(
+    server: Server, tmp_path: Path, name: str
+) -> None:
+    surplus = _sharp_with("000/A.png", png(*SHARP, seed=1))
+    table = parse(reds_rows([server.add("/s.zip", surplus)], [server.add("/l.zip", low_zip())]))
+    for _ in range(2):
+        assert refused([name], tmp_path, table).endswith("000 has 4 frames where 3 are expected: " + (
+            "it was removed, fetch again" if name == "sharp" else "fetch again"))  # fmt: skip
+    server.add("/s.zip", sharp_zip())
+    get([name], tmp_path, table)
+    assert is_present(name, tmp_path, table)
+
+
+@pytest.mark.parametrize("name", ["sharp", "reds4"])
+def test_a_frame_of_somebody_else_is_named(server: Server, tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "REDS/train_sharp/000/mine.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(png(*SHARP, seed=1))
+    for _ in range(2):
+        assert f"fetch again after removing {mine}, which is not of it" in refused([name], tmp_path, serve_reds(server))
+    mine.unlink()
+    get([name], tmp_path, serve_reds(server))
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

@@ -469,12 +469,20 @@ def test_a_mean_leaves_out_infinite_frames_and_counts_them(gt: Path, sr: Path, t
     (lambda root: root / "sr" / "a" / "out.csv", "lies inside the frames in .*sr"),
     (lambda root: root / "pipe", "is a folder, pipe or device"),
     (lambda root: root, "is a folder, pipe or device"),
+    (lambda root: root / "noted.csv", r"noted\.csv\.json is a folder, pipe or device"),
 ])  # fmt: skip
 def test_an_output_that_would_harm_is_refused(
     gt: Path, sr: Path, tmp_path: Path, out: Callable[[Path], Path], said: str
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "noted.csv.json").mkdir()
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UserError, match=said):
         evaluate(gt, {out(tmp_path): sr}, ["psnr"])
     assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize("cache", ["gt", "gt/cache", "sr/a"])
+def test_a_cache_among_the_frames_is_refused(gt: Path, sr: Path, tmp_path: Path, cache: str) -> None:
+    with pytest.raises(UserError, match=f"--cache .*{cache} lies inside the frames in"):
+        evaluate(gt, {tmp_path / "out.csv": sr}, ["psnr"], cache=tmp_path / cache)

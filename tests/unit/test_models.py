@@ -90,6 +90,12 @@ def test_a_folder_of_another_network_is_one_sentence(vectors, given, sentence):
     ({"tile": 0}, "'tile'"),
     ({"device": "abacus"}, "device abacus is not supported"),
     ({"tcm": 5}, "controlnet is a int: give a folder"),
+    ({"unet": None}, "unet is a NoneType: give a folder or a loaded unet"),
+    ({"vae": torch.nn.Linear(2, 2)}, "vae is a Linear: give a folder or a loaded vae"),
+    ({"scheduler": 3}, "scheduler is a int"),
+    ({"tokenizer": None}, "tokenizer is a NoneType"),
+    ({"text_encoder": object()}, "text_encoder is a object"),
+    ({"revision": "v1"}, "revision v1 has no effect on tiny, which is no hub id"),
 ])  # fmt: skip
 def test_bad_arguments_of_loading_are_one_sentence(given, sentence):
     with pytest.raises(UserError, match=sentence):

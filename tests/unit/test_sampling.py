@@ -199,7 +199,7 @@ def test_flow_is_estimated_once_a_pair_on_the_enlarged_frames():
 
 def test_a_flow_of_the_wrong_shape_is_refused():
     flows = Flows(lambda _: torch.zeros(1, 3, 8, 8), lambda t, s: torch.zeros(1, 2, 8, 8), {})
-    with pytest.raises(ValueError, match="flow estimator"):
+    with pytest.raises(UserError, match="flow estimator"):
         flows.between(1, 0)
 
 

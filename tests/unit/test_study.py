@@ -393,6 +393,7 @@ def test_a_misspelt_metric_of_the_study_names_its_file(root):
     (b"title: x\nquestion: [a,\n", "line 3: no valid YAML"),
     (b"title: \xff\n", "is no valid YAML"),
     (b"- title\n", "dictionary"),
+    (b"title: " + b"[" * 3000, "nested too deeply"),
     (b"title: x\nvariants:\n  a: {label: A}\n  a: {label: B}\n", "line 4: .*the key 'a' is there twice"),
 ])  # fmt: skip
 def test_a_file_that_is_no_mapping_is_named(root, content, sentence):
@@ -405,6 +406,9 @@ def test_a_file_that_is_no_mapping_is_named(root, content, sentence):
 @pytest.mark.parametrize("change,sentence", [
     (lambda c: c.update(runs=0), r"'runs'.*greater than or equal to 1"),
     (lambda c: c["datasets"]["reds4"].update(runs=0), r"'datasets\.reds4\.runs'"),
+    (lambda c: c.update(runs=10**6), r"'runs'.*less than or equal to 100"),
+    (lambda c: c["datasets"]["reds4"].update(runs=10**6), r"'datasets\.reds4\.runs'.*less than or equal to 100"),
+    (lambda c: c["method"]["sampling"].update(preset=["fast"]), r"there is no preset \['fast'\]: known are"),
     (lambda c: c["datasets"]["reds4"].update(sequences=[]), r"'datasets\.reds4\.sequences'"),
     (lambda c: c["methods"].update(stablevsr={"label": "X", "kind": "bicubic"}), "choose another name"),
     (lambda c: c["methods"].update(mine={"label": "X"}), "mine wants either a frames folder or one of"),
@@ -437,6 +441,10 @@ def bring(frames):
     ("mini", lambda c: c.update(model=""), [
         "model '' is no folder, no hub id (owner/name), not tiny and not among finetuned"]),
     ("mini", lambda c: c.update(model="somebody/something"), []),
+    ("mini", lambda c: c.update(model="somebody/some.thing@refs/pr/1"), []),
+    *(("mini", lambda c, model=model: c.update(model=model), [
+        f"model '{model}' is no folder, no hub id (owner/name), not tiny and not among finetuned"])
+      for model in ("a/b; touch pwned", "a/b@", "a/b c", "a/b/c", "../b", "a/..")),
     ("paper", lambda c: c["finetuned"]["vimeo_unet"].update(base="tinny"), [
         "model 'tinny' (base of vimeo_unet) is no folder, no hub id (owner/name), not tiny and not among finetuned "
         "(did you mean 'tiny'?)"]),

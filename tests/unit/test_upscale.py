@@ -241,6 +241,8 @@ def bad_inputs(root):
         ("video taken", video, root / "taken.mp4", [], "exists already"),
         ("output is a link", frames, root / "link", [], "exists already"),
         ("output without a name", frames, Path(), [], "has no name"),
+        ("output with a long name", frames, root / ("x" * 241), [], "too long: give one of at most 240 bytes"),
+        ("revision of tiny", frames, out, ["--revision", "v1"], "revision v1 has no effect on tiny"),
         ("steps", frames, out, ["--steps", "0"], "--steps 0 is out of range"),
         ("window", frames, out, ["--window", "2"], "at least 4 frames"),
         ("scale of nan", frames, out, ["--scale", "nan"], "--scale nan is out of range: above 1, at most 16"),
@@ -265,10 +267,10 @@ def bad(tmp_path_factory):
 CASES = [
     "missing", "empty", "sizes", "small", "truncated", "transparent", "same stem", "too deep", "both kinds",
     "empty sequence", "folder of videos", "one image", "no video", "pipe", "pipe as frame", "name",
-    "name of the output", "alpha in WebM", "too wide", "half a video", "video to folder",
-    "frames to video", "output is input", "output inside", "output taken", "video taken", "output is a link",
-    "output without a name", "steps", "window", "scale of nan", "scale 1", "scale 0", "scale below 0", "scale 17",
-    "scale too large", "seed", "device", "model without a part", "no model", "tcm",
+    "name of the output", "alpha in WebM", "too wide", "half a video", "video to folder", "frames to video",
+    "output is input", "output inside", "output taken", "video taken", "output is a link", "output without a name",
+    "output with a long name", "revision of tiny", "steps", "window", "scale of nan", "scale 1", "scale 0",
+    "scale below 0", "scale 17", "scale too large", "seed", "device", "model without a part", "no model", "tcm",
 ]  # fmt: skip
 
 

@@ -242,6 +242,25 @@ def test_a_video_cut_off_is_named(tmp_path):
         probe(path)
 
 
+@pytest.mark.parametrize("suffix,audio", [("mkv", None), ("mkv", "pcm_s16le"), ("webm", None), ("flv", None)])
+def test_a_video_cut_off_that_declares_its_length_only_is_named(tmp_path, suffix, audio):
+    how = {"codec": "libvpx-vp9" if suffix == "webm" else "libx264", "pixels": "yuv420p"}
+    path = write_video(tmp_path / f"a.{suffix}", frames=40, audio=audio, **how)
+    assert len(extract(path, probe(path), tmp_path / "whole")) == 40
+    with av.open(str(path)) as container:
+        position = next(p.pos for n, p in enumerate(container.demux(video=0)) if n == 20)
+    path.write_bytes(path.read_bytes()[:position])
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"is cut off: it stops at 1\.[67]\d of its 3\.[345]\d seconds"):
+            extract(path, probe(path), tmp_path / "lr")
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "flv"])
+def test_a_short_video_is_not_cut_off(tmp_path, suffix):
+    path = write_video(tmp_path / f"a.{suffix}", frames=1, codec="libx264", pixels="yuv420p")
+    assert len(extract(path, probe(path), tmp_path / "lr")) == 1
+
+
 def test_a_video_damaged_further_on_is_named_and_never_taken_for_a_shorter_one(tmp_path):
     path = write_video(tmp_path / "a.mp4", frames=40)
     content = path.read_bytes()

@@ -1,8 +1,9 @@
 """Unpacking zip archives that are not trusted.
 
 An archive is refused as a whole, before anything is written, if an entry could be written outside its folder, is a
-link, a device or encrypted, or has the same target as another. CRCs are checked; an existing file of the same size and
-CRC is kept, so an interrupted unpacking continues where it stopped.
+link, a device or encrypted, has a name that no file system takes, or has the same target as another or lies below it.
+CRCs are checked; an existing file of the same size and CRC is kept, so an interrupted unpacking continues where it
+stopped.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ Members: TypeAlias = Mapping[PurePosixPath, zipfile.ZipInfo]
 
 
 EXPANSION, SMALL = 20, 1 << 20  #: of frames, which are compressed already: times, and bytes that need no proof
+LONGEST_NAME = 200  #: bytes of a file's name, which is longer while it is written; file systems allow 255
 HEADER = 30  #: bytes of an entry's header, without its name
 
 
@@ -56,7 +58,12 @@ def members(archive: zipfile.ZipFile, keep: Sequence[str]) -> Members:
             continue
         if target in found:
             raise ArchiveError(f"is refused: two of its entries would both be written to {target}")
+        if info.header_offset >= archive.start_dir:
+            raise ArchiveError(f"is damaged: its entry {info.filename!r} lies beyond its entries")
         found[target] = info
+    for target in found:
+        if inside := next((parent for parent in target.parents if parent in found), None):
+            raise ArchiveError(f"is refused: its entry {inside} is a file and the folder of another, {target}")
     packed, unpacked = (sum(getattr(i, name) for i in found.values()) for name in ("compress_size", "file_size"))
     if unpacked > EXPANSION * packed + SMALL:
         raise ArchiveError(
@@ -86,6 +93,8 @@ def _unsafe(info: zipfile.ZipInfo) -> str | None:
         return "is a link or a device"
     if info.flag_bits & 0x1:
         return "is encrypted"
+    if any(len(part.encode("utf-8", "surrogateescape")) > LONGEST_NAME for part in name.split("/")):
+        return f"has a name of more than {LONGEST_NAME} bytes"
     return None
 
 

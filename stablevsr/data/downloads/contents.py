@@ -121,6 +121,16 @@ def _frames(folder: Path) -> list[os.DirEntry[str]]:
     return sorted(frames, key=lambda entry: entry.name)
 
 
+def frames_left(contents: list[Contents], folder: Path) -> list[Path]:
+    """The frames that are in the folders of ``contents``; of sequences that lists name, in any below the root."""
+    found: list[Path] = []
+    for part in contents:
+        root = folder / part.root
+        places = {root / name for name in part.named()} or {file.parent for file in root.rglob("*.png")}
+        found += [Path(frame) for place in sorted(places) if place.is_dir() for frame in _frames(place)]
+    return found
+
+
 def _digest(contents: list[Contents], folder: Path, describe: Callable[[os.DirEntry[str]], str]) -> str:
     digest = hashlib.sha256()
     for part in contents:

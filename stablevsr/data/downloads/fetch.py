@@ -10,11 +10,11 @@ from __future__ import annotations
 import sys
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from stablevsr.data.downloads import registry
 from stablevsr.data.downloads.archives import DAMAGE, ArchiveError, Members, describe, members, missing_bytes, unpack
-from stablevsr.data.downloads.contents import frames_sha256, frames_stamp
+from stablevsr.data.downloads.contents import frames_left, frames_sha256, frames_stamp
 from stablevsr.data.downloads.download import (
     Download,
     accepted,
@@ -163,30 +163,47 @@ def _fetch_archive(download: Download, destination: Unpack) -> None:
     else:
         file = in_source(download, row)
         sha256 = accepted(download, file, AGAIN)
+    chosen: Members = {}
     try:
         with zipfile.ZipFile(file) as archive:
-            _unpack(download, archive, members(archive, destination.keep))
+            chosen = members(archive, destination.keep)
+            _unpack(download, archive, chosen)
         if fault := _verify_frames(download, trusted=row.sha256 is not None):
             raise ArchiveError(f"does not hold what {row.name} should: {fault}")
     except DAMAGE as error:
-        if not ours:
-            fix = f"download {row.filename} again"
-        elif row.sha256:  # the archive is right, so the folder held wrong files before
+        if row.sha256:  # the archive is right, so the folder held wrong files before
             fix = f"remove the files in {download.path} that are not part of the set and fetch again"
         else:
-            file.unlink()
-            fix = "it was removed, fetch again"
+            fix = f"download {row.filename} again"
+            if ours:
+                file.unlink()
+                fix = "it was removed, fetch again"
+            fix += _discard(download, chosen)
         raise UserError(f"{file} {describe(error)}: {fix}") from error
     download.record.add(row.filename, sha256, None)
     if ours:
         file.unlink()
 
 
-def _unpack(download: Download, archive: zipfile.ZipFile, chosen: Members) -> None:
+def _discard(download: Download, chosen: Members) -> str:
+    """Remove the frames of a refused archive; returns the end of the advice to fetch again, if others are among them.
+
+    A right archive does not overwrite frames that it does not hold, and would be refused because of them.
+    """
+    if not _content_fault(download):
+        return ""
+    for target in chosen:
+        (download.path / target).unlink(missing_ok=True)
+    left = frames_left(download.row.contents, download.path) if chosen else []
+    return f" after removing {left[0]}, which is not of it" if left else ""
+
+
+def _unpack(download: Download, archive: zipfile.ZipFile, chosen: Members) -> Members:
     label = f"unpacking {download.row.name}"
     need_room(download.path, missing_bytes(chosen, download.path), label)
     with progress_bar(label, sum(info.file_size for info in chosen.values())) as progress:
         unpack(archive, chosen, download.path, progress)
+    return chosen
 
 
 def _verify_frames(download: Download, trusted: bool = False) -> str | None:
@@ -195,10 +212,8 @@ def _verify_frames(download: Download, trusted: bool = False) -> str | None:
     ``trusted``: they come from a zip with a published sha256, so an earlier record does not count.
     """
     row, path = download.row, download.path
-    for contents in row.contents:
-        contents.write_missing_list(path)
-        if fault := contents.fault(path):
-            return fault
+    if fault := _content_fault(download):
+        return fault
     stamp, sha256 = frames_stamp(row.contents, path), frames_sha256(row.contents, path)
     if not trusted and download.record.sha256(FRAMES) not in (None, sha256):
         return (
@@ -209,23 +224,34 @@ def _verify_frames(download: Download, trusted: bool = False) -> str | None:
     return None
 
 
+def _content_fault(download: Download) -> str | None:
+    """What is missing or wrong in the row's folder by number and size of its frames."""
+    for contents in download.row.contents:
+        contents.write_missing_list(download.path)
+        if fault := contents.fault(download.path):
+            return fault
+    return None
+
+
 def _fetch_clips(download: Download, destination: Pick) -> None:
     """Read the row's sequences out of the zips of other rows, each local or remote, and verify their frames."""
+    chosen: dict[PurePosixPath, zipfile.ZipInfo] = {}
     for row in map(registry.get, destination.sources):
         if download.source is None:
-            _pick_remote(download, destination, row)
+            chosen |= _pick_remote(download, destination, row)
             continue
         file = in_source(download, row)
         try:
             with zipfile.ZipFile(file) as archive:
-                _unpack(download, archive, _wanted(download, row, archive))
+                chosen |= _unpack(download, archive, _wanted(download, row, archive))
         except DAMAGE as error:
             raise UserError(f"{file} {describe(error)}: download {row.filename} again") from error
     if fault := _verify_frames(download):
-        raise UserError(f"{download.row.name} was read from its archives and is not complete: {fault}")
+        advice = f": fetch again{_discard(download, chosen)}" if _content_fault(download) else ""
+        raise UserError(f"{download.row.name} was read from its archives and is not complete: {fault}{advice}")
 
 
-def _pick_remote(download: Download, destination: Pick, row: Row) -> None:
+def _pick_remote(download: Download, destination: Pick, row: Row) -> Members:
     reasons = []
     for url in addresses(row):
         try:

@@ -185,8 +185,8 @@ def get(name: str) -> Row:
 
 
 def is_hub_id(model: str) -> bool:
-    """Whether a model's name has the form owner/name of a hub repository; ``/x/y`` and ``./y`` are folders."""
-    return model.count("/") == 1 and not model.startswith(("/", "."))
+    """Whether a model's name has the form owner/name or owner/name@revision of a hub repository."""
+    return re.fullmatch(r"[a-z0-9][\w.-]*/[a-z0-9][\w.-]*(@\w[\w./-]*)?", model, re.ASCII | re.IGNORECASE) is not None
 
 
 def room(rows: Iterable[Row]) -> int:
