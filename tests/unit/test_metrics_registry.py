@@ -25,8 +25,9 @@ ROOT = Path(__file__).parents[2]
 
 PAPER = {  # what the paper and the published scripts say, and this project's margins: direction, scale, margin
     "psnr": ("higher", 1, 0.2), "ssim": ("higher", 1, 0.005), "lpips": ("lower", 1, 0.01), "dists": ("lower", 1, 0.01),
-    "musiq": ("higher", 1, None), "clipiqa": ("higher", 1, None), "niqe": ("lower", 1, None), "tlp": ("lower", 1e3, 1.0),
-    "tof": ("lower", 1e1, 0.1), "tof_raft_std": ("lower", 1e1, None), "tof_dis": ("lower", 1e1, 0.1),
+    "musiq": ("higher", 1, None), "clipiqa": ("higher", 1, None), "niqe": ("lower", 1, None),
+    "tlp": ("lower", 1e3, 1.0), "tof": ("lower", 1e1, 0.1), "tof_raft_std": ("lower", 1e1, None),
+    "tof_dis": ("lower", 1e1, 0.1),
     "warp_error": ("lower", 1, 0.001), "psnr_y": ("higher", 1, None), "ssim_y": ("higher", 1, None),
     "psnr_y_centre": ("higher", 1, None), "ssim_y_centre": ("higher", 1, None), "lr_consistency": ("higher", 1, None),
     "sharpness": ("none", 1, None),
