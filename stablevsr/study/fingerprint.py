@@ -65,8 +65,7 @@ def report_code(texts: Iterable[Path]) -> str:
     parts = [f"stablevsr.report.{part}" for part in ("tables", "figures", "page", "provenance")]
     templates = sorted(f for f in (PACKAGE / "report").rglob("*.*") if f.is_file() and f.suffix not in (".py", ".pyc"))
     metrics = sorted((PACKAGE / "metrics" / "builtin").glob("*.py"))
-    facts = [ast.dump(_Running().visit(_parsed(file))) for file in metrics]
-    return digest([fingerprint(*parts), content_hash([*templates, *texts]), *facts])
+    return digest([fingerprint(*parts), content_hash([*templates, *metrics, *texts])])
 
 
 def import_closure(modules: tuple[str, ...], without: tuple[str, ...] = ()) -> set[str]:
@@ -95,7 +94,7 @@ def imports(file: Path) -> tuple[str, ...]:
 
 
 class _Running(ast.NodeTransformer):
-    """Removes what changes nothing: docstrings and ``if TYPE_CHECKING:`` blocks."""
+    """Removes what changes no number: docstrings, ``if TYPE_CHECKING:`` blocks, and what only verdicts read."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
         return None if isinstance(node.value, ast.Constant) else node
@@ -103,10 +102,6 @@ class _Running(ast.NodeTransformer):
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt] | None:
         self.generic_visit(node)
         return (node.orelse or None) if getattr(node.test, "id", "") == "TYPE_CHECKING" else node
-
-
-class _Scoring(_Running):
-    """Removes also what changes no number but only verdicts: those facts of a metric."""
 
     def visit_Call(self, node: ast.Call) -> ast.Call:
         self.generic_visit(node)
@@ -117,12 +112,8 @@ class _Scoring(_Running):
 
 @cache
 def _syntax(file: Path) -> ast.AST:
-    tree: ast.AST = _Scoring().visit(_parsed(file))
+    tree: ast.AST = _Running().visit(ast.parse(file.read_text(encoding="utf-8")))
     return tree
-
-
-def _parsed(file: Path) -> ast.AST:
-    return ast.parse(file.read_text(encoding="utf-8"))
 
 
 def _file(name: str) -> Path:

@@ -72,7 +72,6 @@ def difference(copied):
     ("data/degradation.py", "\n\ndef degrade(", "\n\n\n# another word\ndef degrade("),
     ("method/guidance.py", '    """', '    """Other words. '),
     ("method/guidance.py", "from __future__", "if TYPE_CHECKING:\n    import stablevsr.study.plan\nfrom __future__"),
-    ("metrics/builtin/psnr.py", '"""', '"""Other words. '),
     ("cli/study.py", "a study's jobs", "the jobs"),
     ("runtime/errors.py", "did you mean", "perhaps you mean"),
     ("study/plan.py", "AREA = 320 * 180", "AREA = 320 * 181"),
