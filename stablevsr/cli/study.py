@@ -1,4 +1,4 @@
-"""Commands about a study: ``data`` and ``infer`` for the rules, ``report``, ``plan``, ``doctor``, ``clean``."""
+"""Commands about a study: ``data``, ``infer``, ``score``, ``report``, ``plan``, ``doctor`` and ``clean``."""
 
 from __future__ import annotations
 
