@@ -1,10 +1,10 @@
 # Each target starts from nothing but Python (3.11 to 3.13) and pip.
 #   make study    the mini study, from installation to results/mini/report.html (PYTHON=python3.12 chooses another)
-#   make evidence the paper's questions in three runs, every guidance trained: about an hour more on two cores
+#   make evidence the paper's questions in three runs, every guidance trained: 46 minutes more on two cores
 #   make test     all tests that need no other program
-#   make coverage what the unit tests reach of the library, module by module; below 90 % of its lines it fails
+#   make coverage lines of the library that the unit tests reach, by module; fails below 90 %
 #   make bench    how fast this machine samples the tiny model, stage by stage
-#   make bench-gpu   all figures of docs/performance.md that want a GPU: full-size networks with random weights
+#   make bench-gpu   all numbers of docs/performance.md that need a GPU: full-size networks with random weights
 #   make readme   writes the scores and verdicts of the studies that were run into README.md and docs
 #   make chaos    kills, signals, damaged files and full disks on the smoke study, and whether its results stay the same
 #   make rehearsal  the paper study's rules on full-size networks with random weights and tiny pictures: 25 GB of disk

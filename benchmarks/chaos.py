@@ -124,7 +124,7 @@ class Chaos:
         if not files:
             return self.damage()
         file, kind = self.random.choice(files), self.random.choice(("empty", "zero", "cut", "flip"))
-        if store == "results":  # rendered anew in seconds, without checksums
+        if store == "results":  # rendered again in seconds, without checksums
             kind = self.random.choice(("empty", "zero"))
         content = file.read_bytes()
         place = self.random.randrange(len(content))

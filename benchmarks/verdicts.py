@@ -35,8 +35,8 @@ def _comparison(values: np.ndarray) -> Comparison:
 def simulate(scenes: int, runs: int, effect: float, trials: int, spread: float = 1.0) -> tuple[float, float, float]:
     """Shares of trials in which a statement alone, the same one in its family, and any of the family is decided.
 
-    One run stands for methods without training; several runs are trainings. With a ``spread`` of 0 over scenes nothing
-    but the runs differs, and what is counted is the verdict on given clips.
+    One run is the case of methods without training; several runs are trainings. With a ``spread`` of 0 over scenes only
+    the runs differ, and what is counted is the verdict on given clips.
     """
     random = np.random.default_rng([scenes, runs])
     trained = runs > 1

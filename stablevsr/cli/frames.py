@@ -24,10 +24,10 @@ def add_upscale(commands: Commands) -> None:
     parser.add_argument("--revision", help="commit, branch or tag of the hub model (default: the registry's commit)")
     parser.add_argument("--tcm", type=Path, help="folder of another TCM, or of a training's checkpoint that holds it")
     parser.add_argument("--adapt", type=int, default=0, metavar="STEPS",
-                        help="first train the TCM so many steps on the clip itself (default: 0)")  # fmt: skip
+                        help="first train the TCM for this many steps on the clip itself (default: 0)")  # fmt: skip
     parser.add_argument("--preset", default="exact", choices=list(PRESETS),
-                        help="exact (default) and published give the same numbers, exact sooner on a CPU; fast takes "
-                        "12 steps in bf16, with a small decoder for the guidance if the model has one")  # fmt: skip
+                        help="exact (default) and published give the same numbers, exact is faster on a CPU; "
+                        "fast: 12 steps, bf16, a small decoder for the guidance if the model has one")  # fmt: skip
     parser.add_argument("--steps", type=int, help="denoising steps (default: the preset's, 50 or 12)")
     parser.add_argument("--strategy", default="bidirectional", choices=list(STRATEGIES),
                         help="visit order and guidance (default: bidirectional)")  # fmt: skip

@@ -1,4 +1,4 @@
-"""Commands about a study: ``data`` and ``infer`` for the rules, ``report``, ``plan``, ``doctor``, ``clean``."""
+"""Commands about a study: ``data``, ``infer``, ``score``, ``report``, ``plan``, ``doctor`` and ``clean``."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def add_data(commands: Commands) -> None:
     domains = command(kinds, "domains", "write a test set of pictures of scikit-image: medicine, astronomy, photos")
     domains.add_argument("--out", type=Path, default=Path("data/domains"))
     domains.set_defaults(run=_run_data_domains)
-    prepare = command(kinds, "prepare", "link a study's test set into the plain layout, low-resolution frames made")
+    prepare = command(kinds, "prepare", "link a study's test set into the plain layout, and make its LR frames")
     study_options(prepare)
     prepare.add_argument("--dataset", required=True, help="a test set of the study, by name")
     prepare.set_defaults(run=_run_data_prepare)
-    train = command(kinds, "prepare-training", "check and hash a study's training set, low-resolution frames made")
+    train = command(kinds, "prepare-training", "check and hash a study's training set, and make its LR frames")
     study_options(train)
     train.add_argument("--dataset", required=True, help="a training set of the study, by name")
     train.set_defaults(run=_run_data_training)
@@ -212,7 +212,8 @@ def _run_doctor(arguments: argparse.Namespace) -> None:
 def add_clean(commands: Commands) -> None:
     parser = command(commands, "clean", "show what no present study or ablation refers to; with --yes remove it")
     parser.add_argument("--damaged", action="store_true",
-                        help="instead what is damaged, as after a power cut; the next run makes it again")  # fmt: skip
+                        help="show (or remove) files that are damaged, as after a power cut; "
+                             "the next run makes them again")  # fmt: skip
     parser.add_argument("--yes", action="store_true", help="remove what was shown")
     parser.set_defaults(run=_run_clean)
 

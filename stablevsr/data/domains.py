@@ -2,7 +2,7 @@
 
 The rule, written down before any method was run on them: every picture that the scikit-image wheel carries, of 300
 pixels a side or more, that was taken by an instrument (no drawing, no text, no test pattern), that is not blurred on
-purpose, and that is none of the mini data's training pictures. Of the stereo pair the left view is taken.
+purpose, and that is not among the mini data's training pictures. Of the stereo pair the left view is taken.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ _KINDS: dict[type[nn.Module], type[_Int8Layer]] = {nn.Conv2d: _Int8Conv, nn.Line
 
 
 def _round(x: Tensor) -> tuple[Tensor, float, int]:
-    """Activations as uint8, their scale, and the integer that stands for zero."""
+    """Activations as uint8, their scale, and the integer that represents zero."""
     low, high = (float(end) for end in x.aminmax())
     low, high = min(low, 0.0), max(high, 0.0)
     scale = max((high - low) / _LEVELS, torch.finfo(x.dtype).tiny)

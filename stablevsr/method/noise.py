@@ -1,6 +1,6 @@
 """The noise of sampling: keyed by sequence, frame and step, or drawn from generators in the published order.
 
-Studies and ``stablevsr upscale`` use keyed noise: a draw depends on nothing but its key, so that all strategies start
+Studies and ``stablevsr upscale`` use keyed noise: a draw depends only on its key, so that all strategies start
 from the same noise, and a frame gets the same noise in every batch, shard, window and resumed run. With an explicit
 generator of the pipeline, and with ``sampling.noise: published`` in a study, noise is drawn as by the released code.
 """

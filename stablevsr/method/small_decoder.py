@@ -1,7 +1,7 @@
 """A small decoder for the guidance only, distilled from the VAE's (:mod:`stablevsr.training.tasks.decoder`).
 
 The VAE decoder takes three quarters of the method's FLOPs to make an image that the TCM reduces by two strided
-convolutions. This decoder also sees the LR frame, which knows most of that image: it computes at the LR frame's size
+convolutions. This decoder also sees the LR frame, which holds most of that image: it computes at the LR frame's size
 and predicts only what the image has beyond the bicubic enlargement. The VAE still decodes the output frames.
 """
 

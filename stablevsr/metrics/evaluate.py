@@ -60,7 +60,7 @@ def evaluate(
             where only the centre frame of each sequence is scored.
         cache: folder for ground-truth flows and distances, shared by methods and safe between processes.
         batch: frames at a time; fewer for frames above 720p.
-        against: what ``reference`` holds: ground truth, or LR frames, for metrics that need no ground truth.
+        against: whether ``reference`` holds ground truth, or LR frames for metrics that need no ground truth.
         made_from: by CSV file, what is kept in its notes to tell later whether the scores are current.
 
     Raises :class:`UserError`, before any metric is computed, for unknown metrics, missing weights (``require``),

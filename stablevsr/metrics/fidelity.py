@@ -1,4 +1,4 @@
-"""A pair of frames for metrics that compare pixels: as RGB, as luma and made small, in float64."""
+"""A pair of frames for metrics that compare pixels: as RGB, as luma and down-scaled, in float64."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class FramePair:
 
     @cached_property
     def low(self) -> tuple[Image, Image]:
-        """Both as LR frames (H/4, W/4, 3) in [0, 1], by :func:`degrade` unless ``gt`` is one; that of ``gt`` first."""
+        """Both down-scaled to (H/4, W/4, 3) in [0, 1], the ground truth first; a ``gt`` that is an LR frame stays."""
         gt = degrade(self.gt) if self.gt.shape == self.sr.shape else self.gt
         return gt / 255.0, degrade(self.sr) / 255.0
 

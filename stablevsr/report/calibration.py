@@ -1,6 +1,6 @@
 """Whether this machine's chain gives the published scores of methods whose weights are public.
 
-Degradation, crop, channels, frames that are scored: where one of them is another, every number of a study is off, and
+If degradation, crop, channels or scored frames differ from the published protocol, every number of a study is off, and
 these scores show it first. The expected ones are in ``results/published/calibration.csv``.
 """
 

@@ -1,4 +1,4 @@
-"""The verdict on one statement, from its comparison by scene: what may be said, and why not more.
+"""The verdict on one statement, from its comparison by scene: what may be concluded, and why no more.
 
 A statement says that one method is better than another in a metric, or that two are the same in it. Differences are
 always "better minus than" in the metric's unit. docs/statistics.md has the rules and how often they err.

@@ -18,8 +18,8 @@ Result = TypeVar("Result")
 def pool_of_generator(threads: int) -> Iterator[ThreadPoolExecutor]:
     """A thread pool for use in a generator: it is shut down at the end without waiting for its threads.
 
-    After an error in the caller, the garbage collector may close a generator at any moment, also while another thread
-    starts. Joining a thread there deadlocks both.
+    After an error in the caller, the garbage collector may close the generator at any moment, even while another thread
+    is being started; waiting for a thread at that moment would be a deadlock.
     """
     pool = ThreadPoolExecutor(threads)
     try:

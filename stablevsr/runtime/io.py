@@ -1,7 +1,7 @@
 """Writing files atomically: a reader sees the old content or the new one, never half of it.
 
-After a power cut a file system may keep a new name and lose the content. So content is on the disk before a file gets
-its name, and records that are cheaper to make again than to write so carefully have a checksum.
+After a power cut a file system may keep a new name and lose the content. So the content is flushed to the disk before
+the file gets its name. Files that are cheap to make again are not flushed, but carry a checksum.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """``stablevsr clean --damaged``: results that are not as they were written, as after a power cut or on a failing disk.
 
-Every record is compared with what was noted when it was written. With what is damaged go the scores that were made from
-it: Snakemake makes a missing file again only where a target needs it. Weights are made again when frames need them.
-Resume states and caches are not looked at here: they are checked when they are read.
+Every file is compared with what its record says. Scores that were made from damaged files are listed too, because
+Snakemake makes a missing file again only where a target needs it. Weights are made again when frames need them. Resume
+states and caches are checked when they are read, and not here.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Which methods share a job: starting one takes seconds, and metrics compute their part of the ground truth once.
 
 An ablation's methods are a group, the baselines are one, and the study's method is one, in each run. So a new ablation
-adds jobs and changes none. A method of several ablations belongs to the first. A method with a command is a group
-alone: it may take days or fail. So are frames from a folder: an ablation's rules may make them from frames of its other
-methods. Those are scored with the study's method, because two jobs of one method each would take twice as long.
+adds jobs and changes none. A method of several ablations belongs to the first. A method with a command is the only one
+of its group, because it may take days or fail. So is a method with frames from a folder, because an ablation's rules
+may make them from frames of its other methods; such frames are scored in the job of the study's method, which saves a
+job.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from stablevsr.study.requirements import made_by_rules
 class Group:
     """Methods of one run, on data sets with the same number of shards. One job makes their frames of a shard."""
 
-    name: str  #: of letters, digits and _, another for each group of a study
+    name: str  #: of letters, digits and _, unique in a study
     run: int
     shards: int
     forms: dict[str, list[Method]]  #: by data set
@@ -33,7 +34,7 @@ class Group:
 
     @property
     def resources(self) -> dict[str, int]:
-        """What its jobs take other than the study's, by name: a command may say so, which is a group alone."""
+        """The resources that a command asks for, by name: they replace the study's. Empty for other methods."""
         forms = (form for forms in self.forms.values() for form in forms)
         return {name: amount for form in forms if form.command for name, amount in form.command.resources}
 

@@ -1,4 +1,4 @@
-"""The protocol of scores: on which frames, made low-resolution how, and by which code they were computed.
+"""The protocol of scores: which frames were scored, how their LR frames were made, and which code computed the scores.
 
 Every row of a table of scores names its protocol, and scores of different protocols are never averaged or compared. The
 channels and the crop are those of each metric, which therefore has a name for every choice (``psnr``, ``psnr_y``).

@@ -1,4 +1,4 @@
-"""The statements that a study checks: its claims and those of its ablations, one for each metric, rival and dataset."""
+"""The statements that a study checks: its claims and its ablations', for each metric, pair of methods and dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Zero-shot adaptation: the TCM trained for a few hundred steps on one clip, with nothing but the clip itself.
+"""Zero-shot adaptation: the TCM trained for a few hundred steps on one clip alone.
 
 The clip's own LR frames are the targets and their MATLAB-compatible bicubic LR/4 the inputs; UNet and VAE stay as they
 are. The training is that of :mod:`.tasks.tcm` with the loop of :mod:`.loop`, and resumes from its sealed states. Torch

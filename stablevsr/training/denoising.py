@@ -94,7 +94,7 @@ class DenoisingTask(TrainingTask):
 def encode(vae: Any, images: Tensor, noise: Tensor | None) -> Tensor:
     """Scaled latents (B, 4, h, w), float32, of images (B, 3, 4h, 4w) in [-1, 1].
 
-    With ``noise`` (B, 4, h, w) they are the sample of the VAE's distribution that it stands for, else the mode.
+    With ``noise`` (B, 4, h, w) they are the sample of the VAE's distribution that this noise gives, else the mode.
     """
     distribution = vae.encode(images.to(next(vae.parameters()).dtype)).latent_dist
     latents = distribution.mode()

@@ -82,7 +82,7 @@ def _stack(crops: list[NDArray[np.uint8]]) -> torch.Tensor:
     return torch.from_numpy(array.astype(np.float32) / 255.0)
 
 
-@lru_cache(maxsize=2)  # of a batch that lies in two epochs
+@lru_cache(maxsize=2)  # a batch can span two epochs
 def _shuffled(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The order of ``count`` clips in an epoch."""
     return np.random.default_rng([seed, epoch, count]).permutation(count)

@@ -37,7 +37,7 @@ class BaselineRun:
         self.windows = [Window(i, i + 1, i) for i in range(count)] if window == 1 else split(count, window)
         self.outputs = [result / f"{file.stem}.png" for file in clip.files]
         starts = [*(each.start for each in self.windows), count]
-        self.final = [range(*pair) for pair in pairwise(starts)]  # of each window: its frames before the next one
+        self.final = [range(*pair) for pair in pairwise(starts)]  # for each window, its frames before the next window
 
     @property
     def total(self) -> int:

@@ -1,8 +1,9 @@
 """Scales other than x4: the sizes of frames, and the resizing after a pass, which always makes x4 frames.
 
-Up to x4 there is one pass, whose frames are down-scaled to the wanted size. Above there are two: the x4 frames are
-down-scaled to a quarter of the wanted size, as the frames were that networks learn from, and the second pass makes it.
-That costs (scale / 4)^2 times the first pass; x16 frames that are down-scaled afterwards would always cost 16 times it.
+Up to x4 there is one pass, whose frames are down-scaled to the wanted size. Above x4 there are two: the x4 frames are
+down-scaled to a quarter of the wanted size, by the degradation that the networks learned to undo, and the second pass
+enlarges them to the wanted size. The second pass costs (scale / 4)^2 times the first one; making x16 frames and
+down-scaling those would always cost 16 times the first one.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class Source:
             cause = getattr(error.args[0], "reason", None) if error.args else None
             # NewConnectionError: unknown host name, refused connection or no route
             raise RetryableError(reason(error), unreachable=isinstance(cause, NewConnectionError)) from error
-        except ValueError as error:  # of urllib, about an address that is none
+        except ValueError as error:  # urllib's, for an invalid address
             raise TransferError(f"it redirects to no valid address ({error})") from error
 
 

@@ -1,4 +1,4 @@
-"""Consistency with the LR input: whether a result, made small again, is the frame that it was made from."""
+"""Consistency with the LR input: a result, down-scaled again, against the LR frame that it was made from."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """SSIM (Wang et al. 2004): on RGB as in the published evaluation (torchmetrics 1.1.1), and on luma as in BasicSR.
 
-Luma on the centre frame of septuplets alone is what papers on Vimeo-90K-T usually report.
+Papers on Vimeo-90K-T usually report luma SSIM of the centre frame of each septuplet only.
 """
 
 from __future__ import annotations

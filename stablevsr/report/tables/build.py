@@ -96,7 +96,7 @@ class Block:
     def scored(self) -> tuple[Row, ...]:
         """The rows whose reasons for an empty column are those of its metric; all where no row has a value.
 
-        A row without any value, as of a baseline whose weights are missing, lacks it for a reason of its own.
+        A row without any value has another reason, for example that the weights of a baseline are missing.
         """
         return tuple(row for row in self.rows if any(cell.value is not None for cell in row.cells)) or self.rows
 

@@ -1,9 +1,10 @@
 """The tiny model's own TCM: a ControlNet that reads an image, before it has seen any neighbour frame.
 
-A TCM that starts as a copy of the UNet spends its first hundreds of steps at zero: its zero convolutions and its random
-image embedding have to find each other. A study in miniature trains for few steps more than that. So the tiny model
-has a TCM that is past this phase. It learned from single frames, where the guidance image is the frame's own x̂0 from
-other noise, so it knows nothing of neighbours, motion or flow: every variant of a study starts from the same place.
+A TCM that starts as a copy of the UNet has no effect for its first few hundred steps, because its zero convolutions and
+its random image embedding must adapt to each other. A study in miniature trains for hardly more steps than that, so the
+tiny model has a TCM that is past this phase. It learned from single frames, where the guidance image is the frame's own
+x̂0 from other noise, so it knows nothing of neighbours, motion or flow: every variant of a study starts from the same
+place.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Two tasks for the tiny base model: the VAE, and its decoder once more on samples of the trained UNet.
 
-The VAE learns to reconstruct HR crops; samples lack some of their detail and have errors of their own, which the second
-task makes the decoder expect. The UNet between them is trained by the task of the full-size one (:mod:`.unet`).
+The VAE learns to reconstruct HR crops. Samples of the UNet have less detail and other errors than encoded crops, so the
+second task trains the decoder on samples. The UNet between them is trained by the task of the full-size one
+(:mod:`.unet`).
 """
 
 from __future__ import annotations
