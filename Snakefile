@@ -10,8 +10,8 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from stablevsr.runtime.errors import UserError
-from stablevsr.runtime.hashing import content_hash, digest
-from stablevsr.study.fingerprint import fingerprint, report_code
+from stablevsr.runtime.hashing import digest
+from stablevsr.study.fingerprint import fingerprint, report_code, script_code
 from stablevsr.study.paths import Paths
 from stablevsr.study.requirements import (
     baseline_weights,

@@ -7,7 +7,7 @@ rule exact_flow:
     input:
         networks_of(EXACT_METHOD),
         PATHS.dataset("domains") / "manifest.json",
-        code("exact_flow", digest([content_hash([Path(EXACT_SCRIPT)]), EXACT_METHOD.digest])),
+        code("exact_flow", digest([script_code(Path(EXACT_SCRIPT)), EXACT_METHOD.digest])),
     output:
         directory(PATHS.external() / "flow_quality" / "domains"),
     log:

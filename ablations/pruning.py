@@ -27,8 +27,8 @@ from stablevsr.method.pipeline import StableVSRPipeline
 from stablevsr.method.pruning import load_pruned, prune
 from stablevsr.method.settings import Sampling
 from stablevsr.runtime.devices import configure_torch, device_of
-from stablevsr.runtime.hashing import content_hash, digest
-from stablevsr.study.fingerprint import fingerprint
+from stablevsr.runtime.hashing import digest
+from stablevsr.study.fingerprint import script_code
 from stablevsr.study.inference import Networks, Pipelines, Shard, infer
 from stablevsr.study.methods import TrainingRun
 from stablevsr.study.paths import Paths
@@ -72,9 +72,7 @@ class Recovery:
         spec = run.dataset.validation
         self.clips = open_dataset(run.dataset, paths.low_resolution(run.dataset))
         self.held_out = open_dataset(spec, paths.low_resolution(spec)) if spec else []
-        modules = ("stablevsr.method.pruning", "stablevsr.training.tasks.unet")
-        code = [fingerprint(*modules), content_hash([Path(__file__)])]
-        self.key = digest([run.digest, share, *code])
+        self.key = digest([run.digest, share, script_code(Path(__file__))])
         self.state = paths.state(self.key)
 
     def recover_unet(self) -> None:

@@ -2,19 +2,12 @@
 PRUNING_SCRIPT = "ablations/pruning.py"
 PRUNED = PATHS.external() / "pruning"
 PRUNED_RUN = study.methods["stablevsr"].training
-PRUNING_CODE = [
-    content_hash([Path(PRUNING_SCRIPT)]),
-    fingerprint("stablevsr.method.pruning", "stablevsr.training.tasks.unet"),
-]
 
 
 rule pruned_networks:
     input:
         inputs_of(PRUNED_RUN),
-        code(
-            "pruned_networks",
-            digest([*PRUNING_CODE, PRUNED_RUN.digest]),
-        ),
+        code("pruned_networks", digest([script_code(Path(PRUNING_SCRIPT)), PRUNED_RUN.digest])),
     output:
         directory(PRUNED / "networks" / "{percent}"),
     log:
@@ -40,7 +33,7 @@ rule pruned_frames:
         lambda w: PATHS.dataset(w.dataset) / "manifest.json",
         lambda w: code(
             "pruned_frames",
-            digest([*PRUNING_CODE, study.methods["stablevsr"].on(w.dataset).digest]),
+            digest([script_code(Path(PRUNING_SCRIPT)), study.methods["stablevsr"].on(w.dataset).digest]),
         ),
         networks=PRUNED / "networks" / "{percent}",
     output:

@@ -11,10 +11,7 @@ def scaled_form(w):
 rule scale_low_resolution:
     input:
         lambda w: PATHS.dataset(w.dataset) / "manifest.json",
-        code(
-            "scale_low_resolution",
-            digest([content_hash([Path(SCALE_SCRIPT)]), fingerprint("stablevsr.data.resizing")]),
-        ),
+        code("scale_low_resolution", script_code(Path(SCALE_SCRIPT))),
     output:
         directory(SCALED / "lr"),
     log:

@@ -10,7 +10,7 @@ rule temporal_filter:
             PATHS.manifest(w.dataset, SINGLE_FRAME.on(w.dataset).digest, 0, shard)
             for shard in range(SPEC.datasets[w.dataset].shards)
         ],
-        code("temporal_filter", content_hash([Path(FILTER)])[:16]),
+        code("temporal_filter", script_code(Path(FILTER))),
     output:
         directory(PATHS.external() / "temporal_filter" / "{dataset}"),
     log:

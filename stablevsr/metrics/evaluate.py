@@ -192,7 +192,7 @@ def _means(chosen: Sequence[Metric], notes: Mapping[str, Any]) -> str:
         if (value := notes["mean"][metric.name]) is not None:
             count = notes["infinite"].get(metric.name)
             left_out = f" ({count} infinite frames left out)" if count and math.isfinite(float(value)) else ""
-            parts.append(f"{metric.name} {float(value):.{metric.decimals}f}{left_out}")
+            parts.append(f"{metric.name} {float(value):.4g}{left_out}")
     return "means: " + ", ".join(parts) if parts else "no means"
 
 

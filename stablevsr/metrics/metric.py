@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from stablevsr.metrics.fidelity import FramePair
     from stablevsr.metrics.tools import Tools
 
-#: Fields that only verdicts read. A changed value computes no score again (:mod:`stablevsr.study.fingerprint`).
-FOR_VERDICTS = ("rewards_blur", "margin")
+#: Fields that only reports read. A changed value computes no score again (:mod:`stablevsr.study.fingerprint`).
+FOR_REPORTS = ("label", "decimals", "source", "rewards_blur", "margin")
 FrameScorer: TypeAlias = "Callable[[FramePair], float]"
 #: For each method one tensor or array, unscaled: one value per frame, or per pair of consecutive frames.
 ChunkScorer: TypeAlias = "Callable[[Chunk], Sequence[Any]]"

@@ -2,7 +2,7 @@
 
 The code of a job is the import closure of the module that does its work: every module of this package that it imports,
 directly or through others, at the top or inside functions. What is hashed is the syntax, so comments, docstrings and
-imports for type checkers change nothing; nor do the facts of a metric that only verdicts use, such as its margin.
+imports for type checkers change nothing; nor do the facts of a metric that only reports use, such as its label.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterable
+from dataclasses import fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 from stablevsr.baselines import BASELINES
-from stablevsr.metrics.metric import FOR_VERDICTS, Metric
+from stablevsr.metrics.metric import FOR_REPORTS, Metric
 from stablevsr.runtime.hashing import content_hash, digest, folder_hash
 
 PACKAGE = Path(__file__).parents[1]
@@ -64,8 +65,17 @@ def report_code(texts: Iterable[Path]) -> str:
     """Fingerprint of a report: its code, its templates, the files ``texts`` that it shows, and the metrics' facts."""
     parts = [f"stablevsr.report.{part}" for part in ("tables", "figures", "page", "provenance")]
     templates = sorted(f for f in (PACKAGE / "report").rglob("*.*") if f.is_file() and f.suffix not in (".py", ".pyc"))
-    metrics = sorted((PACKAGE / "metrics" / "builtin").glob("*.py"))
-    return digest([fingerprint(*parts), content_hash([*templates, *metrics, *texts])])
+    metrics = [ast.dump(_syntax(file, facts=True)) for file in sorted((PACKAGE / "metrics" / "builtin").glob("*.py"))]
+    return digest([fingerprint(*parts), content_hash([*templates, *texts]), metrics])
+
+
+def script_code(script: Path) -> str:
+    """Fingerprint of an ablation's script and of what it imports, without ``stablevsr.study``.
+
+    What a script takes from there is settings and methods, whose digests its rules add.
+    """
+    modules = tuple(name for name in imports(script) if not name.startswith("stablevsr.study"))
+    return digest([ast.dump(_syntax(script)), fingerprint(*modules, without=("stablevsr.study",))])
 
 
 def import_closure(modules: tuple[str, ...], without: tuple[str, ...] = ()) -> set[str]:
@@ -94,7 +104,11 @@ def imports(file: Path) -> tuple[str, ...]:
 
 
 class _Running(ast.NodeTransformer):
-    """Removes what changes no number: docstrings, ``if TYPE_CHECKING:`` blocks, and what only verdicts read."""
+    """Removes what changes no number: docstrings, ``if TYPE_CHECKING:`` blocks and, without ``facts``, what of a
+    metric only reports read."""
+
+    def __init__(self, facts: bool) -> None:
+        self.facts = facts
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
         return None if isinstance(node.value, ast.Constant) else node
@@ -105,14 +119,16 @@ class _Running(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.Call:
         self.generic_visit(node)
-        if getattr(node.func, "id", "") == Metric.__name__:
-            node.keywords = [keyword for keyword in node.keywords if keyword.arg not in FOR_VERDICTS]
+        if getattr(node.func, "id", "") == Metric.__name__ and not self.facts:
+            names = [field.name for field in fields(Metric)]
+            node.args = [value for name, value in zip(names, node.args, strict=False) if name not in FOR_REPORTS]
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg not in FOR_REPORTS]
         return node
 
 
 @cache
-def _syntax(file: Path) -> ast.AST:
-    tree: ast.AST = _Running().visit(ast.parse(file.read_text(encoding="utf-8")))
+def _syntax(file: Path, facts: bool = False) -> ast.AST:
+    tree: ast.AST = _Running(facts).visit(ast.parse(file.read_text(encoding="utf-8")))
     return tree
 
 

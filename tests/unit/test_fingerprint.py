@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stablevsr.metrics.metric import FOR_VERDICTS
+from stablevsr.metrics.metric import FOR_REPORTS
 from stablevsr.study import fingerprint as code
 from stablevsr.study.paths import Paths
 from stablevsr.study.resolve import load_study
@@ -72,6 +72,7 @@ def difference(copied):
     ("data/degradation.py", "\n\ndef degrade(", "\n\n\n# another word\ndef degrade("),
     ("method/guidance.py", '    """', '    """Other words. '),
     ("method/guidance.py", "from __future__", "if TYPE_CHECKING:\n    import stablevsr.study.plan\nfrom __future__"),
+    ("metrics/builtin/lpips.py", '"""', '"""Other words. '),
     ("cli/study.py", "a study's jobs", "the jobs"),
     ("runtime/errors.py", "did you mean", "perhaps you mean"),
     ("study/plan.py", "AREA = 320 * 180", "AREA = 320 * 181"),
@@ -91,6 +92,8 @@ def test_words_and_what_decides_no_number_change_nothing(copied, package, file, 
     ("metrics/builtin/dists.py", "STABILISER = 1e-6", "STABILISER = 1e-7", {"metrics", "tables", "report"}),
     ("metrics/builtin/dists.py", "margin=0.01", "margin=0.02", {"report"}),
     ("metrics/builtin/flow.py", "rewards_blur=True", "rewards_blur=False", {"report"}),
+    ("metrics/builtin/lpips.py", '"LPIPS", "perceptual"', '"LPIPS (AlexNet)", "perceptual"', {"report"}),
+    ("metrics/builtin/psnr.py", "decimals=2", "decimals=3", {"report"}),
     ("report/tables/build.py", "from __future__ import annotations", "from __future__ import annotations\nX = 1",
      {"report"}),
     ("report/templates/page.css", ".reference > *", ".reference > a", {"report"}),
@@ -120,11 +123,29 @@ def test_every_metric_of_this_package_is_in_the_fingerprint_of_the_evaluation():
     assert len(metrics) >= 7 and metrics <= code.import_closure(("stablevsr.metrics.evaluate",))
 
 
-def test_no_score_depends_on_what_only_verdicts_read():
-    for module in code.import_closure(("stablevsr.metrics.evaluate",)):
+def test_no_score_depends_on_what_only_reports_read():
+    closure = code.import_closure(("stablevsr.metrics.evaluate",))
+    for module in (name for name in closure if name.startswith("stablevsr.metrics")):
         read = {node.attr for node in ast.walk(ast.parse(code._file(module).read_text()))
                 if isinstance(node, ast.Attribute)}  # fmt: skip
-        assert not read & set(FOR_VERDICTS), module
+        assert not read & set(FOR_REPORTS), module
+
+
+def test_an_ablations_script_is_known_by_what_it_and_its_imports_compute(package, tmp_path):
+    script = tmp_path / "script.py"
+    lines = ["from stablevsr.method.flow import warp", "from stablevsr.study.plan import plan", "X = 1"]
+
+    def key(*added):
+        script.write_text("\n".join([*lines, *added]))
+        forget()
+        return code.script_code(script)
+
+    before = key()
+    assert key("# a comment") == before and key("X = 2") != before
+    edit(package / "study/plan.py", "AREA = 320 * 180", "AREA = 320 * 181")
+    assert key() == before
+    edit(package / "method/flow.py", "RAFT_OVERLAP = 64", "RAFT_OVERLAP = 32")
+    assert key() != before
 
 
 def test_what_trains_and_samples_does_not_contain_what_plans():
