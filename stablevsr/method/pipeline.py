@@ -281,9 +281,10 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
 
 def _check_dtype(torch_dtype: torch.dtype | None, precision: str | None) -> None:
     """Raise :class:`UserError` if both name a precision, or for a dtype that networks cannot have."""
-    if torch_dtype is not None and (precision is not None or torch_dtype not in DTYPES.values()):
-        names = ", ".join(map(str, DTYPES.values()))
-        raise UserError(f"give either torch_dtype (one of {names}) or precision, not {torch_dtype}, {precision}")
+    if torch_dtype is not None and precision is not None:
+        raise UserError(f"give either torch_dtype or precision, not both ({torch_dtype}, {precision})")
+    if torch_dtype is not None and torch_dtype not in DTYPES.values():
+        raise UserError(f"torch_dtype is {torch_dtype!r}: give one of {', '.join(map(str, DTYPES.values()))}")
 
 
 def load_networks(

@@ -6,7 +6,6 @@ frame) and ``FILE.csv.json`` (means, conventions, versions, the reasons for empt
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,11 +28,13 @@ from stablevsr.metrics.tools import Tools
 from stablevsr.runtime.devices import configure_torch
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.io import check_output
+from stablevsr.runtime.machine import version
 
 if TYPE_CHECKING:
     import torch
 
-LIBRARIES = ("stablevsr", "torch", "torchvision", "opencv-python-headless")  # whose versions are kept with all scores
+#: Packages whose versions are kept with all scores; OpenCV has four names, of which this is the one that is required.
+LIBRARIES = ("stablevsr", "torch", "torchvision", "opencv-python-headless")
 
 
 def evaluate(
@@ -182,7 +183,7 @@ def _notes(chosen: Sequence[Metric], skipped: Mapping[str, str], table: pd.DataF
         "infinite": {name: count for name in names if (count := infinite(table[name]))},
         "metrics": {m.name: {"convention": m.convention, "direction": m.direction, "scale": m.scale} for m in chosen},
         "weights": {location(name).name: digest(name) for name in needed},
-        "versions": {package: version for package in packages if (version := _version(package))},
+        "versions": {package: found for package in packages if (found := version(package))},
     }
 
 
@@ -194,13 +195,6 @@ def _means(chosen: Sequence[Metric], notes: Mapping[str, Any]) -> str:
             left_out = f" ({count} infinite frames left out)" if count and math.isfinite(float(value)) else ""
             parts.append(f"{metric.name} {float(value):.4g}{left_out}")
     return "means: " + ", ".join(parts) if parts else "no means"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # OpenCV has four names
-        return None
 
 
 def _json_number(value: float) -> float | str | None:
