@@ -13,7 +13,7 @@ from stablevsr.study.paths import Paths
 
 
 @dataclass
-class Cost:
+class InferenceCost:
     """What inference of one method on one dataset cost, over all shards and runs."""
 
     frames: int = 0
@@ -26,7 +26,7 @@ class Cost:
         """Seconds a frame."""
         return self.seconds / self.frames
 
-    def add(self, other: Cost) -> None:
+    def add(self, other: InferenceCost) -> None:
         """Take in the cost of further shards."""
         self.frames += other.frames
         self.seconds += other.seconds
@@ -34,25 +34,25 @@ class Cost:
         self.stages.update(other.stages)
 
 
-def cost(book: ScoreBook, dataset: str, method: Method) -> Cost | None:
+def cost(book: ScoreBook, dataset: str, method: Method) -> InferenceCost | None:
     """The sum over the manifests of ``method``; None if nothing was inferred, as for frames from a folder."""
-    parts, total = by_hardware(book, dataset, method).values(), Cost()
+    parts, total = by_hardware(book, dataset, method).values(), InferenceCost()
     for part in parts:
         total.add(part)
     return total if parts else None
 
 
-def by_hardware(book: ScoreBook, dataset: str, method: Method) -> dict[str, Cost]:
+def by_hardware(book: ScoreBook, dataset: str, method: Method) -> dict[str, InferenceCost]:
     """The cost by the GPU, or the processor, that shards ran on; nothing where no frames were made."""
-    found: dict[str, Cost] = {}
+    found: dict[str, InferenceCost] = {}
     for form in method.runs(dataset) if method.kind != "frames" else ():
         for manifest in map(read_json, manifests(book.paths, dataset, form)):
-            found.setdefault(_hardware(manifest), Cost()).add(_shard(manifest))
+            found.setdefault(_hardware(manifest), InferenceCost()).add(_shard(manifest))
     return {name: spent for name, spent in found.items() if spent.frames and spent.seconds > 0}
 
 
-def _shard(manifest: dict[str, Any]) -> Cost:
-    return Cost(
+def _shard(manifest: dict[str, Any]) -> InferenceCost:
+    return InferenceCost(
         sum(int(entry.get("frames", 0)) for entry in manifest.get("sequences", {}).values()),
         float(manifest.get("seconds") or 0.0),
         int(manifest.get("peak_memory_bytes") or 0),

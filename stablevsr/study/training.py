@@ -30,7 +30,7 @@ from stablevsr.study.training_data import record_training_data
 from stablevsr.training import tasks
 from stablevsr.training.cached_samples import cache_samples, is_intact
 from stablevsr.training.loop import Outcome, accelerator_for, train
-from stablevsr.training.state import Row, write_history
+from stablevsr.training.state import HistoryRow, write_history
 from stablevsr.training.task import LoopSettings, TaskInputs, TrainingTask
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def train_run(run: TrainingRun, paths: Paths, device: str, board: Path | None = 
             _write(run, task, outcome, paths.training(run), state, accelerator, data)
 
 
-def _tensorboard(folder: Path) -> Callable[[Row], None]:
+def _tensorboard(folder: Path) -> Callable[[HistoryRow], None]:
     """A function that writes a row of the history below ``folder``, to watch a long training in a browser."""
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -79,7 +79,7 @@ def _tensorboard(folder: Path) -> Callable[[Row], None]:
         raise UserError("--tensorboard needs a package: pip install -c requirements.lock tensorboard") from error
     board = SummaryWriter(str(folder))
 
-    def write(row: Row) -> None:
+    def write(row: HistoryRow) -> None:
         for name in row.keys() - {"step"}:
             board.add_scalar(name, row[name], int(row["step"]))
         board.flush()

@@ -25,7 +25,7 @@ from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.locks import single_writer
 from stablevsr.runtime.timing import peak_memory
 from stablevsr.training.samples import sample_generator, sample_numbers
-from stablevsr.training.state import EMA, Row, check_identity, restore, save
+from stablevsr.training.state import EMA, HistoryRow, check_identity, restore, save
 from stablevsr.training.task import LoopSettings, TrainingTask
 
 
@@ -33,7 +33,7 @@ from stablevsr.training.task import LoopSettings, TrainingTask
 class Outcome:
     """The whole history of a training, and the cost of this run (without earlier ones that it resumed)."""
 
-    history: list[Row]
+    history: list[HistoryRow]
     seconds_per_step: float | None  #: without validation and saving; None if nothing was left to do
     data_wait: float  #: share of the steps' time spent waiting for data
     peak_memory_bytes: int  #: of the GPU, or of this process on the CPU
@@ -51,7 +51,7 @@ def train(
     state: Path,
     identity: dict[str, Any],
     accelerator: Accelerator | None = None,
-    logged: Callable[[Row], None] | None = None,
+    logged: Callable[[HistoryRow], None] | None = None,
 ) -> Outcome:
     """Run (or continue) ``task`` to the end; afterwards ``task.model`` holds the result in every process.
 
@@ -70,7 +70,7 @@ def train(
 
 def _run(
     task: TrainingTask, settings: LoopSettings, state: Path, identity: dict[str, Any], accelerator: Accelerator,
-    logged: Callable[[Row], None] | None,
+    logged: Callable[[HistoryRow], None] | None,
 ) -> Outcome:  # fmt: skip
     accelerator.wait_for_everyone()  # the first process holds the lock: no state is written while the others read it
     task.model.to(accelerator.device)

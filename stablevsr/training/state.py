@@ -14,7 +14,7 @@ from torch import nn
 from stablevsr.runtime.errors import DamagedError, UserError
 from stablevsr.runtime.io import open_sealed, sealed_file, write_text
 
-Row = dict[str, float]  #: one logged step of a history
+HistoryRow = dict[str, float]  #: one logged step of a history
 
 
 class EMA:
@@ -39,7 +39,7 @@ class EMA:
 
 
 def save(
-    folder: Path, step: int, model: nn.Module, optimizer: Any, ema: EMA, history: list[Row],
+    folder: Path, step: int, model: nn.Module, optimizer: Any, ema: EMA, history: list[HistoryRow],
     identity: dict[str, Any],
 ) -> None:  # fmt: skip
     """Write the state after ``step`` steps into ``folder``, replacing the one before."""
@@ -56,7 +56,7 @@ def save(
         torch.save(content, stream)
 
 
-def restore(folder: Path, model: nn.Module, optimizer: Any, ema: EMA) -> tuple[int, list[Row]]:
+def restore(folder: Path, model: nn.Module, optimizer: Any, ema: EMA) -> tuple[int, list[HistoryRow]]:
     """Load the state in ``folder`` into its three arguments; returns step and history, (0, []) if there is none.
 
     A damaged state counts as none, and a message says so.
@@ -96,7 +96,7 @@ def check_identity(folder: Path, identity: dict[str, Any]) -> None:
         )
 
 
-def write_history(history: list[Row], path: Path) -> None:
+def write_history(history: list[HistoryRow], path: Path) -> None:
     """Write the loss history as CSV: one row a logged step, empty cells where nothing was measured."""
     write_text(path, pd.DataFrame(history).to_csv(index=False, lineterminator="\n"))
 

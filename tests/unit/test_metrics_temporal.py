@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from stablevsr.metrics.builtin.flow import Flows, dis_flows, warping_error
+from stablevsr.metrics.builtin.flow import ChunkFlows, dis_flows, warping_error
 from stablevsr.metrics.chunks import Chunk
 from stablevsr.metrics.tools import Tools
 
@@ -19,7 +19,7 @@ def test_tof_is_the_mean_over_components_and_pixels() -> None:
     sr[0, 0] = 3.0  # only x, everywhere: (3 + 0) / 2
     sr[1, :, :2] = -2.0  # both components on half of the pixels
     fields = iter((gt, sr))
-    flows = Flows(lambda target, source: next(fields), "kind", Tools(torch.device("cpu")))
+    flows = ChunkFlows(lambda target, source: next(fields), "kind", Tools(torch.device("cpu")))
     black = np.zeros((3, 4, 6, 3), np.uint8)
     chunk = Chunk("clip", ("0", "1", "2"), 0, black, (black,), torch.device("cpu"))
     assert flows.difference(chunk)[0].tolist() == pytest.approx([1.5, 1.0])

@@ -15,7 +15,7 @@ import report_study as made
 from stablevsr.metrics.registry import METRICS
 from stablevsr.report import page, tables
 from stablevsr.report.scores import ScoreBook
-from stablevsr.report.tables.published import Published
+from stablevsr.report.tables.published import PublishedValue
 from stablevsr.report.tables.remeasured import Remeasured
 from stablevsr.report.tables.reproduction import Reproduction, reproductions, summary
 
@@ -27,7 +27,9 @@ Build = Callable[..., made.Paths]
 def cell(metric: str, printed: float | None, runs: Sequence[float], others: Sequence[float] = ()) -> Reproduction:
     decimals = {"psnr": 2, "musiq": 2}.get(metric, 3)
     parties = tuple(Remeasured(f"party {k}", value) for k, value in enumerate(others))
-    return Reproduction("reds4", "REDS4", "m", "M", METRICS[metric], Published(decimals, printed), parties, tuple(runs))
+    return Reproduction(
+        "reds4", "REDS4", "m", "M", METRICS[metric], PublishedValue(decimals, printed), parties, tuple(runs)
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import report_study as made
 from stablevsr.metrics.registry import METRICS
 from stablevsr.report import tables
 from stablevsr.report.scores import ScoreBook
-from stablevsr.report.tables.build import Cell, Row, _ranked
+from stablevsr.report.tables.build import Cell, TableRow, _ranked
 from stablevsr.report.tables.formats import escape_markdown, escape_tex
 from stablevsr.report.text import format_value
 
@@ -144,8 +144,8 @@ def test_gaps_are_listed_by_clip_and_run(tmp_path: Path) -> None:
     assert gaps == ["stablevsr on reds4: no scores of clip 011", "stablevsr on reds4: no scores of run 1"]
 
 
-def row(metric: str, value: float | None) -> Row:
-    return Row("m", "m", (Cell(METRICS[metric], value, reason="" if value is not None else "why"),))
+def row(metric: str, value: float | None) -> TableRow:
+    return TableRow("m", "m", (Cell(METRICS[metric], value, reason="" if value is not None else "why"),))
 
 
 @pytest.mark.parametrize(

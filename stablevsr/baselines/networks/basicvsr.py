@@ -21,7 +21,7 @@ from stablevsr.method.flow import warp
 CHANNELS, BLOCKS = 64, 30
 
 
-class Clip(Protocol):
+class LRFrames(Protocol):
     """The LR frames of a clip, each float32 (1, 3, h, w) in [0, 1] on the network's device; sides above 32 pixels."""
 
     def __len__(self) -> int: ...
@@ -55,7 +55,7 @@ class ClipNetwork(nn.Module, ABC):
     """A network with a clip in and its x4 frames out."""
 
     @abstractmethod
-    def stream(self, frames: Clip) -> Iterator[Tensor]:
+    def stream(self, frames: LRFrames) -> Iterator[Tensor]:
         """The x4 frames one after another, float32 (1, 3, 4h, 4w), unclamped."""
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ class BasicVSR(RecurrentUpscaler):
         self.fusion = nn.Conv2d(2 * channels, channels, 1)
 
     @torch.no_grad()
-    def stream(self, frames: Clip) -> Iterator[Tensor]:
+    def stream(self, frames: LRFrames) -> Iterator[Tensor]:
         """See :meth:`ClipNetwork.stream`; the first frame comes once the whole clip was read backward."""
         backward = self.new_store()
         features = self.blank(frames[0])
@@ -137,7 +137,7 @@ class BasicVSR(RecurrentUpscaler):
             backward.drop(i)
             yield self.enlarge(hidden, frames[i])
 
-    def _propagate(self, trunk: nn.Module, frames: Clip, i: int, before: int, features: Tensor) -> Tensor:
+    def _propagate(self, trunk: nn.Module, frames: LRFrames, i: int, before: int, features: Tensor) -> Tensor:
         """The features of frame ``i`` from those of the frame ``before`` it, which may lie outside the clip."""
         if 0 <= before < len(frames):
             features = warp_features(features, self.spynet(frames[i], frames[before]))

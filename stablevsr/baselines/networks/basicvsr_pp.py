@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
-from stablevsr.baselines.networks.basicvsr import CHANNELS, Clip, RecurrentUpscaler, ResidualBlocks, warp_features
+from stablevsr.baselines.networks.basicvsr import CHANNELS, LRFrames, RecurrentUpscaler, ResidualBlocks, warp_features
 from stablevsr.baselines.networks.features import FeatureStore
 from stablevsr.method.flow import warp
 
@@ -79,7 +79,7 @@ class BasicVSRPlusPlus(RecurrentUpscaler):
         self.reconstruction = ResidualBlocks((1 + len(PASSES)) * channels, channels, FRAME_BLOCKS)
 
     @torch.no_grad()
-    def stream(self, frames: Clip) -> Iterator[Tensor]:
+    def stream(self, frames: LRFrames) -> Iterator[Tensor]:
         """See :meth:`ClipNetwork.stream`; the first frame comes after three passes over the whole clip."""
         kept = self.new_store()
         for i in range(len(frames)):
@@ -94,7 +94,7 @@ class BasicVSRPlusPlus(RecurrentUpscaler):
                 kept.drop((name, i))
             yield self.enlarge(hidden, frames[i])
 
-    def _pass(self, name: str, frames: Clip, kept: FeatureStore) -> Iterator[tuple[int, Tensor]]:
+    def _pass(self, name: str, frames: LRFrames, kept: FeatureStore) -> Iterator[tuple[int, Tensor]]:
         """The frames' features of one pass, in its order."""
         step = 1 if name.startswith("forward") else -1
         one = two = None  # the features of the frame before and of the one before that
@@ -107,7 +107,7 @@ class BasicVSRPlusPlus(RecurrentUpscaler):
             one, two = features, one
 
     def _align(
-        self, name: str, frames: Clip, kept: FeatureStore, i: int, step: int, one: Tensor, two: Tensor | None
+        self, name: str, frames: LRFrames, kept: FeatureStore, i: int, step: int, one: Tensor, two: Tensor | None
     ) -> Tensor:
         """The features ``one`` and ``two`` of the frames before, aligned with frame ``i``."""
         near = self._flow(frames, kept, i, i - step)
@@ -120,7 +120,7 @@ class BasicVSRPlusPlus(RecurrentUpscaler):
         assert isinstance(alignment, Alignment)
         return alignment.align(torch.cat([one, two], dim=1), warped, near, far)
 
-    def _flow(self, frames: Clip, kept: FeatureStore, target: int, source: int) -> Tensor:
+    def _flow(self, frames: LRFrames, kept: FeatureStore, target: int, source: int) -> Tensor:
         """The flow between two frames, computed once."""
         if ("flow", target, source) not in kept:
             kept["flow", target, source] = self.spynet(frames[target], frames[source])

@@ -66,7 +66,7 @@ def upscaler(network: ClipNetwork, device: str, precision: str) -> Upscaler:
 
 
 class _PaddedClip:
-    """8-bit frames as a :class:`.basicvsr.Clip`, converted when they are read."""
+    """8-bit frames as a :class:`.basicvsr.LRFrames`, converted when they are read."""
 
     def __init__(self, frames: NDArray[np.uint8], device: str) -> None:
         self._frames, self._device = frames, device

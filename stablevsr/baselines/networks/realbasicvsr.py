@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from stablevsr.baselines.networks.basicvsr import CHANNELS, BasicVSR, Clip, ClipNetwork, ResidualBlocks
+from stablevsr.baselines.networks.basicvsr import CHANNELS, BasicVSR, ClipNetwork, LRFrames, ResidualBlocks
 from stablevsr.baselines.networks.features import FeatureStore
 
 BLOCKS = 20
@@ -48,12 +48,12 @@ class RealBasicVSR(ClipNetwork):
         self.basicvsr = BasicVSR(channels, blocks)
 
     @torch.no_grad()
-    def stream(self, frames: Clip) -> Iterator[Tensor]:
+    def stream(self, frames: LRFrames) -> Iterator[Tensor]:
         """See :meth:`ClipNetwork.stream`."""
         yield from self.basicvsr.stream(self.clean(frames))
 
     @torch.no_grad()
-    def clean(self, frames: Clip) -> Clip:
+    def clean(self, frames: LRFrames) -> LRFrames:
         """The cleaned frames, float32 and unclamped."""
         for _ in range(ROUNDS):
             cleaned, change = _Cleaned(self.basicvsr.new_store(), len(frames)), 0.0

@@ -31,7 +31,7 @@ def warping_error(frames: Tensor, flow: Tensor, visible: Tensor) -> Tensor:
     return (gap * visible).sum((1, 2, 3)) / visible.sum((1, 2, 3))
 
 
-class Flows:
+class ChunkFlows:
     """Flow from every frame but the first to the one before; the estimator gets [-1, 1] or (``raw``) [0, 1].
 
     ``kind`` is the name of the results in the cache of ``tools``.
@@ -65,13 +65,13 @@ class Flows:
         return [(gt - self.estimate(output)).abs().mean((1, 2, 3)) for output in chunk.output_tensors]
 
 
-def dis_flows(tools: Tools) -> Flows:
+def dis_flows(tools: Tools) -> ChunkFlows:
     """Flows by OpenCV's DIS."""
     import cv2
 
     from stablevsr.method.flow import DISFlow
 
-    return Flows(DISFlow(), f"dis-opencv{cv2.__version__}", tools)
+    return ChunkFlows(DISFlow(), f"dis-opencv{cv2.__version__}", tools)
 
 
 def _raft_as_released(tools: Tools) -> RAFTFlow:
@@ -95,7 +95,7 @@ def _raft_in_inference(tools: Tools) -> RAFTFlow:
 ))  # fmt: skip
 def tof(tools: Tools) -> ChunkScorer:
     kind = f"{tools.cache_kind('raft', 'raft')}-tof-published_norm"
-    return Flows(tools.once(_raft_as_released), kind, tools, raw=True).difference
+    return ChunkFlows(tools.once(_raft_as_released), kind, tools, raw=True).difference
 
 
 @chunk_metric(Metric(
@@ -107,7 +107,7 @@ def tof(tools: Tools) -> ChunkScorer:
 ))  # fmt: skip
 def tof_raft_std(tools: Tools) -> ChunkScorer:
     kind = f"{tools.cache_kind('raft', 'raft')}-tof_raft_std"
-    return Flows(tools.once(_raft_in_inference), kind, tools).difference
+    return ChunkFlows(tools.once(_raft_in_inference), kind, tools).difference
 
 
 @chunk_metric(Metric(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from stablevsr.report.inference_cost import Cost, by_hardware
+from stablevsr.report.inference_cost import InferenceCost, by_hardware
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.text import csv_text
 
@@ -32,5 +32,5 @@ def hardware_csv(book: ScoreBook) -> str:
     return csv_text(pd.DataFrame(rows, columns=list(COLUMNS)).astype({"steps": "Int64"}))
 
 
-def _stages(spent: Cost) -> dict[str, float]:
+def _stages(spent: InferenceCost) -> dict[str, float]:
     return {WHOLE: spent.seconds} | dict(sorted(spent.stages.items()))

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from stablevsr.report.figures.style import GREY, legend, save
-from stablevsr.report.inference_cost import Cost, cost
+from stablevsr.report.inference_cost import InferenceCost, cost
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.text import format_cost
 
@@ -51,7 +51,7 @@ def draw(book: ScoreBook, folder: Path) -> None:
     save(figure, folder, "cost")
 
 
-def _bars(axis: Any, costs: list[Cost | None]) -> None:
+def _bars(axis: Any, costs: list[InferenceCost | None]) -> None:
     """Stacked bars: the stages that were recorded, and the rest of the time."""
     left = [0.0] * len(costs)
     for stage, colour in STAGE_COLOURS.items():

@@ -67,7 +67,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One method: its name in files, its label for people, its cells, and how many scores they average."""
 
     name: str
@@ -89,11 +89,11 @@ class Block:
 
     dataset: str
     title: str
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     notes: tuple[str, ...] = ()  #: on the protocol, on rows with another base model, and on infinite values
     protocol: str = ""  #: of all its scores
 
-    def scored(self) -> tuple[Row, ...]:
+    def scored(self) -> tuple[TableRow, ...]:
         """The rows whose reasons for an empty column are those of its metric; all where no row has a value.
 
         A row without any value has another reason, for example that the weights of a baseline are missing.
@@ -159,9 +159,9 @@ def build_tables(book: ScoreBook) -> dict[str, Table]:
     return tables
 
 
-def _block(book: ScoreBook, dataset: str, methods: list[Method], published: dict[str, Row]) -> Block:
+def _block(book: ScoreBook, dataset: str, methods: list[Method], published: dict[str, TableRow]) -> Block:
     """The methods with their published values, then the methods that only the paper measured, which get no rank."""
-    empty = Row("", "", tuple(Cell(metric) for metric in book.metrics))
+    empty = TableRow("", "", tuple(Cell(metric) for metric in book.metrics))
     rows = [_row(book, dataset, method, published.get(method.name, empty)) for method in methods]
     others = [row for name, row in published.items() if name not in {m.name for m in methods}]
     rows += [row for row in others if any(cell.published is not None for cell in row.cells)]
@@ -200,7 +200,7 @@ def _infinite_notes(book: ScoreBook, dataset: str, methods: list[Method]) -> tup
     )
 
 
-def _row(book: ScoreBook, dataset: str, method: Method, published: Row) -> Row:
+def _row(book: ScoreBook, dataset: str, method: Method, published: TableRow) -> TableRow:
     """The published cells with the study's values, or with the reasons why there are none."""
     cells = []
     for cell in published.cells:
@@ -209,10 +209,10 @@ def _row(book: ScoreBook, dataset: str, method: Method, published: Row) -> Row:
             cells.append(replace(cell, reason=book.scores(dataset, method).reason(cell.metric.name)))
         else:
             cells.append(replace(cell, value=found.mean, deviation=found.deviation, reason=""))
-    return Row(method.name, method.label, tuple(cells), *book.counts(dataset, method))
+    return TableRow(method.name, method.label, tuple(cells), *book.counts(dataset, method))
 
 
-def _ranked(rows: list[Row], metrics: tuple[Metric, ...]) -> list[Row]:
+def _ranked(rows: list[TableRow], metrics: tuple[Metric, ...]) -> list[TableRow]:
     """The rows with ranks for the best and the second value of every metric."""
     ranks = [_ranks(metric, [row.cells[i].text for row in rows]) for i, metric in enumerate(metrics)]
     return [
@@ -230,11 +230,11 @@ def _ranks(metric: Metric, texts: list[str]) -> dict[str, int]:
     return {text: rank for rank, text in enumerate(best[:2], 1)}
 
 
-def _published_row(row: PublishedRow, metrics: tuple[Metric, ...]) -> Row:
+def _published_row(row: PublishedRow, metrics: tuple[Metric, ...]) -> TableRow:
     cells = []
     for metric in metrics:
         cell = Cell(metric, reason="published only: this study does not run the method")
         if (found := row.cells.get(metric.name)) and found.value is not None:
             cell = replace(cell, published=found.value, source=found.source)
         cells.append(cell)
-    return Row(f"published:{row.name}", f"{row.label} (published)", tuple(cells))
+    return TableRow(f"published:{row.name}", f"{row.label} (published)", tuple(cells))

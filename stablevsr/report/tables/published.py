@@ -11,7 +11,7 @@ from stablevsr.study.paths import Paths
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedValue:
     """One cell of the paper's table, in the metric's unit; ``value`` None means that no copy of it was found."""
 
     decimals: int  #: of the paper's table in this metric
@@ -35,7 +35,7 @@ class PublishedRow:
 
     name: str
     label: str
-    cells: dict[str, Published]
+    cells: dict[str, PublishedValue]
 
 
 def published_rows(paths: Paths) -> dict[str, dict[str, PublishedRow]]:
@@ -59,8 +59,8 @@ def published_rows(paths: Paths) -> dict[str, dict[str, PublishedRow]]:
 def _row(name: str, row: dict[str, Any], content: dict[str, Any]) -> PublishedRow:
     hand, cells = "second hand: " if content["second_hand"] else "", {}
     for metric, decimals in content["decimals"].items():
-        cells[metric] = Published(decimals)
+        cells[metric] = PublishedValue(decimals)
         if found := row.get(metric):
             source = hand + "; ".join(content["sources"][key] for key in found["sources"])
-            cells[metric] = Published(decimals, float(found["value"]), source)
+            cells[metric] = PublishedValue(decimals, float(found["value"]), source)
     return PublishedRow(name, row["label"], cells)

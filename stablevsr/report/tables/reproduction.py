@@ -18,7 +18,7 @@ import pandas as pd
 from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import METRICS
 from stablevsr.report.scores import ScoreBook
-from stablevsr.report.tables.published import Published, PublishedRow, published_rows
+from stablevsr.report.tables.published import PublishedRow, PublishedValue, published_rows
 from stablevsr.report.tables.remeasured import Remeasured, read_remeasured, remeasured
 from stablevsr.report.text import csv_text, format_value
 from stablevsr.study.methods import Method
@@ -44,7 +44,7 @@ class Reproduction:
     method: str  #: its name in studies
     label: str
     metric: Metric
-    published: Published
+    published: PublishedValue
     others: tuple[Remeasured, ...]
     runs: tuple[float, ...]  #: what this study measured, run by run
     reason: str = ""  #: why it measured nothing

@@ -22,7 +22,7 @@ from stablevsr.runtime.machine import machine_of_job
 from stablevsr.runtime.records import write_record
 from stablevsr.runtime.timing import StageTimer, peak_memory, reset_peak_memory
 from stablevsr.study.inference.shards import Batch, BatchUpscaler, Progress, Shard, read
-from stablevsr.study.inference.store import Cost, identity, is_done, read_mark, write_sequence
+from stablevsr.study.inference.store import SequenceCost, identity, is_done, read_mark, write_sequence
 from stablevsr.study.inference.upscalers import Networks, Pipelines, batch_upscaler
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _upscale(
                 with timer.stage(IO):
                     writer.wait()
                 seconds, since = time.monotonic() - since, time.monotonic()
-                cost = Cost(seconds, timer.read(), peak_memory(device))
+                cost = SequenceCost(seconds, timer.read(), peak_memory(device))
                 writer.do(write_sequence, out / name, files, frames, made_from, cost)
 
 

@@ -21,7 +21,7 @@ MARK = ".done.json"
 _hash = cache(folder_hash)  # several methods of a job have the same weights
 
 
-class Cost(NamedTuple):
+class SequenceCost(NamedTuple):
     """What it cost to make a sequence."""
 
     seconds: float
@@ -73,7 +73,7 @@ def read_mark(folder: Path) -> dict[str, Any]:
     return read_record(folder / MARK)
 
 
-def write_sequence(folder: Path, files: list[Path], frames: list[Frame], made_from: str, cost: Cost) -> None:
+def write_sequence(folder: Path, files: list[Path], frames: list[Frame], made_from: str, cost: SequenceCost) -> None:
     """Write a sequence into a temporary folder and move that to ``folder``, replacing what was there."""
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
