@@ -51,3 +51,39 @@ rule scale:
     shell:
         "stablevsr gpu-lock {resources.gpu} stablevsr upscale {input.lr:q} {output:q} --scale {wildcards.scale}"
         " {params.options:q} --device {params.device:q} > {log:q} 2>&1"
+
+
+# Scale consistency: the clip at x8 from LR/2 against the clip at x4 from LR, which has the same size. It compares two
+# results, so it is no row of the ablation's table: `snakemake scale_consistency --config study=beyond`.
+def scaled_frames(scale):
+    """The frames of a method at a scale."""
+    return lambda w: str(SCALED / w.method).format(dataset=w.dataset, scale=scale)
+
+
+rule compare_scales:
+    input:
+        x4=scaled_frames(4),
+        x8=scaled_frames(8),
+        weights=weights(metric_weights(SPEC)),
+    output:
+        PATHS.results / "scale_consistency" / "{dataset}" / "{method}.csv",
+    log:
+        f"work/logs/compare_scales_{STUDY}_{{dataset}}_{{method}}.log",
+    wildcard_constraints:
+        method="|".join(["stablevsr", *SPEC.methods]),
+    params:
+        device=SPEC.device,
+    message:
+        "x8 against x4 of {wildcards.dataset} by {wildcards.method}"
+    shell:
+        "stablevsr evaluate --gt {input.x4:q} --sr {input.x8:q} --metrics lpips,dists,psnr,sharpness --out {output:q}"
+        " --device {params.device:q} > {log:q} 2>&1"
+
+
+rule scale_consistency:
+    input:
+        expand(
+            rules.compare_scales.output,
+            dataset=study.ablations["scale"].datasets,
+            method=["bicubic", "basicvsr", "stablevsr"],
+        ),

@@ -136,6 +136,8 @@ class Training(Optimisation):
     #: The TCM's first weights: a copy of the UNet's encoder, as published, or the model folder's own TCM.
     start: Literal["unet", "model"] = "unet"
     conditioning_init: float = Field(0.0, ge=0)  #: std of a copy's last conditioning convolution (published: zero)
+    #: How far the target moves towards the neighbour's motion-compensated x̂0 (published: not at all).
+    temporal_weight: float = Field(0.0, ge=0, le=1)
     #: Train on this many samples whose frozen part is computed once for all variants; None = a new sample each time.
     cached_samples: int | None = Field(None, ge=1)
 

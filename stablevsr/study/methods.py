@@ -74,7 +74,8 @@ class TrainingRun:
         """The key of its cached samples, shared by trainings that differ only in neighbour or optimiser."""
         if not isinstance(self.settings, Training) or not self.settings.cached_samples:
             return None
-        shared = {"guidance", "crop", "cached_samples", "seed", "precision", "tf32", "latents", "order"}
+        shared = {"guidance", "temporal_weight", "crop", "cached_samples"}
+        shared |= {"seed", "precision", "tf32", "latents", "order"}
         return digest(self._identity(self.settings.model_dump(mode="json", include=shared)))
 
 

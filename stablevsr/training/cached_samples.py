@@ -71,10 +71,12 @@ def _freeze(task: DenoisingTask, indices: range, seed: int) -> Sample:
     items = [task.data[i] for i in indices]
     window = {key: torch.stack([item[key] for item in items]).to(device) for key in items[0]}
     drawn = task.draw(window["lq"].shape[-1], [sample_generator(seed, index) for index in indices])
-    frozen = {}
+    frozen: Sample = {}
     for name, neighbour in (("past", PAST), ("next", NEXT)):
         sample = task.freeze(window, drawn | {"neighbour": torch.full((len(items),), neighbour)})
         frozen[f"guidance_{name}"] = sample["guidance"].half().cpu()
+        if "to_neighbour" in sample:
+            frozen[f"to_neighbour_{name}"] = sample["to_neighbour"].cpu()
     return frozen | {key: sample[key].cpu() for key in ("latents", "timesteps", "lq")}
 
 
@@ -91,10 +93,13 @@ class CachedSamples(Dataset[Sample]):
         row = int(torch.randint(len(self._stored["latents"]), (1,), generator=generator))
         forward = bool(torch.randint(2, (1,), generator=generator)) and self._both
         latents = self._stored["latents"][row]
-        return {
+        side = "_next" if forward else "_past"
+        of_neighbour = {
+            key.removesuffix(side): values[row].float() for key, values in self._stored.items() if key.endswith(side)
+        }
+        return of_neighbour | {
             "latents": latents,
             "noise": torch.randn(latents.shape, generator=generator),
             "timesteps": self._stored["timesteps"][row],
             "lq": self._stored["lq"][row],
-            "guidance": self._stored["guidance_next" if forward else "guidance_past"][row].float(),
         }

@@ -60,12 +60,17 @@ class DenoisingTask(TrainingTask):
         """Mean squared error of the prediction; ``batch`` holds a window (``gt``, ``lq``) or a frozen sample."""
         if "latents" not in batch:
             batch = self.freeze(batch, self.draw(batch["lq"].shape[-1], generators))
-        return self.errors(batch).mean()
+        _, predicted = self.predict(batch)
+        return F.mse_loss(predicted.float(), self.target(batch).float())
+
+    def target(self, sample: Sample) -> Tensor:
+        """What the loss compares predictions with, (B, 4, h, w): v or the noise of frozen samples."""
+        return training_target(self.scheduler, sample["latents"], sample["noise"], sample["timesteps"])
 
     def errors(self, sample: Sample, **how: Any) -> Tensor:
-        """Squared errors (B, 4, h, w) of the prediction on frozen samples."""
+        """Squared errors (B, 4, h, w) of the prediction on frozen samples, against the ground truth."""
         _, predicted = self.predict(sample, **how)
-        target = training_target(self.scheduler, sample["latents"], sample["noise"], sample["timesteps"])
+        target = DenoisingTask.target(self, sample)
         return F.mse_loss(predicted.float(), target.float(), reduction="none")
 
     def estimate(self, sample: Sample, **how: Any) -> Tensor:

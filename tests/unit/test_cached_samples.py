@@ -34,7 +34,7 @@ def windows(tmp_path_factory):
 @pytest.fixture(scope="module")
 def task(vectors, windows):
     networks = load_networks(vectors / "model_v", device="cpu")
-    return TCMTask(networks.tcm, networks, Training(), Guidance(), vector_flow, windows)
+    return TCMTask(networks.tcm, networks, Training(temporal_weight=0.3), Guidance(), vector_flow, windows)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,9 @@ def test_the_cache_holds_what_a_training_step_would_freeze_for_either_neighbour(
             alone = task.freeze(window, drawn | {"neighbour": torch.tensor([neighbour])})
             torch.testing.assert_close(
                 stored[f"guidance_{name}"][index].float(), alone["guidance"][0], atol=3e-3, rtol=1e-3
+            )
+            torch.testing.assert_close(
+                stored[f"to_neighbour_{name}"][index], alone["to_neighbour"][0], atol=1e-4, rtol=1e-4
             )
             for key in ("latents", "timesteps", "lq"):
                 torch.testing.assert_close(stored[key][index], alone[key][0], atol=1e-4, rtol=1e-4)

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from stablevsr.data.degradation import SCALE
 from stablevsr.method import tcm
-from stablevsr.method.flow import FlowEstimator, flow_by_name
+from stablevsr.method.flow import FlowEstimator, flow_by_name, occlusion_mask
 from stablevsr.method.guidance import blank_image, enlarge, guidance_image
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.pipeline import load_networks
@@ -50,7 +52,7 @@ def build(inputs: TaskInputs) -> TCMTask:
         module = tcm.from_unet(networks.unet, settings.conditioning_init).to(inputs.device)
     networks.freeze_in(settings.precision)  # after the copy: what is trained keeps float32
     estimator = None
-    if guidance.needs_flow:
+    if guidance.needs_flow or settings.temporal_weight:
         estimator = flow_by_name(guidance.flow, str(inputs.device), guidance.raft_norm)
     if inputs.samples:
         data: Any = CachedSamples(inputs.samples, settings.neighbour == "both", settings.seed)
@@ -105,7 +107,7 @@ class TCMTask(DenoisingTask):
 
         Returns:
             ``latents``, ``noise`` (B, 4, h, w), ``timesteps`` (B,), ``lq`` (B, 3, h, w) in [-1, 1] and ``guidance``
-            (B, 3, H, W).
+            (B, 3, H, W); with a ``temporal_weight`` also ``to_neighbour`` (B, 4, h, w), from :meth:`to_neighbour`.
         """
         device = window["gt"].device
         drawn = {key: value.to(device) for key, value in drawn.items()}
@@ -118,20 +120,56 @@ class TCMTask(DenoisingTask):
             if self.sample_latents:
                 of_vae = torch.cat([drawn["noise_latents"], drawn["noise_latents_neighbour"]])
             latents, latents_near = encode(self.frozen.vae, both, of_vae).chunk(2)
-            image = self.guide(latents_near, lq[rows, near], lq[:, CENTRE], noise_near, timesteps)
-        return {"latents": latents, "noise": noise, "timesteps": timesteps, "lq": lq[:, CENTRE], "guidance": image}
+            noisy_near = self.scheduler.add_noise(latents_near, noise_near, timesteps)
+            pair = (lq[:, CENTRE], lq[rows, near])
+            image = self.guide(noisy_near, *pair, timesteps, self.guidance)
+            frozen = {"latents": latents, "noise": noise, "timesteps": timesteps, "lq": pair[0], "guidance": image}
+            if self.settings.temporal_weight:
+                if self.guidance != self.proposed_guidance:
+                    image = self.guide(noisy_near, *pair, timesteps, self.proposed_guidance)
+                frozen["to_neighbour"] = self.to_neighbour(latents, image, *pair)
+        return frozen
 
-    def guide(self, latents: Tensor, lq: Tensor, lq_centre: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """The guidance image of the centre frame from the neighbour's latents; blank if the source is none."""
-        if self.guidance.source == "none":
-            return blank_image(latents)
-        noisy = self.scheduler.add_noise(latents, noise, timesteps)
-        seen = noisy if self.guidance.source == "xt" else self.clean(noisy, lq, timesteps)
-        flow = torch.empty(0)
-        if self.guidance.motion_compensation != "none":
-            assert self.estimator is not None
-            flow = self.estimator(enlarge(lq_centre), enlarge(lq))
-        return guidance_image(seen, flow, self.frozen.decode, self.guidance)
+    def guide(self, noisy: Tensor, lq: Tensor, lq_near: Tensor, timesteps: Tensor, guidance: Guidance) -> Tensor:
+        """The guidance image of the centre frame from the neighbour's noisy latents; blank if the source is none."""
+        if guidance.source == "none":
+            return blank_image(noisy)
+        seen = noisy if guidance.source == "xt" else self.clean(noisy, lq_near, timesteps)
+        flow = self.flow(lq, lq_near) if guidance.needs_flow else torch.empty(0)
+        return guidance_image(seen, flow, self.frozen.decode, guidance)
+
+    def flow(self, target: Tensor, source: Tensor) -> Tensor:
+        """Flow (B, 2, 4h, 4w) between LR frames (B, 3, h, w)."""
+        assert self.estimator is not None
+        return self.estimator(enlarge(target), enlarge(source))
+
+    @property
+    def proposed_guidance(self) -> Guidance:
+        """The paper's guidance with the flow and the warp of this one."""
+        return self.guidance.model_copy(update={"source": "x0", "motion_compensation": "pixel"})
+
+    def to_neighbour(self, latents: Tensor, image: Tensor, lq: Tensor, lq_near: Tensor) -> Tensor:
+        """From the centre's clean latents to those of the neighbour's motion-compensated x̂0, ``image``.
+
+        Zero where the flow cannot be trusted: there the neighbour does not show what the centre frame shows.
+        """
+        visible = occlusion_mask(self.flow(lq, lq_near), self.flow(lq_near, lq))
+        return (encode(self.frozen.vae, image, None) - latents) * F.avg_pool2d(visible, SCALE)
+
+    def target(self, sample: Sample) -> Tensor:
+        """v or the noise of a clean latent that has moved towards the neighbour by ``temporal_weight`` (1 - ᾱ).
+
+        The squared error to it differs by a constant from a mean of two: that to the ground truth, and, with the share
+        ``temporal_weight`` (1 - ᾱ), that to the neighbour's motion-compensated x̂0. Where there is little noise, the
+        noisy latents already hold the detail, and only errors of the flow would be learned.
+        """
+        published = super().target(sample)
+        if "to_neighbour" not in sample:
+            return published
+        bar = self.scheduler.alphas_cumprod.to(published.device)[sample["timesteps"]][:, None, None, None]
+        moved = self.settings.temporal_weight * (1 - bar) * sample["to_neighbour"]
+        of_clean = bar.sqrt() if self.scheduler.config.prediction_type == "epsilon" else 1.0
+        return published - of_clean * moved / (1 - bar).sqrt()  # at the same noisy latent
 
     def clean(self, noisy: Tensor, lq: Tensor, timesteps: Tensor) -> Tensor:
         """x̂0 of the neighbour by the frozen UNet without the TCM; right for v- and epsilon-prediction."""
