@@ -19,6 +19,11 @@ The scores of some methods on every scene, and their means, from clips.csv:
     <!-- scenes mini/bicubic+stablevsr reds4: lpips psnr -->
     <!-- end of scenes -->
 
+The means of the tables of `stablevsr evaluate` in a folder of results/beyond, one row a table:
+
+    <!-- agreement beyond/scale_consistency reds4: lpips psnr -->
+    <!-- end of agreement -->
+
 Where the seconds of a study went, from Snakemake's benchmarks of a clone that ran nothing else:
 
     <!-- seconds mini -->
@@ -41,13 +46,14 @@ from statistics import fmean
 from stablevsr.data.downloads.registry import get
 from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import METRICS
+from stablevsr.metrics.tables import read_scores, summarise
 from stablevsr.report.text import ARROWS, format_difference, metric_head
 
 ROOT = Path(__file__).parents[1]
-FILES = ("docs/metrics.md", "README.md", "docs/performance.md", "docs/evidence.md", "docs/tiny-model.md")
-TABLE = re.compile(
-    r"(<!-- (scores|scenes|claims|findings|metrics|provenance|seconds)\b *([^\n]*?) -->\n).*?(<!-- end of \2 -->)", re.S
-)
+FILES = ("docs/metrics.md", "README.md", "docs/performance.md", "docs/evidence.md", "docs/tiny-model.md",
+         "docs/beyond.md")  # fmt: skip
+KINDS = "scores|scenes|claims|findings|metrics|provenance|seconds|agreement"
+TABLE = re.compile(rf"(<!-- ({KINDS})\b *([^\n]*?) -->\n).*?(<!-- end of \2 -->)", re.S)
 
 
 def render(text: str, results: Path) -> str:
@@ -72,6 +78,8 @@ def render(text: str, results: Path) -> str:
         elif kind == "claims":
             lines = [["method", "than or as", "in", "difference, 95 % interval", "verdict", "reason"]]
             lines += [line for question in names.split("+") for line in _claims(folder, question, dataset)]
+        elif kind == "agreement":
+            lines = _agreement(folder.parent / names / dataset, metrics.split())
         elif kind == "seconds":
             lines = [["stage", "jobs", "seconds", "processor seconds"], *_seconds(study, results.parent)]
         elif kind == "provenance":
@@ -168,6 +176,17 @@ def _scenes(rows: list[dict[str, str]], names: list[str], metrics: list[str]) ->
     decimals = [METRICS[metric].decimals for metric in metrics for _ in names]
     for scene, scores in values.items():
         table.append([scene, *(f"{score:.{digits}f}" for score, digits in zip(scores, decimals, strict=True))])
+    return table
+
+
+def _agreement(folder: Path, metrics: list[str]) -> list[list[str]]:
+    """Means over frames, then over sequences, of every table in a folder."""
+    table = [["method", *(metric_head(METRICS[name]) for name in metrics)]]
+    for file in sorted(folder.glob("*.csv")):
+        means = summarise(read_scores(file), metrics)
+        table.append([file.stem, *(f"{means[name]:.{METRICS[name].decimals}f}" for name in metrics)])
+    if len(table) == 1:
+        raise FileNotFoundError(2, "no tables", str(folder))
     return table
 
 

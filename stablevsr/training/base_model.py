@@ -43,7 +43,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "vae_perceptual": dict(seed=11, steps=2500, batch=8, crop=64, learning_rate=8e-4, warmup_steps=100, ema=0.998),
     "unet": dict(seed=2, steps=10000, batch=6, crop=128, learning_rate=6e-4, warmup_steps=300, ema=0.9995),
     "unet_perceptual": dict(seed=12, steps=1500, batch=6, crop=96, learning_rate=4e-4, warmup_steps=100, ema=0.998),
-    "decoder": dict(seed=13, steps=1500, batch=4, crop=96, learning_rate=4e-4, warmup_steps=20, ema=0.99),
+    "decoder": dict(seed=13, steps=1500, batch=4, crop=128, learning_rate=4e-4, warmup_steps=20, ema=0.99),
     "tcm": dict(
         seed=14,
         steps=4000,

@@ -55,6 +55,16 @@ def test_claims_come_with_difference_and_verdict(results):
         render("<!-- claims mini/step reds4 -->\n<!-- end of claims -->", results)
 
 
+def test_tables_of_a_folder_become_their_means_over_sequences(results):
+    folder = results / "mini" / "scale_consistency" / "reds4"
+    folder.mkdir(parents=True)
+    (folder / "ours.csv").write_text("sequence,frame,psnr\na,0,20\na,1,22\nb,0,31\n")
+    made = render("<!-- agreement mini/scale_consistency reds4: psnr -->\n<!-- end of agreement -->", results)
+    assert made.splitlines()[-3:-1] == ["| ours | 26.00 |", ""]
+    with pytest.raises(OSError, match="no tables"):
+        render("<!-- agreement mini/other reds4: psnr -->\n<!-- end of agreement -->", results)
+
+
 def test_scores_by_scene_end_with_their_mean(results):
     (results / "mini" / "tables" / "clips.csv").write_text(
         "dataset,name,label,scene,clip,psnr\nreds4,a,A,s,s1,20\nreds4,a,A,s,s2,22\nreds4,b,B,s,s1,30\n"

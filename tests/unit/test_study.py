@@ -99,7 +99,7 @@ def test_a_form_is_found_by_name_or_digest_and_seed():
 
 def test_a_study_extends_another_and_follows_it(root):
     study, mini = load_study("evidence", root), load_study("mini", root)
-    own = {"tcm_start.start", "tcm_start.trained"}  # an ablation of this study alone
+    own = {"tcm_start.start", "tcm_start.trained", "temporal_weight.published", "temporal_weight.moved"}
     assert study.methods.keys() == mini.methods.keys() | own
     assert [file.stem for file in study.files] == ["evidence", "mini"]
     assert study.spec.metrics == mini.spec.metrics and study.spec.title != mini.spec.title

@@ -25,7 +25,7 @@ from stablevsr.training.samples import sample_generator
 from stablevsr.training.task import LoopSettings, TrainingTask
 from stablevsr.training.tasks.tcm_start import SecondViewTask
 from stablevsr.training.tasks.unet_perceptual import PerceptualUNetTask
-from stablevsr.training.tasks.vae import DecoderTask, VAETask, texture_distance
+from stablevsr.training.tasks.vae import COLOUR_BLOCK, DecoderTask, VAETask, colour_distance, texture_distance
 
 
 class PixelDistance(PerceptualLoss):
@@ -114,6 +114,16 @@ def test_the_decoder_learns_on_what_the_pipeline_samples() -> None:
     frames = pipe(shown, 2, "single_frame", generator=torch.Generator().manual_seed(3), output_type="pt").frames
     with torch.no_grad():
         torch.testing.assert_close((task.decode(latents) / 2 + 0.5).clamp(0, 1), frames, rtol=0, atol=0.005)
+
+
+def test_colours_are_compared_by_block_whatever_the_texture() -> None:
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    blocks = image.unfold(2, COLOUR_BLOCK, COLOUR_BLOCK).unfold(3, COLOUR_BLOCK, COLOUR_BLOCK)
+    mirrored = blocks.flip(-1).permute(0, 1, 2, 4, 3, 5).reshape(image.shape)  # each block in itself
+    assert not torch.equal(mirrored, image)
+    assert colour_distance(mirrored, image) < 1e-6
+    torch.testing.assert_close(colour_distance(image + 0.02, image), torch.tensor(0.02))
+    assert colour_distance(image.flip(1), image) > 0.01  # red for blue
 
 
 def test_texture_is_compared_by_strength_and_place_not_by_phase() -> None:
