@@ -60,18 +60,16 @@ class DenoisingTask(TrainingTask):
         """Mean squared error of the prediction; ``batch`` holds a window (``gt``, ``lq``) or a frozen sample."""
         if "latents" not in batch:
             batch = self.freeze(batch, self.draw(batch["lq"].shape[-1], generators))
-        _, predicted = self.predict(batch)
-        return F.mse_loss(predicted.float(), self.target(batch).float())
-
-    def target(self, sample: Sample) -> Tensor:
-        """What the loss compares predictions with, (B, 4, h, w): v or the noise of frozen samples."""
-        return training_target(self.scheduler, sample["latents"], sample["noise"], sample["timesteps"])
+        return self.errors(batch).mean()
 
     def errors(self, sample: Sample, **how: Any) -> Tensor:
-        """Squared errors (B, 4, h, w) of the prediction on frozen samples, against the ground truth."""
+        """Squared errors (B, 4, h, w) of the prediction on frozen samples."""
         _, predicted = self.predict(sample, **how)
-        target = DenoisingTask.target(self, sample)
-        return F.mse_loss(predicted.float(), target.float(), reduction="none")
+        return F.mse_loss(predicted.float(), self.target(sample).float(), reduction="none")
+
+    def target(self, sample: Sample) -> Tensor:
+        """What predictions are compared with, (B, 4, h, w): v or the noise of frozen samples."""
+        return training_target(self.scheduler, sample["latents"], sample["noise"], sample["timesteps"])
 
     def estimate(self, sample: Sample, **how: Any) -> Tensor:
         """The one-step estimates x̂0 (B, 4, h, w) of frozen samples."""

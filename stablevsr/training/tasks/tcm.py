@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stablevsr.data.degradation import SCALE
+from stablevsr.data.layouts import Sequence as Clip
 from stablevsr.method import tcm
 from stablevsr.method.flow import FlowEstimator, flow_by_name, occlusion_mask
 from stablevsr.method.guidance import blank_image, enlarge, guidance_image
@@ -184,6 +185,12 @@ class TCMTask(DenoisingTask):
             both = torch.cat([noisy, sample["lq"]], dim=1)
             down, mid = tcm.residuals(self.model, both, timesteps, self.frozen.prompt.float(), sample["guidance"])
         return noisy, self._unet(noisy, sample["lq"], timesteps, down, mid)
+
+    def hold_out(self, clips: Sequence[Clip], frames: int, crop: int, device: torch.device) -> None:
+        """As all trainings do; the validation is against the ground truth, whatever the ``temporal_weight``."""
+        super().hold_out(clips, frames, crop, device)
+        for chunk in self.held_out:
+            chunk.pop("to_neighbour", None)
 
     def figures(self) -> dict[str, dict[str, float]]:
         """The loss with the TCM, and its ratio to the loss without."""
