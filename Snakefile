@@ -20,6 +20,7 @@ from stablevsr.study.requirements import (
     made_by_rules,
     metric_weights,
     model_download,
+    training_weights,
 )
 from stablevsr.study.resolve import load_study
 

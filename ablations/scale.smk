@@ -65,19 +65,24 @@ rule compare_scales:
         x4=scaled_frames(4),
         x8=scaled_frames(8),
         weights=weights(metric_weights(SPEC)),
+        code=code("compare_scales", fingerprint("stablevsr.metrics.evaluate")),
     output:
         PATHS.results / "scale_consistency" / "{dataset}" / "{method}.csv",
     log:
         f"work/logs/compare_scales_{STUDY}_{{dataset}}_{{method}}.log",
     wildcard_constraints:
         method="|".join(["stablevsr", *SPEC.methods]),
+    threads: SPEC.threads
+    resources:
+        gpu=GPU,
     params:
+        missing=SPEC.weights,
         device=SPEC.device,
     message:
         "x8 against x4 of {wildcards.dataset} by {wildcards.method}"
     shell:
-        "stablevsr evaluate --gt {input.x4:q} --sr {input.x8:q} --metrics lpips,dists,psnr,sharpness --out {output:q}"
-        " --device {params.device:q} > {log:q} 2>&1"
+        "stablevsr gpu-lock {resources.gpu} stablevsr evaluate --gt {input.x4:q} --sr {input.x8:q} --out {output:q}"
+        " --metrics lpips,dists,psnr,sharpness --weights {params.missing:q} --device {params.device:q} > {log:q} 2>&1"
 
 
 rule scale_consistency:

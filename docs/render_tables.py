@@ -21,8 +21,8 @@ The scores of some methods on every scene, and their means, from clips.csv:
 
 The means of the tables of `stablevsr evaluate` in a folder of results/beyond, one row a table:
 
-    <!-- agreement beyond/scale_consistency reds4: lpips psnr -->
-    <!-- end of agreement -->
+    <!-- consistency beyond/scale_consistency reds4: lpips psnr -->
+    <!-- end of consistency -->
 
 Where the seconds of a study went, from Snakemake's benchmarks of a clone that ran nothing else:
 
@@ -52,7 +52,7 @@ from stablevsr.report.text import ARROWS, format_difference, metric_head
 ROOT = Path(__file__).parents[1]
 FILES = ("docs/metrics.md", "README.md", "docs/performance.md", "docs/evidence.md", "docs/tiny-model.md",
          "docs/beyond.md")  # fmt: skip
-KINDS = "scores|scenes|claims|findings|metrics|provenance|seconds|agreement"
+KINDS = "scores|scenes|claims|findings|metrics|provenance|seconds|consistency"
 TABLE = re.compile(rf"(<!-- ({KINDS})\b *([^\n]*?) -->\n).*?(<!-- end of \2 -->)", re.S)
 
 
@@ -78,8 +78,12 @@ def render(text: str, results: Path) -> str:
         elif kind == "claims":
             lines = [["method", "than or as", "in", "difference, 95 % interval", "verdict", "reason"]]
             lines += [line for question in names.split("+") for line in _claims(folder, question, dataset)]
-        elif kind == "agreement":
-            lines = _agreement(folder.parent / names / dataset, metrics.split())
+        elif kind == "consistency":
+            tables = folder.parent / names / dataset
+            if not tables.exists():
+                print(f"{tables} does not exist: its means stay as they are", file=sys.stderr)
+                return found[0]
+            lines = _consistency(tables, _labels(folder, dataset), metrics.split())
         elif kind == "seconds":
             lines = [["stage", "jobs", "seconds", "processor seconds"], *_seconds(study, results.parent)]
         elif kind == "provenance":
@@ -179,15 +183,18 @@ def _scenes(rows: list[dict[str, str]], names: list[str], metrics: list[str]) ->
     return table
 
 
-def _agreement(folder: Path, metrics: list[str]) -> list[list[str]]:
+def _consistency(folder: Path, labels: dict[str, str], metrics: list[str]) -> list[list[str]]:
     """Means over frames, then over sequences, of every table in a folder."""
     table = [["method", *(metric_head(METRICS[name]) for name in metrics)]]
     for file in sorted(folder.glob("*.csv")):
         means = summarise(read_scores(file), metrics)
-        table.append([file.stem, *(f"{means[name]:.{METRICS[name].decimals}f}" for name in metrics)])
-    if len(table) == 1:
-        raise FileNotFoundError(2, "no tables", str(folder))
+        table.append([labels[file.stem], *(f"{means[name]:.{METRICS[name].decimals}f}" for name in metrics)])
     return table
+
+
+def _labels(tables: Path, dataset: str) -> dict[str, str]:
+    """The labels of a study's methods by name."""
+    return {row["name"]: row["label"] for row in _rows(tables / "clips.csv", dataset)}
 
 
 def _cell(row: dict[str, str], metric: str) -> str:
@@ -197,7 +204,7 @@ def _cell(row: dict[str, str], metric: str) -> str:
 
 def _claims(tables: Path, question: str, dataset: str) -> list[list[str]]:
     """The statements of a question on a dataset, one a row."""
-    labels = {row["name"]: row["label"] for row in _rows(tables / "clips.csv", dataset)}
+    labels = _labels(tables, dataset)
     stated = [row for row in _rows(tables / "claims.csv", dataset) if row["question"] == question]
     if not stated:
         raise KeyError(f"{question} has no claims on {dataset}")

@@ -136,10 +136,15 @@ class Training(Optimisation):
     #: The TCM's first weights: a copy of the UNet's encoder, as published, or the model folder's own TCM.
     start: Literal["unet", "model"] = "unet"
     conditioning_init: float = Field(0.0, ge=0)  #: std of a copy's last conditioning convolution (published: zero)
-    #: How far the target moves towards the neighbour's motion-compensated x̂0 (published: not at all).
+    #: Share, times 1 - ᾱ, by which the target moves towards the neighbour's motion-compensated x̂0 (published: 0).
     temporal_weight: float = Field(0.0, ge=0, le=1)
     #: Train on this many samples whose frozen part is computed once for all variants; None = a new sample each time.
     cached_samples: int | None = Field(None, ge=1)
+
+    @property
+    def needs_flow(self) -> bool:
+        """Whether it estimates flow: for the guidance image, or for a target that moves."""
+        return self.temporal_weight > 0 or (self.guidance or Guidance()).needs_flow
 
 
 class Finetuning(Optimisation):

@@ -115,7 +115,8 @@ class History:
         if self.steps < self.wanted:
             found.append(f"{who} was trained for {self.steps:,} of its {counted(step=self.wanted)}.")
         ratios = self.last_validation() if self.kind.measure == "ratio" else {}
-        if ratios and min(ratios.values()) > LEARNED_NOTHING:
+        moved = self.settings.get("temporal_weight")  # then the loss is not the validation's error
+        if ratios and not moved and min(ratios.values()) > LEARNED_NOTHING:
             found.append(f"{who} learned nothing: its loss equals the loss without a TCM (ratio {self._by_level}).")
         return found
 
@@ -166,4 +167,5 @@ def _traits(run: TrainingRun) -> list[str]:
     how = [f"guidance on {guidance.source}", f"compensation: {guidance.motion_compensation}", f"{guidance.warp} grid"]
     if guidance.source == "none":
         seen, how = "blank image", [""] * len(how)
+    how.append(f"temporal weight {run.settings.temporal_weight:g}")
     return [seen, *how, f"from {run.base.name}", f"on {run.dataset.title}", f"seed {run.settings.seed}"]

@@ -71,7 +71,7 @@ class TrainingRun:
 
     @property
     def samples(self) -> str | None:
-        """The key of its cached samples, shared by trainings that differ only in neighbour or optimiser."""
+        """The key of its cached samples, shared by trainings that differ in neighbour or optimiser only."""
         if not isinstance(self.settings, Training) or not self.settings.cached_samples:
             return None
         shared = {"guidance", "temporal_weight", "crop", "cached_samples"}

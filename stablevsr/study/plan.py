@@ -17,6 +17,7 @@ from stablevsr.data.downloads.download import human
 from stablevsr.data.downloads.record import is_present
 from stablevsr.data.frames import read_frame
 from stablevsr.data.layouts import load_sequences
+from stablevsr.method.settings import Training
 from stablevsr.method.visits import guided_steps
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.files import Dataset
@@ -199,13 +200,15 @@ def _decoding(ratio: float) -> float:
 def _training_work(run: TrainingRun) -> float:
     """TFLOP of a training: frozen networks count once, trained ones three times (forward and backward).
 
-    A TCM's sample has two frames to encode, and its gradients also pass through the UNet.
+    A TCM's sample has two frames to encode, three images if its target moves, and its gradients also pass through the
+    UNet.
     """
+    moved = isinstance(run.settings, Training) and run.settings.temporal_weight > 0
     ratio = (run.settings.crop // 4) ** 2 / AREA
     encoding = ENCODER * ratio + ATTENTION * ratio**2
     per_sample = {
         "unet": 3 * UNET * ratio + encoding,
-        "tcm": 3 * (UNET + TCM) * ratio + _decoding(ratio) + 2 * encoding,
+        "tcm": 3 * (UNET + TCM) * ratio + _decoding(ratio) + (3 if moved else 2) * encoding,
         "decoder": (UNET + 3 * SMALL_DECODER) * ratio + _decoding(ratio) + encoding,
     }
     return run.settings.steps * run.settings.batch * per_sample[run.kind]

@@ -13,11 +13,11 @@ from stablevsr.baselines.command import missing_workdir
 from stablevsr.data.downloads import registry
 from stablevsr.data.downloads.weights import location
 from stablevsr.method.model_folder import tcm_folder
-from stablevsr.method.settings import Guidance
+from stablevsr.method.settings import Guidance, Training
 from stablevsr.metrics.registry import METRICS, missing_package
 from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.study.files import Study
-from stablevsr.study.methods import Base, Method, ResolvedStudy
+from stablevsr.study.methods import Base, Method, ResolvedStudy, TrainingRun
 
 
 def model_download(model: str) -> list[str]:
@@ -50,6 +50,12 @@ def flow_weights(guidance: Guidance | None) -> list[str]:
     return ["raft"] if guidance is not None and guidance.needs_flow and guidance.flow == "raft" else []
 
 
+def training_weights(run: TrainingRun) -> list[str]:
+    """The weights of the flow estimator that a training uses, if any."""
+    needs_flow = isinstance(run.settings, Training) and run.settings.needs_flow
+    return ["raft"] if needs_flow and run.guidance is not None and run.guidance.flow == "raft" else []
+
+
 def baseline_weights(kind: str) -> list[str]:
     """The weights of a baseline, if any."""
     return list(BASELINES[kind].weights) if kind in BASELINES else []
@@ -61,6 +67,8 @@ def all_downloads(study: ResolvedStudy) -> list[str]:
     for method in study.forms():
         names += model_download(method.base.origin) if method.base else []
         names += [*flow_weights(method.guidance), *baseline_weights(method.kind)]
+    for run in study.trainings().values():
+        names += training_weights(run)
     return list(dict.fromkeys(names))
 
 

@@ -271,14 +271,14 @@ class _Resolver:
         plain["guidance"] = trained.model_dump()
         training = parse(Training, merge(merge(plain, start.training), variant.training), f"{at}, training")
         assert training.guidance is not None
-        training = training.model_copy(update={"guidance": _canonical(training.guidance)})
+        training = training.model_copy(update={"guidance": _canonical(training.guidance, training)})
         if sampling.guidance_decoder == "small" and guidance.source == "xt":
             raise UserError(f"{at}: the small decoder learns clean latents (x0) and cannot decode noisy ones (xt)")
         if not is_guided(sampling.strategy):  # nothing to guide
             sampling = sampling.model_copy(update={"guide_every": 1, "guide_from": 0.0})
         if not is_guided(sampling.strategy) or guidance.source == "none":  # nothing to decode
             sampling = sampling.model_copy(update={"guidance_decoder": "vae"})
-        return _canonical(guidance), sampling, training
+        return _canonical(guidance, training), sampling, training
 
     def retrains(self, variant: Variant) -> bool:
         """Whether a variant's guidance also trains a TCM."""
@@ -297,15 +297,19 @@ def _check_model_tcm(base: Base, checkpoint: Path | None, at: str) -> None:
         raise UserError(f"{at}: the fine-tuned model {base.name} has no TCM: leave out `checkpoint: model`")
 
 
-def _canonical(guidance: Guidance) -> Guidance:
-    """The guidance with settings without effect at their defaults: a blank image is not warped, for example."""
-    if guidance.source == "none":
-        return Guidance(source="none")
-    if guidance.motion_compensation == "none":
-        return Guidance(source=guidance.source, motion_compensation="none")
+def _canonical(guidance: Guidance, training: Training) -> Guidance:
+    """The guidance with settings without effect at their defaults: a blank image is not warped, for example.
+
+    The flow keeps its effect where the training's target moves, whatever the TCM is shown.
+    """
     if guidance.flow != "raft":
-        return guidance.model_copy(update={"raft_norm": Guidance().raft_norm})
-    return guidance
+        guidance = guidance.model_copy(update={"raft_norm": Guidance().raft_norm})
+    if guidance.needs_flow:
+        return guidance
+    kept = {"source"} if guidance.source == "none" else {"source", "motion_compensation"}
+    if training.temporal_weight > 0:
+        kept |= {"flow", "raft_norm"}
+    return Guidance(**guidance.model_dump(include=kept))
 
 
 def _check_datasets(wanted: list[str] | None, spec: Study, where: Path) -> None:

@@ -151,7 +151,7 @@ def _task(clip: Clip, model: Path, start: Path, settings: Training, device: str)
     guidance = settings.guidance or Guidance()
     networks = load_networks(model, device, settings.precision, with_tcm=False)
     module = load_network("controlnet", start, torch.float32).to(device).train().requires_grad_(True)
-    estimator = flow_by_name(guidance.flow, device, guidance.raft_norm) if guidance.needs_flow else None
+    estimator = flow_by_name(guidance.flow, device, guidance.raft_norm) if settings.needs_flow else None
     data = WindowDataset([clip], WINDOW, settings.crop, settings.seed)
     return TCMTask(module, networks, settings, guidance, estimator, data)
 

@@ -59,10 +59,11 @@ def test_tables_of_a_folder_become_their_means_over_sequences(results):
     folder = results / "mini" / "scale_consistency" / "reds4"
     folder.mkdir(parents=True)
     (folder / "ours.csv").write_text("sequence,frame,psnr\na,0,20\na,1,22\nb,0,31\n")
-    made = render("<!-- agreement mini/scale_consistency reds4: psnr -->\n<!-- end of agreement -->", results)
-    assert made.splitlines()[-3:-1] == ["| ours | 26.00 |", ""]
-    with pytest.raises(OSError, match="no tables"):
-        render("<!-- agreement mini/other reds4: psnr -->\n<!-- end of agreement -->", results)
+    (results / "mini" / "tables" / "clips.csv").write_text("dataset,name,label\nreds4,ours,Ours\n")
+    made = render("<!-- consistency mini/scale_consistency reds4: psnr -->\n<!-- end of consistency -->", results)
+    assert made.splitlines()[-3:-1] == ["| Ours | 26.00 |", ""]
+    before = "<!-- consistency mini/not_made reds4: psnr -->\nas it was\n<!-- end of consistency -->"
+    assert render(before, results) == before
 
 
 def test_scores_by_scene_end_with_their_mean(results):

@@ -14,7 +14,7 @@ from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import digest
 from stablevsr.study.methods import MODEL_TCM, TrainingRun
 from stablevsr.study.paths import Paths
-from stablevsr.study.requirements import absent, all_downloads, check_external
+from stablevsr.study.requirements import absent, all_downloads, check_external, training_weights
 from stablevsr.study.resolve import load_study, merge
 
 REPOSITORY = Path(__file__).parents[2]
@@ -118,6 +118,25 @@ def test_every_guidance_of_the_evidence_study_meets_a_tcm_that_was_trained_for_i
     assert [form.name for form in study.forms() if form.training and form.training.guidance != form.guidance] == []
 
 
+@pytest.mark.parametrize("name", ["mini", "evidence", "smoke"])
+def test_a_moved_target_has_the_flow_of_the_study_whatever_the_tcm_is_shown(name):
+    runs = [run for run in load_study(name, REPOSITORY).trainings().values() if run.kind == "tcm"]
+    assert {run.guidance.flow for run in runs if run.settings.temporal_weight} == {"dis"}
+    assert all(training_weights(run) == [] for run in runs)  # no download that the study does not name
+
+
+def test_a_moved_target_needs_the_weights_of_its_flow(root):
+    def blank(**training):
+        study = root / "workflow/studies/paper.yaml"
+        edit(study, lambda c: c["method"].setdefault("training", {}).update(training))
+        run = load_study("paper", root).methods["guidance.no_guidance"].training
+        return run, training_weights(run)
+
+    assert blank()[1] == []
+    run, needed = blank(temporal_weight=0.5)
+    assert run.guidance.source == "none" and needed == ["raft"]
+
+
 def test_the_rows_of_table_1_run_on_all_its_data_sets():
     study = load_study("mini", REPOSITORY)
     assert study.table1_datasets() == ("reds4", "vimeo")
@@ -140,7 +159,7 @@ def test_variants_differ_where_they_should():
         return TrainingRun.of("tcm", settings, run.dataset, run.base).samples
 
     assert samples_with(learning_rate=1.0, optimizer="adam", steps=7) == run.samples
-    for changed in ({"latents": "sample"}, {"order": "epochs"}, {"crop": 32}, {"seed": 5}):
+    for changed in ({"latents": "sample"}, {"order": "epochs"}, {"crop": 32}, {"seed": 5}, {"temporal_weight": 0.5}):
         assert samples_with(**changed) != run.samples
 
 
@@ -488,7 +507,7 @@ def test_an_unknown_study_and_ablation_suggest_the_near_miss(root):
     {"learning_rate_new": -1.0}, {"learning_rate": ".inf"}, {"max_grad_norm": -1}, {"max_grad_norm": -1},
     {"warmup_steps": -1}, {"cached_samples": -3},
     {"cached_samples": 0}, {"seed": -1}, {"seed": 2**70}, {"steps": 0}, {"batch": 0}, {"crop": 10},
-    {"conditioning_init": -0.1},
+    {"conditioning_init": -0.1}, {"temporal_weight": -0.1}, {"temporal_weight": 1.5},
 ])  # fmt: skip
 def test_a_training_setting_out_of_its_range_is_named(root, change):
     edit(root / "workflow/studies/mini.yaml", lambda c: c["method"]["training"].update(change))

@@ -19,7 +19,7 @@ def no_motion(target, source):
 
 
 @pytest.mark.parametrize("model", ["model_v", "model_eps"])
-def test_the_target_stands_for_a_clean_latent_moved_towards_the_neighbour(vectors, published, model):  # noqa: F811
+def test_the_target_is_that_of_a_clean_latent_moved_towards_the_neighbour(vectors, published, model):  # noqa: F811
     task = task_for(vectors, model, flow=no_motion, temporal_weight=WEIGHT)
     sample = frozen(task, published)
     sample["to_neighbour"] = torch.randn_like(sample["latents"])  # this random model's own are too small to see
@@ -42,7 +42,8 @@ def test_the_goal_is_the_same_whatever_the_tcm_is_shown(vectors, published):  # 
     samples = [
         frozen(task_for(vectors, flow=no_motion, guidance=guidance, temporal_weight=WEIGHT), published)
         for guidance in (
-            Guidance(),
+            Guidance(warp="aligned"),
+            Guidance(warp="published"),
             Guidance(source="none"),
             Guidance(source="xt"),
             Guidance(motion_compensation="none"),

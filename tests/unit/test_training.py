@@ -63,7 +63,7 @@ def test_defaults_are_those_of_the_released_scripts():
     released = {
         "steps": 20_000, "batch": 4 * 8, "crop": 256, "optimizer": "adamw", "learning_rate": 5e-5, "max_grad_norm": 1.0,
         "schedule": "constant", "warmup_steps": 0, "order": "epochs", "latents": "sample", "neighbour": "both",
-        "start": "unet", "conditioning_init": 0.0, "precision": "fp32", "tf32": False,
+        "start": "unet", "conditioning_init": 0.0, "temporal_weight": 0.0, "precision": "fp32", "tf32": False,
     }  # fmt: skip
     assert Training().model_dump(include=set(released)) == released
     assert LoopSettings().weight_decay == 1e-2

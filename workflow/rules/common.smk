@@ -55,7 +55,7 @@ def inputs_of(run):
     return [
         *base_files(run.base),
         PATHS.training_data(run.dataset),
-        *fetched(flow_weights(run.guidance)),
+        *fetched(training_weights(run)),
     ]
 
 

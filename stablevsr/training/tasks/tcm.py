@@ -11,6 +11,7 @@ published, or once for all variants of a small study (:mod:`stablevsr.training.c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def build(inputs: TaskInputs) -> TCMTask:
         module = tcm.from_unet(networks.unet, settings.conditioning_init).to(inputs.device)
     networks.freeze_in(settings.precision)  # after the copy: what is trained keeps float32
     estimator = None
-    if guidance.needs_flow or settings.temporal_weight:
+    if settings.needs_flow:
         estimator = flow_by_name(guidance.flow, str(inputs.device), guidance.raft_norm)
     if inputs.samples:
         data: Any = CachedSamples(inputs.samples, settings.neighbour == "both", settings.seed)
@@ -121,56 +122,59 @@ class TCMTask(DenoisingTask):
             if self.sample_latents:
                 of_vae = torch.cat([drawn["noise_latents"], drawn["noise_latents_neighbour"]])
             latents, latents_near = encode(self.frozen.vae, both, of_vae).chunk(2)
+            lq, lq_near = lq[:, CENTRE], lq[rows, near]
+            flow = self.flow(lq, lq_near) if self.estimator else torch.empty(0)
             noisy_near = self.scheduler.add_noise(latents_near, noise_near, timesteps)
-            pair = (lq[:, CENTRE], lq[rows, near])
-            image = self.guide(noisy_near, *pair, timesteps, self.guidance)
-            frozen = {"latents": latents, "noise": noise, "timesteps": timesteps, "lq": pair[0], "guidance": image}
+            guide = partial(self.guide, noisy_near, lq_near, timesteps, flow)
+            image = guide(self.guidance)
+            frozen = {"latents": latents, "noise": noise, "timesteps": timesteps, "lq": lq, "guidance": image}
             if self.settings.temporal_weight:
-                if self.guidance != self.proposed_guidance:
-                    image = self.guide(noisy_near, *pair, timesteps, self.proposed_guidance)
-                frozen["to_neighbour"] = self.to_neighbour(latents, image, *pair)
+                of_target = image if self.guidance == self.target_guidance else guide(self.target_guidance)
+                visible = occlusion_mask(flow, self.flow(lq_near, lq))
+                frozen["to_neighbour"] = self.to_neighbour(latents, of_target, visible)
         return frozen
-
-    def guide(self, noisy: Tensor, lq: Tensor, lq_near: Tensor, timesteps: Tensor, guidance: Guidance) -> Tensor:
-        """The guidance image of the centre frame from the neighbour's noisy latents; blank if the source is none."""
-        if guidance.source == "none":
-            return blank_image(noisy)
-        seen = noisy if guidance.source == "xt" else self.clean(noisy, lq_near, timesteps)
-        flow = self.flow(lq, lq_near) if guidance.needs_flow else torch.empty(0)
-        return guidance_image(seen, flow, self.frozen.decode, guidance)
 
     def flow(self, target: Tensor, source: Tensor) -> Tensor:
         """Flow (B, 2, 4h, 4w) between LR frames (B, 3, h, w)."""
         assert self.estimator is not None
         return self.estimator(enlarge(target), enlarge(source))
 
+    def guide(self, noisy: Tensor, lq: Tensor, timesteps: Tensor, flow: Tensor, guidance: Guidance) -> Tensor:
+        """The guidance image of the centre frame from the neighbour's noisy latents; blank if the source is none."""
+        if guidance.source == "none":
+            return blank_image(noisy)
+        seen = noisy if guidance.source == "xt" else self.clean(noisy, lq, timesteps)
+        return guidance_image(seen, flow, self.frozen.decode, guidance)
+
     @property
-    def proposed_guidance(self) -> Guidance:
-        """The paper's guidance with the flow and the warp of this one."""
-        return self.guidance.model_copy(update={"source": "x0", "motion_compensation": "pixel"})
+    def target_guidance(self) -> Guidance:
+        """The paper's guidance, on the grid that moves nothing by itself: the image that the target moves towards."""
+        return self.guidance.model_copy(update={"source": "x0", "motion_compensation": "pixel", "warp": "aligned"})
 
-    def to_neighbour(self, latents: Tensor, image: Tensor, lq: Tensor, lq_near: Tensor) -> Tensor:
-        """From the centre's clean latents to those of the neighbour's motion-compensated x̂0, ``image``.
+    def to_neighbour(self, latents: Tensor, image: Tensor, visible: Tensor) -> Tensor:
+        """From the centre's clean latents (B, 4, h, w) to those of the neighbour's motion-compensated x̂0, ``image``.
 
-        Zero where the flow cannot be trusted: there the neighbour does not show what the centre frame shows.
+        Less where the flow cannot be trusted (``visible``, (B, 1, 4h, 4w), is 0): there the neighbour does not show
+        what the centre frame shows.
         """
-        visible = occlusion_mask(self.flow(lq, lq_near), self.flow(lq_near, lq))
         return (encode(self.frozen.vae, image, None) - latents) * F.avg_pool2d(visible, SCALE)
 
     def target(self, sample: Sample) -> Tensor:
         """v or the noise of a clean latent that has moved towards the neighbour by ``temporal_weight`` (1 - ᾱ).
 
-        The squared error to it differs by a constant from a mean of two: that to the ground truth, and, with the share
-        ``temporal_weight`` (1 - ᾱ), that to the neighbour's motion-compensated x̂0. Where there is little noise, the
-        noisy latents already hold the detail, and only errors of the flow would be learned.
+        Up to a constant, the squared error to it is the weighted mean of two: to the ground truth, and to the
+        neighbour's motion-compensated x̂0, with the share ``temporal_weight`` (1 - ᾱ) times that of the pixels whose
+        flow can be trusted. Where there is little noise, the noisy latents already hold the detail, and only errors of
+        the flow would be learned.
         """
         published = super().target(sample)
         if "to_neighbour" not in sample:
             return published
         bar = self.scheduler.alphas_cumprod.to(published.device)[sample["timesteps"]][:, None, None, None]
-        moved = self.settings.temporal_weight * (1 - bar) * sample["to_neighbour"]
-        of_clean = bar.sqrt() if self.scheduler.config.prediction_type == "epsilon" else 1.0
-        return published - of_clean * moved / (1 - bar).sqrt()  # at the same noisy latent
+        step = (1 - bar).sqrt()  # of v, at the same noisy latent, where the clean latent moves by 1 - ᾱ
+        if self.scheduler.config.prediction_type == "epsilon":
+            step = step * bar.sqrt()
+        return published - self.settings.temporal_weight * step * sample["to_neighbour"]
 
     def clean(self, noisy: Tensor, lq: Tensor, timesteps: Tensor) -> Tensor:
         """x̂0 of the neighbour by the frozen UNet without the TCM; right for v- and epsilon-prediction."""
