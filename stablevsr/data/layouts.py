@@ -19,7 +19,7 @@ REDS4 = ("000", "011", "015", "020")  #: the four clips of REDS's training set o
 
 
 @dataclass(frozen=True)
-class Sequence:
+class Clip:
     """One clip: its frame files in order. ``lr`` is empty if the low-resolution frames do not exist yet.
 
     ``scene`` names the camera shot: sequences of one scene are no independent samples.
@@ -40,7 +40,7 @@ class Sequence:
             )
 
 
-def load_sequences(layout: Layout, root: Path, split: Split) -> list[Sequence]:
+def load_sequences(layout: Layout, root: Path, split: Split) -> list[Clip]:
     """The sequences of one split, sorted by name. Raises :class:`UserError` for a missing or empty folder."""
     reader = {"reds": _reds, "vimeo90k": _vimeo90k, "plain": _plain}[layout]
     sequences = reader(root, split)
@@ -64,14 +64,14 @@ def _frames(folder: Path) -> tuple[Path, ...]:
     return frames
 
 
-def _clips(sharp: Path, low: Path, names: list[str], rename: int = 0) -> list[Sequence]:
+def _clips(sharp: Path, low: Path, names: list[str], rename: int = 0) -> list[Clip]:
     sequences = []
     for name in names:
         for folder in (sharp / name, low / name):
             if not folder.is_dir():
                 raise UserError(f"clip folder {folder} is missing: fetch or unpack the dataset again")
         shown = f"{int(name) + rename:03d}" if rename else name
-        sequences.append(Sequence(shown, _numbered(sharp / name), _numbered(low / name)))
+        sequences.append(Clip(shown, _numbered(sharp / name), _numbered(low / name)))
     return sequences
 
 
@@ -87,7 +87,7 @@ def _numbered(folder: Path) -> tuple[Path, ...]:
     return frames
 
 
-def _reds(root: Path, split: Split) -> list[Sequence]:
+def _reds(root: Path, split: Split) -> list[Clip]:
     """REDS as distributed: ``train_sharp/000/00000000.png`` and ``train_sharp_bicubic/X4/000/...``.
 
     ``train`` is the published split (all training clips but REDS4: 236 of 240), ``train_regrouped`` adds the 30
@@ -105,13 +105,13 @@ def _reds(root: Path, split: Split) -> list[Sequence]:
     return clips + _reds_validation(root, rename=240) if split == "train_regrouped" else clips
 
 
-def _reds_validation(root: Path, rename: int = 0) -> list[Sequence]:
+def _reds_validation(root: Path, rename: int = 0) -> list[Clip]:
     sharp = _reds_folder(root, "val", "val_sharp", "reds_val_sharp")
     low = _reds_folder(root, "val", "val_sharp_bicubic/X4", "reds_val_sharp_bicubic")
     return _clips(sharp, low, sorted(p.name for p in list_sequences(sharp)), rename)
 
 
-def _vimeo90k(root: Path, split: Split) -> list[Sequence]:
+def _vimeo90k(root: Path, split: Split) -> list[Clip]:
     """Vimeo-90K septuplets as distributed: ``sequences/00001/0266/im1.png``..``im7.png`` and the two lists.
 
     Sequences are named ``00001_0266``, because the evaluation expects ``root/sequence/frame``. The folder (``00001``)
@@ -130,16 +130,14 @@ def _vimeo90k(root: Path, split: Split) -> list[Sequence]:
         if missing:
             raise UserError(f"frame {missing} is missing although {listing} names its septuplet: unpack the set again")
         lr = lr if all(p.exists() for p in lr) else ()
-        sequences.append(Sequence(name.replace("/", "_"), gt, lr, scene=name.partition("/")[0]))
+        sequences.append(Clip(name.replace("/", "_"), gt, lr, scene=name.partition("/")[0]))
     return sequences
 
 
-def _plain(root: Path, split: Split) -> list[Sequence]:
+def _plain(root: Path, split: Split) -> list[Clip]:
     """Other data: ``root/gt/sequence/frame`` and ``root/lr/sequence/frame`` (Vid4, UDM10 and SPMCS fit it)."""
     sharp, low = root / "gt", root / "lr"
     if not sharp.is_dir():
         raise UserError(f"folder {sharp} is missing: the plain layout is root/gt/sequence/frame and root/lr/...")
     names = sorted(p.name for p in list_sequences(sharp))
-    return [
-        Sequence(name, _frames(sharp / name), _frames(low / name) if (low / name).is_dir() else ()) for name in names
-    ]
+    return [Clip(name, _frames(sharp / name), _frames(low / name) if (low / name).is_dir() else ()) for name in names]

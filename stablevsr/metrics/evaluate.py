@@ -70,14 +70,7 @@ def evaluate(
     chosen = resolve(metrics)
     if against == "lr":
         _require_no_truth(chosen)
-    written = [("--out", out) for out in methods] + ([("--cache", cache)] if cache else [])
-    for option, path in written:
-        for side in (reference, *methods.values()):
-            if side.resolve() in (path.resolve(), *path.resolve().parents):
-                raise UserError(f"{option} {path} lies inside the frames in {side}: write it somewhere else")
-    for out in methods:
-        check_output(out)
-        check_output(notes_path(out))
+    _check_places(reference, methods, cache)
     skipped = _unusable(chosen, weights)
     if centre_only:
         skipped |= {m.name: "only the centre frame of each sequence is scored" for m in chosen if m.temporal}
@@ -101,6 +94,18 @@ def evaluate(
         notes |= {"made_from": made_from[out]} if made_from else {}
         write_table(out, table, notes)
         print(f"{out}: {notes['frames']} frames; {_means(chosen, notes)} (conventions: {out}.json)", file=sys.stderr)
+
+
+def _check_places(reference: Path, methods: Mapping[Path, Path], cache: Path | None) -> None:
+    """Nothing is written among the frames, and every output can be written."""
+    written = [("--out", out) for out in methods] + ([("--cache", cache)] if cache else [])
+    for option, path in written:
+        for side in (reference, *methods.values()):
+            if side.resolve() in (path.resolve(), *path.resolve().parents):
+                raise UserError(f"{option} {path} lies inside the frames in {side}: write it somewhere else")
+    for out in methods:
+        check_output(out)
+        check_output(notes_path(out))
 
 
 def score_frames(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence as Many
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from stablevsr.data.degradation import SCALE, degrade
 from stablevsr.data.frames import read_frame, write_frame
-from stablevsr.data.layouts import Sequence, load_sequences
+from stablevsr.data.layouts import Clip, load_sequences
 from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.runtime.hashing import content_hash
 from stablevsr.runtime.locks import single_writer
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stablevsr.study.files import Dataset
 
 
-def open_dataset(spec: Dataset, made: Path) -> list[Sequence]:
+def open_dataset(spec: Dataset, made: Path) -> list[Clip]:
     """The sequences that a study's dataset entry names; LR frames that the set lacks are made below ``made``.
 
     Raises :class:`UserError` for unknown sequences, and for frames that are missing.
@@ -42,7 +42,7 @@ def open_dataset(spec: Dataset, made: Path) -> list[Sequence]:
     return make_low_resolution([replace(s, gt=s.gt[chosen], lr=s.lr[chosen]) for s in sequences], made)
 
 
-def make_low_resolution(sequences: Many[Sequence], made: Path) -> list[Sequence]:
+def make_low_resolution(sequences: Sequence[Clip], made: Path) -> list[Clip]:
     """Fill in missing LR frames by MATLAB-compatible bicubic, as ``made/<sequence>/<frame>.png``.
 
     What an interrupted call made is kept. Raises :class:`UserError` for a frame that cannot be read or whose sides are
@@ -79,7 +79,7 @@ def _degrade_file(gt: Path, lr: Path) -> None:
     write_frame(lr, degrade(frame))
 
 
-def link_dataset(sequences: Many[Sequence], out: Path) -> None:
+def link_dataset(sequences: Sequence[Clip], out: Path) -> None:
     """Link ``sequences`` into ``out/{gt,lr}`` and write ``out/manifest.json``: scenes, frame counts and content hashes.
 
     Raises :class:`UserError` that names the frames where the ground truth is not 4 times as large as the LR frame.
@@ -102,7 +102,7 @@ def link_dataset(sequences: Many[Sequence], out: Path) -> None:
     write_record(out / "manifest.json", {"sequences": described})
 
 
-def _check_sizes(sequence: Sequence) -> None:
+def _check_sizes(sequence: Clip) -> None:
     height, width = read_frame(sequence.lr[0]).shape[:2]
     sharp = read_frame(sequence.gt[0]).shape[:2]
     if sharp != (SCALE * height, SCALE * width):

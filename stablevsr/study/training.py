@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 
-from stablevsr.data.layouts import Sequence
+from stablevsr.data.layouts import Clip
 from stablevsr.method.model_folder import find_model
 from stablevsr.method.settings import ROUNDING_ONLY
 from stablevsr.runtime.errors import UserError
@@ -99,11 +99,11 @@ def make_samples(run: TrainingRun, paths: Paths, device: str) -> Path:
     return file
 
 
-def _clips(run: TrainingRun, paths: Paths) -> list[Sequence]:
+def _clips(run: TrainingRun, paths: Paths) -> list[Clip]:
     return open_dataset(run.dataset, paths.low_resolution(run.dataset))
 
 
-def _held_out(run: TrainingRun, paths: Paths) -> list[Sequence]:
+def _held_out(run: TrainingRun, paths: Paths) -> list[Clip]:
     """The validation clips of the training set; none if it names no validation set."""
     spec = run.dataset.validation
     return open_dataset(spec, paths.low_resolution(spec)) if spec else []

@@ -7,12 +7,12 @@ size or the time of a file has changed.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence as Many
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stablevsr.data.layouts import Sequence
+from stablevsr.data.layouts import Clip
 from stablevsr.runtime.errors import DamagedError
 from stablevsr.runtime.hashing import content_hash, digest
 from stablevsr.runtime.records import read_record, write_record
@@ -50,13 +50,13 @@ def record_training_data(spec: Dataset, paths: Paths) -> dict[str, Any]:
     return known
 
 
-def _describe(clips: Many[Sequence]) -> dict[str, Any]:
+def _describe(clips: Sequence[Clip]) -> dict[str, Any]:
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         hashes = list(pool.map(lambda clip: content_hash([*clip.gt, *clip.lr]), clips))
     return {clip.name: {"frames": len(clip.gt), "sha256": h} for clip, h in zip(clips, hashes, strict=True)}
 
 
-def _stamps(clips: Many[Sequence]) -> str:
+def _stamps(clips: Sequence[Clip]) -> str:
     return digest([_stamp(file) for clip in clips for file in (*clip.gt, *clip.lr)])
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from stablevsr.data.degradation import SCALE, degrade
 from stablevsr.data.downloads.record import file_stamp
 from stablevsr.data.frames import is_whole, read_frame, write_frame
-from stablevsr.data.layouts import Sequence as Clip
+from stablevsr.data.layouts import Clip
 from stablevsr.method.model_folder import check_model, check_weights, default_guidance, find_model
 from stablevsr.method.settings import SMALLEST_FRAME, Guidance, Precision, Training
 from stablevsr.runtime.devices import device_of

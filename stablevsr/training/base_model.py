@@ -17,7 +17,7 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch.utils.data import DataLoader, Subset
 
-from stablevsr.data.layouts import Sequence as Clip
+from stablevsr.data.layouts import Clip
 from stablevsr.method import tcm
 from stablevsr.method.loading import load_prompt
 from stablevsr.method.model_folder import TINY

@@ -12,7 +12,7 @@ from torch import Tensor
 from stablevsr.data.degradation import bicubic_upscale
 from stablevsr.data.downloads.weights import weight_file
 from stablevsr.data.frames import Frame, read_frame, write_frame
-from stablevsr.data.layouts import Sequence
+from stablevsr.data.layouts import Clip
 from stablevsr.method.pipeline import StableVSRPipeline
 from stablevsr.method.sampler import to_uint8
 from stablevsr.metrics.builtin.dists import DISTSDistance
@@ -25,7 +25,7 @@ from stablevsr.runtime.io import write_text
 SAMPLING_STEPS = 10
 
 
-def measure(model: Path, scenes: list[Sequence], out: Path) -> str:
+def measure(model: Path, scenes: list[Clip], out: Path) -> str:
     """LPIPS (AlexNet), DISTS, PSNR and sharpness of the middle frame of every scene, for the model in ``model``.
 
     The frame is made by bicubic, by the VAE (which reconstructs the ground truth) and by single-frame sampling.
@@ -66,7 +66,7 @@ class FrameScores:
 
 
 @torch.no_grad()
-def frame_images(pipe: StableVSRPipeline, scene: Sequence, number: int) -> tuple[Frame, dict[str, Frame]]:
+def frame_images(pipe: StableVSRPipeline, scene: Clip, number: int) -> tuple[Frame, dict[str, Frame]]:
     """The ground truth of frame ``number``, and what three methods make of it."""
     gt, lr = read_frame(scene.gt[number]), read_frame(scene.lr[number])
     latents = pipe.vae.encode(_tensor(gt) * 2 - 1).latent_dist.mode() * pipe.networks.vae_scale

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from stablevsr.data.layouts import Sequence as Clip
+from stablevsr.data.layouts import Clip
 from stablevsr.method.scheduler import clean_latent
 from stablevsr.training.samples import WindowDataset, draw_integers, draw_normal, sample_generator
 from stablevsr.training.task import Sample, TrainingTask

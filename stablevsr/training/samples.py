@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from stablevsr.data.degradation import SCALE
 from stablevsr.data.frames import read_frame
-from stablevsr.data.layouts import Sequence as Clip
+from stablevsr.data.layouts import Clip
 from stablevsr.method.settings import Order
 from stablevsr.runtime.errors import UserError
 

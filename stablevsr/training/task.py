@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stablevsr.data.frames import Frame, write_frame
-from stablevsr.data.layouts import Sequence as Clip
+from stablevsr.data.layouts import Clip
 from stablevsr.method.settings import Optimisation
 
 Sample = dict[str, Tensor]

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from stablevsr.data.degradation import degrade
 from stablevsr.data.frames import write_frame
-from stablevsr.data.layouts import Sequence
+from stablevsr.data.layouts import Clip
 from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Training
 from stablevsr.training.cached_samples import BATCH, CachedSamples, cache_samples
@@ -28,7 +28,7 @@ def windows(tmp_path_factory):
         for folder, picture, files in (("gt", frame, gt), ("lr", degrade(frame), lr)):
             files.append(root / folder / f"{t:08d}.png")
             write_frame(files[-1], picture)
-    return WindowDataset([Sequence("000", tuple(gt), tuple(lr))], frames=3, crop=32, seed=SEED)
+    return WindowDataset([Clip("000", tuple(gt), tuple(lr))], frames=3, crop=32, seed=SEED)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import torch
 
 from stablevsr.data.degradation import degrade
 from stablevsr.data.frames import write_frame
-from stablevsr.data.layouts import Sequence
+from stablevsr.data.layouts import Clip
 from stablevsr.method.settings import Guidance
 from stablevsr.training.denoising import clean_estimate, encode
 from tests.unit.test_training import frozen, published, task_for  # noqa: F401 (a fixture)
@@ -71,7 +71,7 @@ def test_validation_is_against_the_ground_truth(vectors, tmp_path):
         frame = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
         write_frame(gt, frame)
         write_frame(lr, degrade(frame))
-    clip = Sequence("clip", tuple(files[0]), tuple(files[1]))
+    clip = Clip("clip", tuple(files[0]), tuple(files[1]))
     plain, moved = (task_for(vectors, flow=no_motion, temporal_weight=weight) for weight in (0.0, WEIGHT))
     for task in (plain, moved):
         task.hold_out([clip], 3, 32, torch.device("cpu"))

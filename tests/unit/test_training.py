@@ -13,7 +13,7 @@ import torch
 
 from stablevsr.data.degradation import degrade
 from stablevsr.data.frames import write_frame
-from stablevsr.data.layouts import Sequence
+from stablevsr.data.layouts import Clip
 from stablevsr.method import tcm
 from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Sampling, Training
@@ -299,7 +299,7 @@ def clips(tmp_path_factory):
         for folder, picture, files in (("gt", frame, gt), ("lr", degrade(frame), lr)):
             files.append(root / folder / f"{t:08d}.png")
             write_frame(files[-1], picture)
-    return [Sequence("000", tuple(gt), tuple(lr))]
+    return [Clip("000", tuple(gt), tuple(lr))]
 
 
 def test_windows_are_consecutive_aligned_and_repeatable(clips):
@@ -320,7 +320,7 @@ def test_windows_are_consecutive_aligned_and_repeatable(clips):
 def test_a_damaged_frame_is_named(clips, tmp_path):
     broken = tmp_path / "00000000.png"
     broken.write_bytes(clips[0].gt[0].read_bytes()[:100])
-    clip = Sequence("000", (broken, *clips[0].gt[1:3]), clips[0].lr[:3])
+    clip = Clip("000", (broken, *clips[0].gt[1:3]), clips[0].lr[:3])
     with pytest.raises(UserError, match=r"00000000\.png cannot be read"):
         WindowDataset([clip], frames=3, crop=32, seed=1)[0]
 

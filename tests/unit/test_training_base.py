@@ -10,7 +10,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 
 from stablevsr.data.frames import write_frame
-from stablevsr.data.layouts import Sequence, load_sequences
+from stablevsr.data.layouts import Clip, load_sequences
 from stablevsr.method import tcm
 from stablevsr.method.model_folder import TINY
 from stablevsr.method.networks import ModelParts
@@ -160,7 +160,7 @@ def test_the_first_tcm_sees_its_own_frame_from_other_noise() -> None:
 
 
 @pytest.fixture
-def clips(tmp_path: Path) -> list[Sequence]:
+def clips(tmp_path: Path) -> list[Clip]:
     rng = np.random.default_rng(0)
     for part, side in (("gt", 128), ("lr", 32)):
         write_frame(tmp_path / "data" / part / "a" / "0.png", rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
@@ -168,7 +168,7 @@ def clips(tmp_path: Path) -> list[Sequence]:
 
 
 def test_all_stages_run_and_a_second_run_only_loads(
-    clips: list[Sequence], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(base_model, "PerceptualLoss", PixelDistance)
     monkeypatch.setattr(base_model, "latent_std", lambda vae, windows: 2.0)

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stablevsr.data.degradation import SCALE
-from stablevsr.data.layouts import Sequence as Clip
+from stablevsr.data.layouts import Clip
 from stablevsr.method import tcm
 from stablevsr.method.flow import FlowEstimator, flow_by_name, occlusion_mask
 from stablevsr.method.guidance import blank_image, enlarge, guidance_image

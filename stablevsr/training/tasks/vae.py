@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from stablevsr.data.layouts import Sequence as Clip
+from stablevsr.data.layouts import Clip
 from stablevsr.method.scheduler import Schedule
 from stablevsr.training.perceptual import PerceptualLoss
 from stablevsr.training.samples import WindowDataset, draw_normal, sample_generator
