@@ -7,6 +7,7 @@ import copy
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -118,6 +119,14 @@ def test_training_that_fell_short_is_a_warning(tmp_path: Path, ratio: float, ste
     assert all(part in sentence for part, sentence in zip(said, sentences, strict=True))
     text = page.html(paths)
     assert all(part in text for part in said)
+
+
+def test_a_ratio_says_nothing_of_a_training_whose_target_moves(tmp_path: Path) -> None:
+    paths = made.write_all(tmp_path)
+    made.write_history(paths, 1.0, 100)
+    history, *_ = histories(paths)
+    assert "learned nothing" in history.warnings()[0]
+    assert replace(history, settings=history.settings | {"temporal_weight": 0.6}).warnings() == []
 
 
 def test_a_training_without_history_is_a_warning(tmp_path: Path) -> None:
