@@ -85,7 +85,7 @@ def render(text: str, results: Path) -> str:
                 return found[0]
             lines = _consistency(tables, _labels(folder, dataset), metrics.split())
         elif kind == "seconds":
-            lines = [["stage", "jobs", "seconds", "processor seconds"], *_seconds(study, results.parent)]
+            lines = [["stage", "jobs", "seconds"], *_seconds(study, results.parent)]
         elif kind == "provenance":
             lines = [["what", "is"], *_provenance(folder.parent)]
         else:
@@ -128,15 +128,17 @@ STAGES = {
 
 
 def _seconds(study: str, root: Path) -> list[list[str]]:
-    """Jobs of every stage, with their wall-clock and processor time; a job of a training belongs to any study."""
+    """Jobs of every stage, with their time; a job of a training belongs to any study.
+
+    Snakemake looks at a job's processor time every 30 seconds only, so that column of its benchmarks is too low.
+    """
     rows = []
     for prefix, stage in STAGES.items():
         shared = prefix in ("data_mini", "cache_samples", "train")
         pattern = f"{prefix}*.tsv" if shared else f"{prefix}_{study}[._]*tsv"
         files = sorted((root / "work" / "benchmarks").glob(pattern))
         if jobs := [row for file in files for row in csv.DictReader(file.open(), delimiter="\t")]:
-            sums = (sum(float(row[key]) for row in jobs) for key in ("s", "cpu_time"))
-            rows.append([stage, str(len(jobs)), *(f"{value:.0f}" for value in sums)])
+            rows.append([stage, str(len(jobs)), f"{sum(float(row['s']) for row in jobs):.0f}"])
     return rows
 
 

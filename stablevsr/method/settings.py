@@ -67,6 +67,11 @@ class Guidance(_Settings):
         """Whether anything is warped: a blank or unwarped image needs no flow."""
         return self.source != "none" and self.motion_compensation != "none"
 
+    @property
+    def of_target(self) -> Guidance:
+        """The paper's guidance, on the grid that moves nothing by itself: the image that a target moves towards."""
+        return self.model_copy(update={"source": "x0", "motion_compensation": "pixel", "warp": "aligned"})
+
 
 class Sampling(_Settings):
     """How frames are sampled: the strategy and the solver.
@@ -145,6 +150,19 @@ class Training(Optimisation):
     def needs_flow(self) -> bool:
         """Whether it estimates flow: for the guidance image, or for a target that moves."""
         return self.temporal_weight > 0 or (self.guidance or Guidance()).needs_flow
+
+    @property
+    def of_samples(self) -> Training:
+        """The settings with which its cached samples are computed: the same for trainings that can share them.
+
+        The weight is applied after the samples are read. What a target moves towards is computed from the paper's
+        guidance image, so a training with a blank image needs nothing that the samples of that guidance lack.
+        """
+        if self.temporal_weight == 0:
+            return self
+        guidance = self.guidance or Guidance()
+        shared = guidance.of_target if guidance.source == "none" else guidance
+        return self.model_copy(update={"temporal_weight": 1.0, "guidance": shared})
 
 
 class Finetuning(Optimisation):

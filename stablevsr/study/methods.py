@@ -71,12 +71,12 @@ class TrainingRun:
 
     @property
     def samples(self) -> str | None:
-        """The key of its cached samples, shared by trainings that differ in neighbour or optimiser only."""
+        """The key of its cached samples, shared by trainings that differ in neighbour or optimiser, for example."""
         if not isinstance(self.settings, Training) or not self.settings.cached_samples:
             return None
         shared = {"guidance", "temporal_weight", "crop", "cached_samples"}
         shared |= {"seed", "precision", "tf32", "latents", "order"}
-        return digest(self._identity(self.settings.model_dump(mode="json", include=shared)))
+        return digest(self._identity(self.settings.of_samples.model_dump(mode="json", include=shared)))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 
 from stablevsr.data.layouts import Clip
 from stablevsr.method.model_folder import find_model
-from stablevsr.method.settings import ROUNDING_ONLY
+from stablevsr.method.settings import ROUNDING_ONLY, Training
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import digest, file_hash, folder_hash, tree_hash
 from stablevsr.runtime.io import write_text
@@ -90,12 +90,13 @@ def _tensorboard(folder: Path) -> Callable[[HistoryRow], None]:
 def make_samples(run: TrainingRun, paths: Paths, device: str) -> Path:
     """Compute the cached samples of ``run`` unless they are there; returns the file."""
     file, settings = paths.samples(run), run.settings
-    if file is None:
+    if file is None or not isinstance(settings, Training) or settings.cached_samples is None:
         raise UserError(f"the training {run.digest} takes fresh samples: cached_samples is not set")
     if not is_intact(file):
-        inputs = TaskInputs(find_model(paths.model(run.base)), settings, _clips(run, paths), [], torch.device(device))
+        model, clips = find_model(paths.model(run.base)), _clips(run, paths)
+        inputs = TaskInputs(model, settings.of_samples, clips, [], torch.device(device))
         task: Any = tasks.build(run.kind, inputs)
-        cache_samples(task, settings.model_dump()["cached_samples"], settings.seed, file)
+        cache_samples(task, settings.cached_samples, settings.seed, file)
     return file
 
 

@@ -81,12 +81,16 @@ def _freeze(task: DenoisingTask, indices: range, seed: int) -> Sample:
 
 
 class CachedSamples(Dataset[Sample]):
-    """Frozen samples for a TCM's loss; item ``index`` draws sample, neighbour and noise from (seed, index)."""
+    """Frozen samples for a TCM's loss; item ``index`` draws sample, neighbour and noise from (seed, index).
 
-    def __init__(self, file: Path, both: bool, seed: int) -> None:
+    ``both``: the neighbour is the past or the next frame, not always the past one. ``blank``: a blank (mid-grey)
+    image takes the place of the guidance image.
+    """
+
+    def __init__(self, file: Path, both: bool, seed: int, blank: bool = False) -> None:
         with safe_open(str(file), framework="pt") as stored:
             self._stored = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (no mapping)
-        self._both, self._seed = both, seed
+        self._both, self._seed, self._blank = both, seed, blank
 
     def __getitem__(self, index: int) -> Sample:
         generator = sample_generator(self._seed, index)
@@ -97,6 +101,8 @@ class CachedSamples(Dataset[Sample]):
         of_neighbour = {
             key.removesuffix(side): values[row].float() for key, values in self._stored.items() if key.endswith(side)
         }
+        if self._blank:
+            of_neighbour["guidance"] = torch.zeros_like(of_neighbour["guidance"])
         return of_neighbour | {
             "latents": latents,
             "noise": torch.randn(latents.shape, generator=generator),

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stablevsr.data.downloads import weights
+from stablevsr.method.settings import Guidance
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import digest
 from stablevsr.study.methods import MODEL_TCM, TrainingRun
@@ -151,16 +152,19 @@ def test_variants_differ_where_they_should():
     assert len(digests) == len(study.methods) - len(REFERENCES["mini"]) - 1
     assert study.methods["sampling.single_frame"].training is None
     samples = {Paths(study).samples(run) for run in study.trainings().values() if run.kind == "tcm"}
-    assert len(samples) == 2  # unidirectional and bidirectional share their cached samples
+    assert len(samples) == 1  # all three share their cached samples, the one with a blank image too
     run = next(run for run in study.trainings().values() if run.kind == "tcm")
 
     def samples_with(**changed):
         settings = run.settings.model_copy(update=changed)
         return TrainingRun.of("tcm", settings, run.dataset, run.base).samples
 
-    assert samples_with(learning_rate=1.0, optimizer="adam", steps=7) == run.samples
-    for changed in ({"latents": "sample"}, {"order": "epochs"}, {"crop": 32}, {"seed": 5}, {"temporal_weight": 0.5}):
+    assert samples_with(learning_rate=1.0, optimizer="adam", steps=7, temporal_weight=0.5) == run.samples
+    for changed in ({"latents": "sample"}, {"order": "epochs"}, {"crop": 32}, {"seed": 5}, {"temporal_weight": 0}):
         assert samples_with(**changed) != run.samples
+    blank, seen = Guidance(source="none", flow="dis"), Guidance(source="xt", flow="dis")
+    assert samples_with(guidance=blank) == run.samples != samples_with(guidance=seen)
+    assert samples_with(guidance=blank, temporal_weight=0) != samples_with(temporal_weight=0)
 
 
 @pytest.mark.parametrize("ablation", ["sampling", "guidance", "tcm_training", "warp_grid"])

@@ -57,7 +57,8 @@ def build(inputs: TaskInputs) -> TCMTask:
     if settings.needs_flow:
         estimator = flow_by_name(guidance.flow, str(inputs.device), guidance.raft_norm)
     if inputs.samples:
-        data: Any = CachedSamples(inputs.samples, settings.neighbour == "both", settings.seed)
+        blank = guidance.source == "none"
+        data: Any = CachedSamples(inputs.samples, settings.neighbour == "both", settings.seed, blank)
     else:
         data = WindowDataset(inputs.clips, WINDOW, settings.crop, settings.seed, settings.order)
     task = TCMTask(module, networks, settings, guidance, estimator, data)
@@ -129,7 +130,7 @@ class TCMTask(DenoisingTask):
             image = guide(self.guidance)
             frozen = {"latents": latents, "noise": noise, "timesteps": timesteps, "lq": lq, "guidance": image}
             if self.settings.temporal_weight:
-                of_target = image if self.guidance == self.target_guidance else guide(self.target_guidance)
+                of_target = image if self.guidance == self.guidance.of_target else guide(self.guidance.of_target)
                 visible = occlusion_mask(flow, self.flow(lq_near, lq))
                 frozen["to_neighbour"] = self.to_neighbour(latents, of_target, visible)
         return frozen
@@ -145,11 +146,6 @@ class TCMTask(DenoisingTask):
             return blank_image(noisy)
         seen = noisy if guidance.source == "xt" else self.clean(noisy, lq, timesteps)
         return guidance_image(seen, flow, self.frozen.decode, guidance)
-
-    @property
-    def target_guidance(self) -> Guidance:
-        """The paper's guidance, on the grid that moves nothing by itself: the image that the target moves towards."""
-        return self.guidance.model_copy(update={"source": "x0", "motion_compensation": "pixel", "warp": "aligned"})
 
     def to_neighbour(self, latents: Tensor, image: Tensor, visible: Tensor) -> Tensor:
         """From the centre's clean latents (B, 4, h, w) to those of the neighbour's motion-compensated x̂0, ``image``.
