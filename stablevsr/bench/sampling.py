@@ -71,6 +71,12 @@ class Case:
     share: float = 1.0  #: of the requested steps
     int8: bool = False  #: UNet and TCM in 8-bit arithmetic
 
+    def runs_on(self, device: str) -> bool:
+        """Whether ``all`` includes it: 8-bit arithmetic needs a CPU that has it, and compiling pays on a GPU only."""
+        if self.int8:
+            return device == "cpu" and has_int8()
+        return device != "cpu" or not self.settings.compile
+
     def sampling(self, steps: int) -> Sampling:
         """The sampling settings for a request of ``steps``."""
         return self.settings.model_copy(update={"steps": max(1, round(self.share * steps))})
@@ -85,6 +91,8 @@ CASES = (
     Case("bf16", BF16),
     Case("bf16-channels-first", BF16, channels_last=False),
     Case("bf16-channels-last", BF16, channels_last=True),
+    Case("exact-compiled", Sampling(compile=True)),
+    Case("bf16-compiled", Sampling(precision="bf16", compile=True)),
     # The following change the numbers; the ablations measure their quality.
     Case("fast", FAST, share=FAST.steps / FP32.steps),
     Case("half-guided", Sampling(precision="bf16", guide_from=0.5)),
@@ -123,8 +131,8 @@ class Result:
 
 
 def cases_on(device: str) -> list[str]:
-    """The names of the cases that can run on a device: 8-bit arithmetic needs a CPU that has it."""
-    return [case.name for case in CASES if not case.int8 or (device == "cpu" and has_int8())]
+    """The names of all cases for a device."""
+    return [case.name for case in CASES if case.runs_on(device)]
 
 
 def bench(model: str, work: Work, device: str, names: list[str], out: Path | None) -> str:
@@ -163,6 +171,8 @@ def _run(case: Case, model: str, work: Work, lr: Tensor, device: str) -> tuple[R
     if case.int8:
         to_int8(networks.unet)
         to_int8(networks.tcm)
+    if sampling.compile:
+        networks.compile()
     timer = StageTimer(networks.device)
     if networks.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(networks.device)
@@ -170,6 +180,8 @@ def _run(case: Case, model: str, work: Work, lr: Tensor, device: str) -> tuple[R
     flow = RAFTFlow(None, device) if model == RANDOM else DISFlow()  # random weights take as long as trained ones
     sampler = Sampler(networks, sampling, Guidance(flow="dis"), flow, at_once, stage=timer.stage)
     sampler(lr[:1, :2], [torch.Generator()])  # warm up: the first calls choose kernels
+    if sampling.compile:  # for every shape
+        _upscale(sampler, lr, case.batched)
     timer.read()
     began = time.perf_counter()
     images = _upscale(sampler, lr, case.batched)

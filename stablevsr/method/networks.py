@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stablevsr.method import decoding
+from stablevsr.method.compiled import compile_blocks
 from stablevsr.method.dtypes import DTYPES
 from stablevsr.method.loading import keep_finite
 from stablevsr.method.settings import Precision
@@ -73,6 +74,12 @@ class ModelParts:
         for network in (self.unet, self.vae, self.tcm, self.guidance_decoder):
             if network is not None:
                 network.to(memory_format=torch.channels_last)
+
+    def compile(self) -> None:
+        """Compile the blocks of UNet, VAE and TCM; results differ by rounding (:mod:`stablevsr.method.compiled`)."""
+        for network in (self.unet, self.vae, self.tcm):
+            if network is not None:
+                compile_blocks(network)
 
     def freeze_in(self, precision: Precision) -> None:
         """Move the frozen UNet and VAE to ``precision`` (the VAE stays in float32 if it would overflow)."""

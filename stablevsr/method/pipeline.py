@@ -113,6 +113,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         guidance_decoder: str | Path | None = None,
         tile: int | Literal["auto"] | None = "auto",
         weights: Weights = "full",
+        compile: bool = False,
         flow: Flow | None = None,
         warp: Grid | None = None,
         **parts: Any,
@@ -134,6 +135,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
             tile: side of the decoder's tiles in LR pixels, for GPUs with little memory; None decodes whole frames;
                 ``auto`` decodes whole frames and changes to tiles when memory runs out.
             weights: ``fp8`` keeps UNet and TCM in 8 bits, which changes the frames a little.
+            compile: compile the blocks of the networks at the first call with each frame size, which takes a minute.
             flow: default flow estimator in place of the stored one.
             warp: default warp grid in place of the stored one.
             parts: loaded parts in place of ``model``'s, by name: ``unet``, ``vae``, ... With ``controlnet=None`` there
@@ -166,6 +168,8 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
             networks.pack()
         if chosen.type == "cpu" and preset != "published":
             networks.channels_last()
+        if compile:
+            networks.compile()
         return pipe
 
     @property

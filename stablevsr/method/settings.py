@@ -92,6 +92,7 @@ class Sampling(_Settings):
     guidance_decoder: Decoder = "vae"
     #: Storage of UNet and TCM: in ``precision``, or in 8 bits (e4m3) that each layer unpacks for its computation.
     weights: Weights = "full"
+    compile: bool = False  #: ``torch.compile`` on the blocks of UNet, TCM and VAE (docs/performance.md)
     tile: int | None = Field(None, ge=SMALLEST_TILE)  #: side of the decoder's tiles in LR pixels; None = whole frames
     #: Of a study: keyed by (seed, dataset, sequence, frame, step), the same for every strategy, or one generator a
     #: sequence in the published order of draws, which the pipeline's ``generator`` always has.

@@ -74,7 +74,7 @@ class _Sampler:
             check_weights(self.tcm)
         if options.adapt and not self.is_guided:
             raise UserError(f"--adapt has no effect on --strategy {options.strategy}, which runs no TCM: leave it out")
-        given = {"preset": options.preset, "strategy": options.strategy}
+        given = {"preset": options.preset, "strategy": options.strategy, "compile": options.compile}
         given |= {key: value for key in ("steps", "precision") if (value := getattr(options, key)) is not None}
         self.sampling = parse(Sampling, given, "upscale")
         self.guidance = default_guidance(self.model, options.flow, options.warp)
@@ -150,7 +150,7 @@ class _Sampler:
         parts: dict[str, Any] = {"tcm": tcm} if self.is_guided else {"controlnet": None}
         pipe = StableVSRPipeline.from_pretrained(
             self.model, device=self.device, preset=options.preset, precision=self.sampling.precision,
-            tile=options.tile or "auto", **parts,
+            tile=options.tile or "auto", compile=self.sampling.compile, **parts,
         )  # fmt: skip
         if self.sampling.guidance_decoder == "small" and self.is_guided and pipe.guidance_decoder is None:
             print(f"{options.model} has no small decoder: the VAE decodes the guidance", file=sys.stderr)

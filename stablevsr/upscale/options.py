@@ -28,6 +28,7 @@ class UpscaleOptions:
     flow: Flow | None = None  #: None: the model's default
     warp: Grid | None = None  #: None: the model's default
     precision: Precision | None = None
+    compile: bool = False  #: compile the networks' blocks first
     seed: int = 0
     #: Frames taken together; 0 = the whole clip; None = the whole clip, or for a baseline :data:`BASELINE_WINDOW`.
     window: int | None = None

@@ -43,6 +43,11 @@ def test_equals_the_published_sampler(vectors, case, exact):
     assert np.abs(made - published).max() < 1e-4
 
 
+def test_compiled_networks_equal_the_published_sampler(vectors, exact):
+    made, published = frames(vectors, "sampling_v", compile=True)
+    assert np.abs(made - published).max() < 1e-4
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_lower_precision_stays_close(vectors, precision):
     made, published = frames(vectors, "sampling_v", precision=precision)

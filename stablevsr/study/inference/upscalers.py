@@ -48,7 +48,7 @@ class Pipelines:
 
         configure_torch(sampling.tf32)
         guided = is_guided(sampling.strategy)
-        key = (networks, sampling.precision, sampling.weights, sampling.tile, guided)
+        key = (networks, sampling.precision, sampling.weights, sampling.compile, sampling.tile, guided)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # makes room
             parts: dict[str, Any] = {} if guided else {"controlnet": None}
@@ -63,6 +63,7 @@ class Pipelines:
                     tile=sampling.tile,
                     guidance_decoder=networks.decoder,
                     weights=sampling.weights,
+                    compile=sampling.compile,
                 ),
             )
         return self._loaded[1]
