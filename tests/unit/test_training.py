@@ -118,11 +118,14 @@ def test_variants_change_the_guidance_image_and_nothing_else(vectors, published)
     assert torch.count_nonzero(frozen(task_for(vectors, guidance=Guidance(source="none")), published)["guidance"]) == 0
 
 
-def test_unidirectional_training_sees_the_past_only(vectors):
-    generators = [sample_generator(0, number) for number in range(64)]
-    past = task_for(vectors, neighbour="past").draw(4, generators)["neighbour"]
-    both = task_for(vectors).draw(4, generators)["neighbour"]
-    assert set(past.tolist()) == {PAST} and set(both.tolist()) == {PAST, NEXT}
+def test_unidirectional_training_sees_the_past_only_and_differs_in_nothing_else(vectors):
+    past, both = (
+        task_for(vectors, neighbour=name).draw(4, [sample_generator(0, index) for index in range(64)])
+        for name in ("past", "both")
+    )
+    assert set(past.pop("neighbour").tolist()) == {PAST} and set(both.pop("neighbour").tolist()) == {PAST, NEXT}
+    assert past.keys() == both.keys() == {"timesteps", "noise", "noise_neighbour"}
+    assert all(torch.equal(past[key], both[key]) for key in past)
 
 
 def test_learning_rates_by_group_and_frozen_parts(vectors, published):

@@ -94,9 +94,14 @@ class TCMTask(DenoisingTask):
         return [{"params": copied, "lr": settings.learning_rate}, {"params": new, "lr": rate_new}]
 
     def draw_diffusion(self, side: int, generators: Sequence[torch.Generator]) -> Sample:
-        """Neighbours, timesteps and the noise of both frames."""
-        past = torch.full((len(generators),), PAST)
-        neighbour = past if self.settings.neighbour == "past" else draw_integers(generators, 0, 2) * NEXT
+        """Neighbours, timesteps and the noise of both frames.
+
+        A neighbour is drawn where it is always the past frame too, so that trainings that differ in this alone meet the
+        same timesteps and noise.
+        """
+        neighbour = draw_integers(generators, 0, 2) * NEXT
+        if self.settings.neighbour == "past":
+            neighbour = torch.full_like(neighbour, PAST)
         drawn = {"neighbour": neighbour, **super().draw_diffusion(side, generators)}
         return drawn | {"noise_neighbour": draw_normal(generators, (self.channels, side, side))}
 
