@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 
 from stablevsr.baselines import BASELINES
 from stablevsr.data.layouts import Layout, Split
@@ -141,6 +150,13 @@ class Ablation(_File):
     #: Other methods of the study that its table shows under a label, where no variant has the same settings.
     also: dict[str, str] = {}
     claims: list[Claim] = []
+    no_claims: str = ""  #: why there are none: a sentence or two for the page
+
+    @model_validator(mode="after")
+    def _check_reason(self) -> Ablation:
+        if self.claims and self.no_claims:
+            raise ValueError("no_claims says why there are no claims, and there are some: leave one of them out")
+        return self
 
 
 class Reference(_File):

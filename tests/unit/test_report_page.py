@@ -26,6 +26,7 @@ from stablevsr.report.scores import ScoreBook
 from stablevsr.report.tables.build import Table, build_tables
 from stablevsr.report.training_history import histories
 from stablevsr.runtime import machine
+from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.parsing import parse
 from stablevsr.study.files import Variant
 
@@ -67,6 +68,15 @@ def test_question_and_answer_of_an_ablation_are_shown(paths: made.Paths) -> None
         "It cannot be tested here whether Bidirectional has lower tOF (DIS) than Single-frame on REDS4 (made up)."
         in text
     )
+
+
+def test_an_ablation_that_states_nothing_says_why(tmp_path: Path) -> None:
+    silent = {**made.SAMPLING, "claims": [], "no_claims": "One training, and a verdict needs three."}
+    assert "<strong>Answer:</strong> One training, and a verdict needs three." in page.html(
+        made.write_all(tmp_path, sampling=silent)
+    )
+    with pytest.raises(UserError, match="no_claims says why there are no claims, and there are some"):
+        made.make(tmp_path, sampling=made.SAMPLING | {"no_claims": "One training."})
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:

@@ -28,13 +28,14 @@ class Question:
     untested: list[ClaimResult]
     table: Table | None  #: None for Table 1, which the page shows by itself
     changes: dict[str, str]  #: what each variant changes, by label
+    no_claims: str = ""  #: why nothing is stated
 
     @property
     def answer(self) -> str:
         """The answer by the statements that have scores."""
         if self.untested and not self.tested:
             return "There are no scores to test it with."
-        return answer(self.tested)
+        return answer(self.tested) if self.tested or not self.no_claims else self.no_claims
 
     @property
     def gap(self) -> str:
@@ -59,9 +60,8 @@ def questions(study: ResolvedStudy, results: Sequence[ClaimResult], tables: dict
 def _question(name: str, ablation: Ablation, results: Sequence[ClaimResult], table: Table) -> Question:
     beyond = not ablation.paper or ablation.paper.lower().startswith("not in the paper")
     changes = {variant.label: changed(variant) for variant in ablation.variants.values()}
-    return Question(
-        name, ablation.title, ablation.question, ablation.paper, beyond, *_parted(name, results), table, changes
-    )
+    about = name, ablation.title, ablation.question, ablation.paper, beyond
+    return Question(*about, *_parted(name, results), table, changes, ablation.no_claims)
 
 
 def _parted(name: str, results: Sequence[ClaimResult]) -> tuple[list[ClaimResult], list[ClaimResult]]:
