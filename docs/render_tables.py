@@ -128,7 +128,7 @@ STAGES = {
 
 
 def _seconds(study: str, root: Path) -> list[list[str]]:
-    """Jobs of every stage, with their time; a job of a training belongs to any study.
+    """Jobs of every stage, with their wall-clock time; a job of a training belongs to any study.
 
     Snakemake looks at a job's processor time every 30 seconds only, so that column of its benchmarks is too low.
     """

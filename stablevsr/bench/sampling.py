@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from stablevsr.data.frames import write_frame
+from stablevsr.method.compiled import check_compiler
 from stablevsr.method.dtypes import DTYPES
 from stablevsr.method.flow import DISFlow, RAFTFlow
 from stablevsr.method.int8 import has_int8, to_int8
@@ -131,7 +132,7 @@ class Result:
 
 
 def cases_on(device: str) -> list[str]:
-    """The names of all cases for a device."""
+    """The names of the cases that ``--cases all`` runs on a device."""
     return [case.name for case in CASES if case.runs_on(device)]
 
 
@@ -172,6 +173,7 @@ def _run(case: Case, model: str, work: Work, lr: Tensor, device: str) -> tuple[R
         to_int8(networks.unet)
         to_int8(networks.tcm)
     if sampling.compile:
+        check_compiler()
         networks.compile()
     timer = StageTimer(networks.device)
     if networks.device.type == "cuda":
@@ -180,7 +182,7 @@ def _run(case: Case, model: str, work: Work, lr: Tensor, device: str) -> tuple[R
     flow = RAFTFlow(None, device) if model == RANDOM else DISFlow()  # random weights take as long as trained ones
     sampler = Sampler(networks, sampling, Guidance(flow="dis"), flow, at_once, stage=timer.stage)
     sampler(lr[:1, :2], [torch.Generator()])  # warm up: the first calls choose kernels
-    if sampling.compile:  # for every shape
+    if sampling.compile:  # every shape before the clock starts
         _upscale(sampler, lr, case.batched)
     timer.read()
     began = time.perf_counter()

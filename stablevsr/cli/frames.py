@@ -36,7 +36,7 @@ def add_upscale(commands: Commands) -> None:
                         help="warp grid (default: published; aligned for tiny, which was trained with it)")  # fmt: skip
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], help="of the networks (default: the preset's)")
     parser.add_argument("--compile", action="store_true",
-                        help="compile the networks first, for long clips on a GPU (a minute a frame size)")  # fmt: skip
+                        help="compile the networks first, which takes minutes: for long clips on a GPU")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--window", type=int, metavar="FRAMES",
                         help="taken together; 0 = the whole clip (exact; default: 0, for baselines 100)")  # fmt: skip

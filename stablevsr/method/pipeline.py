@@ -24,6 +24,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from stablevsr.data.frames import lanczos_to_multiples, to_rgb8
+from stablevsr.method.compiled import check_compiler
 from stablevsr.method.dtypes import DTYPES
 from stablevsr.method.flow import FlowEstimator, flow_by_name
 from stablevsr.method.loading import encode_empty_prompt, keep_finite, load_parts
@@ -135,7 +136,8 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
             tile: side of the decoder's tiles in LR pixels, for GPUs with little memory; None decodes whole frames;
                 ``auto`` decodes whole frames and changes to tiles when memory runs out.
             weights: ``fp8`` keeps UNet and TCM in 8 bits, which changes the frames a little.
-            compile: compile the blocks of the networks at the first call with each frame size, which takes a minute.
+            compile: compile the blocks of the networks at the first call with each shape (frame, batch or tile size),
+                which takes minutes; later runs on the machine start sooner. For GPUs; not with ``weights="fp8"``.
             flow: default flow estimator in place of the stored one.
             warp: default warp grid in place of the stored one.
             parts: loaded parts in place of ``model``'s, by name: ``unet``, ``vae``, ... With ``controlnet=None`` there
@@ -148,8 +150,10 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
             known = [*PARTS, *signature(cls.from_pretrained).parameters]
             raise UserError(f"from_pretrained takes no '{name}'{near_miss(name, known)}")
         _check_dtype(torch_dtype, precision)
-        given = {"preset": preset, "weights": weights, "tile": None if tile == "auto" else tile}
+        given = {"preset": preset, "weights": weights, "compile": compile, "tile": None if tile == "auto" else tile}
         how = parse(Sampling, given | ({"precision": precision} if precision else {}), "from_pretrained")
+        if how.compile:
+            check_compiler()
         chosen = torch.device(device_of("auto" if device is None else str(device)))
         folder = find_model(model, revision)
         defaults = default_guidance(folder, flow, warp)
@@ -168,7 +172,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
             networks.pack()
         if chosen.type == "cpu" and preset != "published":
             networks.channels_last()
-        if compile:
+        if how.compile:
             networks.compile()
         return pipe
 

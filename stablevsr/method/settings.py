@@ -108,6 +108,12 @@ class Sampling(_Settings):
             raise ValueError(f"there is no preset {name!r}: known are {', '.join(PRESETS)}")
         return PRESETS[name] | {key: value for key, value in values.items() if key != "preset"}
 
+    @model_validator(mode="after")
+    def _check_compile(self) -> Sampling:
+        if self.compile and self.weights == "fp8":  # unpacking layer by layer would cut each block into pieces
+            raise ValueError("compile and weights: fp8 do not go together: leave one of them out")
+        return self
+
 
 class Optimisation(_Settings):
     """How a network is trained on crops. Defaults are the released ``train.sh`` (batch over all devices)."""
@@ -157,7 +163,8 @@ class Training(Optimisation):
         """The settings with which its cached samples are computed: the same for trainings that can share them.
 
         The weight is applied after the samples are read. What a target moves towards is computed from the paper's
-        guidance image, so a training with a blank image needs nothing that the samples of that guidance lack.
+        guidance image, so a training with a blank image needs nothing that the samples of that guidance lack. Without a
+        weight, samples with a blank image cost little, and they stay apart.
         """
         if self.temporal_weight == 0:
             return self

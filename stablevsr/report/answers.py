@@ -31,7 +31,7 @@ def counts(results: Sequence[ClaimResult]) -> dict[Verdict, int]:
 def summary(results: Sequence[ClaimResult]) -> str:
     """One sentence on how many statements came to which verdict."""
     if not results:
-        return "This study states nothing that the paper states, so no statement of it was checked."
+        return "This study checks no statement of the paper."
     parts = [f"{number} × {verdict}" for verdict, number in counts(results).items()]
     return f"Verdicts on {len(results)} statements: {joined(parts)}."
 

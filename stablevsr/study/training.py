@@ -90,8 +90,9 @@ def _tensorboard(folder: Path) -> Callable[[HistoryRow], None]:
 def make_samples(run: TrainingRun, paths: Paths, device: str) -> Path:
     """Compute the cached samples of ``run`` unless they are there; returns the file."""
     file, settings = paths.samples(run), run.settings
-    if file is None or not isinstance(settings, Training) or settings.cached_samples is None:
+    if file is None:
         raise UserError(f"the training {run.digest} takes fresh samples: cached_samples is not set")
+    assert isinstance(settings, Training) and settings.cached_samples is not None
     if not is_intact(file):
         model, clips = find_model(paths.model(run.base)), _clips(run, paths)
         inputs = TaskInputs(model, settings.of_samples, clips, [], torch.device(device))

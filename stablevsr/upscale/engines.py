@@ -77,6 +77,10 @@ class _Sampler:
         given = {"preset": options.preset, "strategy": options.strategy, "compile": options.compile}
         given |= {key: value for key in ("steps", "precision") if (value := getattr(options, key)) is not None}
         self.sampling = parse(Sampling, given, "upscale")
+        if options.compile:
+            from stablevsr.method.compiled import check_compiler
+
+            check_compiler()
         self.guidance = default_guidance(self.model, options.flow, options.warp)
         if self.is_guided and self.guidance.flow == "raft":
             weight_file("raft")

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from stablevsr.bench.sampling import full_size
+from stablevsr.bench.sampling import cases_on, full_size
 from stablevsr.cli import main
 from stablevsr.method.int8 import has_int8
 from stablevsr.runtime.timing import StageTimer
@@ -58,6 +58,19 @@ def test_the_random_model_has_the_released_size():
     with torch.device("meta"):
         counts = [round(network.num_parameters() / 1e6, 1) for network in full_size()]
     assert counts == [472.4, 207.7, 55.3]
+
+
+def test_compiled_cases_are_for_gpus_and_run_where_they_are_asked_for(monkeypatch, tmp_path):
+    assert not {"exact-compiled", "bf16-compiled"} & set(cases_on("cpu"))
+    assert {"exact-compiled", "bf16-compiled"} < set(cases_on("cuda"))
+    compile_module = torch.nn.Module.compile  # without the translation to C++, which takes a minute
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **o: compile_module(self, **o, backend="aot_eager"))
+    monkeypatch.setattr("stablevsr.bench.sampling.check_compiler", lambda: None)
+    out = tmp_path / "bench.json"
+    options = ["--size", "16x12", "--frames", "2", "--sequences", "1", "--steps", "1", "--device", "cpu"]
+    assert main(["bench", *options, "--cases", "exact,exact-compiled", "--out", str(out)]) == 0
+    _, compiled = json.loads(out.read_text())["cases"]
+    assert compiled["psnr"] > 80
 
 
 def test_an_unknown_case_names_the_near_miss(capsys):

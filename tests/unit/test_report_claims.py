@@ -271,7 +271,7 @@ def test_sentences_count_every_verdict_and_join_what_is_alike(tmp_path: Path) ->
     results = check(ScoreBook(paths))
     assert counts(results) == {"holds": 2, "does not hold": 2, "not testable here": 4}
     assert summary(results) == "Verdicts on 8 statements: 2 × holds, 2 × does not hold and 4 × not testable here."
-    assert summary([]) == "This study states nothing that the paper states, so no statement of it was checked."
+    assert summary([]) == "This study checks no statement of the paper."
     assert answer(results) == (
         "As stated, Rival has higher PSNR than Bicubic and Single-frame on REDS4 (made up); the opposite was measured "
         "of this: Rival has lower tOF (DIS) than Bicubic and Single-frame on REDS4 (made up); it cannot be tested here "

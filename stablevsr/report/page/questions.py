@@ -35,7 +35,7 @@ class Question:
         """The answer by the statements that have scores."""
         if self.untested and not self.tested:
             return "There are no scores to test it with."
-        return answer(self.tested) if self.tested or not self.no_claims else self.no_claims
+        return self.no_claims or answer(self.tested)
 
     @property
     def gap(self) -> str:

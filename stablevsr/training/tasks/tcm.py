@@ -96,7 +96,7 @@ class TCMTask(DenoisingTask):
     def draw_diffusion(self, side: int, generators: Sequence[torch.Generator]) -> Sample:
         """Neighbours, timesteps and the noise of both frames.
 
-        A neighbour is drawn where it is always the past frame too, so that trainings that differ in this alone meet the
+        The neighbour is drawn even where it is always the past frame, so that trainings that differ only in it get the
         same timesteps and noise.
         """
         neighbour = draw_integers(generators, 0, 2) * NEXT
