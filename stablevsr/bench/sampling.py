@@ -92,8 +92,6 @@ CASES = (
     Case("bf16", BF16),
     Case("bf16-channels-first", BF16, channels_last=False),
     Case("bf16-channels-last", BF16, channels_last=True),
-    Case("exact-compiled", Sampling(compile=True)),
-    Case("bf16-compiled", Sampling(precision="bf16", compile=True)),
     # The following change the numbers; the ablations measure their quality.
     Case("fast", FAST, share=FAST.steps / FP32.steps),
     Case("half-guided", Sampling(precision="bf16", guide_from=0.5)),
@@ -103,6 +101,9 @@ CASES = (
     Case("small-decoder", Sampling(precision="bf16", guidance_decoder="small")),
     Case("unipc-small-decoder", Sampling(precision="bf16", scheduler="unipc", guidance_decoder="small"), share=0.2),
     Case("unipc-half-guided", Sampling(precision="bf16", scheduler="unipc", guide_from=0.5), share=0.2),
+    # Last, because compiling takes minutes.
+    Case("exact-compiled", Sampling(compile=True)),
+    Case("bf16-compiled", Sampling(precision="bf16", compile=True)),
 )
 
 
@@ -137,10 +138,11 @@ def cases_on(device: str) -> list[str]:
 
 
 def bench(model: str, work: Work, device: str, names: list[str], out: Path | None) -> str:
-    """Run cases one after another; returns the table and writes ``out`` (JSON) if given."""
+    """Run cases one after another; returns the table, and writes ``out`` (JSON), if given, after each of them."""
     generator = torch.Generator().manual_seed(0)
     lr = torch.rand(work.sequences, work.frames, 3, work.height, work.width, generator=generator) * 2 - 1
     results: list[Result] = []
+    where = machine(device)
     for case in (case for case in CASES if case.name in names):
         result, images = _run(case, model, work, lr, device)
         if not results:
@@ -150,8 +152,7 @@ def bench(model: str, work: Work, device: str, names: list[str], out: Path | Non
             if case.settings.guidance_decoder == "vae":
                 result.psnr = decibels(first, images.double().numpy(), 1.0)
         results.append(result)
-    where = machine(device)
-    write_results(out, where, model, asdict(work), results)
+        write_results(out, where, model, asdict(work), results)
     return "\n".join([where, f"model {model}, {asdict(work)}", "", *_table(results)])
 
 

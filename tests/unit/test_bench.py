@@ -5,9 +5,11 @@ import json
 import pytest
 import torch
 
+from stablevsr.bench import sampling
 from stablevsr.bench.sampling import cases_on, full_size
 from stablevsr.cli import main
 from stablevsr.method.int8 import has_int8
+from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.timing import StageTimer
 
 
@@ -71,6 +73,21 @@ def test_compiled_cases_are_for_gpus_and_run_where_they_are_asked_for(monkeypatc
     assert main(["bench", *options, "--cases", "exact,exact-compiled", "--out", str(out)]) == 0
     _, compiled = json.loads(out.read_text())["cases"]
     assert compiled["psnr"] > 80
+
+
+def test_what_was_measured_is_kept_when_a_later_case_fails(monkeypatch, tmp_path):
+    run = sampling._run
+
+    def fail_late(case, *rest):
+        if case.name == "exact":
+            raise UserError("the GPU's memory ran out")
+        return run(case, *rest)
+
+    monkeypatch.setattr(sampling, "_run", fail_late)
+    out = tmp_path / "bench.json"
+    options = ["--size", "16x12", "--frames", "2", "--sequences", "1", "--steps", "1", "--device", "cpu"]
+    assert main(["bench", *options, "--cases", "batched,exact", "--out", str(out)]) == 1
+    assert [case["case"] for case in json.loads(out.read_text())["cases"]] == ["batched"]
 
 
 def test_an_unknown_case_names_the_near_miss(capsys):
