@@ -24,6 +24,7 @@ from stablevsr.data.degradation import SCALE
 from stablevsr.method.dtypes import DTYPES
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.visits import guided_steps
+from stablevsr.runtime.devices import configure_torch
 
 
 def network_flops(model: ModelParts, height: int, width: int) -> dict[str, float]:
@@ -59,9 +60,8 @@ def _count(run: Callable[[], object]) -> float:
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations a second of a large matrix product, the highest rate that networks can reach.
 
-    float32 on a GPU is measured with TF32 if torch lets convolutions use it (its default), as the networks do.
+    float32 on a GPU is measured in TF32 if torch is set so.
     """
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
     side = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return 2 * side**3 / _fastest(lambda: a @ b)
@@ -82,7 +82,7 @@ def _fastest(run: Callable[[], object]) -> float:
 
 def network_calls(work: Work, case: Case) -> dict[str, int]:
     """How many frames each network processes, with the keys of :func:`network_flops`."""
-    sampling = case.sampling(work.steps)
+    sampling = case.sampling(work)
     guided = (work.frames - 1) * len(guided_steps(sampling))
     by_vae = 0 if sampling.guidance_decoder == "small" else guided
     each = {
@@ -101,6 +101,7 @@ def compare(bench: Path, device: str) -> str:
     target = torch.device(device)
     lines = [f"a large copy moves {copy_rate(target) / 1e9:.0f} GB/s"]
     for case in (case for case in CASES if case.name in seconds):
+        configure_torch(case.settings.tf32)
         flops = network_flops(load(content["model"], device, case), work.height, work.width)
         total = sum(flops[name] * count for name, count in network_calls(work, case).items())
         rate, ceiling = (

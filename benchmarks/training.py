@@ -1,4 +1,4 @@
-"""Seconds and memory of a TCM's training step, by precision and with gradient checkpointing.
+"""Seconds and memory of a TCM's training step, by precision, with TF32, and with gradient checkpointing.
 
     python benchmarks/training.py --device cuda --model random --batch 8 --steps 50
 
@@ -20,10 +20,11 @@ from tqdm import tqdm
 
 from stablevsr.bench.sampling import RANDOM, machine, random_model, write_results
 from stablevsr.method import tcm
-from stablevsr.method.flow import DISFlow
+from stablevsr.method.flow import DISFlow, FlowEstimator, RAFTFlow
 from stablevsr.method.model_folder import find_model
 from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Precision, Training
+from stablevsr.runtime.devices import configure_torch
 from stablevsr.runtime.timing import peak_memory
 from stablevsr.training.loop import accelerator_for, optimizer_for, training_step
 from stablevsr.training.task import LoopSettings
@@ -32,10 +33,21 @@ from stablevsr.training.tasks.tcm import TCMTask
 WARM_UP = 2  #: steps that are not timed: the first ones choose kernels and make the optimiser's state
 
 
-#: By name: the precision, and whether activations are recomputed (gradient checkpointing).
-CASES: dict[str, tuple[Precision, bool]] = {
-    "fp32": ("fp32", False), "bf16": ("bf16", False), "bf16+checkpointing": ("bf16", True),
-}  # fmt: skip
+@dataclass(frozen=True)
+class Case:
+    """One way of computing a training step."""
+
+    precision: Precision = "fp32"
+    tf32: bool = False
+    checkpointing: bool = False  #: activations are recomputed instead of kept (gradient checkpointing)
+
+
+CASES = {
+    "fp32": Case(),
+    "bf16": Case("bf16"),
+    "bf16+checkpointing": Case("bf16", checkpointing=True),
+    "tf32": Case(tf32=True),  # not on a CPU
+}
 
 
 @dataclass(frozen=True)
@@ -66,10 +78,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def bench_training(model: str, crop: int, batch: int, steps: int, device: str, out: Path | None) -> str:
-    """Time ``steps`` training steps of ``batch`` crops in every case; returns the table, writes ``out`` (JSON)."""
-    results = [_run(name, model, crop, batch, steps, device) for name in CASES]
+    """Time ``steps`` training steps of ``batch`` crops in every case; returns the table.
+
+    The results so far are written to ``out`` (JSON) after each case.
+    """
+    results: list[Result] = []
     where, work = machine(device), {"crop": crop, "batch": batch, "steps": steps}
-    write_results(out, where, model, work, results)
+    for name in (name for name, case in CASES.items() if device != "cpu" or not case.tf32):
+        results.append(_run(name, model, crop, batch, steps, device))
+        write_results(out, where, model, work, results)
     lines = [
         f"{r.case:<20} {1 / r.seconds_a_step:8.3f} steps/s, peak memory {r.peak_memory / 2**30:6.2f} GiB, "
         f"loss {r.loss:.4f}"
@@ -79,13 +96,14 @@ def bench_training(model: str, crop: int, batch: int, steps: int, device: str, o
 
 
 def _run(name: str, model: str, crop: int, batch: int, steps: int, device: str) -> Result:
-    precision, checkpointing = CASES[name]
-    accelerator = accelerator_for(precision, device)
+    case = CASES[name]
+    configure_torch(case.tf32)
+    accelerator = accelerator_for(case.precision, device)
     if accelerator.device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(accelerator.device)
-    settings = LoopSettings(steps=WARM_UP + steps, batch=batch, precision=precision, warmup_steps=0)
-    task = _task(precision, checkpointing, model, accelerator)
+    settings = LoopSettings(steps=WARM_UP + steps, batch=batch, precision=case.precision, warmup_steps=0)
+    task = _task(case, model, accelerator)
     optimizer = accelerator.prepare(optimizer_for(task, settings))
     loss, began = 0.0, 0.0
     for step in tqdm(range(settings.steps), desc=name, unit="step", mininterval=2):
@@ -95,20 +113,21 @@ def _run(name: str, model: str, crop: int, batch: int, steps: int, device: str) 
     return Result(name, (_now(accelerator) - began) / steps, peak_memory(accelerator.device), loss)
 
 
-def _task(precision: Precision, checkpointing: bool, model: str, accelerator: Accelerator) -> TCMTask:
+def _task(case: Case, model: str, accelerator: Accelerator) -> TCMTask:
     device = str(accelerator.device)
+    flow: FlowEstimator = DISFlow()
     if model == RANDOM:
-        networks = random_model(device, "fp32")
+        networks, flow = random_model(device, "fp32"), RAFTFlow(None, device)
     else:
         networks = load_networks(find_model(model), device, with_tcm=False)
     torch.manual_seed(0)
     module = tcm.from_unet(networks.unet).to(accelerator.device)
-    networks.freeze_in(precision)
+    networks.freeze_in(case.precision)
     networks.tcm = None
-    if checkpointing:
+    if case.checkpointing:
         module.enable_gradient_checkpointing()
         networks.unet.enable_gradient_checkpointing()
-    return TCMTask(module, networks, Training(), Guidance(flow="dis"), DISFlow(), data=None)  # type: ignore[arg-type]
+    return TCMTask(module, networks, Training(), Guidance(flow="dis"), flow, data=None)  # type: ignore[arg-type]
 
 
 def _window(crop: int, batch: int, step: int, accelerator: Accelerator) -> dict[str, Tensor]:

@@ -33,6 +33,7 @@ from stablevsr.method.settings import PRESETS, Guidance, Precision, Sampling
 from stablevsr.method.small_decoder import SmallDecoder
 from stablevsr.metrics.builtin.psnr import decibels
 from stablevsr.runtime.background import BackgroundWriter
+from stablevsr.runtime.devices import configure_torch
 from stablevsr.runtime.io import write_text
 from stablevsr.runtime.timing import StageTimer, peak_memory
 
@@ -73,37 +74,41 @@ class Case:
     int8: bool = False  #: UNet and TCM in 8-bit arithmetic
 
     def runs_on(self, device: str) -> bool:
-        """Whether ``all`` includes it: 8-bit arithmetic needs a CPU that has it, and compiling pays on a GPU only."""
+        """Whether ``all`` includes it: not if the device cannot do it, or if a case before it is the same there."""
         if self.int8:
             return device == "cpu" and has_int8()
-        return device != "cpu" or not self.settings.compile
+        if device == "cpu":
+            return not (self.channels_last or self.settings.compile or self.settings.tf32)
+        return self.channels_last is not False or not self.batched
 
-    def sampling(self, steps: int) -> Sampling:
-        """The sampling settings for a request of ``steps``."""
-        return self.settings.model_copy(update={"steps": max(1, round(self.share * steps))})
+    def sampling(self, work: Work) -> Sampling:
+        """The sampling settings for a request of ``work.steps``."""
+        return self.settings.model_copy(update={"steps": max(1, round(self.share * work.steps)), "tile": work.tile})
 
 
 FP32, BF16, FAST = (Sampling(**settings) for settings in (PRESETS["exact"], {"precision": "bf16"}, PRESETS["fast"]))
+#: The most wanted first, because a rented GPU may be gone before the end.
 CASES = (
     Case("published", FP32, batched=False, channels_last=False),
     Case("batched", FP32, channels_last=False),
     Case("exact", FP32),
-    Case("channels-last", FP32, channels_last=True),
-    Case("bf16", BF16),
-    Case("bf16-channels-first", BF16, channels_last=False),
-    Case("bf16-channels-last", BF16, channels_last=True),
     # The following change the numbers; the ablations measure their quality.
+    Case("tf32", Sampling(tf32=True)),
+    Case("bf16", BF16),
     Case("fast", FAST, share=FAST.steps / FP32.steps),
+    Case("small-decoder", Sampling(precision="bf16", guidance_decoder="small")),
     Case("half-guided", Sampling(precision="bf16", guide_from=0.5)),
     Case("unipc", Sampling(precision="bf16", scheduler="unipc"), share=0.2),
-    Case("fp8-weights", Sampling(precision="bf16", weights="fp8")),
-    Case("int8", FP32, int8=True),
-    Case("small-decoder", Sampling(precision="bf16", guidance_decoder="small")),
     Case("unipc-small-decoder", Sampling(precision="bf16", scheduler="unipc", guidance_decoder="small"), share=0.2),
     Case("unipc-half-guided", Sampling(precision="bf16", scheduler="unipc", guide_from=0.5), share=0.2),
+    Case("fp8-weights", Sampling(precision="bf16", weights="fp8")),
+    Case("int8", FP32, int8=True),
+    Case("bf16-channels-first", BF16, channels_last=False),
+    Case("bf16-channels-last", BF16, channels_last=True),
+    Case("channels-last", FP32, channels_last=True),
     # Last, because compiling takes minutes.
-    Case("exact-compiled", Sampling(compile=True)),
     Case("bf16-compiled", Sampling(precision="bf16", compile=True)),
+    Case("exact-compiled", Sampling(compile=True)),
 )
 
 
@@ -116,6 +121,7 @@ class Work:
     frames: int
     sequences: int
     steps: int
+    tile: int | None = None  #: side of the decoder's tiles in LR pixels; None = whole frames
 
 
 @dataclass
@@ -156,7 +162,7 @@ def bench(model: str, work: Work, device: str, names: list[str], out: Path | Non
     return "\n".join([where, f"model {model}, {asdict(work)}", "", *_table(results)])
 
 
-def write_results(out: Path | None, machine: str, model: str, work: dict[str, int], results: Sequence[Any]) -> None:
+def write_results(out: Path | None, machine: str, model: str, work: dict[str, Any], results: Sequence[Any]) -> None:
     """Write the results (data classes) of cases to ``out`` as JSON, unless it is None."""
     if out is not None:
         cases = [asdict(result) for result in results]
@@ -165,7 +171,9 @@ def write_results(out: Path | None, machine: str, model: str, work: dict[str, in
 
 
 def _run(case: Case, model: str, work: Work, lr: Tensor, device: str) -> tuple[Result, Tensor]:
-    networks, sampling = load(model, device, case), case.sampling(work.steps)
+    networks, sampling = load(model, device, case), case.sampling(work)
+    networks.tile = sampling.tile
+    configure_torch(sampling.tf32)
     if (device == "cpu") if case.channels_last is None else case.channels_last:
         networks.channels_last()
     if sampling.weights == "fp8":
@@ -177,15 +185,17 @@ def _run(case: Case, model: str, work: Work, lr: Tensor, device: str) -> tuple[R
         check_compiler()
         networks.compile()
     timer = StageTimer(networks.device)
-    if networks.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(networks.device)
     at_once = AT_ONCE if case.batched else 1
     flow = RAFTFlow(None, device) if model == RANDOM else DISFlow()  # random weights take as long as trained ones
     sampler = Sampler(networks, sampling, Guidance(flow="dis"), flow, at_once, stage=timer.stage)
-    sampler(lr[:1, :2], [torch.Generator()])  # warm up: the first calls choose kernels
+    short = sampling.model_copy(update={"steps": min(2, sampling.steps)})
+    warm_up = Sampler(networks, short, Guidance(flow="dis"), flow, at_once)
+    warm_up(lr[:1, :2], [torch.Generator()])  # the first calls choose kernels
     if sampling.compile:  # every shape before the clock starts
         _upscale(sampler, lr, case.batched)
     timer.read()
+    if networks.device.type == "cuda":  # not before the warm-up, in which cuDNN tries kernels that need much memory
+        torch.cuda.reset_peak_memory_stats(networks.device)
     began = time.perf_counter()
     images = _upscale(sampler, lr, case.batched)
     stages = timer.read()
@@ -222,7 +232,6 @@ def load(model: str, device: str, case: Case) -> ModelParts:
     networks = random_model(device, precision) if is_random else load_networks(find_model(model), device, precision)
     if case.settings.guidance_decoder == "small":
         small = SmallDecoder(width=networks.unet.config.block_out_channels[0] // 2)
-        # torch's `to`: diffusers' would warn about layers to keep in float32 that this network does not have
         torch.nn.Module.to(small, networks.device, DTYPES[precision])
         networks.guidance_decoder = small.eval()
     return networks
@@ -233,7 +242,11 @@ def random_model(device: str, precision: Precision) -> ModelParts:
     torch.manual_seed(0)
     target, dtype = torch.device(device), DTYPES[precision]
     with target:
-        unet, module, vae = (network.to(dtype).eval().requires_grad_(False) for network in full_size())
+        networks = full_size()
+    for network in networks:
+        # torch's `to`: diffusers' would warn about layers to keep in float32 that these networks do not have
+        torch.nn.Module.to(network, dtype).eval().requires_grad_(False)
+    unet, module, vae = networks
     prompt = torch.zeros(1, 77, UNET["cross_attention_dim"], device=target, dtype=dtype)
     return ModelParts(unet, vae, module, load_scheduler(TINY / "scheduler").config, prompt, target)
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from stablevsr.cli.options import Commands, command, shard_of
-from stablevsr.method.settings import PRESETS
+from stablevsr.method.settings import PRESETS, SMALLEST_TILE
 from stablevsr.method.strategies import STRATEGIES
 from stablevsr.runtime.devices import configure_torch, device_of
 from stablevsr.runtime.errors import UserError, near_miss
@@ -154,6 +154,8 @@ def add_bench(commands: Commands) -> None:
     parser.add_argument("--frames", type=int, default=4, help="of a sequence (default: 4)")
     parser.add_argument("--sequences", type=int, default=4, help="how many (default: 4)")
     parser.add_argument("--steps", type=int, default=4, help="denoising steps (default: 4)")
+    parser.add_argument("--tile", type=int, metavar="PIXELS",
+                        help="side of the decoder's tiles in LR pixels (default: whole frames)")  # fmt: skip
     parser.add_argument("--cases", "--presets", default="published,batched,exact,bf16,fast",
                         help="comma-separated, or all (default: published,batched,exact,bf16,fast)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
@@ -165,6 +167,8 @@ def _run_bench(arguments: argparse.Namespace) -> None:
     for name in ("frames", "sequences", "steps"):
         if getattr(arguments, name) < 1:
             raise UserError(f"--{name} {getattr(arguments, name)} is too small: at least 1")
+    if arguments.tile is not None and arguments.tile < SMALLEST_TILE:
+        raise UserError(f"--tile {arguments.tile} is too small: at least {SMALLEST_TILE} LR pixels")
     width, _, height = arguments.size.partition("x")
     if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 8):
         raise UserError(f"--size {arguments.size!r} is not of the form WxH with at least 8 pixels a side: try 320x180")
@@ -176,5 +180,5 @@ def _run_bench(arguments: argparse.Namespace) -> None:
     for name in names:
         if name not in known:
             raise UserError(f"there is no case {name}{near_miss(name, known)}: known are {', '.join(known)}")
-    work = Work(int(height), int(width), arguments.frames, arguments.sequences, arguments.steps)
+    work = Work(int(height), int(width), arguments.frames, arguments.sequences, arguments.steps, arguments.tile)
     print(bench(arguments.model, work, device, names, arguments.out))

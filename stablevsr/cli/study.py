@@ -182,7 +182,8 @@ def add_plan(commands: Commands) -> None:
     )
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the datasets (default: data)")
     parser.add_argument("--tflops", type=float, default=50.0,
-                        help="what your GPU reaches in this work, in TFLOP/s (default: 50, assumed)")  # fmt: skip
+                        help="what your GPU reaches in this work, in TFLOP/s (default: 50; an H200: 28 in float32, "
+                        "58 with TF32)")  # fmt: skip
     parser.set_defaults(run=_run_plan)
 
 

@@ -94,7 +94,7 @@ def test_networks_are_counted_as_often_as_they_are_called():
     for case in (case for case in CASES if case.name in ("small-decoder", "batched", "half-guided")):
         model.guidance_decoder = small if case.settings.guidance_decoder == "small" else None
         seen.update(dict.fromkeys(seen, 0))
-        sampler = Sampler(model, case.sampling(4), Guidance(flow="dis"), DISFlow())
+        sampler = Sampler(model, case.sampling(work), Guidance(flow="dis"), DISFlow())
         latents = sampler(torch.rand(2, 3, 3, 12, 16) * 2 - 1, [torch.Generator().manual_seed(s) for s in range(2)])
         for sequence in latents:
             list(decode_frames(model, sequence))
