@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_upscale import content, pictures, refuse_models, remains, stop_after, tiny, write_folder, write_video
+from upscale_clips import content, pictures, refuse_models, remains, stop_after, tiny, write_folder, write_video
 
 from stablevsr.cli import main
 from stablevsr.data.degradation import degrade

@@ -1,0 +1,122 @@
+"""``stablevsr upscale`` after a kill, an error or a full disk: it goes on to the same bytes."""
+
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from upscale_clips import content, pictures, refuse_models, remains, stop_after, tiny, write_folder, write_video
+
+from stablevsr.cli import main
+from stablevsr.data.frames import list_frames
+from stablevsr.upscale import upscale
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("usual")
+    upscale(write_folder(folder / "lr"), folder / "sr", tiny())
+    return folder
+
+
+#: The command in a process that kills itself when it has put so many files in their places.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from stablevsr.upscale import UpscaleOptions, upscale
+left, replace = int(sys.argv[3]), Path.replace
+def counted(self, target):
+    global left
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    return replace(self, target)
+Path.replace = counted
+upscale(Path(sys.argv[1]), Path(sys.argv[2]), UpscaleOptions(model="tiny", steps=2, device="cpu"))
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(usual, tmp_path):
+    source = usual / "lr"
+    done = subprocess.run([sys.executable, "-c", KILLED, source, tmp_path / "sr", "12"], capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (tmp_path / "sr").exists() and remains(tmp_path) == [".sr.partial"]
+    upscale(source, tmp_path / "sr", tiny())
+    assert content(tmp_path / "sr") == content(usual / "sr")
+    assert remains(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["frames", "video"])
+def test_stopped_again_and_again_it_still_gives_the_same_bytes(tmp_path, monkeypatch, capsys, kind):
+    frames = pictures(5)
+    source = write_video(tmp_path / "lr.mkv", frames) if kind == "video" else write_folder(tmp_path / "lr", frames)
+    out, whole = (tmp_path / f"{n}{'.mkv' if kind == 'video' else ''}" for n in ("out", "whole"))
+    command = ["upscale", str(source), str(out), "--model", "tiny", "--steps", "2", "--window", "4", "--device", "cpu"]
+    upscale(source, whole, tiny(window=4))
+    stops = 0
+    while not out.exists():
+        with monkeypatch.context() as patched:
+            stop_after(patched, 13, KeyboardInterrupt())
+            stops += main(command) == 130
+    assert stops >= 3
+    assert "continues where it stopped" in capsys.readouterr().err
+    assert content(out) == content(whole)
+    assert remains(tmp_path) == []
+
+
+def test_a_run_killed_after_delivering_is_finished_without_work(tmp_path, monkeypatch):
+    source, out = write_folder(tmp_path / "lr"), tmp_path / "sr"
+    with monkeypatch.context() as patched:
+        patched.setattr("stablevsr.upscale.run.shutil.rmtree", lambda *_, **__: None)
+        upscale(source, out, tiny(strategy="single_frame"))
+    made = content(out)
+    assert remains(tmp_path) == [".sr.partial"]
+    refuse_models(monkeypatch)
+    upscale(source, out, tiny(strategy="single_frame"))
+    assert content(out) == made and remains(tmp_path) == []
+
+
+def test_other_settings_never_go_on_with_the_work_of_a_stopped_run(usual, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        stop_after(patched, 9, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            upscale(usual / "lr", tmp_path / "sr", tiny(seed=1))
+    upscale(usual / "lr", tmp_path / "sr", tiny())
+    assert content(tmp_path / "sr") == content(usual / "sr")
+
+
+@pytest.mark.parametrize("files", [0, 12])
+def test_a_full_disk_is_one_sentence_and_the_work_goes_on(tmp_path, monkeypatch, capsys, files):
+    source = write_folder(tmp_path / "lr")
+    command = ["upscale", str(source), str(tmp_path / "sr"), "--model", "tiny", "--steps", "2", "--device", "cpu"]
+    with monkeypatch.context() as patched:
+        stop_after(patched, files, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        assert main(command) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("stablevsr: No space left on device") and "goes on where it stopped" in said
+    assert main(command) == 0
+    assert len(list_frames(tmp_path / "sr")) == 3
+
+
+def test_a_disk_that_takes_no_large_file_is_one_sentence(tmp_path, capsys):
+    source = write_folder(tmp_path / "lr")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+    try:
+        code = main(["upscale", str(source), str(tmp_path / "sr"), "--model", "tiny", "--steps", "1"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 1 and "the same command goes on" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_card_that_is_too_small_is_one_sentence(usual, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("stablevsr.upscale.clip_run.ClipRun.run", fail)
+    assert main(["upscale", str(usual / "lr"), str(tmp_path / "sr"), "--model", "tiny"]) == 1
+    assert "--precision fp16" in capsys.readouterr().err.splitlines()[-1]
