@@ -127,6 +127,7 @@ def train_networks(study_name: str, share: float, out: Path) -> None:
     study = load_study(study_name)
     run = study.methods[METHOD].training
     assert run is not None
+    configure_torch(run.settings.tf32)
     recovery = Recovery(run, Paths(study), share, out)
     recovery.recover_unet()
     recovery.recover_tcm()

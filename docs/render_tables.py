@@ -76,7 +76,7 @@ def render(text: str, results: Path) -> str:
         elif kind == "scenes":
             lines = _scenes(_rows(folder / "clips.csv", dataset), names.split("+"), metrics.split())
         elif kind == "claims":
-            lines = [["method", "than or as", "in", "difference, 95 % interval", "verdict", "reason"]]
+            lines = [["A", "compared with B", "metric", "A - B, 95 % interval", "verdict", "reason"]]
             lines += [line for question in names.split("+") for line in _claims(folder, question, dataset)]
         elif kind == "consistency":
             tables = folder.parent / names / dataset

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 
 from stablevsr.cli.options import Commands, command, shard_of
@@ -39,7 +40,7 @@ def add_upscale(commands: Commands) -> None:
                         help="compile the networks first, which takes minutes: for long clips on a GPU")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--window", type=int, metavar="FRAMES",
-                        help="taken together; 0 = the whole clip (exact; default: 0, for baselines 100)")  # fmt: skip
+                        help="taken together, at least 4; 0 = the whole clip (exact; default: 0, for baselines 100)")  # fmt: skip
     parser.add_argument("--tile", type=int, metavar="PIXELS",
                         help="side of the decoder's tiles in LR pixels, for GPUs with little memory "
                         "(default: whole frames, tiles only where memory runs out)")  # fmt: skip
@@ -50,25 +51,8 @@ def add_upscale(commands: Commands) -> None:
 def _run_upscale(arguments: argparse.Namespace) -> None:
     from stablevsr.upscale import UpscaleOptions, upscale
 
-    names = (
-        "model",
-        "revision",
-        "tcm",
-        "adapt",
-        "scale",
-        "preset",
-        "steps",
-        "strategy",
-        "flow",
-        "warp",
-        "precision",
-        "compile",
-        "seed",
-        "window",
-        "tile",
-        "device",
-    )
-    upscale(arguments.input, arguments.output, UpscaleOptions(**{name: getattr(arguments, name) for name in names}))
+    options = {field.name: getattr(arguments, field.name) for field in fields(UpscaleOptions)}
+    upscale(arguments.input, arguments.output, UpscaleOptions(**options))
 
 
 def add_evaluate(commands: Commands) -> None:

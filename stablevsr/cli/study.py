@@ -135,6 +135,7 @@ def add_report(commands: Commands) -> None:
     study_options(parser)
     parser.add_argument("--part", choices=["scores", "tables", "figures", "page"],
                         help="only this part (default: all, in this order)")  # fmt: skip
+    parser.add_argument("--table", metavar="NAME", help="only this table: table1, or an ablation's name")
     parser.add_argument("--method", action="append",
                         help="with --part scores: only this method's table; may be given several times")  # fmt: skip
     parser.add_argument("--dataset", help="with --part scores: only this dataset")
@@ -146,6 +147,11 @@ def add_report(commands: Commands) -> None:
 
 def _run_report(arguments: argparse.Namespace) -> None:
     study, paths = open_study(arguments)
+    if arguments.table:
+        from stablevsr.report.tables import render_one
+
+        print(*render_one(paths, arguments.table), sep="\n")
+        return
     part = arguments.part
     if part in (None, "scores"):
         from stablevsr.study.result_tables import merge_scores

@@ -18,23 +18,21 @@ from stablevsr.runtime.errors import UserError
 TILES = (192, 128, 96, 64, 48, SMALLEST_TILE)  #: sides in latent pixels (a quarter of the image's), from good to small
 
 
-def decode(vae: Any, latents: Tensor, tile: int | None) -> Tensor:
-    """RGB (B, 3, 4h, 4w) of unscaled latents (B, 4, h, w), in tiles of ``tile`` latent pixels a side; None = whole.
+def decode(vae: Any, latents: Tensor, tile: int | None, one_by_one: bool) -> Tensor:
+    """RGB (B, 3, 4h, 4w) of unscaled latents (B, 4, h, w).
 
-    If the batch does not fit into the GPU's memory, its frames are decoded one by one; results differ by rounding.
+    Args:
+        vae: the network.
+        latents: of the frames.
+        tile: side of the tiles in latent pixels; None decodes whole frames.
+        one_by_one: decode one frame at a time, which needs less memory; results differ by rounding.
     """
     vae.use_tiling = tile is not None
     if tile is not None:
         vae.tile_latent_min_size = tile
         vae.tile_sample_min_size = tile * 2 ** (len(vae.config.block_out_channels) - 1)
-    try:
-        return torch.as_tensor(vae.decode(latents, return_dict=False)[0])
-    except torch.OutOfMemoryError:
-        if len(latents) == 1:
-            raise
-    # outside the handler: the exception keeps the allocated memory alive
-    torch.cuda.empty_cache()
-    return torch.cat([vae.decode(latent[None], return_dict=False)[0] for latent in latents])
+    parts = torch.split(latents, 1 if one_by_one else len(latents))
+    return torch.cat([vae.decode(part, return_dict=False)[0] for part in parts])
 
 
 def smaller(tile: int | None, latents: Tensor) -> int:

@@ -11,6 +11,10 @@ from torch import Tensor
 from stablevsr.runtime.errors import UserError
 
 
+class NotFiniteError(UserError):
+    """A network's output has values that are not finite."""
+
+
 class _Output(NamedTuple):
     network: str
     step: int
@@ -38,7 +42,7 @@ class FiniteCheck:
         self._queued.append(_Output(network, step, frames, finite))
 
     def settle(self, everything: bool = False) -> None:
-        """Raise :class:`UserError` for the first output that was not finite, up to the previous call of this method.
+        """Raise :class:`NotFiniteError` for the first output that was not finite, up to the previous call.
 
         ``everything``: up to now. Outputs are in the order of computation, so the first one names the culprit.
         """
@@ -56,8 +60,8 @@ class FiniteCheck:
         raise not_finite(output.network, where, self._dtype)
 
 
-def not_finite(network: str, where: str, dtype: torch.dtype) -> UserError:
+def not_finite(network: str, where: str, dtype: torch.dtype) -> NotFiniteError:
     """The error for a network in ``dtype`` whose output at ``where`` is not finite."""
     again = "the model is damaged or its weights are out of range: fetch, copy or train it again"
     fix = again if dtype == torch.float32 else f"use precision fp32 (or bf16 in place of fp16), or {again}"
-    return UserError(f"the {network} gave values that are not finite numbers at {where}: {fix}")
+    return NotFiniteError(f"the {network} gave values that are not finite numbers at {where}: {fix}")

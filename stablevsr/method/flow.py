@@ -1,7 +1,8 @@
 """Motion estimation and compensation: ME and MC of the paper's equation 7.
 
-A *flow estimator* is any callable ``(target, source) -> flow``: two images (B, 3, H, W) in [-1, 1] to a flow
-(B, 2, H, W) in pixels, x first, such that ``source`` sampled at ``position + flow`` looks like ``target``. This module
+A *flow estimator* is any callable ``(target, source) -> flow``: two images (B, 3, H, W), nominally in [-1, 1] but not
+clamped (they are bicubic enlargements), to a flow (B, 2, H, W) in pixels, x first, such that ``source`` sampled at
+``position + flow`` looks like ``target``. This module
 has RAFT-large (the paper's, its weights are downloaded) and OpenCV's DIS (no weights, fast on a CPU).
 """
 

@@ -29,6 +29,7 @@ class ModelParts:
     guidance_decoder: Any | None = None  #: decodes the guidance; None = the VAE
     tile: int | None = None  #: side of the decoder's tiles in latent pixels; None = whole frames
     may_tile: bool = False  #: when memory runs out, switch to (smaller) tiles
+    one_by_one: bool = False  #: frames are decoded one by one; set when memory runs out for several
 
     @property
     def vae_scale(self) -> float:
@@ -38,20 +39,25 @@ class ModelParts:
     def decode(self, latents: Tensor) -> Tensor:
         """Decode scaled latents (B, 4, h, w) to RGB (B, 3, 4h, 4w), nominally in [-1, 1], not clamped.
 
-        When the GPU's memory runs out and :attr:`may_tile` is set, smaller tiles are used from then on, with a message
-        on stderr. Raises :class:`UserError` if the smallest do not fit either.
+        When the GPU's memory runs out, frames are decoded one by one from then on. When it runs out for one frame and
+        :attr:`may_tile` is set, smaller tiles are used from then on, with a message on stderr. Raises
+        :class:`UserError` if the smallest do not fit either.
         """
         unscaled = (latents / self.vae_scale).to(self.vae.dtype)
         while True:
             try:
-                return decoding.decode(self.vae, unscaled, self.tile).float()
+                return decoding.decode(self.vae, unscaled, self.tile, self.one_by_one).float()
             except torch.OutOfMemoryError:
-                if not self.may_tile:
+                several = len(unscaled) > 1 and not self.one_by_one
+                if not (several or self.may_tile):
                     raise
-                self.tile = decoding.smaller(self.tile, unscaled)
             # outside the handler: the exception keeps the allocated memory alive
             torch.cuda.empty_cache()
-            print(f"the GPU's memory ran out: decoding in tiles of {self.tile} latent pixels", file=sys.stderr)
+            if several:
+                self.one_by_one = True
+            else:
+                self.tile = decoding.smaller(self.tile, unscaled)
+                print(f"the GPU's memory ran out: decoding in tiles of {self.tile} latent pixels", file=sys.stderr)
 
     def decode_guidance(self, latents: Tensor, lr: Tensor) -> Tensor:
         """As :meth:`decode`, for the guidance alone; the small decoder, if there is one, sees ``lr`` (B, 3, h, w)."""

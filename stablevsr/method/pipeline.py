@@ -225,8 +225,8 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
             generator: draws the noise in the published order, or a list of one generator. Use one on the CPU: the
                 frames then do not depend on the device. One on a GPU repeats the published code's draws there. None =
                 a random seed.
-            flow_estimator: callable (target, source), each (B, 3, 4h, 4w) in [-1, 1], to (B, 2, 4h, 4w) pixels;
-                ``"raft"``, ``"dis"``; None = the model's default.
+            flow_estimator: callable (target, source) of bicubic x4 frames, each (B, 3, 4h, 4w), nominally in [-1, 1]
+                and not clamped, to (B, 2, 4h, 4w) pixels; ``"raft"``, ``"dis"``; None = the model's default.
             output_type: np, pt or pil, see :class:`StableVSROutput`.
             scheduler: ddpm, ddim, dpmsolver++ or unipc.
             source: the latent that guides: ``x0``, ``xt`` or ``none``.
@@ -238,6 +238,8 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
             UserError: no frames, frames of different sizes, or not 8-bit RGB; a setting that does not exist; several
                 generators.
         """
+        if isinstance(frames, str):
+            raise UserError(f"frames is the text {frames!r}: this pipeline takes no prompt, call pipe(frames)")
         if output_type not in ("np", "pt", "pil"):
             raise UserError(f"output_type {output_type!r} is not one of np, pt, pil")
         steps = PRESETS[self.preset]["steps"] if num_inference_steps is None else num_inference_steps
@@ -252,7 +254,7 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         with self.progress_bar(total=steps * lr.shape[1]) as bar:
             latents = self.sample(lr, [noise], sampling, guidance, flow_estimator, bar.update)[0]
         self.maybe_free_model_hooks()  # makes room for the largest decoding
-        images = torch.stack(list(decode_frames(self.networks, latents))).cpu()
+        images = torch.stack([image.cpu() for image in decode_frames(self.networks, latents)])
         self.maybe_free_model_hooks()
         if output_type == "pt":
             return StableVSROutput(images)

@@ -47,6 +47,8 @@ class Schedule:
 
     DDPM draws one noise tensor a frame and step (:attr:`stochastic`); the other solvers are deterministic here
     (DDIM with eta 0), and multistep ones keep their history between calls of :meth:`step`.
+
+    Raises :class:`UserError` for more steps than the model was trained with, and where a scheduler for ``ddpm`` clips.
     """
 
     def __init__(self, config: dict[str, Any], solver: Solver, steps: int) -> None:
@@ -56,8 +58,14 @@ class Schedule:
         self._scheduler = SOLVERS[solver].from_config(config)  # the class that the model folder names is not used
         self._scheduler.set_timesteps(steps)
         self.timesteps: list[int] = [int(t) for t in self._scheduler.timesteps]
-        self.kind: str = self._scheduler.config.prediction_type
+        chosen = self._scheduler.config
+        self.kind: str = chosen.prediction_type
         self.stochastic = solver == "ddpm"
+        if self.stochastic and (chosen.clip_sample or chosen.thresholding):
+            raise UserError(
+                "the model's noise scheduler clips predicted latents, which the ddpm solver does not do: set "
+                "clip_sample and thresholding to false in scheduler/scheduler_config.json, or take another solver"
+            )
         self._alpha_bar = self._scheduler.alphas_cumprod.double()
 
     def alpha_bar(self, timestep: int) -> Tensor:

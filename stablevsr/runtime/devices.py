@@ -26,9 +26,14 @@ def device_of(wanted: str) -> str:
     return wanted
 
 
+def usable_cores() -> int:
+    """The processor cores that this process may use, which a job's share of a machine can be fewer than all."""
+    return len(os.sched_getaffinity(0))
+
+
 def granted_threads() -> int:
-    """The threads that Snakemake granted (OMP_NUM_THREADS), else all cores, divided among torchrun's processes."""
-    granted = _whole("OMP_NUM_THREADS") or os.cpu_count() or 1
+    """The threads that Snakemake granted (OMP_NUM_THREADS), else all usable cores; shared by torchrun's processes."""
+    granted = _whole("OMP_NUM_THREADS") or usable_cores()
     return max(1, min(granted, MOST_THREADS) // (_whole("LOCAL_WORLD_SIZE") or 1))
 
 

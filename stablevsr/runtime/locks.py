@@ -14,6 +14,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+LOCK = ".lock"  #: the file in a folder that its only writer holds
+
 
 @contextmanager
 def exclusive(file: Path, activity: str) -> Iterator[None]:
@@ -39,5 +41,5 @@ def exclusive(file: Path, activity: str) -> Iterator[None]:
 @contextmanager
 def single_writer(folder: Path) -> Iterator[None]:
     """Be the only process that writes ``folder``, which is created if needed."""
-    with exclusive(folder / ".lock", f"writing {folder}"):
+    with exclusive(folder / LOCK, f"writing {folder}"):
         yield

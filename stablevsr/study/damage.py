@@ -83,7 +83,9 @@ def _scores(tables: Iterator[Path]) -> Iterator[Path]:
 
 def _emptied(results: Path) -> Iterator[Path]:
     """Tables, figures and pages without content; they are made in seconds."""
-    return (file for file in results.glob("*/**/*") if file.is_file() and not file.read_bytes().strip(b"\0"))
+    files = (file for file in results.glob("*/**/*") if file.is_file())
+    # Snakemake marks its output folders by an empty hidden file
+    return (file for file in files if not file.name.startswith(".") and not file.read_bytes().strip(b"\0"))
 
 
 def _content(file: Path) -> dict[str, Any] | None:

@@ -206,7 +206,8 @@ class ResolvedStudy:
                 finetuned = [form.base.name] if form.base and form.base.training == run else []
                 known |= {key: known.get(key, run) for key in (run.digest, form.name, *finetuned)}
         if name not in known:
-            hint = near_miss(name, [*known, *self.methods])
+            names = [key for key in known if key not in self.trainings()]
+            hint = near_miss(name, names) or f": it does for {', '.join(names) or 'none'}"
             raise UserError(f"study {self.name} trains no {KINDS[kind]} for {name}{hint}")
         return known[name]
 

@@ -35,6 +35,9 @@ AREA = 320 * 180
 #: UNet (472.4 million) comes with copies of VAE and text encoder (395 million bytes). The small decoder is negligible.
 TRAINED_BYTES = {"unet": 4 * (4 * 472.4e6 + 395e6), "tcm": 4 * 4 * 207.7e6, "decoder": 0.0}
 PNG_BYTES = 1.7  #: of an x4 pixel of detailed video, as PNG (REDS: 34.3 GB for 24,000 frames of 1280x720)
+FLOW_BYTES = 8  #: a pixel of a cached flow
+#: The metrics that share cached flows of the ground truth, by estimator.
+SHARING_FLOW = ({"tof"}, {"tof_raft_std"}, {"tof_dis", "warp_error"})
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
         lines.append(f"frames to make: {count}, about {human(pixels * PNG_BYTES)}")
     untrained = [run for run in study.trainings().values() if not (paths.training(run) / "provenance.json").exists()]
     weights = 0.0 if study.spec.model == "tiny" else sum(TRAINED_BYTES[run.kind] for run in untrained)
-    needed = pixels * PNG_BYTES + registry.room(missing) + weights
+    needed = pixels * PNG_BYTES + registry.room(missing) + weights + _flow_cache(study, paths, known)
     lines.append(f"disk: about {human(needed)} needed, {human(free)} free{': TOO LITTLE' if needed > free else ''}")
     if study.spec.model == "tiny":
         return "\n".join([*lines, "time: not estimated for the tiny model, which needs no GPU"])
@@ -79,6 +82,23 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
         lines.append(f"{what}: {amount:,.0f} TFLOP, {amount / tflops / 3600:,.1f} GPU-hours at {tflops:g} TFLOP/s")
     lines += ["", *_by_table(study, paths, known, tflops), "", *_memory(study, known)]
     return "\n".join(lines)
+
+
+def _flow_cache(study: ResolvedStudy, paths: Paths, extents: dict[str, Extent]) -> int:
+    """Bytes of the cached flows of the ground truth in sets that have frames to score."""
+    estimators = sum(bool(metrics & set(study.spec.metrics)) for metrics in SHARING_FLOW)
+    pairs: dict[Path, int] = {}  # pixels of the flows by folder: sets with the same frames share them
+    for name, extent in extents.items():
+        spec = study.spec.datasets[name]
+        tables = [
+            paths.scores(name, form.digest, form.run, shard)
+            for form in study.forms_on(name)
+            for shard in range(spec.shards)
+        ]
+        if not all(table.exists() for table in tables):
+            count = extent.sequences * (extent.frames - 1) * extent.area * 16
+            pairs[spec.root] = max(pairs.get(spec.root, 0), count)
+    return FLOW_BYTES * estimators * sum(pairs.values())
 
 
 def _by_table(study: ResolvedStudy, paths: Paths, extents: dict[str, Extent], tflops: float) -> Iterator[str]:

@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from stablevsr.data.layouts import Clip
 from stablevsr.method.model_folder import find_model
 from stablevsr.method.settings import ROUNDING_ONLY, Training
+from stablevsr.runtime.devices import usable_cores
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import digest, file_hash, folder_hash, tree_hash
 from stablevsr.runtime.io import write_text
@@ -154,4 +155,4 @@ def loop_settings(run: TrainingRun) -> LoopSettings:
 
 def _workers() -> int:
     """Data loader workers for each training process on this machine."""
-    return max(1, min(4, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE") or 1)))
+    return max(1, min(4, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE") or 1)))

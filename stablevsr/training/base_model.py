@@ -17,6 +17,7 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch.utils.data import DataLoader, Subset
 
+from stablevsr.data.frames import open_image
 from stablevsr.data.layouts import Clip
 from stablevsr.method import tcm
 from stablevsr.method.loading import load_prompt
@@ -25,7 +26,6 @@ from stablevsr.method.pipeline import load_networks
 from stablevsr.method.scheduler import Schedule
 from stablevsr.method.settings import Guidance, Training
 from stablevsr.runtime.errors import UserError
-from stablevsr.training.base_quality import SAMPLING_STEPS
 from stablevsr.training.denoising import DenoisingTask
 from stablevsr.training.loop import accelerator_for, train
 from stablevsr.training.perceptual import PerceptualLoss
@@ -39,15 +39,15 @@ from stablevsr.training.tasks.vae import DecoderTask, ImageTask, VAETask
 
 #: The trainings in their order; crops in pixels of the ground truth.
 RECIPES: dict[str, dict[str, Any]] = {
-    "vae": dict(seed=1, steps=9000, batch=8, crop=64, learning_rate=2e-3, warmup_steps=200, ema=0.999),
-    "vae_perceptual": dict(seed=11, steps=2500, batch=8, crop=64, learning_rate=8e-4, warmup_steps=100, ema=0.998),
-    "unet": dict(seed=2, steps=10000, batch=6, crop=128, learning_rate=6e-4, warmup_steps=300, ema=0.9995),
-    "unet_perceptual": dict(seed=12, steps=1500, batch=6, crop=96, learning_rate=4e-4, warmup_steps=100, ema=0.998),
-    "decoder": dict(seed=13, steps=1500, batch=4, crop=128, learning_rate=4e-4, warmup_steps=20, ema=0.99),
+    "vae": dict(seed=1, steps=6000, batch=16, crop=128, learning_rate=1.5e-3, warmup_steps=200, ema=0.999),
+    "vae_perceptual": dict(seed=11, steps=2000, batch=16, crop=128, learning_rate=8e-4, warmup_steps=100, ema=0.998),
+    "unet": dict(seed=2, steps=5000, batch=32, crop=128, learning_rate=8e-4, warmup_steps=300, ema=0.9995),
+    "unet_perceptual": dict(seed=12, steps=500, batch=16, crop=128, learning_rate=4e-4, warmup_steps=100, ema=0.998),
+    "decoder": dict(seed=13, steps=250, batch=8, crop=192, learning_rate=4e-4, warmup_steps=20, ema=0.99),
     "tcm": dict(
         seed=14,
-        steps=4000,
-        batch=4,
+        steps=1000,
+        batch=16,
         crop=128,
         learning_rate=4e-4,
         learning_rate_new=4e-3,
@@ -55,6 +55,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         weight_decay=1e-2,
     ),
 }
+#: Sampling steps of the latents that the decoder learns from; each batch draws one of them.
+DECODER_STEPS = (6, 10)
 #: Of the TCM's last conditioning convolution. With 0.02 the loss begins to fall about 150 steps later.
 CONDITIONING_INIT = 0.4
 
@@ -92,8 +94,8 @@ class BaseTraining:
         unet_task = PerceptualUNetTask(*parts, self.crops("unet_perceptual"), perceptual=perceptual)
         self.train(unet_task, "unet_perceptual")
         unet_task.save(self.out)
-        schedule = Schedule(dict(noise), "ddpm", SAMPLING_STEPS)
-        decoder_task = DecoderTask(vae, unet, prompt, self.crops("decoder"), perceptual, schedule)
+        schedules = [Schedule(dict(noise), "ddpm", steps) for steps in DECODER_STEPS]
+        decoder_task = DecoderTask(vae, unet, prompt, self.crops("decoder"), perceptual, schedules)
         self.train(decoder_task, "decoder")
         decoder_task.save(self.out)
         tcm_task = self.tcm_task()
@@ -110,13 +112,18 @@ class BaseTraining:
         return SecondViewTask(module, networks, Training(), Guidance(), None, self.crops("tcm"))
 
     def crops(self, stage: str) -> WindowDataset:
-        """Single frames, cropped, for one training."""
-        return WindowDataset(self.clips, 1, RECIPES[stage]["crop"], RECIPES[stage]["seed"])
+        """Single frames, cropped, for one training; of the clips with frames as large as its crops."""
+        crop = RECIPES[stage]["crop"]
+        large = [clip for clip in self.clips if _side(clip) >= crop]
+        return WindowDataset(large, 1, crop, RECIPES[stage]["seed"])
 
     def train(self, task: ImageTask | DenoisingTask, stage: str) -> None:
         """Run or resume one training; a finished one only loads its result."""
         recipe = RECIPES[stage] | {"steps": self.steps.get(stage, RECIPES[stage]["steps"])}
-        common = dict(schedule="warmup_cosine", precision="bf16", weight_decay=1e-3, workers=0, save_every=100)
+        # a step takes seconds on a CPU, and a fiftieth of one on a GPU, which waits for crops and for kernels to start
+        on_cpu = self.device == "cpu"
+        pace = dict(precision="bf16", workers=0, save_every=100) if on_cpu else dict(workers=8)
+        common = dict(schedule="warmup_cosine", weight_decay=1e-3) | pace
         settings = LoopSettings(**(common | recipe))
         self.done[stage] = settings.model_dump()
         print(f"{stage}: {settings.steps} steps", flush=True)
@@ -124,6 +131,12 @@ class BaseTraining:
         accelerator = accelerator_for(settings.precision, self.device)
         outcome = train(task, settings, self.state / stage, self.done, accelerator)
         write_history(outcome.history, self.out / f"{stage}_history.csv")
+
+
+def _side(clip: Clip) -> int:
+    """The smaller side of a clip's frames in pixels."""
+    with open_image(clip.gt[0]) as image:
+        return min(image.size)
 
 
 def _write_untrained_parts(out: Path) -> None:

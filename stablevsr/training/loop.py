@@ -41,7 +41,8 @@ class Outcome:
 
 def accelerator_for(precision: str, device: str) -> Accelerator:
     """This process's share of the machine: ``device`` cpu, or anything else for the GPU that accelerate gives it."""
-    AcceleratorState._reset_state()  # it holds every later training to the precision of a process's first one
+    # else every later training in a process would have the precision and the device of its first one
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     return Accelerator(cpu=device == "cpu", mixed_precision={"fp32": "no"}.get(precision, precision))
 
 
@@ -62,6 +63,10 @@ def train(
         identity: everything that the weights depend on; a state with another identity is refused.
         accelerator: this process among those that a launcher started; None = one process on the CPU.
         logged: called with every row of the history as it is made; None in all processes but the first.
+
+    Raises:
+        UserError: ``state`` was made by another training, the batch cannot be divided among the processes, or the loss
+            is 0 or not finite.
     """
     accelerator = accelerator or accelerator_for(settings.precision, "cpu")
     with single_writer(state) if accelerator.is_main_process else nullcontext():
@@ -121,7 +126,10 @@ def training_step(
     accelerator: Accelerator,
     optimizer: Any,
 ) -> float:
-    """One optimiser step over this process's share of the batch, in micro-batches. Returns the batch's mean loss."""
+    """One optimiser step over this process's share of the batch, in micro-batches. Returns the batch's mean loss.
+
+    Raises :class:`UserError` if it is 0 or not finite.
+    """
     size = len(next(iter(batch.values())))
     micro = settings.micro_batch or size
     number = step * settings.batch + accelerator.process_index * size  # of this share's first sample

@@ -23,7 +23,7 @@ from stablevsr.method.settings import Order
 from stablevsr.runtime.errors import UserError
 
 PAST, CENTRE, NEXT = 0, 1, 2  #: the frames of a TCM's training window
-FRAMES_IN_MEMORY = 1500  #: decoded frames a process keeps: all of a small set, a small part of REDS
+MEMORY = 2**30  #: bytes of decoded frames that a process keeps: all of a small set, a small part of REDS
 
 
 class WindowDataset(Dataset[dict[str, torch.Tensor]]):
@@ -39,8 +39,10 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         if not self.clips:
             raise UserError(f"no training clip has {frames} frames")
         self.frames, self.crop, self.seed, self.order = frames, crop, seed, order
-        self._read = lru_cache(maxsize=FRAMES_IN_MEMORY)(read_frame)
-        weights = np.array([len(c.gt) * _pixels(c.lr[0]) for c in self.clips], dtype=np.float64)
+        pixels = np.array([_pixels(clip.lr[0]) for clip in self.clips])
+        frame_and_lr = 3 * (SCALE**2 + 1) * int(pixels.max())  # bytes
+        self._read = lru_cache(maxsize=max(frames, MEMORY // frame_and_lr) * 2)(read_frame)
+        weights = pixels * [len(clip.gt) for clip in self.clips]
         self._odds = weights / weights.sum()
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from stablevsr.data.frames import read_frame, write_frame
+from stablevsr.method.finite import NotFiniteError
 from stablevsr.method.flow import FlowEstimator
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.noise import Draw, KeyedNoise
@@ -126,10 +127,8 @@ class ClipRun:
             sampler.run(
                 len(window), lr, lambda step, frame: noise(step, window.start + frame), state, flows, window.start
             )
-        except DamagedError:
-            raise
-        except UserError as error:  # values that are not finite, which the state may hold already
-            shutil.rmtree(self._folder(index), ignore_errors=True)
+        except NotFiniteError as error:
+            shutil.rmtree(self._folder(index), ignore_errors=True)  # the state may hold such values already
             raise UserError(f"{self.clip.name or self.clip.files[0].parent}: {error}") from error
         shutil.rmtree(flows.folder, ignore_errors=True)
 

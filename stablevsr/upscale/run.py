@@ -23,7 +23,7 @@ from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import content_hash, digest, file_hash
 from stablevsr.runtime.io import sync_folder, write_text
-from stablevsr.runtime.locks import single_writer
+from stablevsr.runtime.locks import LOCK, single_writer
 from stablevsr.study.fingerprint import fingerprint
 from stablevsr.training.adaptation import check_clip
 from stablevsr.upscale.clips import Clip, Size, check_free, check_places, kind_of, open_folder
@@ -121,13 +121,19 @@ class _UpscaleRun:
                 self.clips = [Clip("", files, self.video.height, self.video.width)]
                 self._check_adaptable(self.clips[0], self.source)
             except UserError:
-                shutil.rmtree(self.work)  # a video that is refused leaves no files behind
+                self._remove_refused(place)
                 raise
         made = self._make_frames(place)
         if self.video is not None:
             print(f"{self.out}: encoding", file=sys.stderr)
             size = (made[0].height, made[0].width)
             encode(self.source, self.video, size, made[0].files, timings, self._result(self.key))
+
+    def _remove_refused(self, place: Path) -> None:
+        """Remove all that a refused video left, and nothing of what other commands with this output left."""
+        shutil.rmtree(place)
+        if not [path for path in self.work.iterdir() if path.name != LOCK]:
+            shutil.rmtree(self.work)
 
     def _make_frames(self, place: Path) -> list[Clip]:
         """The passes, and the down-scaling after them (:mod:`.scales`); the result is in ``place/frames``."""

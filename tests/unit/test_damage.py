@@ -176,6 +176,7 @@ def stores(tmp_path):
     write_record(training / "provenance.json", {"sha256": tree_hash(training)})
     write_table(tmp_path / SCORES, pd.DataFrame({"sequence": ["a"], "frame": ["0"], "psnr": [30.0]}), {})
     write_text(tmp_path / "results/study/tables/table1.csv", "a,b\n1,2\n")
+    write_text(tmp_path / "results/study/tables/.snakemake_timestamp", "")  # Snakemake's, of a folder that rules make
     return tmp_path
 
 

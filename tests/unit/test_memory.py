@@ -24,6 +24,8 @@ from stablevsr.study.inference import Networks, Pipelines, Shard, infer
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.resolve import load_study
 
+USABLE = len(os.sched_getaffinity(0))
+
 
 @pytest.fixture
 def tiny():
@@ -81,6 +83,10 @@ def test_a_batch_is_decoded_one_by_one_before_anything_is_tiled(tiny, monkeypatc
     small_card(monkeypatch, tiny.vae, 40 * 40)
     both = tiny.decode(torch.cat([latents, latents.flip(-1)]))
     assert tiny.tile is None and torch.equal(both[:1], whole)
+    calls = []
+    tiny.vae.decoder.register_forward_pre_hook(lambda _, inputs: calls.append(len(inputs[0])))
+    tiny.decode(torch.cat([latents, latents.flip(-1)]))
+    assert calls == [1, 1]  # it is remembered
 
 
 @torch.no_grad()
@@ -127,7 +133,7 @@ def test_a_batch_of_sequences_is_halved_and_gives_the_same_frames(monkeypatch, t
     for name in "abc":
         for t in range(2):
             write_frame(tmp_path / "lr" / name / f"{t}.png", rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
-    method = Method("m", "m", "stablevsr", "d", (0,), ("set",), guidance=Guidance(flow="dis"),
+    method = Method("m", "m", "stablevsr", "d", datasets=("set",), guidance=Guidance(flow="dis"),
                     sampling=Sampling(steps=2, strategy="single_frame"))  # fmt: skip
 
     def run(out):
@@ -173,8 +179,8 @@ def test_torchs_own_error_about_memory_is_known():
 
 
 @pytest.mark.parametrize("setting,threads", [
-    ("3", 3), ("4,2", 4), (" 2 , 1", 2), ("", os.cpu_count()), ("many", os.cpu_count()), ("-4", os.cpu_count()),
-    ("0", os.cpu_count()), ("999999999", 1024),
+    ("3", 3), ("4,2", 4), (" 2 , 1", 2), ("", USABLE), ("many", USABLE), ("-4", USABLE),
+    ("0", USABLE), ("999999999", 1024),
 ])  # fmt: skip
 def test_threads_as_openmp_allows_them(monkeypatch, setting, threads):
     found = []
@@ -202,7 +208,7 @@ def test_the_manifest_says_for_each_method_of_a_job_whether_tf32_was_allowed(tor
     write_frame(tmp_path / "lr" / "a" / "0.png", np.zeros((12, 16, 3), np.uint8))
     pipelines, recorded = Pipelines(), []
     for number, asked in enumerate((False, True, False)):  # the pipeline of the first stays loaded for the others
-        method = Method(f"m{number}", "m", "stablevsr", f"d{number}", (0,), ("set",),
+        method = Method(f"m{number}", "m", "stablevsr", f"d{number}", datasets=("set",),
                         sampling=Sampling(steps=1, strategy="single_frame", tf32=asked))  # fmt: skip
         out = tmp_path / str(number)
         infer(method, Shard("set", tmp_path / "lr"), 0, out, out / "m.json", Networks("tiny", "cpu"), 1, pipelines)

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import memory
 from stablevsr.study import memory as memory_of
 from stablevsr.study.paths import Paths
-from stablevsr.study.plan import _frame_work, _training_work, plan
+from stablevsr.study.plan import Extent, _flow_cache, _frame_work, _training_work, plan
 from stablevsr.study.resolve import load_study
 
 REPOSITORY = Path(__file__).parents[2]
@@ -73,6 +73,18 @@ def test_a_zip_takes_its_size_twice_until_it_is_there(paper, tmp_path, monkeypat
     before = needed(plan(*paper, tmp_path, 50))
     monkeypatch.setattr("stablevsr.study.plan.is_present", lambda name, data: name == "vimeo90k")
     assert before - needed(plan(*paper, tmp_path, 50)) == pytest.approx(2 * 82.0, abs=1.5)
+
+
+def test_the_disk_holds_the_cached_flows_of_the_ground_truth(paper, tmp_path):
+    study, paths = paper
+    reds4 = 4 * 99 * 720 * 1280  # pixels of all pairs; flows by RAFT, as the published script uses it, and by DIS
+    assert _flow_cache(study, paths, {"reds4": Extent(4, 100, 180, 320)}) == 8 * reds4 * 2
+    for form in study.forms_on("reds4"):
+        for shard in range(study.spec.datasets["reds4"].shards):
+            table = paths.scores("reds4", form.digest, form.run, shard)
+            table.parent.mkdir(parents=True, exist_ok=True)
+            table.touch()
+    assert _flow_cache(study, paths, {"reds4": Extent(4, 100, 180, 320)}) == 0  # all is scored
 
 
 def test_the_hours_of_a_table_are_those_of_its_own_rows_and_trainings(paper, tmp_path):

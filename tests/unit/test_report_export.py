@@ -140,6 +140,21 @@ def test_a_study_that_is_not_rendered_is_refused(tmp_path: Path) -> None:
         export(made.write_all(tmp_path), DAY)
 
 
+def test_one_table_alone_is_written_as_with_the_others(
+    paths: made.Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(paths.results_root.parent)
+    monkeypatch.setattr("stablevsr.study.resolve.load_study", lambda *_: paths.study)
+    tables = paths.results / "tables"
+    before = {file: file.read_bytes() for file in tables.glob("sampling.*")}
+    shutil.rmtree(tables)
+    assert len(before) == 3
+    assert main(["report", "--study", "made_up", "--table", "sampling"]) == 0, capsys.readouterr().err
+    assert {file: file.read_bytes() for file in tables.iterdir()} == before
+    assert main(["report", "--study", "made_up", "--table", "samplng"]) == 1
+    assert "did you mean 'sampling'" in capsys.readouterr().err
+
+
 def test_the_command_line_asks_for_it(
     paths: made.Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

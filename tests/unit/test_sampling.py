@@ -176,6 +176,14 @@ def test_every_solvers_clean_latent_comes_from_the_models_output(pipe_v, schedul
         torch.testing.assert_close(schedule.clean(step, signal * clean + spread * noise, predicted), clean)
 
 
+@pytest.mark.parametrize("setting", ["clip_sample", "thresholding"])
+def test_a_noise_scheduler_that_clips_is_refused_where_the_step_is_our_own(pipe_v, setting):
+    config = {**pipe_v.networks.scheduler, setting: True}
+    with pytest.raises(UserError, match="clips predicted latents"):
+        Schedule(config, "ddpm", 5)
+    Schedule(config, "ddim", 5)
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_lower_precision_stays_close_and_is_not_float32(vectors, clip, usual, precision):
     from stablevsr import StableVSRPipeline

@@ -56,8 +56,8 @@ def unet_task() -> PerceptualUNetTask:
 
 def decoder_task() -> DecoderTask:
     model = parts()
-    schedule = Schedule(model.scheduler, "ddpm", 2)
-    return DecoderTask(model.vae.requires_grad_(True), model.unet, model.prompt, [], PixelDistance(), schedule)
+    schedules = [Schedule(model.scheduler, "ddpm", 2)]
+    return DecoderTask(model.vae.requires_grad_(True), model.unet, model.prompt, [], PixelDistance(), schedules)
 
 
 def tcm_start_task() -> SecondViewTask:
@@ -109,11 +109,24 @@ def test_the_decoder_learns_on_what_the_pipeline_samples() -> None:
     task = decoder_task()
     frame = (crops()["lq"][0, 0] * 255).round().to(torch.uint8)
     pipe = StableVSRPipeline.from_pretrained(TINY, controlnet=None, device="cpu", tile=None)
-    latents = task.sample(frame[None] / 127.5 - 1, [torch.Generator().manual_seed(3)])
+    latents = task.sample(frame[None] / 127.5 - 1, [torch.Generator().manual_seed(3)], task.schedules[0])
     shown = frame.permute(1, 2, 0)[None].numpy()
     frames = pipe(shown, 2, "single_frame", generator=torch.Generator().manual_seed(3), output_type="pt").frames
     with torch.no_grad():
         torch.testing.assert_close((task.decode(latents) / 2 + 0.5).clamp(0, 1), frames, rtol=0, atol=0.005)
+
+
+def test_a_frames_schedule_does_not_depend_on_what_is_sampled_with_it() -> None:
+    task = decoder_task()
+    task.schedules = [*task.schedules, Schedule(task.schedules[0]._scheduler.config, "ddpm", 3)]
+    lr = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+    def generators() -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(row) for row in range(6)]
+
+    together = task.sample_any(lr, generators())
+    alone = [task.sample_any(lr[row : row + 1], [generators()[row]]) for row in range(6)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-4)
 
 
 def test_colours_are_compared_by_block_whatever_the_texture() -> None:
@@ -162,8 +175,8 @@ def test_the_first_tcm_sees_its_own_frame_from_other_noise() -> None:
 @pytest.fixture
 def clips(tmp_path: Path) -> list[Clip]:
     rng = np.random.default_rng(0)
-    for part, side in (("gt", 128), ("lr", 32)):
-        write_frame(tmp_path / "data" / part / "a" / "0.png", rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
+    for part, name, side in (("gt", "a", 64), ("lr", "a", 16), ("gt", "small", 48), ("lr", "small", 12)):
+        write_frame(tmp_path / "data" / part / name / "0.png", rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
     return load_sequences("plain", tmp_path / "data", "train")
 
 
@@ -172,6 +185,8 @@ def test_all_stages_run_and_a_second_run_only_loads(
 ) -> None:
     monkeypatch.setattr(base_model, "PerceptualLoss", PixelDistance)
     monkeypatch.setattr(base_model, "latent_std", lambda vae, windows: 2.0)
+    small = {stage: recipe | {"batch": 2, "crop": 64} for stage, recipe in RECIPES.items()}  # too large for one clip
+    monkeypatch.setattr(base_model, "RECIPES", small)
     steps = dict.fromkeys(RECIPES, 1)
     for out in ("first", "second"):
         BaseTraining(clips, [], tmp_path / out, tmp_path / "state", steps).run()

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from upscale_clips import content, pictures, refuse_models, remains, write_folder, write_video
+from upscale_clips import content, damage_late, pictures, refuse_models, remains, write_folder, write_video
 
 from stablevsr.cli import main
 
@@ -141,9 +141,7 @@ def test_the_list_of_bad_inputs_is_complete(bad):
 
 def test_a_video_damaged_further_on_is_said_before_a_model_is_loaded(tmp_path, no_model, capsys):
     path = write_video(tmp_path / "clip.mp4", pictures(30))
-    whole = path.read_bytes()
-    start, stop = whole.index(b"mdat") + 4, whole.index(b"moov")
-    path.write_bytes(whole[: (start + stop) // 2] + bytes(stop - (start + stop) // 2) + whole[stop:])
+    damage_late(path)
     assert main(["upscale", str(path), str(tmp_path / "o.mp4"), "--model", "tiny"]) == 1
     assert "clip.mp4" in capsys.readouterr().err.splitlines()[-1]
     assert [p.name for p in tmp_path.iterdir()] == ["clip.mp4"]

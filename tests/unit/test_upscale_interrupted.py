@@ -9,10 +9,22 @@ import sys
 
 import pytest
 import torch
-from upscale_clips import content, pictures, refuse_models, remains, stop_after, tiny, write_folder, write_video
+from upscale_clips import (
+    content,
+    damage_late,
+    pictures,
+    refuse_models,
+    remains,
+    stop_after,
+    tiny,
+    write_folder,
+    write_video,
+)
 
 from stablevsr.cli import main
 from stablevsr.data.frames import list_frames
+from stablevsr.method.networks import ModelParts
+from stablevsr.runtime.errors import UserError
 from stablevsr.upscale import upscale
 
 
@@ -111,6 +123,38 @@ def test_a_disk_that_takes_no_large_file_is_one_sentence(tmp_path, capsys):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert code == 1 and "the same command goes on" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_was_sampled_is_kept_when_memory_runs_out(usual, tmp_path, monkeypatch):
+    decoded, decode = [], ModelParts.decode
+
+    def fail_at_the_fourth(self, latents):
+        decoded.append(1)
+        if len(decoded) == 4:
+            raise UserError("the GPU has too little memory")
+        return decode(self, latents)
+
+    monkeypatch.setattr(ModelParts, "decode", fail_at_the_fourth)
+    with pytest.raises(UserError, match="too little memory"):
+        upscale(usual / "lr", tmp_path / "sr", tiny())
+    upscale(usual / "lr", tmp_path / "sr", tiny())
+    assert content(tmp_path / "sr") == content(usual / "sr")
+    guidance_and_frames = 2 * 2 + 3  # of two neighbours at two steps
+    assert len(decoded) == guidance_and_frames + 1  # nothing but what failed is decoded twice
+
+
+def test_a_refused_video_leaves_the_work_for_another_one_alone(tmp_path, monkeypatch):
+    out, work = tmp_path / "out.mkv", tmp_path / ".out.mkv.partial"
+    good, bad = write_video(tmp_path / "good.mkv"), write_video(tmp_path / "bad.mp4", pictures(30))
+    damage_late(bad)
+    with monkeypatch.context() as patched:
+        stop_after(patched, 13, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            upscale(good, out, tiny())
+    before = content(work)
+    with pytest.raises(UserError, match=r"bad\.mp4"):
+        upscale(bad, out, tiny())
+    assert len(before) > 3 and content(work) == before
 
 
 def test_a_card_that_is_too_small_is_one_sentence(usual, tmp_path, monkeypatch, capsys):

@@ -57,7 +57,7 @@ def test_the_overlap_is_cross_faded(tmp_path, monkeypatch):
     clip = write_clip(tmp_path / "lr", [np.zeros((8, 8, 3), np.uint8)] * 20)
     run = ClipRun(clip, tmp_path / "work", tmp_path / "out", Sampling(steps=1), Guidance(), window=12)
     model = StableVSRPipeline.from_pretrained("tiny", device="cpu", controlnet=None).networks
-    run.run(model, vector_flow, torch.Generator(), 0, lambda _: None)
+    run.run(model, vector_flow, "", 0, lambda _: None)
     levels = [int(read_frame(path).mean()) for path in run.outputs]
     first = run.windows[1].start
     assert levels == [0] * first + [64, 128, 191] + [255] * (20 - first - 3)

@@ -35,6 +35,13 @@ def write_video(path, frames=None):
     return path
 
 
+def damage_late(path):
+    """Zeros in the second half of an MP4's pictures."""
+    whole = path.read_bytes()
+    start, stop = whole.index(b"mdat") + 4, whole.index(b"moov")
+    path.write_bytes(whole[: (start + stop) // 2] + bytes(stop - (start + stop) // 2) + whole[stop:])
+
+
 def tiny(**changed):
     return UpscaleOptions(**{"model": "tiny", "steps": STEPS, "device": "cpu", **changed})
 

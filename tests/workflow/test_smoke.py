@@ -17,6 +17,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from stablevsr.method.model_folder import TINY
+
 pytestmark = pytest.mark.workflow
 REPOSITORY = Path(__file__).parents[2]
 RENDERING = {"code": 1, "tables": 1, "figures": 1, "page": 1, "all": 1}
@@ -47,9 +49,9 @@ def snakemake(folder, *arguments, study="smoke", check=True, package=None):
     return done
 
 
-def planned(folder, **options):
+def planned(folder, *target, **options):
     """Rule name -> number of jobs that a dry run would start."""
-    out = snakemake(folder, "-n", **options).stdout
+    out = snakemake(folder, *target, "-n", **options).stdout
     return {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", out, re.M) if name != "total"}
 
 
@@ -326,6 +328,28 @@ def test_the_paper_study_plans_offline_with_readable_messages(finished):
     out = snakemake(finished, "-n", study="paper").stdout
     assert "guidance.noisy_latent" in out and "sampling.unidirectional" in out
     assert "fetching reds4" in out
+
+
+def test_one_table_alone_needs_only_its_own_rows(finished):
+    table = finished / "results/smoke/tables/sampling.md"
+    before = table.read_bytes()
+    table.write_text("")
+    snakemake(finished, "table_sampling")
+    assert table.read_bytes() == before
+    alone, whole = planned(finished, "table_sampling", study="paper"), planned(finished, study="paper")
+    assert {"table_sampling", "train_tcm"} < alone.keys() and not {"page", "figures", "tables"} & alone.keys()
+    assert alone["train_tcm"] < whole["train_tcm"] / 2
+
+
+def test_weights_in_a_folder_are_inputs_of_what_is_made_with_them(finished):
+    """Replacing them makes it again."""
+    shutil.copytree(TINY, finished / "models/own")
+    study = {"extends": "smoke", "title": "Own model", "model": "models/own", "ablations": []}
+    study["method"] = {"checkpoint": "models/own"}  # of which the TCM is the part that is read
+    (finished / "workflow/studies/own.yaml").write_text(yaml.safe_dump(study))
+    out = snakemake(finished, "-n", study="own").stdout
+    for part in ("unet", "vae", "controlnet"):
+        assert f"models/own/{part}/diffusion_pytorch_model.safetensors" in out
 
 
 def test_the_linter_only_misses_a_container(finished):

@@ -1,4 +1,5 @@
 # What the rules share: which files a job needs, and which training or dataset a key belongs to.
+from stablevsr.method.model_folder import PARTS, tcm_folder
 from stablevsr.study.groups import groups, plain, scored_with, tables
 from stablevsr.study.protocol import protocol_of
 from stablevsr.training.tasks import KINDS, WEIGHTS
@@ -46,8 +47,16 @@ def trained(runs):
 
 
 def base_files(base):
-    """What must be there before a base model can be loaded: the training of its UNet, or a download."""
-    return trained([base.training]) if base.training else fetched(model_download(base.name))
+    """What must be there before a base model can be loaded: the training of its UNet, a download, or its own files."""
+    if base.training:
+        return trained([base.training])
+    own = [] if base.name == "tiny" else [file for part in PARTS for file in network_files(Path(base.name) / part)]
+    return fetched(model_download(base.name)) + own
+
+
+def network_files(folder):
+    """The files of a network that a person put there: a changed one makes new what was made with it."""
+    return sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors"))
 
 
 def inputs_of(run):
@@ -74,7 +83,7 @@ def external_files(dataset, method):
     """The external inputs of a method: the files of a TCM, or frames."""
     files = []
     if method.external_tcm:
-        files += sorted(method.external_tcm.glob("*.json")) + sorted(method.external_tcm.glob("*.safetensors"))
+        files += network_files(tcm_folder(method.external_tcm))
     if method.frames:
         folder = method.frames_of(dataset)
         # Below work/ an ablation's rules make them (ablations/README.md). Elsewhere a person did, and every frame is

@@ -2,6 +2,31 @@
 
 TABLES = [PATHS.table(dataset, m.name) for m in study.methods.values() for dataset in m.datasets]
 
+#: The methods of each table, and the data sets that it shows them on.
+TABLE_PARTS = {"table1": (study.table1(), study.table1_datasets())} | {
+    name: (list(study.ablation_methods(name).values()), study.ablation_datasets(name)) for name in study.ablations
+}
+
+# One table alone, with what it needs and no more: `snakemake table1` or `snakemake table_sampling`. These rules have no
+# outputs, because the rule `tables` has them.
+for table_name, (methods, datasets) in TABLE_PARTS.items():
+
+    rule:
+        name:
+            table_name if table_name == "table1" else f"table_{table_name}"
+        input:
+            unique(PATHS.table(dataset, m.name) for m in methods for dataset in datasets if dataset in m.datasets),
+        log:
+            f"work/logs/table_{STUDY}_{table_name}.log",
+        localrule: True
+        params:
+            study=STUDY,
+            table=table_name,
+        message:
+            "the table {params.table} of {STUDY}: results/{STUDY}/tables/{params.table}.md"
+        shell:
+            "stablevsr report --study {params.study:q} --table {params.table:q} > {log:q} 2>&1"
+
 
 rule tables:
     input:

@@ -13,7 +13,7 @@ import pandas as pd
 from stablevsr.report.claims import by_question, check
 from stablevsr.report.findings import findings
 from stablevsr.report.scores import ScoreBook
-from stablevsr.report.tables.build import build_tables
+from stablevsr.report.tables.build import Table, build_tables
 from stablevsr.report.tables.formats import claims_csv, table_csv, table_text
 from stablevsr.report.tables.reproduction import (
     REPRODUCTION_NOTE,
@@ -23,11 +23,23 @@ from stablevsr.report.tables.reproduction import (
     summary,
 )
 from stablevsr.report.text import PLAIN, csv_text
+from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.runtime.io import write_text
 from stablevsr.study.methods import Method
 from stablevsr.study.paths import Paths
 from stablevsr.study.protocol import describe, protocol_of
 from stablevsr.study.result_tables import KEYS
+
+
+def render_one(paths: Paths, name: str) -> list[Path]:
+    """Write ``results/<study>/tables/<name>.{csv,md,tex}``, of Table 1 (``table1``) or an ablation.
+
+    Raises :class:`UserError` for a name that the study does not have.
+    """
+    tables = build_tables(ScoreBook(paths))
+    if name not in tables:
+        raise UserError(f"study {paths.study.name} has no table {name}{near_miss(name, tables)}")
+    return _write(paths, _texts(name, tables[name]))
 
 
 def render(paths: Paths) -> list[Path]:
@@ -41,8 +53,7 @@ def render(paths: Paths) -> list[Path]:
     book = ScoreBook(paths)
     texts: dict[str, str] = {}
     for name, table in build_tables(book).items():
-        texts[f"{name}.csv"] = table_csv(table)
-        texts |= {f"{name}.{suffix}": table_text(table, suffix) for suffix in ("md", "tex")}
+        texts |= _texts(name, table)
     claims = check(book)
     questions = by_question(claims, paths.study)
     texts |= {
@@ -52,6 +63,15 @@ def render(paths: Paths) -> list[Path]:
     }
     texts |= {"clips.csv": clips_csv(book), "frames.csv": frames_csv(book), "protocols.csv": protocols_csv(book)}
     texts |= _reproduction(book)
+    return _write(paths, texts)
+
+
+def _texts(name: str, table: Table) -> dict[str, str]:
+    """The files of one table."""
+    return {f"{name}.csv": table_csv(table)} | {f"{name}.{kind}": table_text(table, kind) for kind in ("md", "tex")}
+
+
+def _write(paths: Paths, texts: dict[str, str]) -> list[Path]:
     folder = paths.results / "tables"
     for file, text in texts.items():
         write_text(folder / file, text)

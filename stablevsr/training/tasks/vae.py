@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from stablevsr.data.layouts import Clip
 from stablevsr.method.scheduler import Schedule
 from stablevsr.training.perceptual import PerceptualLoss
-from stablevsr.training.samples import WindowDataset, draw_normal, sample_generator
+from stablevsr.training.samples import WindowDataset, draw_integers, draw_normal, sample_generator
 from stablevsr.training.task import Sample, TrainingTask
 
 LATENT_NOISE = 0.05  #: std of the noise added to latents (std near 1), which the decoder must tolerate
@@ -100,9 +100,9 @@ class DecoderTask(ImageTask):
         prompt: Tensor,
         data: Dataset[Sample],
         perceptual: PerceptualLoss,
-        schedule: Schedule,
+        schedules: Sequence[Schedule],
     ) -> None:
-        self.model, self.prompt, self.data, self.perceptual, self.schedule = vae, prompt, data, perceptual, schedule
+        self.model, self.prompt, self.data, self.perceptual, self.schedules = vae, prompt, data, perceptual, schedules
         self.unet = unet.eval().requires_grad_(False)
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
@@ -110,7 +110,7 @@ class DecoderTask(ImageTask):
     def loss(self, batch: Sample, generators: Sequence[torch.Generator]) -> Tensor:
         """``batch["gt"]`` (B, 1, 3, H, W) and ``batch["lq"]`` (B, 1, 3, h, w) in [0, 1] -> scalar."""
         image, lr = batch["gt"][:, 0] * 2 - 1, batch["lq"][:, 0] * 2 - 1
-        decoded = self.decode(self.sample(lr, generators))
+        decoded = self.decode(self.sample_any(lr, generators))
         loss = F.l1_loss(decoded, image) + DECODER_PERCEPTUAL_WEIGHT * self.perceptual(decoded, image)
         loss = loss + TEXTURE_WEIGHT * texture_distance(decoded, image)
         return loss + COLOUR_WEIGHT * colour_distance(decoded, image)
@@ -118,22 +118,34 @@ class DecoderTask(ImageTask):
     def made(self, sample: Sample) -> Tensor:
         """The decoded samples, always from the same noise."""
         lr = sample["lq"] * 2 - 1
-        return self.decode(self.sample(lr, [sample_generator(SEED, row) for row in range(len(lr))]))
+        generators = [sample_generator(SEED, row) for row in range(len(lr))]
+        return self.decode(self.sample(lr, generators, self.schedules[0]))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images in [-1, 1], float32, of scaled latents."""
         return torch.as_tensor(self.model.decode(latents / self.model.config.scaling_factor).sample).float()
 
+    def sample_any(self, lr: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """As :meth:`sample`, each row by one of the schedules, which its generator draws."""
+        drawn = draw_integers(generators, 0, len(self.schedules)).tolist()
+        latents: dict[int, Tensor] = {}
+        for index, schedule in enumerate(self.schedules):
+            rows = [row for row, choice in enumerate(drawn) if choice == index]
+            if rows:
+                made = self.sample(lr[rows], [generators[row] for row in rows], schedule)
+                latents |= dict(zip(rows, made, strict=True))
+        return torch.stack([latents[row] for row in range(len(lr))])
+
     @torch.no_grad()
-    def sample(self, lr: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    def sample(self, lr: Tensor, generators: Sequence[torch.Generator], schedule: Schedule) -> Tensor:
         """Scaled latents (B, 4, h, w) sampled for LR frames in [-1, 1], from the empty prompt."""
         self.unet.to(lr.device)
         shape = (int(self.unet.config.out_channels), *lr.shape[-2:])
         noisy = draw_normal(generators, shape).to(lr)
         prompt = self.prompt.to(lr).expand(len(lr), -1, -1)
-        for index, timestep in enumerate(self.schedule.timesteps):
+        for index, timestep in enumerate(schedule.timesteps):
             predicted = self.unet(torch.cat([noisy, lr], dim=1), timestep, encoder_hidden_states=prompt).sample
-            noisy = self.schedule.step(index, noisy, predicted.float(), draw_normal(generators, shape).to(lr))
+            noisy = schedule.step(index, noisy, predicted.float(), draw_normal(generators, shape).to(lr))
         return noisy
 
     def save(self, folder: Path) -> None:
