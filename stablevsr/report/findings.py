@@ -53,9 +53,9 @@ class Judged:
 
     @property
     def text(self) -> str:
-        """The verdict in words: 'holds against Bicubic: same sign on 9 of 9 scenes'."""
+        """The verdict in words: 'holds against Bicubic (same sign on 9 of 9 scenes)'."""
         words = f"{self.verdict} {self.subject}".strip()
-        return f"{words}: {self.reason}" if self.reason else words
+        return f"{words} ({self.reason})" if self.reason else words
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,9 @@ class Finding:
 
     @property
     def sentence(self) -> str:
-        """The finding as one sentence."""
-        return "; ".join([self.fact, *(judged.text for judged in self.verdicts)]) + "."
+        """The fact, and the verdicts on the paper's claim that the method is better."""
+        verdicts = "; ".join(judged.text for judged in self.verdicts)
+        return f"{self.fact}. The paper's claim: {verdicts}." if verdicts else f"{self.fact}."
 
 
 def findings(book: ScoreBook, results: Sequence[ClaimResult]) -> list[Finding]:

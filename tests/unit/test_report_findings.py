@@ -111,15 +111,16 @@ def test_data_sets_that_disagree_are_both_told(paths: Paths) -> None:
         write(paths, dataset, {"stablevsr": {"tlp": 20.0}, "sampling.single_frame": {"tlp": single}})
     assert found(paths)["Consistency"].sentence == (
         "StableVSR lowers tLP against single-frame sampling by 50 % on REDS (20.00 against 40.00) and raises it by "
-        "25 % on Vimeo (20.00 against 16.00); holds on REDS: same sign on 6 of 6 scenes; does not hold on Vimeo: same "
-        "sign on 6 of 6 scenes."
+        "25 % on Vimeo (20.00 against 16.00). The paper's claim: holds on REDS (same sign on 6 of 6 scenes); does not "
+        "hold on Vimeo (same sign on 6 of 6 scenes)."
     )
 
 
 def test_too_few_runs_are_said(paths: Paths) -> None:
     write(paths, "reds4", {"stablevsr": {"tlp": 20.0}, "sampling.single_frame": {"tlp": 40.0}}, runs=1)
     sentence = found(paths)["Consistency"].sentence
-    assert sentence.endswith("; not testable here: 1 run, and 3 are needed where a network was trained here.")
+    reason = "1 run, and 3 are needed where a network was trained here"
+    assert sentence.endswith(f". The paper's claim: not testable here ({reason}).")
 
 
 def test_the_next_metric_is_used_where_the_first_is_missing(paths: Paths) -> None:
@@ -163,7 +164,7 @@ def test_a_mismatched_training_is_the_reason(paths: Paths) -> None:
     finding = found(paths)["Guidance"]
     assert finding.fact == "“Full” has the lowest tLP of 2 kinds of guidance on REDS (20.00; next: “Blank”, 40.00)"
     assert [judged.text for judged in finding.verdicts] == [
-        "not testable here: a TCM was trained for another guidance than it is run with"
+        "not testable here (a TCM was trained for another guidance than it is run with)"
     ]
 
 
