@@ -172,18 +172,13 @@ def write_results(out: Path | None, machine: str, model: str, work: dict[str, An
 
 def _run(case: Case, model: str, work: Work, lr: Tensor, device: str) -> tuple[Result, Tensor]:
     networks, sampling = load(model, device, case), case.sampling(work)
-    networks.tile = sampling.tile
     configure_torch(sampling.tf32)
-    if (device == "cpu") if case.channels_last is None else case.channels_last:
-        networks.channels_last()
-    if sampling.weights == "fp8":
-        networks.pack()
+    if sampling.compile:
+        check_compiler()
+    networks.prepare(sampling, device == "cpu" if case.channels_last is None else case.channels_last)
     if case.int8:
         to_int8(networks.unet)
         to_int8(networks.tcm)
-    if sampling.compile:
-        check_compiler()
-        networks.compile()
     timer = StageTimer(networks.device)
     at_once = AT_ONCE if case.batched else 1
     flow = RAFTFlow(None, device) if model == RANDOM else DISFlow()  # random weights take as long as trained ones

@@ -24,7 +24,7 @@ def add_train(commands: Commands) -> None:
 
 
 def _add_base(kinds: Commands) -> None:
-    base = command(kinds, "base", "make the tiny base model (VAE, UNet and TCM) from the mini data: 20 minutes on a GPU")
+    base = command(kinds, "base", "make the tiny base model (VAE, UNet, TCM) from the mini data: 20 minutes on a GPU")
     base.add_argument("--data", type=Path, nargs="+", default=[Path("data/mini/train"), Path("data/stills")],
                       help="what to train on, in the plain layout (default: data/mini/train data/stills)")  # fmt: skip
     base.add_argument("--val", type=Path, default=Path("data/mini/val"), help="scenes to measure on (plain layout)")

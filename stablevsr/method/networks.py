@@ -13,7 +13,7 @@ from stablevsr.method import decoding
 from stablevsr.method.compiled import compile_blocks
 from stablevsr.method.dtypes import DTYPES
 from stablevsr.method.loading import keep_finite
-from stablevsr.method.settings import Precision
+from stablevsr.method.settings import Precision, Sampling
 
 
 @dataclass
@@ -65,6 +65,16 @@ class ModelParts:
             return self.decode(latents)
         dtype = self.guidance_decoder.dtype
         return torch.as_tensor(self.guidance_decoder(latents.to(dtype), lr.to(dtype))).float()
+
+    def prepare(self, sampling: Sampling, channels_last: bool) -> None:
+        """Set the loaded networks up for ``sampling``: tiles, storage of the weights, compiled blocks."""
+        self.tile = sampling.tile
+        if channels_last:
+            self.channels_last()
+        if sampling.weights == "fp8":
+            self.pack()
+        if sampling.compile:
+            self.compile()
 
     def pack(self) -> None:
         """Store the weights of UNet and TCM in 8 bits (e4m3); each layer is unpacked for its computation.

@@ -166,14 +166,8 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         parts = load_parts(folder, chosen, torch_dtype or DTYPES[how.precision], parts)
         pipe = cls(**parts, flow=defaults.flow, warp=defaults.warp)
         pipe.preset = preset
-        networks = pipe.networks
-        networks.tile, networks.may_tile = how.tile, tile == "auto"
-        if weights == "fp8":
-            networks.pack()
-        if chosen.type == "cpu" and preset != "published":
-            networks.channels_last()
-        if how.compile:
-            networks.compile()
+        pipe.networks.may_tile = tile == "auto"
+        pipe.networks.prepare(how, channels_last=chosen.type == "cpu" and preset != "published")
         return pipe
 
     @property
