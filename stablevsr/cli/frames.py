@@ -40,7 +40,7 @@ def add_upscale(commands: Commands) -> None:
                         help="compile the networks first, which takes minutes: for long clips on a GPU")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--window", type=int, metavar="FRAMES",
-                        help="taken together, at least 4; 0 = the whole clip (default: 0, for baselines 100)")  # fmt: skip
+                        help="at least 4, taken together; 0: the whole clip (default: 0; baselines 100)")  # fmt: skip
     parser.add_argument("--tile", type=int, metavar="PIXELS",
                         help="side of the decoder's tiles in LR pixels, for GPUs with little memory "
                         "(default: whole frames, tiles only where memory runs out)")  # fmt: skip

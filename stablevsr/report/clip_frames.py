@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -28,6 +28,11 @@ class ClipFrames:
     dataset: str
     name: str
     gt_files: tuple[Path, ...]
+
+    def thinned(self, most: int) -> ClipFrames:
+        """The clip with at most ``most`` of its frames, evenly chosen, first and last included."""
+        chosen = np.unique(np.linspace(0, len(self.gt_files) - 1, min(len(self.gt_files), most)).round().astype(int))
+        return replace(self, gt_files=tuple(self.gt_files[i] for i in chosen))
 
     def videos(self, methods: Iterable[Method]) -> dict[str, Video]:
         """The input, the output of ``methods`` and the ground truth by label, without those that lack a frame."""

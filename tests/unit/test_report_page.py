@@ -275,6 +275,15 @@ def test_strips_keep_within_the_budget(paths: made.Paths, monkeypatch: pytest.Mo
     assert size() <= full // 3 * 4 / 3
 
 
+def test_of_a_long_clip_only_the_shown_frames_are_read(paths: made.Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(viewer, "QUALITIES", ((92, 640, 2),))
+    hidden = find_clips(paths, "reds4", 1)[0].gt_files[1:-1]
+    for file in hidden:
+        file.write_bytes(b"")
+    [first, *_] = viewer.viewers(ScoreBook(paths))
+    assert hidden and first.frames == ["00000000", f"{made.FRAMES - 1:08d}"]
+
+
 def test_the_moving_row_and_the_detailed_box_are_found() -> None:
     video = np.full((4, 40, 60, 3), 100, np.uint8)
     for t in range(4):

@@ -47,10 +47,11 @@ class Viewer:
 def viewers(book: ScoreBook) -> list[Viewer]:
     """The first clips of the main datasets that have ground truth and frames of the input or a method."""
     methods = distinct(book.study.table1())
+    most = max(frames for _, _, frames in QUALITIES)  # others are not read: whole clips can be gigabytes
     found = [
         (clip, videos)
         for dataset in book.study.main_datasets()
-        for clip in find_clips(book.paths, dataset, MAX_CLIPS)
+        for clip in (clip.thinned(most) for clip in find_clips(book.paths, dataset, MAX_CLIPS))
         if TRUTH in (videos := clip.videos(methods)) and len(videos) > 1
     ]
     for quality in QUALITIES:
@@ -61,13 +62,13 @@ def viewers(book: ScoreBook) -> list[Viewer]:
 
 
 def _viewer(book: ScoreBook, clip: ClipFrames, videos: dict[str, Video], jpeg: int, widest: int, most: int) -> Viewer:
-    truth = videos[TRUTH]
-    chosen = np.unique(np.linspace(0, len(truth) - 1, min(len(truth), most)).round().astype(int))
-    height, width = truth.shape[1:3]
+    shown = clip.thinned(most)
+    chosen = [clip.gt_files.index(file) for file in shown.gt_files]
+    height, width = videos[TRUTH].shape[1:3]
     factor = min(1.0, widest / width)
     size = (round(width * factor), round(height * factor))
     strips = {label: strip(frames[chosen], size, jpeg) for label, frames in videos.items()}
-    stems = [clip.gt_files[i].stem for i in chosen]
+    stems = [file.stem for file in shown.gt_files]
     return Viewer(
         clip.dataset, book.title(clip.dataset), clip.name, *size, stems, strips, *_before_and_after(book, strips)
     )
