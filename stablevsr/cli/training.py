@@ -66,9 +66,10 @@ def _run_base(arguments: argparse.Namespace) -> None:
     from stablevsr.training.base_model import BaseTraining, steps_by_stage
     from stablevsr.training.base_quality import measure
 
-    configure_torch(tf32=True)  # as the embedded model's trainings; of no effect on a CPU
+    device = device_of(arguments.device)
+    configure_torch(tf32=True)  # precise enough for trainings of small networks; of no effect on a CPU
     steps = steps_by_stage(arguments.steps)
     clips = [clip for folder in arguments.data for clip in load_sequences("plain", folder, "train")]
     scenes = load_sequences("plain", arguments.val, "train")
-    BaseTraining(clips, scenes, arguments.out, arguments.state, steps, arguments.device).run()
+    BaseTraining(clips, scenes, arguments.out, arguments.state, steps, device).run()
     print(measure(arguments.out, scenes, arguments.out), end="")

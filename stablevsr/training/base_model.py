@@ -55,7 +55,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         weight_decay=1e-2,
     ),
 }
-#: Sampling steps of the latents that the decoder learns from; each batch draws one of them.
+#: Sampling steps of the latents that the decoder learns from; each crop draws one of them.
 DECODER_STEPS = (6, 10)
 #: Of the TCM's last conditioning convolution. With 0.02 the loss begins to fall about 150 steps later.
 CONDITIONING_INIT = 0.4
@@ -112,15 +112,20 @@ class BaseTraining:
         return SecondViewTask(module, networks, Training(), Guidance(), None, self.crops("tcm"))
 
     def crops(self, stage: str) -> WindowDataset:
-        """Single frames, cropped, for one training; of the clips with frames as large as its crops."""
+        """Single frames, cropped, for one training; of the clips with frames as large as its crops.
+
+        Raises :class:`UserError` if there is none.
+        """
         crop = RECIPES[stage]["crop"]
         large = [clip for clip in self.clips if _side(clip) >= crop]
+        if not large:
+            raise UserError(f"no training clip has frames of {crop}x{crop} pixels or more, the crops of stage {stage}")
         return WindowDataset(large, 1, crop, RECIPES[stage]["seed"])
 
     def train(self, task: ImageTask | DenoisingTask, stage: str) -> None:
         """Run or resume one training; a finished one only loads its result."""
         recipe = RECIPES[stage] | {"steps": self.steps.get(stage, RECIPES[stage]["steps"])}
-        # a step takes seconds on a CPU, and a fiftieth of one on a GPU, which waits for crops and for kernels to start
+        # on a CPU a step takes seconds; on a GPU a tenth of one or less, so it must not wait for crops
         on_cpu = self.device == "cpu"
         pace = dict(precision="bf16", workers=0, save_every=100) if on_cpu else dict(workers=8)
         common = dict(schedule="warmup_cosine", weight_decay=1e-3) | pace

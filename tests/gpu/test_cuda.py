@@ -11,6 +11,7 @@ from stablevsr.baselines.basicvsr_pp import BasicVSRPlusPlus
 from stablevsr.baselines.networks import basicvsr, clips
 from stablevsr.cli import main
 from stablevsr.method.noise import INITIAL, PublishedNoise
+from stablevsr.training.loop import accelerator_for
 from tests.flow import vector_flow
 from tests.formula_weights import filled
 
@@ -80,6 +81,11 @@ def test_the_bench_measures_stages_and_memory_of_the_card(tmp_path):
     for case in json.loads(out.read_text())["cases"]:
         assert case["stages"]["UNet up"] > 0 and case["peak_memory"] > 2**20
         assert sum(case["stages"].values()) == pytest.approx(case["seconds"], rel=0.05)
+
+
+def test_a_process_may_train_on_the_cpu_first_and_then_on_the_gpu():
+    devices = [accelerator_for("fp32", device).device.type for device in ("cpu", "cuda")]
+    assert devices == ["cpu", "cuda"]
 
 
 @pytest.mark.parametrize("room", [None, 0])

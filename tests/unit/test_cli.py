@@ -54,6 +54,7 @@ def test_wrong_usage_is_exit_code_2(arguments, capsys):
     (["evaluate", "--gt", "x", "--sr", "y", "--out", "o.csv", "--device", "gpu"], "try auto, cpu or cuda"),
     (["bench", "--device", "cuda:99"], "no such CUDA device"),
     (["bench", "--steps", "0"], "at least 1"),
+    (["train", "base", "--out", "model", "--device", "cuda:99"], "no such CUDA device"),
     (["bench", "--tile", "8"], "at least 32 LR pixels"),
     (["infer", "--study", "nope", "--method", "a", "--dataset", "b"], "run this in the repository's folder"),
     (["fetch"], "--list"),

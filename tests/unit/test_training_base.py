@@ -198,6 +198,13 @@ def test_all_stages_run_and_a_second_run_only_loads(
         BaseTraining(clips, [], tmp_path / "third", tmp_path / "state", steps | {"vae": 2}).run()
 
 
+def test_clips_that_are_all_smaller_than_the_crops_are_one_sentence(clips: list[Clip], tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match="no training clip has frames of 128x128 pixels or more"
+    ):
+        BaseTraining(clips, [], tmp_path / "out", tmp_path / "state", {}).crops("vae")
+
+
 @pytest.mark.parametrize("text", ["unet", "unet=0", "nothing=5", "unet=x"])
 def test_wrong_steps_are_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"expected STAGE=STEPS"):
