@@ -199,9 +199,7 @@ def test_all_stages_run_and_a_second_run_only_loads(
 
 
 def test_clips_that_are_all_smaller_than_the_crops_are_one_sentence(clips: list[Clip], tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match="no training clip has frames of 128x128 pixels or more"
-    ):
+    with pytest.raises(UserError, match="no training clip has frames of 128x128 pixels or more"):
         BaseTraining(clips, [], tmp_path / "out", tmp_path / "state", {}).crops("vae")
 
 
