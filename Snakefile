@@ -16,6 +16,7 @@ from stablevsr.study.paths import Paths
 from stablevsr.study.requirements import (
     baseline_weights,
     check_external,
+    check_packages,
     flow_weights,
     made_by_rules,
     metric_weights,
@@ -47,6 +48,15 @@ wildcard_constraints:
     key="[0-9a-f]{16}",
     digest="[0-9a-f]{16}",
     shard="[0-9]+",
+
+
+# Not when the files are read: a study can be planned (-n) without the packages of its metrics. Not in the first score
+# job either, which starts after all downloads, trainings and sampling.
+onstart:
+    try:
+        check_packages(SPEC)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 
 
 localrules:

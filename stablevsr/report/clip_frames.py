@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +29,11 @@ class ClipFrames:
     name: str
     gt_files: tuple[Path, ...]
 
+    def middle(self, count: int) -> ClipFrames:
+        """The clip with ``count`` frames that end with its middle one; all of a shorter clip."""
+        last = len(self.gt_files) // 2
+        return replace(self, gt_files=self.gt_files[max(0, last - count + 1) : last + 1])
+
     def thinned(self, most: int) -> ClipFrames:
         """The clip with at most ``most`` of its frames, evenly chosen, first and last included."""
         chosen = np.unique(np.linspace(0, len(self.gt_files) - 1, min(len(self.gt_files), most)).round().astype(int))
@@ -36,10 +41,21 @@ class ClipFrames:
 
     def videos(self, methods: Iterable[Method]) -> dict[str, Video]:
         """The input, the output of ``methods`` and the ground truth by label, without those that lack a frame."""
-        found = {INPUT: self._in(self.paths.dataset(self.dataset) / "lr")}
-        found |= {method.label: self.output(method) for method in methods}
-        found[TRUTH] = _read(self.gt_files)
-        return {label: frames for label, frames in found.items() if frames is not None}
+        truth = self.truth()
+        return dict(self.inputs_and_outputs(methods)) | ({} if truth is None else {TRUTH: truth})
+
+    def truth(self) -> Video | None:
+        """The ground truth; None if a frame is damaged or of another size."""
+        return _read(self.gt_files)
+
+    def inputs_and_outputs(self, methods: Iterable[Method]) -> Iterator[tuple[str, Video]]:
+        """Label and frames of the input and of ``methods``, one at a time, without those that lack a frame."""
+        lr = self._in(self.paths.dataset(self.dataset) / "lr")
+        if lr is not None:
+            yield INPUT, lr
+        for method in methods:
+            if (frames := self.output(method)) is not None:
+                yield method.label, frames
 
     def output(self, method: Method) -> Video | None:
         """The frames by ``method`` in run 0; None if one is missing, damaged, or not of the GT's size."""

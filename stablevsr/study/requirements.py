@@ -14,7 +14,7 @@ from stablevsr.data.downloads import registry
 from stablevsr.data.downloads.weights import location
 from stablevsr.method.model_folder import tcm_folder
 from stablevsr.method.settings import Guidance, Training
-from stablevsr.metrics.registry import METRICS, missing_package
+from stablevsr.metrics.registry import METRICS, missing_package, resolve
 from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.study.files import Study
 from stablevsr.study.methods import Base, Method, ResolvedStudy, TrainingRun
@@ -43,6 +43,14 @@ def left_empty(spec: Study) -> list[str]:
         for metric in (METRICS[name] for name in spec.metrics)
         if missing_package(metric) or not all(name in fetched or location(name).is_file() for name in metric.needs)
     ]
+
+
+def check_packages(spec: Study) -> None:
+    """Raise :class:`UserError` if a metric that the study must score needs a package that is not installed."""
+    if spec.weights == "require":
+        for metric in resolve(spec.metrics):
+            if fault := missing_package(metric):
+                raise UserError(f"metric {metric.name}: {fault}")
 
 
 def flow_weights(guidance: Guidance | None) -> list[str]:

@@ -12,7 +12,8 @@ import report_study as made
 from PIL import Image
 
 from stablevsr.report import figures
-from stablevsr.report.figures.crops_and_profiles import profile
+from stablevsr.report.clip_frames import find_clips
+from stablevsr.report.figures.crops_and_profiles import cuts, profile
 from stablevsr.report.figures.guidance import dis_flow, flow_picture, warped
 from stablevsr.report.figures.style import legend, looks
 from stablevsr.report.figures.tradeoffs import _plain_log, lines
@@ -170,6 +171,22 @@ def test_every_training_has_a_different_title(tmp_path: Path) -> None:
     paper = load_study("paper", Path(__file__).parents[2])
     titles = [h.title for h in histories(made.make_paths(tmp_path, paper))]
     assert len(set(titles)) == len(titles)
+
+
+def test_what_is_shown_of_a_clip_does_not_hold_its_frames(paths: made.Paths) -> None:
+    """An array that is a view of a video keeps all of it in memory: gigabytes in the paper study."""
+    clip = find_clips(paths, "reds4", 1)[0]
+    made_of = cuts(clip, [paths.study.methods["stablevsr"]])
+    assert made_of is not None and made_of.methods == ["StableVSR"]
+    for array in (made_of.middle, *made_of.crops.values(), *made_of.profiles.values()):
+        assert array.base is None or array.base.size <= array.size
+
+
+def test_the_middle_of_a_clip(paths: made.Paths) -> None:
+    clip = find_clips(paths, "reds4", 1)[0]
+    names = [file.stem for file in clip.gt_files]
+    assert [file.stem for file in clip.middle(2).gt_files] == names[len(names) // 2 - 1 : len(names) // 2 + 1]
+    assert replace(clip, gt_files=clip.gt_files[:1]).middle(2).gt_files == clip.gt_files[:1]
 
 
 def test_a_profile_shows_time_downwards() -> None:

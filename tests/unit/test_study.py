@@ -13,9 +13,10 @@ from stablevsr.data.downloads import weights
 from stablevsr.method.settings import Guidance
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import digest
+from stablevsr.study import requirements
 from stablevsr.study.methods import MODEL_TCM, TrainingRun
 from stablevsr.study.paths import Paths
-from stablevsr.study.requirements import all_downloads, training_weights
+from stablevsr.study.requirements import all_downloads, check_packages, training_weights
 from stablevsr.study.resolve import load_study, merge
 
 #: The names under which the ablations of two studies hold the method itself.
@@ -393,3 +394,12 @@ def test_a_preset_of_a_study_replaces_the_settings_of_the_study_it_extends(root)
     (root / "workflow/studies/quick.yaml").write_text(yaml.safe_dump(content))
     sampling = load_study("quick", root).methods["stablevsr"].sampling
     assert (sampling.steps, sampling.precision, sampling.guide_from) == (12, "bf16", 0.5)
+
+
+def test_a_missing_package_of_a_metric_is_a_fault_only_where_its_scores_are_required(root, monkeypatch):
+    monkeypatch.setattr(
+        requirements, "missing_package", lambda metric: "no pyiqa here" if metric.name == "musiq" else None
+    )
+    check_packages(load_study("mini", root).spec)
+    with pytest.raises(UserError, match="metric musiq: no pyiqa here"):
+        check_packages(load_study("paper", root).spec)

@@ -3,6 +3,7 @@
 It takes the mini study's path (real clips, training, inference, metrics, report) on two clips with a few steps.
 """
 
+import importlib.util
 import json
 import os
 import re
@@ -305,6 +306,16 @@ def test_a_download_that_is_a_shell_command_is_a_sentence_and_does_not_run(finis
     done = snakemake(finished, study="bad", check=False)
     assert done.returncode != 0 and "bad.yaml: nothing to fetch is called 'x || touch pwned #'" in done.stderr
     assert "Traceback" not in done.stderr and not (finished / "pwned").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pyiqa") is not None, reason="pyiqa is installed")
+def test_a_metric_whose_package_is_missing_stops_before_any_job_but_can_be_planned(finished):
+    content = {"extends": "smoke", "metrics": ["psnr", "niqe"], "weights": "require"}
+    (finished / "workflow/studies/scored.yaml").write_text(yaml.safe_dump(content))
+    assert count(planned(finished, study="scored"), "evaluate")
+    done = snakemake(finished, study="scored", check=False)
+    assert done.returncode != 0 and "metric niqe: the package pyiqa is not installed: pip install" in done.stderr
+    assert "Traceback" not in done.stderr and not list((finished / "work/logs").glob("evaluate_scored*"))
 
 
 def test_after_kill_9_the_same_command_finishes_with_the_same_tables(first_run, tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from stablevsr.data.frames import Frame
-from stablevsr.report.clip_frames import INPUT, TRUTH, Video, cut, detailed_box, find_clips, moving_row
+from stablevsr.report.clip_frames import INPUT, TRUTH, ClipFrames, Video, cut, detailed_box, find_clips, moving_row
 from stablevsr.report.figures.style import VERMILLION, save
 from stablevsr.report.scores import ScoreBook, distinct
 from stablevsr.study.methods import Method
@@ -19,46 +21,76 @@ from stablevsr.study.methods import Method
 MAX_CLIPS = 4
 CROP = 64  #: pixels a side
 PROFILE_HEIGHT = 48  #: the profile of a short clip is stretched to about this many rows
-Clips = dict[str, dict[str, Video]]  #: by clip, the ground truth and the other videos by label
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """What the figures show of one clip, by label."""
+
+    clip: str
+    middle: Frame  #: of the ground truth
+    row: int  #: that the profiles show
+    left: int  #: first column of the crops
+    crops: dict[str, Frame]  #: of the middle frame: the input, the methods, the ground truth
+    profiles: dict[str, Frame]  #: of the methods and the ground truth
+
+    @property
+    def methods(self) -> list[str]:
+        """The labels of the methods."""
+        return [label for label in self.profiles if label != TRUTH]
 
 
 def draw(book: ScoreBook, folder: Path) -> None:
     """``temporal_profile_<dataset>``, ``crops_<dataset>`` and ``ablation_<name>``."""
     for dataset in book.study.main_datasets():
-        clips = _clips(book, dataset, distinct(book.study.table1()), MAX_CLIPS)
+        clips = _cuts(book, dataset, distinct(book.study.table1()), MAX_CLIPS)
         if clips:
             temporal_profile(clips, folder, f"temporal_profile_{dataset}")
             crops(clips, folder, f"crops_{dataset}")
     for name in book.study.ablations:
         methods = book.study.ablation_methods(name).values()
-        for clip, videos in _clips(book, book.study.ablation_datasets(name)[0], methods, 1).items():
-            ablation(clip, videos, folder, f"ablation_{name}")
+        for clip in _cuts(book, book.study.ablation_datasets(name)[0], methods, 1):
+            ablation(clip, folder, f"ablation_{name}")
 
 
-def _clips(book: ScoreBook, dataset: str, methods: Iterable[Method], limit: int) -> Clips:
-    """The first clips that have ground truth and at least one method's frames."""
-    found = {clip.name: clip.videos(methods) for clip in find_clips(book.paths, dataset, limit)}
-    return {clip: videos for clip, videos in found.items() if TRUTH in videos and _labels([videos])}
+def _cuts(book: ScoreBook, dataset: str, methods: Iterable[Method], limit: int) -> list[Cuts]:
+    """Of the first clips, those that have ground truth and at least one method's frames."""
+    methods = list(methods)
+    found = (cuts(clip, methods) for clip in find_clips(book.paths, dataset, limit))
+    return [clip for clip in found if clip and clip.methods]
 
 
-def _labels(clips: Iterable[dict[str, Video]]) -> list[str]:
-    """The labels of the methods."""
-    return list(dict.fromkeys(label for videos in clips for label in videos if label not in (INPUT, TRUTH)))
+def cuts(clip: ClipFrames, methods: Iterable[Method]) -> Cuts | None:
+    """Cut what is shown out of a clip; one method after the other, for the frames of all can be gigabytes."""
+    truth = clip.truth()
+    if truth is None:
+        return None
+    middle, row = len(truth) // 2, moving_row(truth)
+    box = detailed_box(truth[middle], CROP)
+    made = Cuts(clip.name, truth[middle].copy(), row, box[1], {}, {})
+    for label, frames in chain(clip.inputs_and_outputs(methods), [(TRUTH, truth)]):
+        # copies, because a view would keep the whole clip
+        made.crops[label] = cut(frames[middle], box, truth.shape[1] / frames.shape[1]).copy()
+        if label != INPUT:
+            made.profiles[label] = profile(frames, row)
+    return made
 
 
-def temporal_profile(clips: Clips, folder: Path, name: str) -> None:
+def _labels(clips: Iterable[Cuts]) -> list[str]:
+    return list(dict.fromkeys(label for clip in clips for label in clip.methods))
+
+
+def temporal_profile(clips: Sequence[Cuts], folder: Path, name: str) -> None:
     """A row of pixels (x to the right) over time (downwards): steady motion gives smooth lines, flicker ragged ones."""
-    labels = [TRUTH, *_labels(clips.values())]
+    labels = [TRUTH, *_labels(clips)]
     size, heights = (1.75 * len(clips) + 1.3, 1.6 + 0.55 * len(labels)), {"height_ratios": [2.6] + [1] * len(labels)}
     figure, axes = plt.subplots(len(labels) + 1, len(clips), figsize=size, squeeze=False, gridspec_kw=heights)
-    for (top, *below), (clip, videos) in zip(axes.T, clips.items(), strict=True):
-        truth = videos[TRUTH]
-        row = moving_row(truth)
-        show_picture(top, truth[len(truth) // 2])
-        top.axhline(row, color=VERMILLION, linewidth=1)
-        top.set_title(f"clip {clip}")
+    for (top, *below), clip in zip(axes.T, clips, strict=True):
+        show_picture(top, clip.middle)
+        top.axhline(clip.row, color=VERMILLION, linewidth=1)
+        top.set_title(f"clip {clip.clip}")
         for axis, label in zip(below, labels, strict=True):
-            show_picture(axis, profile(videos[label], row) if label in videos else None, aspect="auto")
+            show_picture(axis, clip.profiles.get(label), aspect="auto")
     _row_labels(axes[:, 0], ["the row", *labels])
     save(figure, folder, name)
 
@@ -69,33 +101,24 @@ def profile(frames: Video, row: int) -> Frame:
     return np.repeat(frames[:, row], repeat, axis=0)
 
 
-def crops(clips: Clips, folder: Path, name: str) -> None:
+def crops(clips: Sequence[Cuts], folder: Path, name: str) -> None:
     """The most detailed square of each clip's middle frame, pixel by pixel: input, methods, ground truth."""
-    heads = [INPUT, *_labels(clips.values()), TRUTH]
-    rows: dict[str, list[Frame | None]] = {}
-    for clip, videos in clips.items():
-        truth = videos[TRUTH]
-        middle = len(truth) // 2
-        box = detailed_box(truth[middle], CROP)
-        shown = [videos.get(head) for head in heads]
-        rows[clip] = [None if v is None else cut(v[middle], box, truth.shape[1] / v.shape[1]) for v in shown]
+    heads = [INPUT, *_labels(clips), TRUTH]
+    rows = {clip.clip: [clip.crops.get(head) for head in heads] for clip in clips}
     figure, _ = picture_grid(heads, rows, (1.12 * len(heads), 1.08 * len(rows) + 0.5))
     save(figure, folder, name)
 
 
-def ablation(clip: str, videos: dict[str, Video], folder: Path, name: str) -> None:
+def ablation(clip: Cuts, folder: Path, name: str) -> None:
     """For every variant, the most detailed crop, and below it the row of pixels over time."""
-    truth, labels = videos[TRUTH], [*_labels([videos]), TRUTH]
-    middle, row = len(truth) // 2, moving_row(truth)
-    box = detailed_box(truth[middle], CROP)
-    left = max(0, min(box[1], truth.shape[2] - CROP))
+    labels = list(clip.profiles)
     size = (1.3 * len(labels) + 0.3, 2.5)
     figure, axes = plt.subplots(2, len(labels), figsize=size, squeeze=False, gridspec_kw={"height_ratios": [2, 1]})
     for (above, below), label in zip(axes.T, labels, strict=True):
-        show_picture(above, cut(videos[label][middle], box))
-        show_picture(below, profile(videos[label], row)[:, left : left + CROP], aspect="auto")
+        show_picture(above, clip.crops[label])
+        show_picture(below, clip.profiles[label][:, clip.left : clip.left + CROP], aspect="auto")
         above.set_title(_wrapped(label), fontsize=7)
-    _row_labels(axes[:, 0], [f"clip {clip}", "over time"])
+    _row_labels(axes[:, 0], [f"clip {clip.clip}", "over time"])
     save(figure, folder, name)
 
 

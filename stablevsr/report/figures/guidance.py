@@ -14,7 +14,7 @@ from matplotlib.colors import hsv_to_rgb
 from numpy.typing import NDArray
 
 from stablevsr.data.frames import Frame
-from stablevsr.report.clip_frames import TRUTH, find_clips
+from stablevsr.report.clip_frames import find_clips
 from stablevsr.report.figures.crops_and_profiles import picture_grid
 from stablevsr.report.figures.style import save
 from stablevsr.report.scores import ScoreBook
@@ -43,14 +43,14 @@ def draw(book: ScoreBook, folder: Path) -> None:
         rows: dict[str, list[Frame | None]] = {}
         lengths = []  # of the flow, in pixels, at full colour
         for clip in find_clips(book.paths, dataset, MAX_CLIPS):
-            gt, base, output = map(clip.videos((method, bicubic)).get, (TRUTH, bicubic.label, method.label))
+            pair = clip.middle(2)
+            gt, base, output = pair.truth(), pair.output(bicubic), pair.output(method)
             if gt is None or base is None or output is None or len(gt) < 2 or min(gt.shape[1:3]) < 32:
                 continue
-            t = len(gt) // 2
-            flow = dis_flow(base[t], base[t - 1])
+            flow = dis_flow(base[1], base[0])
             lengths.append(float(np.quantile(np.hypot(flow[..., 0], flow[..., 1]), 0.99)))
-            colours, guide = flow_picture(flow, lengths[-1]), warped(output[t - 1], flow)
-            rows[clip.name] = [base[t], colours, _wheel(), output[t - 1], guide, output[t], gt[t]]
+            colours, guide = flow_picture(flow, lengths[-1]), warped(output[0], flow)
+            rows[clip.name] = [base[1], colours, _wheel(), output[0], guide, output[1], gt[1]]
         if rows:
             figure, axes = picture_grid(HEADS, rows, (9, 1.5 * len(rows) + 0.5))
             for axis, length in zip(axes[:, HEADS.index("colour wheel")], lengths, strict=True):
