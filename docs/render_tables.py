@@ -65,6 +65,7 @@ def render(text: str, results: Path) -> str:
         study, _, names = source.partition("/")
         dataset, _, metrics = rest.partition(":")
         folder = results / study / "tables"
+        notes: list[str] = []
         if study and not folder.exists():
             print(f"{results / study} does not exist: its {kind} stay as they are", file=sys.stderr)
             return found[0]
@@ -76,8 +77,11 @@ def render(text: str, results: Path) -> str:
         elif kind == "scenes":
             lines = _scenes(_rows(folder / "clips.csv", dataset), names.split("+"), metrics.split())
         elif kind == "claims":
+            stated = [row for question in names.split("+") for row in _claims(folder, question, dataset)]
             lines = [["A", "compared with B", "metric", "A - B, 95 % interval", "verdict", "reason"]]
-            lines += [line for question in names.split("+") for line in _claims(folder, question, dataset)]
+            labels = _labels(folder, dataset)
+            lines += [_claim(row, labels) for row in stated if row["mean"]]
+            notes = _untested(stated)
         elif kind == "consistency":
             tables = folder.parent / names / dataset
             if not tables.exists():
@@ -94,7 +98,7 @@ def render(text: str, results: Path) -> str:
             ]
             lines += map(_description, METRICS.values())
         lines.insert(1, ["---"] * len(lines[0]))
-        return "\n".join([begin, *(f"| {' | '.join(line)} |" for line in lines), "", end])
+        return "\n".join([begin, *(f"| {' | '.join(line)} |" for line in lines), "", *notes, end])
 
     return TABLE.sub(table, text)
 
@@ -204,30 +208,29 @@ def _cell(row: dict[str, str], metric: str) -> str:
     return f"{mean} ± {deviation}" if deviation else mean or "–"
 
 
-def _claims(tables: Path, question: str, dataset: str) -> list[list[str]]:
-    """The statements of a question on a dataset, one a row."""
-    labels = _labels(tables, dataset)
+def _claims(tables: Path, question: str, dataset: str) -> list[dict[str, str]]:
+    """The statements of a question on a dataset."""
     stated = [row for row in _rows(tables / "claims.csv", dataset) if row["question"] == question]
     if not stated:
         raise KeyError(f"{question} has no claims on {dataset}")
-    return [
-        [
-            labels.get(row["better"], row["better"]),
-            labels.get(row["than"], row["than"]),
-            METRICS[row["metric"]].label,
-            _difference(row),
-            row["verdict"],
-            row["reason"],
-        ]
-        for row in stated
-    ]
+    return stated
 
 
-def _difference(row: dict[str, str]) -> str:
-    if not row["mean"]:
-        return "–"
-    mean, low, high = (float(row[end] or "nan") for end in ("mean", "low", "high"))
-    return format_difference(METRICS[row["metric"]], mean, low, high)
+def _claim(row: dict[str, str], labels: dict[str, str]) -> list[str]:
+    """A statement with its difference and verdict."""
+    metric, (mean, low, high) = METRICS[row["metric"]], (float(row[end] or "nan") for end in ("mean", "low", "high"))
+    difference = format_difference(metric, mean, low, high)
+    methods = [labels.get(row[end], row[end]) for end in ("better", "than")]
+    return [*methods, metric.label, difference, row["verdict"], row["reason"]]
+
+
+def _untested(stated: list[dict[str, str]]) -> list[str]:
+    """A line for each metric that has no values for some statements, with the reason of the first."""
+    reasons: dict[str, str] = {}
+    for row in stated:
+        if not row["mean"]:
+            reasons.setdefault(METRICS[row["metric"]].label, row["reason"])
+    return [part for label, reason in reasons.items() for part in (f"Not testable here: {label} ({reason}).", "")]
 
 
 def main() -> int:

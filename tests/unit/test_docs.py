@@ -36,7 +36,7 @@ def test_a_table_shows_its_dataset_and_metrics_and_the_rest_stays(results):
     assert render(made, results) == made
 
 
-def test_claims_come_with_difference_and_verdict(results):
+def test_claims_come_with_difference_and_verdict_and_untested_metrics_are_named_once(results):
     tables = results / "mini" / "tables"
     (tables / "clips.csv").write_text("dataset,name,label\nreds4,steps.two,Two\nreds4,steps.ten,Ten\n")
     (tables / "claims.csv").write_text(
@@ -45,11 +45,13 @@ def test_claims_come_with_difference_and_verdict(results):
         "steps,reds4,tof_dis,steps.ten,steps.two,-0.30049,-0.4,-0.2,holds,same sign on 6 of 6 scenes\n"
         "steps,vimeo,tof_dis,steps.ten,steps.two,0,-1,1,undecided,\n"
         "steps,reds4,lpips,steps.ten,steps.two,,,,not testable here,no weights\n"
+        "steps,reds4,lpips,steps.ten,steps.one,,,,not testable here,no weights\n"
     )
     made = render("<!-- claims mini/steps reds4 -->\n<!-- end of claims -->", results)
     assert made.splitlines()[4:-2] == [
         "| Ten | Two | tOF (DIS) | -0.300 [-0.400, -0.200] | holds | same sign on 6 of 6 scenes |",
-        "| Ten | Two | LPIPS | – | not testable here | no weights |",
+        "",
+        "Not testable here: LPIPS (no weights).",
     ]
     with pytest.raises(KeyError, match="has no claims"):
         render("<!-- claims mini/step reds4 -->\n<!-- end of claims -->", results)
