@@ -146,14 +146,17 @@ class RAFTFlow:
 
 
 def flow_by_name(name: str, device: torch.device | str, raft_norm: RaftNorm = "published") -> FlowEstimator:
-    """``raft`` (its weights verified in the local cache) or ``dis``. Raises :class:`UserError` for any other name."""
+    """``raft``, whose weights (21 MB) are downloaded if they are missing, or ``dis``.
+
+    Raises :class:`UserError` for any other name, and if the weights can neither be found nor downloaded.
+    """
     if name not in get_args(Flow):
         raise UserError(f"there is no flow estimator {name!r}: known are {', '.join(get_args(Flow))}")
     if name == "dis":
         return DISFlow()
-    from stablevsr.data.downloads.weights import weight_file
+    from stablevsr.data.downloads.fetch import fetched_weights
 
-    return RAFTFlow(weight_file("raft"), device, raft_norm)
+    return RAFTFlow(fetched_weights("raft"), device, raft_norm)
 
 
 def _tiles(size: int, limit: int) -> list[tuple[slice, Tensor]]:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stablevsr.baselines import BASELINES
+from stablevsr.data.downloads.fetch import fetched_weights
 from stablevsr.data.downloads.record import file_stamp
-from stablevsr.data.downloads.weights import published_hash, weight_file
+from stablevsr.data.downloads.weights import published_hash
 from stablevsr.method.model_folder import check_model, check_weights, default_guidance, find_model, tcm_folder
 from stablevsr.method.settings import Sampling
 from stablevsr.method.strategies import is_guided
@@ -83,7 +84,7 @@ class _Sampler:
             check_compiler()
         self.guidance = default_guidance(self.model, options.flow, options.warp)
         if self.is_guided and self.guidance.flow == "raft":
-            weight_file("raft")
+            fetched_weights("raft")
 
     def identity(self) -> list[Any]:
         settings = [self.sampling.model_dump(), self.guidance.model_dump()]

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import requests
@@ -33,7 +34,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPResponse
 
 from stablevsr.data.downloads import registry
-from stablevsr.data.downloads.fetch import listing
+from stablevsr.data.downloads.fetch import fetched_weights, listing
 from stablevsr.data.downloads.http import RetryPolicy, Source, TransferError, download, new_session
 from stablevsr.data.downloads.record import NAME
 from stablevsr.runtime.errors import UserError
@@ -445,3 +446,15 @@ def test_a_redirect_from_https_to_plain_http_is_refused(server: Server, tmp_path
             source = Source(session, "https://secure.test/w.pth", registry.Published(), FAST)
             download(source, tmp_path / "w.part", lambda done: None)
     assert not (tmp_path / "w.part").exists()
+
+
+def test_weights_that_are_missing_are_downloaded_where_they_are_needed(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for RAFT in `stablevsr upscale`, whose model comes from the hub without a command of its own."""
+    monkeypatch.chdir(tmp_path)
+    table = table_of(server.add("/w.pth", BODY), sha256=sha256(BODY))
+    with patch.object(registry, "load", lambda: table):
+        assert fetched_weights("w").read_bytes() == BODY
+        assert fetched_weights("w").read_bytes() == BODY
+    assert len(server.asked()) == 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,7 @@ from torch import Tensor
 from stablevsr.baselines import Upscaler
 from stablevsr.baselines.networks.basicvsr import ClipNetwork
 from stablevsr.data.degradation import SCALE
-from stablevsr.data.downloads.fetch import fetch
-from stablevsr.data.downloads.record import is_present
-from stablevsr.data.downloads.weights import weight_file
+from stablevsr.data.downloads.fetch import fetched_weights
 from stablevsr.method.dtypes import DTYPES
 from stablevsr.runtime.errors import UserError
 
@@ -34,9 +31,7 @@ def read_weights(name: str) -> dict[str, Any]:
 
     Raises :class:`UserError` if it cannot be fetched or holds anything else.
     """
-    if not is_present(name, Path("data")):
-        fetch([name], Path("data"))
-    file = weight_file(name)
+    file = fetched_weights(name)
     try:
         return dict(torch.load(file, map_location="cpu", weights_only=True))
     except pickle.UnpicklingError as error:

@@ -33,6 +33,7 @@ from stablevsr.data.downloads.hub import fetch_model, pinned
 from stablevsr.data.downloads.record import FRAMES, file_stamp, is_present
 from stablevsr.data.downloads.registry import Cache, Hub, IndexSource, Pick, Row, TorchHub, Unpack, index_path
 from stablevsr.data.downloads.remote_zip import RemoteFile
+from stablevsr.data.downloads.weights import weight_file
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import file_hash
 from stablevsr.runtime.locks import exclusive
@@ -64,6 +65,16 @@ def fetch(
                 # check before locking: a lock needs a writable folder, and a shared one may be read-only
                 already = _is_there(download) or not _fetch_row(download)
             print(f"{row.name}: {'already ' if already else ''}in {download.path}", file=sys.stderr)
+
+
+def fetched_weights(name: str) -> Path:
+    """The path of a verified weight file, which is downloaded first if it is not there.
+
+    Raises :class:`UserError` as :func:`fetch` and :func:`.weights.weight_file` do.
+    """
+    if not is_present(name, Path("data")):
+        fetch([name], Path("data"))
+    return weight_file(name)
 
 
 def listing(data_root: Path) -> str:
