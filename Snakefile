@@ -13,17 +13,9 @@ from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import digest
 from stablevsr.study.fingerprint import fingerprint, report_code, script_code
 from stablevsr.study.paths import Paths
-from stablevsr.study.requirements import (
-    baseline_weights,
-    check_external,
-    check_packages,
-    flow_weights,
-    made_by_rules,
-    metric_weights,
-    model_download,
-    training_weights,
-)
+from stablevsr.study.requirements import check_external, check_packages, made_by_rules, metric_weights
 from stablevsr.study.resolve import load_study
+from stablevsr.study.weights import baseline_weights, flow_weights, model_download, training_weights
 
 min_version("9.0")
 

@@ -73,7 +73,7 @@ class Recovery:
         self.clips = open_dataset(run.dataset, paths.low_resolution(run.dataset))
         self.held_out = open_dataset(spec, paths.low_resolution(spec)) if spec else []
         self.key = digest([run.digest, share, script_code(Path(__file__))])
-        self.state = paths.state(self.key)
+        self.state = paths.external() / "pruning" / "states" / self.key  # which `stablevsr clean` keeps
 
     def recover_unet(self) -> None:
         """Prune and train the UNet, and write it into ``out/unet``."""

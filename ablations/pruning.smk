@@ -2,6 +2,8 @@
 PRUNING_SCRIPT = "ablations/pruning.py"
 PRUNED = PATHS.external() / "pruning"
 PRUNED_RUN = study.methods["stablevsr"].training
+if PRUNED_RUN is None:
+    raise WorkflowError("ablations/pruning.yaml prunes a TCM that the study trains, and this study trains none")
 
 
 rule pruned_networks:

@@ -54,6 +54,11 @@ class Registration:
     recurrent: bool = False  #: whether it looks at more than one frame; those baselines also run in bf16 and fp16
 
     @property
+    def on_torch(self) -> bool:
+        """Whether it runs on torch, and so on a GPU: those that have their weights from the registry of downloads."""
+        return bool(self.weights)
+
+    @property
     def module(self) -> str:
         """The module with its code, for fingerprints."""
         return self.load.__module__

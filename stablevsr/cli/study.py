@@ -156,9 +156,13 @@ def _run_report(arguments: argparse.Namespace) -> None:
     if part in (None, "scores"):
         from stablevsr.study.result_tables import merge_scores
 
-        for method in map(study.find, arguments.method or study.methods):
-            for dataset in [arguments.dataset] if arguments.dataset else method.datasets:
-                merge_scores(study, paths, method, dataset)
+        if arguments.dataset:
+            study.dataset(arguments.dataset)
+        for name in arguments.method or study.methods:
+            method = study.methods[study.find(name).name]  # with its forms in all runs, if a digest named one of them
+            for dataset in method.datasets:
+                if arguments.dataset in (None, dataset):
+                    merge_scores(study, paths, method, dataset)
     if part in (None, "tables"):
         from stablevsr.report import provenance, tables
 
@@ -187,9 +191,9 @@ def add_plan(commands: Commands) -> None:
         "study", metavar="STUDY", help="a file's stem in workflow/studies: mini, evidence, smoke, paper, table1, ..."
     )
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the datasets (default: data)")
-    parser.add_argument("--tflops", type=float, default=50.0,
-                        help="what your GPU reaches in this work, in TFLOP/s (default: 50; an H200: 28 in float32, "
-                        "58 with TF32)")  # fmt: skip
+    parser.add_argument("--tflops", type=float, default=28.0,
+                        help="what your GPU reaches in this work, in TFLOP/s (default: 28, an H200 in float32; with "
+                        "TF32 it reaches 58)")  # fmt: skip
     parser.set_defaults(run=_run_plan)
 
 

@@ -79,8 +79,8 @@ def evaluate(
     )
     if not any(sequence.centre for sequence in paths):
         skipped |= {m.name: "no sequence has seven frames" for m in chosen if m.frames == "centre"}
+    skipped |= _too_small(paths, chosen)
     usable = [metric for metric in chosen if metric.name not in skipped]
-    _require_side(paths, usable)
     if runs_on_torch(usable):
         configure_torch()
     tools = Tools(device, cache)
@@ -119,7 +119,7 @@ def score_frames(
     """One table for each method, with a row for each frame in the order of ``paths``; each frame is read once.
 
     Columns are sequence, frame and the names of ``chosen``; nan where no scorer computes a metric, and for temporal
-    metrics on the first frame of a sequence.
+    metrics on the first frame of a sequence, and on frames smaller than a metric's smallest side.
     """
     names = [metric.name for metric in chosen]
     rows: list[list[list[Any]]] = [[] for _ in range(methods)]
@@ -165,15 +165,18 @@ def _require_no_truth(metrics: Sequence[Metric]) -> None:
         raise UserError(f"{', '.join(needing)} cannot be computed without ground truth (--gt): with --lr give {known}")
 
 
-def _require_side(sequences: Sequence[FramePaths], metrics: Sequence[Metric]) -> None:
-    for paths in sequences:
-        small = [metric for metric in metrics if min(paths.size) < metric.smallest]
-        if small:
-            needs = ", ".join(f"{metric.name} needs {metric.smallest}" for metric in small)
-            raise UserError(
-                f"the frames of sequence {paths.name} are {paths.size[1]}x{paths.size[0]} pixels, too small ({needs} "
-                "pixels a side): leave these metrics out"
-            )
+def _too_small(sequences: Sequence[FramePaths], metrics: Sequence[Metric]) -> dict[str, str]:
+    """The metrics that no sequence is large enough for, with the reason. Says which others lack some sequences."""
+    reasons = {}
+    for metric in metrics:
+        small = [paths.name for paths in sequences if min(paths.size) < metric.smallest]
+        limit = f"frames of less than {metric.smallest} pixels a side"
+        if small and len(small) == len(sequences):
+            reasons[metric.name] = limit
+        elif small:
+            count = f" and {len(small) - 1} more" if len(small) > 1 else ""
+            print(f"{metric.name} is left empty on {small[0]}{count}: {limit}", file=sys.stderr)
+    return reasons
 
 
 def _notes(chosen: Sequence[Metric], skipped: Mapping[str, str], table: pd.DataFrame) -> dict[str, Any]:

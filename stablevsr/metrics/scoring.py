@@ -27,8 +27,13 @@ def build_scorers(chosen: Sequence[Metric], tools: Tools) -> list[Scorer]:
     return scorers + [partial(_score_chunk, metric, metric.build(tools)) for metric in chosen if metric.build]
 
 
+def _is_defined(metric: Metric, chunk: Chunk) -> bool:
+    return min(chunk.gt.shape[1:3]) >= metric.smallest and not (metric.temporal and len(chunk.gt) == 1)
+
+
 def _score_frames(metrics: Sequence[Metric], chunk: Chunk) -> dict[str, Values]:
     """Frames are scored in parallel on the CPU."""
+    metrics = [metric for metric in metrics if _is_defined(metric, chunk)]
 
     def score(frames: tuple[str, NDArray[np.uint8], NDArray[np.uint8]]) -> list[float]:
         stem, pair = frames[0], FramePair(*frames[1:])
@@ -50,7 +55,7 @@ def _score_chunk(metric: Metric, score: ChunkScorer, chunk: Chunk) -> dict[str, 
     import torch
 
     values = np.full((len(chunk.outputs), len(chunk)), np.nan)
-    if not metric.temporal or len(chunk.gt) > 1:
+    if _is_defined(metric, chunk):
         for row, result in zip(values, score(chunk), strict=True):
             found = torch.as_tensor(result).double().cpu().numpy()[-len(row) :]
             row[len(row) - len(found) :] = metric.scale * found

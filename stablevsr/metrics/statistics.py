@@ -1,7 +1,7 @@
 """Is one method better than another on these scenes? Paired comparisons with the scene as the unit.
 
 Frames of one clip and clips of one scene are alike, so only scenes count as independent samples. A comparison gives the
-t-interval over the scenes' mean differences (Ibragimov and Mueller, JBES 2010) and the exact sign-flip test. The
+t-interval over the scenes' mean differences (Ibragimov and Mueller, JBES 2010) and the sign-flip test. The
 statements of one question are a family, adjusted by the step-down maximum of |t| over joint sign flips (Westfall and
 Young 1993; Nichols and Holmes, HBM 2002): one sign for each scene, the same for all statements.
 """
@@ -47,8 +47,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> Comparison:
     """How much larger ``metric`` is for method ``a`` than for method ``b``.
 
     The difference of a scene is the mean over all its frames, clips and runs. Rows are paired by scene, sequence,
-    frame, run and, where both tables have it, protocol. A method with a single run (one without random draws, such as
-    bicubic) is compared with every run of the other.
+    frame, run and, where both tables have it, protocol. A method with a single run is compared with every run of the
+    other: it draws nothing (bicubic), or only noise that differs from scene to scene (frames made of those of run 0).
 
     Args:
         a: one row a frame with the columns ``scene, sequence, frame, run`` and ``metric``.
@@ -102,8 +102,9 @@ def families(comparisons: Sequence[Comparison], between_trainings: Sequence[bool
     """Adjusted p-values of the statements of one family, in their order.
 
     Another training of a network moves all scenes of a run together, which flips over scenes cannot see: there the
-    observed |t| is computed with the variance over runs added to that over scenes. (Simulated under a null, 9 scenes, 3
-    runs, run effects of 0.3 standard deviations: 3 % of families are decided with it, 8 % without.)
+    squared standard error over runs is added to that over scenes, so that the observed |t| gets smaller. (Simulated
+    under a null, 9 scenes, 3 runs, run effects of 0.3 standard deviations: 3 % of families are decided with it, 8 %
+    without.)
 
     Args:
         comparisons: one for each statement. They may rest on different scenes.

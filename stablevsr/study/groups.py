@@ -1,6 +1,7 @@
 """Which methods share a job: starting one takes seconds, and metrics compute their part of the ground truth once.
 
-An ablation's methods are a group, the baselines are one, and the study's method is one, in each run. So a new ablation
+An ablation's methods are a group, the baselines are one (two for frames: those that run on a GPU, and the others, which
+must not keep one waiting), and the study's method is one, in each run. So a new ablation
 adds jobs and changes none. A method of several ablations belongs to the first. A method with a command is the only one
 of its group, because it may take days or fail. So is a method with frames from a folder, because an ablation's rules
 may make them from frames of its other methods; such frames are scored in the job of the study's method, which saves a
@@ -14,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from stablevsr.baselines import BASELINES
 from stablevsr.study.methods import REFERENCE, Method, ResolvedStudy
 from stablevsr.study.requirements import made_by_rules
 
@@ -39,6 +41,11 @@ class Group:
         return {name: amount for form in forms if form.command for name, amount in form.command.resources}
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether any of its methods runs on a GPU where there is one; a command may."""
+        return any(not _on_cpu(form) for forms in self.forms.values() for form in forms)
+
+    @property
     def size(self) -> int:
         """How many methods it has, counted on each data set."""
         return sum(map(len, self.forms.values()))
@@ -51,6 +58,15 @@ def owner(method: Method) -> str:
     return method.name.partition(".")[0] if method.kind == "stablevsr" else "baselines"
 
 
+def _on_cpu(method: Method) -> bool:
+    return method.kind == "frames" or (method.kind in BASELINES and not BASELINES[method.kind].on_torch)
+
+
+def sampled_with(method: Method) -> str:
+    """As :func:`owner`, but ``baselines_cpu`` for baselines that run on the CPU alone."""
+    return "baselines_cpu" if method.kind in BASELINES and _on_cpu(method) else owner(method)
+
+
 def scored_with(method: Method) -> str:
     """As :func:`owner`, but the study's method for frames that an ablation's rules make."""
     return REFERENCE if method.frames and made_by_rules(method.frames) else owner(method)
@@ -61,8 +77,8 @@ def plain(name: str) -> str:
     return re.sub(r"\W", "_", name)
 
 
-def groups(study: ResolvedStudy, whose: Callable[[Method], str] = owner) -> list[Group]:
-    """All groups of a study, by :func:`owner` or :func:`scored_with`. Each form of a method on a data set is in one."""
+def groups(study: ResolvedStudy, whose: Callable[[Method], str]) -> list[Group]:
+    """All groups of a study, by :func:`sampled_with` or :func:`scored_with`; each form on a data set is in one."""
     found: dict[tuple[str, int, int], dict[str, list[Method]]] = defaultdict(lambda: defaultdict(list))
     for dataset, spec in study.spec.datasets.items():
         once = {(form.digest, form.run): form for form in reversed(study.forms_on(dataset))}

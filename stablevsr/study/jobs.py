@@ -11,6 +11,7 @@ from stablevsr.baselines import BASELINES
 from stablevsr.data.downloads.weights import absence, location
 from stablevsr.data.frames import list_frames
 from stablevsr.method.model_folder import tcm_folder
+from stablevsr.metrics.registry import METRICS, missing
 from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.errors import DamagedError, UserError
 from stablevsr.runtime.hashing import digest, tree_hash
@@ -86,7 +87,7 @@ def locate_networks(paths: Paths, form: Method) -> Networks:
         if run is not None:
             _check_training(paths.training(run))
     external = tcm_folder(form.external_tcm) if form.external_tcm else None
-    on_torch = form.kind == "stablevsr" or (form.kind in BASELINES and bool(BASELINES[form.kind].weights))
+    on_torch = form.kind == "stablevsr" or (form.kind in BASELINES and BASELINES[form.kind].on_torch)
     return Networks(
         paths.model(form.base) if form.base else "",
         device_of(paths.study.spec.device) if on_torch else "cpu",
@@ -113,6 +114,8 @@ def score_all(paths: Paths, chosen: Chosen, shard: int) -> None:
 
 def _score(paths: Paths, dataset: str, forms: list[Method], shard: int) -> None:
     truth = read_record(paths.dataset(dataset) / "manifest.json")["sequences"]
+    # columns that could not be filled here: after `stablevsr fetch` or an installation they are scored
+    empty = sorted(name for name in paths.study.spec.metrics if missing(METRICS[name]))
     frames, made_from, sequences = {}, {}, []
     for form in forms:
         manifest = paths.manifest(dataset, form.digest, form.run, shard)
@@ -121,11 +124,11 @@ def _score(paths: Paths, dataset: str, forms: list[Method], shard: int) -> None:
                 f"there are no frames of {form.name} on {dataset} yet ({manifest}): run stablevsr infer first"
             )
         content = read_record(manifest)
-        made, missing = content["sequences"], content.get("missing")
-        key = digest([paths.metrics_key, made, {name: truth[name]["sha256"] for name in made}])
+        made, no_frames = content["sequences"], content.get("missing")
+        key = digest([paths.metrics_key, empty, made, {name: truth[name]["sha256"] for name in made}])
         out = paths.scores(dataset, form.digest, form.run, shard)
-        if missing:
-            _leave_empty(paths, dataset, shard, out, missing)
+        if no_frames:
+            _leave_empty(paths, dataset, shard, out, no_frames)
         elif not _is_current(out, key):
             frames[out], made_from[out], sequences = paths.frames(dataset, form.digest, form.run), key, list(made)
     if not frames:

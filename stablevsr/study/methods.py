@@ -17,6 +17,7 @@ from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.runtime.hashing import digest
 from stablevsr.study.files import Ablation, Dataset, Study
 from stablevsr.study.fingerprint import dataset_code, embedded_weights, training_code
+from stablevsr.study.weights import baseline_weights, flow_weights, model_download, pins, training_weights
 from stablevsr.training.tasks import KINDS
 
 REFERENCE = "stablevsr"  #: the name of the study's own method
@@ -40,7 +41,9 @@ class Base:
         """What identifies it in other digests."""
         if self.training:
             return self.training.digest
-        return f"tiny {embedded_weights()}" if self.name == "tiny" else self.name
+        if self.name == "tiny":
+            return f"tiny {embedded_weights()}"
+        return " ".join([self.name, *pins(model_download(self.name)).values()])
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,14 @@ class TrainingRun:
         return replace(run, digest=digest(run._identity(relevant)))
 
     def _identity(self, settings: dict[str, Any]) -> dict[str, Any]:
-        data, code = dataset_identity(self.dataset), training_code(self.kind)
-        return {"kind": self.kind, "model": self.base.identity, "settings": settings, "dataset": data, "code": code}
+        return {
+            "kind": self.kind,
+            "model": self.base.identity,
+            "settings": settings,
+            "dataset": dataset_identity(self.dataset),
+            "weights": pins(training_weights(self.settings)),
+            "code": training_code(self.kind),
+        }
 
     @property
     def guidance(self) -> Guidance | None:
@@ -143,6 +152,7 @@ class Method:
             "checkpoint": str(self.checkpoint) if self.checkpoint else None,
             "frames": str(self.frames) if self.frames else None,
             "command": self.command.identity() if self.command else None,
+            "weights": pins([*flow_weights(self.guidance), *baseline_weights(self.kind)]),
             "code": self.code,
         }
 

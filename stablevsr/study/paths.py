@@ -16,6 +16,7 @@ from stablevsr.study.files import Dataset
 from stablevsr.study.fingerprint import dataset_code, fingerprint
 from stablevsr.study.methods import Base, ResolvedStudy, TrainingRun, dataset_identity
 from stablevsr.study.requirements import left_empty
+from stablevsr.study.weights import pins
 
 #: The number of shards is part of the path: it changes which sequences a shard holds.
 _SHARD = "{dataset}-{key}/{digest}/seed{seed}/shard{shard}of{shards}"
@@ -106,12 +107,13 @@ class Paths:
 
     @cached_property
     def metrics_key(self) -> str:
-        """A digest of the metrics and their code, of those without weights here, and of the versions of plug-ins."""
+        """A digest of the metrics, their code and weights, of those without weights here, and of plug-ins' versions."""
         spec = self.study.spec
         empty = left_empty(spec) if spec.weights == "skip" else []
         foreign = METRICS.foreign(spec.metrics)
         code = fingerprint("stablevsr.metrics.evaluate")
-        return digest([sorted(spec.metrics), sorted(empty), code, *([foreign] if foreign else [])])
+        weights = pins(name for metric in spec.metrics for name in METRICS[metric].needs)
+        return digest([sorted(spec.metrics), sorted(empty), weights, code, *([foreign] if foreign else [])])
 
     def scores(self, dataset: str, method: str, seed: int, shard: int) -> Path:
         """Per-frame scores of one shard."""

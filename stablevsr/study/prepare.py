@@ -93,7 +93,7 @@ def link_dataset(sequences: Sequence[Clip], out: Path) -> None:
             folder.mkdir(parents=True)
             for file in files:
                 (folder / file.name).symlink_to(os.path.relpath(file, folder))
-        _check_sizes(sequence)
+        check_sizes(sequence)
         described[sequence.name] = {
             "scene": sequence.scene or sequence.name,
             "frames": len(sequence.gt),
@@ -102,7 +102,8 @@ def link_dataset(sequences: Sequence[Clip], out: Path) -> None:
     write_record(out / "manifest.json", {"sequences": described})
 
 
-def _check_sizes(sequence: Clip) -> None:
+def check_sizes(sequence: Clip) -> None:
+    """Raise :class:`UserError` unless the first frame is 4 times as large as its LR frame."""
     height, width = read_frame(sequence.lr[0]).shape[:2]
     sharp = read_frame(sequence.gt[0]).shape[:2]
     if sharp != (SCALE * height, SCALE * width):

@@ -8,25 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from stablevsr.baselines import BASELINES
 from stablevsr.baselines.command import missing_workdir
 from stablevsr.data.downloads import registry
 from stablevsr.data.downloads.weights import location
 from stablevsr.method.model_folder import tcm_folder
-from stablevsr.method.settings import Guidance, Training
 from stablevsr.metrics.registry import METRICS, missing_package, resolve
 from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.study.files import Study
-from stablevsr.study.methods import Base, Method, ResolvedStudy, TrainingRun
-
-
-def model_download(model: str) -> list[str]:
-    """The registry's name of a hub model; none for the embedded model and for folders."""
-    return [
-        name
-        for name, row in registry.load().items()
-        if isinstance(row.destination, registry.Hub) and row.destination.repo == model
-    ]
+from stablevsr.study.methods import Base, Method, ResolvedStudy
+from stablevsr.study.weights import baseline_weights, flow_weights, model_download, training_weights
 
 
 def metric_weights(spec: Study) -> list[str]:
@@ -53,22 +43,6 @@ def check_packages(spec: Study) -> None:
                 raise UserError(f"metric {metric.name}: {fault}")
 
 
-def flow_weights(guidance: Guidance | None) -> list[str]:
-    """The weights of the flow estimator that a guidance uses, if any."""
-    return ["raft"] if guidance is not None and guidance.needs_flow and guidance.flow == "raft" else []
-
-
-def training_weights(run: TrainingRun) -> list[str]:
-    """The weights of the flow estimator that a training uses, if any."""
-    needs_flow = isinstance(run.settings, Training) and run.settings.needs_flow
-    return ["raft"] if needs_flow and run.guidance is not None and run.guidance.flow == "raft" else []
-
-
-def baseline_weights(kind: str) -> list[str]:
-    """The weights of a baseline, if any."""
-    return list(BASELINES[kind].weights) if kind in BASELINES else []
-
-
 def all_downloads(study: ResolvedStudy) -> list[str]:
     """Datasets, models and weights that the workflow fetches, each once."""
     names = [name for dataset in study.datasets_in_use() for name in dataset.fetch] + metric_weights(study.spec)
@@ -76,7 +50,7 @@ def all_downloads(study: ResolvedStudy) -> list[str]:
         names += model_download(method.base.origin) if method.base else []
         names += [*flow_weights(method.guidance), *baseline_weights(method.kind)]
     for run in study.trainings().values():
-        names += training_weights(run)
+        names += training_weights(run.settings)
     return list(dict.fromkeys(names))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ def load_study(name: str, root: Path = Path()) -> ResolvedStudy:
     studies = [file.stem for file in study_files(root)]
     content, files = _extended(name, root / "workflow" / "studies")
     spec = parse(Study, content, files[0])
-    study = resolve(name, spec, load_ablations(name, studies, spec, root / "ablations"), files[0])
+    lineage = [file.stem for file in files]
+    study = resolve(name, spec, load_ablations(lineage, studies, spec, root / "ablations"), files[0])
     return replace(study, files=files)
 
 
@@ -73,9 +75,13 @@ def _extended(name: str, folder: Path, seen: tuple[str, ...] = ()) -> tuple[Any,
     return merge(inherited, content), (file, *files)
 
 
-def load_ablations(study: str, studies: list[str], spec: Study, folder: Path) -> dict[str, Ablation]:
-    """The ablation files that a study lists; ``all`` means every file that is not restricted to other ``studies``."""
+def load_ablations(lineage: list[str], studies: list[str], spec: Study, folder: Path) -> dict[str, Ablation]:
+    """The ablation files that a study lists; ``all`` means every file that is not restricted to other ``studies``.
+
+    ``lineage`` names the study and those that it extends, whose own ablations it may list too.
+    """
     everything = spec.ablations == ["all"]
+    allowed = set(lineage[:1] if everything else lineage)
     loaded = {}
     for name in sorted(file.stem for file in folder.glob("*.yaml")) if everything else spec.ablations:
         file = _named(name, "ablation", folder)
@@ -83,10 +89,10 @@ def load_ablations(study: str, studies: list[str], spec: Study, folder: Path) ->
         for other in ablation.studies or ():
             if other not in studies:
                 raise UserError(f"{file}: studies names the unknown study {other}{near_miss(other, studies)}")
-        if ablation.studies is None or study in ablation.studies:
+        if ablation.studies is None or allowed & set(ablation.studies):
             loaded[name] = ablation
         elif not everything:
-            raise UserError(f"{file} is meant for the studies {', '.join(ablation.studies)}, but {study} lists it")
+            raise UserError(f"{file} is meant for the studies {', '.join(ablation.studies)}, but {lineage[0]} lists it")
     return loaded
 
 
@@ -136,8 +142,20 @@ def resolve(name: str, spec: Study, ablations: dict[str, Ablation], where: Path)
     for file, key, method_name in shown:
         if method_name not in methods:
             raise UserError(f"{file}: {key} names the unknown method {method_name}{near_miss(method_name, methods)}")
+    _check_labels(study.table1(), f"{where}: table1")
+    for key in ablations:
+        _check_labels(study.ablation_methods(key).values(), str(where.parents[2] / "ablations" / f"{key}.yaml"))
     statements(study, where)
     return study
+
+
+def _check_labels(methods: Iterable[Method], at: str) -> None:
+    """Labels tell the rows of a table apart, also in figures and findings."""
+    known: dict[str, Method] = {}
+    for method in methods:
+        other = known.setdefault(method.label, method)
+        if other.digest != method.digest:
+            raise UserError(f"{at}: {other.name} and {method.name} are both called '{method.label}': rename one")
 
 
 def _baseline(name: str, baseline: Baseline, where: Path, study: ResolvedStudy) -> Method:
@@ -228,6 +246,8 @@ class _Resolver:
         """A method of the study, with its form on each dataset in each run."""
         at = at or self.where
         if variant.frames is not None:
+            if extra := {"guidance", "sampling", "training", "model", "checkpoint"} & variant.model_fields_set:
+                raise UserError(f"{at}: {sorted(extra)[0]} has no effect on frames that are there: leave it out")
             return _method(name, variant.label, "frames", datasets, frames=variant.frames)
 
         def form(start: DatasetModel, run: int) -> Method:
@@ -240,6 +260,8 @@ class _Resolver:
         self, name: str, variant: Variant, datasets: tuple[str, ...], start: DatasetModel, at: str, run: int
     ) -> Method:
         """A method that starts from the model and TCM of ``start``, in one run."""
+        if variant.checkpoint and variant.training:
+            raise UserError(f"{at}: a TCM from checkpoint is not trained: leave out checkpoint or training")
         guidance, sampling, training = self.settings(variant, start, at)
         single = not is_guided(sampling.strategy)
         base = self.base(variant.model or start.name, at, run)

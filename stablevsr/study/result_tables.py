@@ -37,12 +37,19 @@ def merge_scores(study: ResolvedStudy, paths: Paths, method: Method, dataset: st
     merged = merged.sort_values(["scene", "sequence", "frame", "run"], kind="stable")
     metrics = [column for column in merged if column not in KEYS]
     out = paths.table(dataset, method.name)
-    last = files[method.on(dataset).run][-1]
-    notes = read_notes(last)
+    notes = _notes([file for shards in files.values() for file in shards], merged)
     notes["protocol"] = asdict(protocol)
     notes["method"] = {"name": method.name, "label": method.label, "digest": method.on(dataset).digest}
     write_table(out, merged[[*KEYS, *metrics]], notes)
     return out
+
+
+def _notes(files: list[Path], merged: pd.DataFrame) -> dict[str, Any]:
+    """The evaluator's notes that hold for all shards and runs: not its counts and means, which are of one shard."""
+    every = [read_notes(file) for file in files]
+    skipped = {name: reason for notes in every for name, reason in notes.get("skipped", {}).items()}
+    empty = {name: reason for name, reason in skipped.items() if name not in merged or (merged[name] == "").all()}
+    return {key: every[-1][key] for key in ("metrics", "weights", "versions") if key in every[-1]} | {"skipped": empty}
 
 
 def _read(files: list[Path], what: str, study: ResolvedStudy) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from stablevsr.data.layouts import Clip
 from stablevsr.runtime.errors import DamagedError
 from stablevsr.runtime.hashing import content_hash, digest
 from stablevsr.runtime.records import read_record, write_record
-from stablevsr.study.prepare import open_dataset
+from stablevsr.study.prepare import check_sizes, open_dataset
 
 if TYPE_CHECKING:
     from stablevsr.study.files import Dataset
@@ -28,7 +28,7 @@ def record_training_data(spec: Dataset, paths: Paths) -> dict[str, Any]:
 
     Keys: ``sequences`` and ``validation``, by name of a clip its number of ``frames`` and ``sha256``; ``sha256`` of all
     training clips together; ``files``, a digest of the files' sizes and times. Raises :class:`UserError` for frames
-    that are missing.
+    that are missing, and for clips that are not 4 times as large as their LR frames.
     """
     clips, held_out = (
         open_dataset(part, paths.low_resolution(part)) if part else [] for part in (spec, spec.validation)
@@ -39,6 +39,8 @@ def record_training_data(spec: Dataset, paths: Paths) -> dict[str, Any]:
     except DamagedError:  # also where there is none
         known = {}
     if known.get("files") != files:
+        for clip in (*clips, *held_out):
+            check_sizes(clip)
         sequences = _describe(clips)
         known = {
             "sequences": sequences,

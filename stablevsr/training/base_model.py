@@ -76,6 +76,18 @@ class BaseTraining:
     device: str = "cpu"
     done: dict[str, Any] = field(default_factory=dict)  #: scenes and settings of the trainings so far, kept in a state
 
+    def __post_init__(self) -> None:
+        """Raise :class:`UserError` for clips without LR frames, and for held-out clips smaller than a crop."""
+        for clip in (*self.clips, *self.held_out):
+            if not clip.lr:
+                raise UserError(
+                    f"clip {clip.name} has no LR frames: put them into lr/{clip.name}, beside gt/{clip.name}"
+                )
+        crop = max(recipe["crop"] for recipe in RECIPES.values())
+        for clip in self.held_out:
+            if _side(clip) < crop:
+                raise UserError(f"the validation clip {clip.name} is smaller than {crop}x{crop} pixels: leave it out")
+
     def run(self) -> None:
         """Write the model folder ``out``."""
         self.done["scenes"] = {clip.name: len(clip.gt) for clip in self.clips}

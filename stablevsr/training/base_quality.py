@@ -42,7 +42,9 @@ def measure(model: Path, scenes: list[Clip], out: Path) -> str:
         pictures.append(np.concatenate([*images.values(), gt], axis=1))
     table = pd.DataFrame(rows)
     write_text(out / "quality.csv", table.round(4).to_csv(index=False, lineterminator="\n"))
-    write_frame(out / "quality.png", np.concatenate(pictures, axis=0))
+    widest = max(picture.shape[1] for picture in pictures)
+    padded = [np.pad(picture, ((0, 0), (0, widest - picture.shape[1]), (0, 0))) for picture in pictures]
+    write_frame(out / "quality.png", np.concatenate(padded, axis=0))
     means = table.drop(columns="scene").groupby("image", sort=False).mean().round(4)
     return str(means.to_csv(lineterminator="\n"))
 

@@ -1,7 +1,8 @@
 """The training loop: the same for the TCM, the UNet's fine-tuning, the small decoder and the tiny base model.
 
 What is trained is a :class:`~.task.TrainingTask`. Every random draw is a function of (seed, sample): a killed run
-resumes from weights, optimiser and step to the same result, and micro-batches and processes change no draw.
+resumes from weights, optimiser and step to the same result (with fp16 the loss scale starts anew), and micro-batches
+and processes change no draw.
 """
 
 from __future__ import annotations

@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch.utils.data import Dataset
 
 from stablevsr.data.degradation import SCALE
-from stablevsr.data.frames import read_frame
+from stablevsr.data.frames import open_image, read_frame
 from stablevsr.data.layouts import Clip
 from stablevsr.method.settings import Order
 from stablevsr.runtime.errors import UserError
@@ -39,7 +38,12 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         if not self.clips:
             raise UserError(f"no training clip has {frames} frames")
         self.frames, self.crop, self.seed, self.order = frames, crop, seed, order
-        pixels = np.array([_pixels(clip.lr[0]) for clip in self.clips])
+        sizes = [_size(clip.lr[0]) for clip in self.clips]
+        for clip, size in zip(self.clips, sizes, strict=True):
+            if min(size) < crop // SCALE:
+                small = f"frame {clip.lr[0]} is smaller than a crop of {crop // SCALE} pixels"
+                raise UserError(f"{small}: choose a smaller training crop")
+        pixels = np.array([width * height for width, height in sizes])
         frame_and_lr = 3 * (SCALE**2 + 1) * int(pixels.max())  # bytes
         self._read = lru_cache(maxsize=max(frames, MEMORY // frame_and_lr) * 2)(read_frame)
         weights = pixels * [len(clip.gt) for clip in self.clips]
@@ -59,8 +63,6 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
     def _crop(self, gt: tuple[Path, ...], lr: tuple[Path, ...], rng: np.random.Generator) -> dict[str, torch.Tensor]:
         height, width = self._read(lr[0]).shape[:2]
         side = self.crop // SCALE
-        if min(height, width) < side:
-            raise UserError(f"frame {lr[0]} is smaller than a crop of {side} pixels: choose a smaller training crop")
         top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
         flip = bool(rng.random() < 0.5)
         return {
@@ -69,9 +71,10 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         }
 
 
-def _pixels(path: Path) -> int:
-    with Image.open(path) as image:
-        return image.width * image.height
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height."""
+    with open_image(path) as image:
+        return image.size
 
 
 def _cut(frame: NDArray[np.uint8], top: int, left: int, side: int, flip: bool) -> NDArray[np.uint8]:

@@ -42,7 +42,8 @@ class TrainingTask(ABC):
     model: Any  #: the nn.Module that is optimised (of diffusers' classes, which mypy cannot see into)
     data: Dataset[Sample]
     copied: Sequence[Path] = ()  #: folders of the base model that are copied into the result
-    #: Frozen samples to validate on, in chunks, each with its ground truth ``gt``; empty = no validation.
+    #: Frozen samples to validate on, in chunks, each with its ground truth ``gt`` (B, 3, H, W) in [0, 1] and its LR
+    #: crops ``lq`` (B, 3, h, w) in [-1, 1]; empty = no validation.
     held_out: Sequence[Sample] = ()
 
     @abstractmethod

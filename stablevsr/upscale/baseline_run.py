@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,39 +17,26 @@ from numpy.typing import NDArray
 from stablevsr.baselines import Upscaler
 from stablevsr.data.frames import read_frame, write_frame
 from stablevsr.upscale.clips import Clip
+from stablevsr.upscale.windowed_run import WindowedRun
 from stablevsr.upscale.windows import Window, split
 
 
-class BaselineRun:
-    """The work on one clip.
+class BaselineRun(WindowedRun):
+    """The work on one clip, in frames.
 
     Args:
-        clip: its LR frames.
-        work: folder for the frames in which windows overlap; removed when the clip is finished.
-        result: folder for the x4 frames, PNG with the stems of the LR frames; only final frames are written.
+        clip, work, result: as for :class:`WindowedRun`; ``work`` holds the frames in which windows overlap.
         window: largest number of frames that the baseline gets at once; 0 = all, 1 = it looks at one frame alone.
     """
 
     def __init__(self, clip: Clip, work: Path, result: Path, window: int) -> None:
-        self.clip, self.work = clip, work
         count = len(clip.files)
-        self.windows = [Window(i, i + 1, i) for i in range(count)] if window == 1 else split(count, window)
-        self.outputs = [result / f"{file.stem}.png" for file in clip.files]
-        starts = [*(each.start for each in self.windows), count]
-        self.final = [range(*pair) for pair in pairwise(starts)]  # for each window, its frames before the next window
+        windows = [Window(i, i + 1, i) for i in range(count)] if window == 1 else split(count, window)
+        super().__init__(clip, work, result, windows, steps=1)
 
-    @property
-    def total(self) -> int:
-        """Frames of all windows; frames in two windows count twice."""
-        return sum(map(len, self.windows))
-
-    def done(self) -> int:
-        """Frames of the windows that are finished, by this run or an earlier one."""
-        return sum(len(window) for index, window in enumerate(self.windows) if self._is_done(index))
-
-    def is_finished(self) -> bool:
-        """Whether all x4 frames are written."""
-        return all(path.exists() for path in self.outputs)
+    def done_of(self, index: int) -> int:
+        """Frames of a window if it is finished, else 0: half a window is made again."""
+        return len(self.windows[index]) if self._is_done(index) else 0
 
     def run(self, upscaler: Upscaler, progress: Callable[[int], Any]) -> None:
         """Make all frames that are not written yet; ``progress`` is called with the number of frames just done."""
@@ -72,10 +58,9 @@ class BaselineRun:
         write_frame(path, np.rint(image * 255).astype(np.uint8))
 
     def _overlap(self, index: int, frame: int) -> Path:
-        return self.work / f"window{index:06d}" / f"{frame:08d}.png"
+        return self.folder(index) / f"{frame:08d}.png"
 
     def _is_done(self, index: int) -> bool:
         """Whether its final frames are written, and those that it shares with the next window."""
         shared = range(self.final[index].stop, self.windows[index].stop)
-        final = all(self.outputs[frame].exists() for frame in self.final[index])
-        return final and all(self._overlap(index, frame).exists() for frame in shared)
+        return self.is_written(index) and all(self._overlap(index, frame).exists() for frame in shared)

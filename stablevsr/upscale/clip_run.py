@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 import sys
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -25,16 +24,15 @@ from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.method.stores import FolderStore, State
 from stablevsr.runtime.errors import DamagedError, UserError
 from stablevsr.upscale.clips import Clip
+from stablevsr.upscale.windowed_run import WindowedRun
 from stablevsr.upscale.windows import split
 
 
-class ClipRun:
-    """The work on one clip.
+class ClipRun(WindowedRun):
+    """The work on one clip, in frame-steps: one denoising step of one frame.
 
     Args:
-        clip: its LR frames.
-        work: folder for the state of sampling; removed when the clip is finished.
-        result: folder for the x4 frames, PNG with the stems of the LR frames; only final frames are written.
+        clip, work, result: as for :class:`WindowedRun`; ``work`` holds the state of sampling.
         sampling: strategy and steps; the scheduler must be ``ddpm`` (see :meth:`Sampler.run`).
         guidance: the warp grid (the flow estimator is an argument of :meth:`run`).
         window: largest number of frames sampled together; 0 = all.
@@ -43,35 +41,17 @@ class ClipRun:
     def __init__(
         self, clip: Clip, work: Path, result: Path, sampling: Sampling, guidance: Guidance, window: int
     ) -> None:
-        self.clip, self.work = clip, work
+        super().__init__(clip, work, result, split(len(clip.files), window), sampling.steps)
         self.sampling, self.guidance = sampling, guidance
-        self.windows = split(len(clip.files), window)
-        self.outputs = [result / f"{file.stem}.png" for file in clip.files]
-        starts = [*(window.start for window in self.windows), len(clip.files)]
-        self.final = [range(*pair) for pair in pairwise(starts)]  # of each window: its frames before the next one
 
-    @property
-    def total(self) -> int:
-        """Frame-steps of the whole clip; frames in two windows count twice."""
-        return sum(len(window) for window in self.windows) * self.sampling.steps
-
-    def done(self) -> int:
-        """Frame-steps finished, by this run or an earlier one."""
-        steps = self.sampling.steps
-        return sum(
-            len(window) * steps if self._is_written(index) else self._done(index)
-            for index, window in enumerate(self.windows)
-        )
-
-    def _done(self, index: int) -> int:
+    def done_of(self, index: int) -> int:
+        """Frame-steps of a window that are finished."""
+        if self.is_written(index):
+            return len(self.windows[index]) * self.steps
         try:
             return self._state(index).done
         except DamagedError:
             return 0
-
-    def is_finished(self) -> bool:
-        """Whether all x4 frames are written."""
-        return all(path.exists() for path in self.outputs)
 
     def run(self, model: ModelParts, estimator: FlowEstimator, key: str, reserve: int, progress: Progress) -> None:
         """Sample and write all frames that are not written yet.
@@ -89,7 +69,7 @@ class ClipRun:
         noise = KeyedNoise([key], shape)
         for index in range(len(self.windows)):
             for last_try in (False, False, True):
-                if self._is_written(index):
+                if self.is_written(index):
                     break
                 try:
                     self._make(index, sampler, noise, reserve)
@@ -99,7 +79,7 @@ class ClipRun:
                     print(f"{error}: sampling its frames again", file=sys.stderr)
                     shutil.rmtree(error.path.parent)
             if index > 0:
-                shutil.rmtree(self._folder(index - 1), ignore_errors=True)
+                shutil.rmtree(self.folder(index - 1), ignore_errors=True)
         shutil.rmtree(self.work, ignore_errors=True)
 
     def _make(self, index: int, sampler: Sampler, noise: Draw, reserve: int) -> None:
@@ -114,7 +94,7 @@ class ClipRun:
         """Sample a window. Its frames get the noise that they have in the whole clip."""
         window, device = self.windows[index], sampler.model.device
         state = self._state(index, device)
-        if state.done == len(window) * self.sampling.steps:
+        if state.done == len(window) * self.steps:
             return
 
         @lru_cache(maxsize=4)
@@ -122,24 +102,18 @@ class ClipRun:
             return to_tensor([read_frame(self.clip.files[window.start + frame])]).to(device)
 
         # flow takes the most space on disk (256 bytes per LR pixel and frame)
-        flows = FolderStore(self._folder(index) / "flows", device, reserve)
+        flows = FolderStore(self.folder(index) / "flows", device, reserve)
         try:
             sampler.run(
                 len(window), lr, lambda step, frame: noise(step, window.start + frame), state, flows, window.start
             )
         except NotFiniteError as error:
-            shutil.rmtree(self._folder(index), ignore_errors=True)  # the state may hold such values already
+            shutil.rmtree(self.folder(index), ignore_errors=True)  # the state may hold such values already
             raise UserError(f"{self.clip.name or self.clip.files[0].parent}: {error}") from error
         shutil.rmtree(flows.folder, ignore_errors=True)
 
-    def _folder(self, index: int) -> Path:
-        return self.work / f"window{index:06d}"
-
     def _state(self, index: int, device: torch.device | str = "cpu") -> State:
-        return State(FolderStore(self._folder(index), device))
-
-    def _is_written(self, index: int) -> bool:
-        return all(self.outputs[frame].exists() for frame in self.final[index])
+        return State(FolderStore(self.folder(index), device))
 
     def _write(self, index: int, model: ModelParts) -> None:
         window = self.windows[index]
@@ -154,5 +128,5 @@ class ClipRun:
 
     def _decode(self, index: int, frame: int, model: ModelParts) -> Tensor:
         state = self._state(index, model.device)
-        latents = state.latent(self.sampling.steps, frame - self.windows[index].start)
+        latents = state.latent(self.steps, frame - self.windows[index].start)
         return next(decode_frames(model, latents, first=frame))

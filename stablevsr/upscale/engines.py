@@ -73,8 +73,11 @@ class _Sampler:
         check_model(self.model, without=() if self.is_guided and self.tcm is None else {"controlnet"})
         if self.tcm is not None:
             check_weights(self.tcm)
-        if options.adapt and not self.is_guided:
-            raise UserError(f"--adapt has no effect on --strategy {options.strategy}, which runs no TCM: leave it out")
+        for name in ("adapt", "tcm", "flow", "warp"):
+            if getattr(options, name) and not self.is_guided:
+                raise UserError(
+                    f"--{name} has no effect on --strategy {options.strategy}, which runs no TCM: leave it out"
+                )
         given = {"preset": options.preset, "strategy": options.strategy, "compile": options.compile}
         given |= {key: value for key in ("steps", "precision") if (value := getattr(options, key)) is not None}
         self.sampling = parse(Sampling, given, "upscale")

@@ -131,7 +131,7 @@ class _UpscaleRun:
 
     def _remove_refused(self, place: Path) -> None:
         """Remove all that a refused video left, and nothing of what other commands with this output left."""
-        shutil.rmtree(place)
+        shutil.rmtree(place, ignore_errors=True)  # not there if the first frame was refused
         if not [path for path in self.work.iterdir() if path.name != LOCK]:
             shutil.rmtree(self.work)
 

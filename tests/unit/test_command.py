@@ -14,7 +14,7 @@ import yaml
 from stablevsr.baselines.command import Command
 from stablevsr.data.frames import read_frame, write_frame
 from stablevsr.runtime.errors import UserError
-from stablevsr.study.groups import groups
+from stablevsr.study.groups import groups, sampled_with
 from stablevsr.study.inference import Networks, Shard, infer
 from stablevsr.study.methods import Method
 from stablevsr.study.requirements import check_external
@@ -182,7 +182,7 @@ def test_a_command_is_a_row_with_jobs_of_its_own(study):
     method = found.methods["theirs"]
     assert method in found.table1() and method.datasets == ("reds4", "vimeo")
     assert method.command == Command("python x.py {lr} {frames}", None, (("SEED", "3"),), whole_shard=True)
-    mine = [group for group in groups(found) if any(method in forms for forms in group.forms.values())]
+    mine = [group for group in groups(found, sampled_with) if any(method in forms for forms in group.forms.values())]
     assert {form.name for group in mine for forms in group.forms.values() for form in forms} == {"theirs"}
 
 
@@ -205,7 +205,7 @@ def test_resources_are_those_of_its_jobs_only_and_decide_no_frame(study):
     plain = study(**command).methods["theirs"].digest
     found = study(**command, resources={"threads": 3, "gpu": 1, "runtime": 90})
     assert found.methods["theirs"].digest == plain
-    taken = {group.name: group.resources for group in groups(found)}
+    taken = {group.name: group.resources for group in groups(found, sampled_with)}
     theirs = [name for name in taken if name.startswith("command_theirs")]
     assert theirs and all(taken.pop(name) == {"threads": 3, "gpu": 1, "runtime": 90} for name in theirs)
     assert taken and not any(taken.values())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stablevsr.study.groups import groups, scored_with, tables
+from stablevsr.study.groups import groups, owner, sampled_with, scored_with, tables
 from stablevsr.study.resolve import load_study
 
 REPOSITORY = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ def members(group):
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_form_of_every_method_is_in_one_group(name):
     study = load_study(name, REPOSITORY)
-    found = Counter(member for group in groups(study) for member in members(group))
+    found = Counter(member for group in groups(study, sampled_with) for member in members(group))
     expected = {(d, form.digest, form.run) for d in study.spec.datasets for form in study.forms_on(d)}
     assert set(found) == expected and set(found.values()) == {1}
     written = [(dataset, method.name) for (dataset, _), methods in tables(study).items() for method in methods]
@@ -31,13 +31,13 @@ def test_every_form_of_every_method_is_in_one_group(name):
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_job_has_one_run_and_one_number_of_shards(name):
     study = load_study(name, REPOSITORY)
-    for group in groups(study):
+    for group in groups(study, sampled_with):
         assert {form.run for forms in group.forms.values() for form in forms} == {group.run}
         assert {study.spec.datasets[dataset].shards for dataset in group.forms} == {group.shards}
 
 
 def test_the_mini_study_starts_few_processes_with_networks():
-    started = [g for g in groups(load_study("mini", REPOSITORY)) if not g.name.startswith("frames_")]
+    started = [g for g in groups(load_study("mini", REPOSITORY), sampled_with) if not g.name.startswith("frames_")]
     assert len(started) <= 12  # of 6.7 s of processor time each
     assert sum(group.size for group in started) >= 2 * len(started)
 
@@ -51,7 +51,7 @@ def root(tmp_path):
 
 @pytest.mark.parametrize("ablation", ["aaa", "guidance2", "zzz"])
 def test_a_new_ablation_adds_groups_and_changes_none(root, ablation):
-    before = {group.name: members(group) for group in groups(load_study("mini", root))}
+    before = {group.name: members(group) for group in groups(load_study("mini", root), sampled_with)}
     new = {
         "title": "New", "question": "New?",
         "variants": {
@@ -62,7 +62,7 @@ def test_a_new_ablation_adds_groups_and_changes_none(root, ablation):
     }  # fmt: skip
     (root / f"ablations/{ablation}.yaml").write_text(yaml.safe_dump(new))
     study = load_study("mini", root)
-    after = {group.name: members(group) for group in groups(study)}
+    after = {group.name: members(group) for group in groups(study, sampled_with)}
     added = set(after) - set(before)
     assert {name: after[name] for name in before} == before
     datasets = study.ablation_datasets(ablation)
@@ -72,14 +72,14 @@ def test_a_new_ablation_adds_groups_and_changes_none(root, ablation):
 
 
 def test_frames_that_rules_make_are_not_in_the_group_of_what_they_are_made_from():
-    made = groups(load_study("mini", REPOSITORY))
+    made = groups(load_study("mini", REPOSITORY), sampled_with)
     (alone,) = [group for group in made if "temporal_filter_averaged" in group.name]
     assert {form.kind for forms in alone.forms.values() for form in forms} == {"frames"}
 
 
 def test_frames_that_rules_make_are_scored_with_the_studys_method():
     study = load_study("mini", REPOSITORY)
-    frames, scored = ({g.name: members(g) for g in groups(study, *by)} for by in ((), (scored_with,)))
+    frames, scored = ({g.name: members(g) for g in groups(study, whose)} for whose in (owner, scored_with))
     alone = "frames_temporal_filter_averaged_reds4_run0"
     assert scored == {
         name: found | (frames[alone] if name.startswith("stablevsr") else set())
@@ -88,11 +88,20 @@ def test_frames_that_rules_make_are_scored_with_the_studys_method():
     }
 
 
+def test_baselines_that_run_on_the_cpu_keep_no_gpu_waiting():
+    study = load_study("paper", REPOSITORY)
+    kinds = {True: set(), False: set()}
+    for group in groups(study, sampled_with):
+        kinds[group.on_gpu] |= {form.kind for forms in group.forms.values() for form in forms}
+    assert kinds[False] == {"bicubic", "realesrgan-x4plus", "frames"}
+    assert {"stablevsr", "basicvsr-reds4", "realbasicvsr"} <= kinds[True]
+
+
 def test_names_that_differ_only_in_a_sign_give_two_groups(root):
     for name in ("one-two", "one_two"):
         variant = {"label": name, "sampling": {"steps": 11 + name.count("-")}}
         content = {"title": name, "question": name, "variants": {"new": variant}}
         (root / f"ablations/{name}.yaml").write_text(yaml.safe_dump(content))
-    names = [group.name for group in groups(load_study("mini", root))]
+    names = [group.name for group in groups(load_study("mini", root), sampled_with)]
     assert len(set(names)) == len(names) and all(name.isidentifier() for name in names)
     assert sum(name.startswith("one_two") for name in names) == 2

@@ -14,8 +14,9 @@ from stablevsr import StableVSRPipeline
 from stablevsr.cli import main
 from stablevsr.data.frames import write_frame
 from stablevsr.method.settings import Sampling
-from stablevsr.metrics import chunks
+from stablevsr.metrics import chunks, evaluate
 from stablevsr.runtime.records import read_record, write_record
+from stablevsr.study import jobs
 from stablevsr.study.inference import Networks, Pipelines, Shard, infer
 from stablevsr.study.paths import Paths
 from stablevsr.study.resolve import load_study
@@ -140,6 +141,25 @@ def test_only_methods_whose_frames_are_new_are_scored(study, monkeypatch):
     content["sequences"]["x"]["sha256"] = "another"  # the ground truth
     write_record(manifest, content)
     assert read_by_a_job() == {"bicubic", "one", "two"}
+
+
+def test_a_column_that_could_not_be_filled_is_scored_once_it_can_be(study, monkeypatch):
+    """As LPIPS, whose weights the package index did not give at first."""
+    job("infer", "bicubic")
+    with monkeypatch.context() as patch:
+        for module in (jobs, evaluate):
+            patch.setattr(module, "missing", lambda metric: "no weights" if metric.name == "ssim" else None)
+        job("score", "bicubic")
+    assert pd.read_csv(scores(study, "bicubic"))["ssim"].isna().all()
+    job("score", "bicubic")
+    assert pd.read_csv(scores(study, "bicubic"))["ssim"].notna().all()
+
+
+def test_a_shard_without_sequences_is_finished_at_once(study):
+    """There can be more shards than a person's clips."""
+    file = Path("workflow/studies/smoke.yaml")
+    file.write_text(file.read_text().replace("layout: vimeo90k", "layout: vimeo90k\n    shards: 3"))
+    assert main(["infer", "--study", "smoke", "--dataset", "vimeo", "--method", "bicubic", "--shard", "2/3"]) == 0
 
 
 def test_scores_without_frames_are_one_sentence(study, capsys):

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from evaluate_folders import COUNTS, SIZE, clip, write
 from PIL import Image
 
 from stablevsr.data.frames import write_frame
 from stablevsr.metrics.evaluate import evaluate
+from stablevsr.metrics.tables import read_notes
 from stablevsr.runtime.errors import UserError
 
 
@@ -172,10 +174,18 @@ def test_many_faults_are_counted_and_few_are_named(gt: Path, sr: Path, tmp_path:
         evaluate(gt, {tmp_path / "out.csv": sr}, ["psnr"])
 
 
-def test_frames_too_small_for_a_metric_are_refused(tmp_path: Path) -> None:
-    tiny = write(tmp_path / "tiny", {"a": [np.zeros((8, 16, 3), np.uint8)]})
-    with pytest.raises(UserError, match=r"16x8 pixels, too small \(ssim needs 11"):
-        evaluate(tiny, {tmp_path / "out.csv": tiny}, ["ssim", "psnr"])
+def test_a_metric_is_empty_on_frames_that_are_too_small_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, large = (np.random.default_rng(0).integers(0, 255, (h, 16, 3), np.uint8) for h in (8, 12))
+    both = write(tmp_path / "both", {"a": [small], "b": [large]})
+    evaluate(both, {tmp_path / "both.csv": both}, ["ssim", "psnr"])
+    table = pd.read_csv(tmp_path / "both.csv")
+    assert table["ssim"].isna().tolist() == [True, False] and table["psnr"].notna().all()
+    assert "ssim is left empty on a: frames of less than 11 pixels a side" in capsys.readouterr().err
+    tiny = write(tmp_path / "tiny", {"a": [small]})
+    evaluate(tiny, {tmp_path / "tiny.csv": tiny}, ["ssim", "psnr"])
+    assert read_notes(tmp_path / "tiny.csv")["skipped"] == {"ssim": "frames of less than 11 pixels a side"}
 
 
 def test_a_failure_leaves_no_file_behind(gt: Path, sr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,15 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from study_files import REPOSITORY, edit
 
-from stablevsr.data.downloads import weights
+from stablevsr.data.downloads import registry, weights
 from stablevsr.method.settings import Guidance
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import digest
 from stablevsr.study import requirements
 from stablevsr.study.methods import MODEL_TCM, TrainingRun
 from stablevsr.study.paths import Paths
-from stablevsr.study.requirements import all_downloads, check_packages, training_weights
+from stablevsr.study.requirements import all_downloads, check_packages
 from stablevsr.study.resolve import load_study, merge
+from stablevsr.study.weights import training_weights
 
 #: The names under which the ablations of two studies hold the method itself.
 REFERENCES = {
@@ -117,7 +118,7 @@ def test_every_guidance_of_the_evidence_study_meets_a_tcm_that_was_trained_for_i
 def test_a_moved_target_has_the_flow_of_the_study_whatever_the_tcm_is_shown(name):
     runs = [run for run in load_study(name, REPOSITORY).trainings().values() if run.kind == "tcm"]
     assert {run.guidance.flow for run in runs if run.settings.temporal_weight} == {"dis"}
-    assert all(training_weights(run) == [] for run in runs)  # no download that the study does not name
+    assert all(training_weights(run.settings) == [] for run in runs)  # no download that the study does not name
 
 
 def test_a_moved_target_needs_the_weights_of_its_flow(root):
@@ -125,7 +126,7 @@ def test_a_moved_target_needs_the_weights_of_its_flow(root):
         study = root / "workflow/studies/paper.yaml"
         edit(study, lambda c: c["method"].setdefault("training", {}).update(training))
         run = load_study("paper", root).methods["guidance.no_guidance"].training
-        return run, training_weights(run)
+        return run, training_weights(run.settings)
 
     assert blank()[1] == []
     run, needed = blank(temporal_weight=0.5)
@@ -403,3 +404,34 @@ def test_a_missing_package_of_a_metric_is_a_fault_only_where_its_scores_are_requ
     check_packages(load_study("mini", root).spec)
     with pytest.raises(UserError, match="metric musiq: no pyiqa here"):
         check_packages(load_study("paper", root).spec)
+
+
+def test_another_published_file_is_another_result(monkeypatch):
+    """The registry is no code, so what it pins is part of the digests: a hash, or the commit of a hub model."""
+    before = load_study("paper", REPOSITORY)
+    rows = dict(registry.load())
+    changed = {"raft": "sha256", "basicvsr_reds4": "sha256", "stablevsr": "version"}
+    for name, field in changed.items():
+        table = rows | {name: rows[name].model_copy(update={field: "0" * 64})}
+        monkeypatch.setattr(registry, "load", lambda table=table: table)
+        after = load_study("paper", REPOSITORY)
+        moved = {key for key, method in after.methods.items() if method.digest != before.methods[key].digest}
+        assert ("basicvsr" in moved) == (name == "basicvsr_reds4")
+        assert ("stablevsr" in moved) == (name != "basicvsr_reds4")
+        assert "bicubic" not in moved
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"frames": "mine", "sampling": {"steps": 3}}, "sampling has no effect on frames that are there"),
+    ({"checkpoint": "mine", "training": {"steps": 3}}, "leave out checkpoint or training"),
+    ({"sampling": {"steps": 3}, "label": "Auto-regressive"}, "are both called 'Auto-regressive'"),
+])  # fmt: skip
+def test_settings_without_effect_and_labels_that_occur_twice_are_refused(root, change, said):
+    edit(root / "ablations/sampling.yaml", lambda c: c["variants"].update(new={"label": "New"} | change))
+    with pytest.raises(UserError, match=said):
+        load_study("mini", root)
+
+
+def test_a_study_that_extends_another_may_use_the_ablations_it_lists(root):
+    (root / "workflow/studies/mine.yaml").write_text(yaml.safe_dump({"extends": "evidence", "title": "Mine"}))
+    assert load_study("mine", root).ablations.keys() == load_study("evidence", root).ablations.keys()

@@ -207,3 +207,11 @@ def test_clips_that_are_all_smaller_than_the_crops_are_one_sentence(clips: list[
 def test_wrong_steps_are_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"expected STAGE=STEPS"):
         steps_by_stage([text])
+
+
+def test_clips_that_cannot_be_used_are_refused_before_anything_is_trained(clips: list[Clip], tmp_path: Path) -> None:
+    place = (tmp_path / "out", tmp_path / "state", {})
+    with pytest.raises(UserError, match=r"the validation clip small is smaller than 192x192 pixels"):
+        BaseTraining(clips, clips[1:], *place)
+    with pytest.raises(UserError, match=r"clip a has no LR frames: put them into lr/a, beside gt/a"):
+        BaseTraining([Clip("a", clips[0].gt, ())], [], *place)

@@ -55,6 +55,8 @@ def bad_inputs(root):
         stream.width, stream.height, stream.pix_fmt = 4200, 16, "yuv420p"
         wide = av.VideoFrame.from_ndarray(np.zeros((16, 4200, 3), np.uint8), format="rgb24")
         container.mux([*stream.encode(wide), *stream.encode()])
+    glass = Image.new("RGBA", (16, 16), (200, 0, 0, 0))
+    glass.save(root / "clear.gif", save_all=True, append_images=[Image.new("RGBA", (16, 16), (0, 0, 0, 0))])
     write_folder(root / "large", [np.zeros((600, 1200, 3), np.uint8)])
     out = root / "out"
     return [
@@ -76,6 +78,7 @@ def bad_inputs(root):
         ("name", root / "named", out, [], r"the name 'caf\xe9' in"),
         ("name of the output", frames, root / strange, [], "is not UTF-8"),
         ("alpha in WebM", root / "alpha.webm", root / "o.mp4", [], "has an alpha channel (VP9, alpha_mode)"),
+        ("transparent video", root / "clear.gif", root / "o.mp4", [], "frame 0 has transparent pixels"),
         ("too wide", root / "wide.mkv", root / "o.mp4", [], "beyond the H.264 encoder's 16384 pixels"),
         ("half a video", root / "half.mp4", root / "o.mp4", [], "half.mp4 cannot be read"),
         ("video to folder", video, out, [], "the output must be a file in .mp4"),
@@ -112,8 +115,9 @@ def bad(tmp_path_factory):
 CASES = [
     "missing", "empty", "sizes", "small", "truncated", "transparent", "same stem", "too deep", "both kinds",
     "empty sequence", "folder of videos", "one image", "no video", "pipe", "pipe as frame", "name",
-    "name of the output", "alpha in WebM", "too wide", "half a video", "video to folder", "frames to video",
-    "output is input", "output inside", "output taken", "video taken", "output is a link", "output without a name",
+    "name of the output", "alpha in WebM", "transparent video", "too wide", "half a video", "video to folder",
+    "frames to video", "output is input", "output inside", "output taken", "video taken", "output is a link",
+    "output without a name",
     "output with a long name", "revision of tiny", "steps", "window", "scale of nan", "scale 1", "scale 0",
     "scale below 0", "scale 17", "scale too large", "seed", "device", "model without a part", "no model", "tcm",
 ]  # fmt: skip

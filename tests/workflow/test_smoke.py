@@ -19,6 +19,8 @@ import pytest
 import yaml
 
 from stablevsr.method.model_folder import TINY
+from stablevsr.study.paths import Paths
+from stablevsr.study.resolve import load_study
 
 pytestmark = pytest.mark.workflow
 REPOSITORY = Path(__file__).parents[2]
@@ -283,6 +285,22 @@ def test_an_overwritten_frame_of_an_external_method_is_scored_again(finished, tm
         assert sorted(pd.read_csv(target)["ssim"] < 1) == [False] * 7 + [True]
     finally:
         study.write_text(before)
+
+
+def test_clips_that_a_person_adds_or_replaces_are_linked_again(finished):
+    shutil.copytree(finished / "data/mini/reds_like", finished / "data/own")
+    own = {"make": None, "fetch": [], "root": "data/own"}
+    content = {"extends": "smoke", "datasets": {"reds4": own}}
+    (finished / "workflow/studies/own_clips.yaml").write_text(yaml.safe_dump(content))
+    target = str(Paths(load_study("own_clips", finished)).dataset("reds4") / "manifest.json")
+    snakemake(finished, target, study="own_clips")
+    assert planned(finished, target, study="own_clips") == {}
+    frame = next(iter(sorted((finished / "data/own/gt/street4").iterdir())))
+    frame.write_bytes(frame.read_bytes())
+    assert planned(finished, target, study="own_clips") == {"data_prepare": 1}
+    snakemake(finished, target, study="own_clips")
+    shutil.copy(frame, frame.with_name("added.png"))
+    assert planned(finished, target, study="own_clips") == {"data_prepare": 1}
 
 
 def test_a_misspelt_key_stops_before_any_job(finished):

@@ -1,11 +1,11 @@
 # What the rules share: which files a job needs, and which training or dataset a key belongs to.
 from stablevsr.method.model_folder import PARTS, tcm_folder
-from stablevsr.study.groups import groups, plain, scored_with, tables
+from stablevsr.study.groups import groups, plain, sampled_with, scored_with, tables
 from stablevsr.study.protocol import protocol_of
 from stablevsr.training.tasks import KINDS, WEIGHTS
 
 TRAININGS = study.trainings()
-GROUPS = groups(study)
+GROUPS = groups(study, sampled_with)
 #: Trainings by the cached samples they learn from: one for each set of samples.
 SAMPLED = {run.samples: run for run in TRAININGS.values() if run.samples}
 #: A training that is shared by several processes is one job; accelerate finds its ranks in what torchrun sets.
@@ -27,10 +27,19 @@ def weights(names):
 
 
 def source_of(spec):
-    """The files that show that a dataset's folder is complete; their age does not matter."""
+    """What a dataset is prepared from: the files that show that its folder is complete, whose age does not matter, or
+    the frames that a person put there."""
     if spec.validation:
         return source_of(spec.validation) + source_of(spec.model_copy(update={"validation": None}))
-    return [ancient(f"{spec.root.parent}/CARD.md")] if spec.make else fetched(spec.fetch)
+    if spec.make:
+        return [ancient(f"{spec.root.parent}/CARD.md")]
+    own = [] if spec.fetch or spec.layout != "plain" else frames_of(spec.root / "gt") + frames_of(spec.root / "lr")
+    return fetched(spec.fetch) + own
+
+
+def frames_of(folder):
+    """The frames in a person's folder. Overwriting one does not change the time of its folder, so all are inputs."""
+    return sorted(path for path in folder.glob("*/*") if path.is_file())
 
 
 def training_set(key):
@@ -64,7 +73,7 @@ def inputs_of(run):
     return [
         *base_files(run.base),
         PATHS.training_data(run.dataset),
-        *fetched(training_weights(run)),
+        *fetched(training_weights(run.settings)),
     ]
 
 
@@ -86,9 +95,8 @@ def external_files(dataset, method):
         files += network_files(tcm_folder(method.external_tcm))
     if method.frames:
         folder = method.frames_of(dataset)
-        # Below work/ an ablation's rules make them (ablations/README.md). Elsewhere a person did, and every frame is
-        # an input: overwriting one does not change the time of its folder
-        files += [folder] if made_by_rules(folder) else sorted(p for p in folder.glob("*/*") if p.is_file())
+        # below work/ an ablation's rules make them (ablations/README.md), elsewhere a person did
+        files += [folder] if made_by_rules(folder) else frames_of(folder)
     return files
 
 
@@ -97,6 +105,9 @@ def upscale_options(form):
     if form.kind != "stablevsr":
         return ["--model", form.kind]
     sampling, guidance = form.sampling, form.guidance
+    tcm = PATHS.training(form.training) if form.training else form.external_tcm
+    if tcm is None:
+        raise WorkflowError(f"{form.name} has no TCM that is trained here or lies in a folder: leave out what runs it")
     given = ["strategy", "steps", "precision"]
     if sampling.model_dump(exclude={*given}, exclude_defaults=True) or guidance.model_dump(
         exclude={"flow", "warp"}, exclude_defaults=True
@@ -105,7 +116,7 @@ def upscale_options(form):
             f"{form.name} has settings that `stablevsr upscale` has no option for: leave out what runs it"
         )
     options = {name: getattr(sampling, name) for name in given} | {"flow": guidance.flow, "warp": guidance.warp}
-    options |= {"model": PATHS.model(form.base), "tcm": PATHS.training(form.training), "seed": form.run}
+    options |= {"model": PATHS.model(form.base), "tcm": tcm, "seed": form.run}
     return [text for name, value in options.items() for text in (f"--{name}", str(value))]
 
 
@@ -135,11 +146,9 @@ def code(what, key):
 TEXTS = [
     *study.files,
     *(f"ablations/{name}.yaml" for name in study.ablations),
-    "results/published/table1.yaml",
-    "results/published/calibration.csv",
-    "results/published/measured_by_others.csv",
-    "results/published/cost.yaml",
-    *Path("docs").glob("deviations.md"),  # shown on the page where it is there
+    # shown on the page where they are there
+    *sorted(Path("results/published").glob("*.*")),
+    *Path("docs").glob("deviations.md"),
 ]
 REPORT_CODE = code(f"report-{STUDY}", report_code(map(Path, TEXTS)))
 PROTOCOLS = {name: protocol_of(spec, SPEC.metrics).name for name, spec in SPEC.datasets.items()}

@@ -28,7 +28,10 @@ for group in GROUPS:
         priority: 10 + min(group.size, 9)
         threads: group.resources.get("threads", SPEC.threads)
         resources:
-            **{"gpu": GPU, **{name: amount for name, amount in group.resources.items() if name != "threads"}},
+            **{
+                "gpu": GPU if group.on_gpu else 0,
+                **{name: amount for name, amount in group.resources.items() if name != "threads"},
+            },
         params:
             study=STUDY,
             methods=[f"--method={digest}" for digest in group.digests],

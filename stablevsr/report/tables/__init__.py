@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from stablevsr.metrics.tables import notes_path
 from stablevsr.report.claims import by_question, check
 from stablevsr.report.findings import findings
 from stablevsr.report.scores import ScoreBook
@@ -43,7 +44,7 @@ def render_one(paths: Paths, name: str) -> list[Path]:
 
 
 def render(paths: Paths) -> list[Path]:
-    """Write ``results/<study>/tables/*`` and return the files.
+    """Write ``results/<study>/tables/*`` and return the files; tables of methods and ablations that are gone go too.
 
     ``<table>.{csv,md,tex}`` for Table 1 and every ablation, ``claims.{csv,md}``, ``findings.md``, and, unrounded,
     ``clips.csv`` with one row a clip and ``frames.csv`` with one a frame and run; ``protocols.csv``, what the names of
@@ -63,7 +64,9 @@ def render(paths: Paths) -> list[Path]:
     }
     texts |= {"clips.csv": clips_csv(book), "frames.csv": frames_csv(book), "protocols.csv": protocols_csv(book)}
     texts |= _reproduction(book)
-    return _write(paths, texts)
+    written = _write(paths, texts)
+    _remove_others(paths, set(written))
+    return written
 
 
 def _texts(name: str, table: Table) -> dict[str, str]:
@@ -76,6 +79,16 @@ def _write(paths: Paths, texts: dict[str, str]) -> list[Path]:
     for file, text in texts.items():
         write_text(folder / file, text)
     return [folder / file for file in texts]
+
+
+def _remove_others(paths: Paths, written: set[Path]) -> None:
+    """Remove tables that are not of this study, as of an ablation under its former name: exports name every file."""
+    study = paths.study
+    scores = {paths.table(d, method.name) for method in study.methods.values() for d in method.datasets}
+    kept = written | scores | {notes_path(file) for file in scores}
+    for file in [*(paths.results / "tables").glob("*.*"), *(paths.results / "metrics").glob("*/*.*")]:
+        if file not in kept:
+            file.unlink()
 
 
 def _reproduction(book: ScoreBook) -> dict[str, str]:

@@ -107,7 +107,7 @@ def _summary(marks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {
         "sequences": {name: {key: mark[key] for key in ("frames", "sha256")} for name, mark in marks.items()},
         "seconds": round(sum(mark["seconds"] for mark in marks.values()), 3),
-        "peak_memory_bytes": max(mark["peak_memory_bytes"] for mark in marks.values()),
+        "peak_memory_bytes": max((mark["peak_memory_bytes"] for mark in marks.values()), default=0),
         "stages": {stage: round(sum(m["stages"].get(stage, 0.0) for m in marks.values()), 3) for stage in stages},
     }
 

@@ -133,7 +133,7 @@ def _sampler(
 
 
 def _baseline(kind: str, device: str, progress: Progress) -> BatchUpscaler:
-    if baselines.BASELINES[kind].weights:  # it runs on torch
+    if baselines.BASELINES[kind].on_torch:
         configure_torch()
     upscaler = baselines.load(kind, device)
 

@@ -32,7 +32,7 @@ class PerceptualUNetTask(UNetTask):
         self.perceptual = perceptual
 
     def draw(self, side: int, generators: Sequence[torch.Generator]) -> Sample:
-        """Also the level and the noise of the own estimates: ``share`` (B, 1, 1, 1) of the way up to pure noise."""
+        """Also the level and the noise of the own estimates: ``share`` (B,) of the way up to pure noise."""
         own = {
             "share": torch.stack([torch.rand((), generator=generator) for generator in generators]),
             "noise_above": draw_normal(generators, (self.channels, side, side)),

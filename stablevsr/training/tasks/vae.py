@@ -38,14 +38,15 @@ class ImageTask(TrainingTask):
 
     @abstractmethod
     def made(self, sample: Sample) -> Tensor:
-        """The images (B, 3, H, W) in [-1, 1] for ``gt`` (B, 3, H, W) and ``lq`` (B, 3, h, w), both in [0, 1]."""
+        """The images (B, 3, H, W) in [-1, 1] for a sample of :attr:`held_out`."""
 
     def hold_out(self, clips: Sequence[Clip], frames: int, crop: int, device: torch.device) -> None:
         """Validate on single ``frames`` of ``clips``, ``crop`` pixels large; no validation without clips."""
         if clips:
             windows = WindowDataset(clips, frames, crop, SEED)
             items = [windows[row] for row in range(HELD_OUT)]
-            self.held_out = [{key: torch.cat([item[key] for item in items]).to(device) for key in items[0]}]
+            crops = {key: torch.cat([item[key] for item in items]).to(device) for key in items[0]}
+            self.held_out = [crops | {"lq": crops["lq"] * 2 - 1}]
 
     def figures(self) -> dict[str, dict[str, float]]:
         """The L1 distance."""
@@ -117,9 +118,8 @@ class DecoderTask(ImageTask):
 
     def made(self, sample: Sample) -> Tensor:
         """The decoded samples, always from the same noise."""
-        lr = sample["lq"] * 2 - 1
-        generators = [sample_generator(SEED, row) for row in range(len(lr))]
-        return self.decode(self.sample(lr, generators, self.schedules[0]))
+        generators = [sample_generator(SEED, row) for row in range(len(sample["lq"]))]
+        return self.decode(self.sample(sample["lq"], generators, self.schedules[0]))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images in [-1, 1], float32, of scaled latents."""
