@@ -24,7 +24,6 @@ from torch import Tensor
 from stablevsr.method.dtypes import DTYPES
 from stablevsr.method.model_folder import find_model
 from stablevsr.method.pipeline import StableVSRPipeline
-from stablevsr.method.pruning import load_pruned, prune
 from stablevsr.method.settings import Sampling
 from stablevsr.runtime.devices import configure_torch, device_of
 from stablevsr.runtime.hashing import digest
@@ -37,6 +36,7 @@ from stablevsr.study.resolve import load_study
 from stablevsr.study.training import loop_settings
 from stablevsr.training.cached_samples import CachedSamples, cache_samples
 from stablevsr.training.loop import accelerator_for, train
+from stablevsr.training.pruning import load_pruned, prune
 from stablevsr.training.state import write_history
 from stablevsr.training.task import Sample, TaskInputs, TrainingTask
 from stablevsr.training.tasks import tcm, unet

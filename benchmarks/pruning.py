@@ -16,15 +16,15 @@ import torch
 from flops import network_flops
 from torch.utils.benchmark import Timer
 
-from stablevsr.bench.sampling import RANDOM, machine, random_model
+from stablevsr.bench.int8 import to_int8
+from stablevsr.bench.sampling import RANDOM, machine_text, random_model
 from stablevsr.data.degradation import SCALE
 from stablevsr.method import tcm, unet
-from stablevsr.method.int8 import to_int8
 from stablevsr.method.model_folder import find_model
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.pipeline import load_networks
-from stablevsr.method.pruning import prune
 from stablevsr.method.settings import Precision
+from stablevsr.training.pruning import prune
 
 SHARES = (0.0, 0.25, 0.5)
 
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--arithmetic", default="fp32", choices=("fp32", "bf16", "int8"))
     chosen = parser.parse_args()
     width, height = map(int, chosen.size.split("x"))
-    print(f"{chosen.model}, {chosen.size}, {chosen.arithmetic}, {machine(chosen.device)}")
+    print(f"{chosen.model}, {chosen.size}, {chosen.arithmetic}, {machine_text(chosen.device)}")
     print("  ".join(f"{head:>16}" for head in ("removed", "UNet", "TCM", "UNet", "TCM", "frame-step")))
     for share in SHARES:
         print(pruned_row(chosen.model, chosen.device, height, width, chosen.arithmetic, share), flush=True)

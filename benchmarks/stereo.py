@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from stablevsr import StableVSRPipeline
 from stablevsr.baselines import load
-from stablevsr.data.degradation import SCALE, degrade
-from stablevsr.data.degradation import to_uint8 as rounded
+from stablevsr.data.degradation import SCALE, degrade, rounded
 from stablevsr.data.downloads.weights import weight_file
 from stablevsr.data.frames import read_frame
 from stablevsr.data.mini.sources import wheel_file

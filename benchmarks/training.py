@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from stablevsr.bench.sampling import RANDOM, machine, random_model, write_results
+from stablevsr.bench.sampling import RANDOM, machine_text, random_model, write_results
 from stablevsr.method import tcm
 from stablevsr.method.flow import DISFlow, FlowEstimator, RAFTFlow
 from stablevsr.method.model_folder import find_model
@@ -83,7 +83,7 @@ def bench_training(model: str, crop: int, batch: int, steps: int, device: str, o
     The results so far are written to ``out`` (JSON) after each case.
     """
     results: list[Result] = []
-    where, work = machine(device), {"crop": crop, "batch": batch, "steps": steps}
+    where, work = machine_text(device), {"crop": crop, "batch": batch, "steps": steps}
     for name in (name for name, case in CASES.items() if device != "cpu" or not case.tf32):
         results.append(_run(name, model, crop, batch, steps, device))
         write_results(out, where, model, work, results)

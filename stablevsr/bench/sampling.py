@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stablevsr.bench.int8 import has_int8, to_int8
 from stablevsr.data.frames import write_frame
 from stablevsr.method.compiled import check_compiler
 from stablevsr.method.dtypes import DTYPES
 from stablevsr.method.flow import DISFlow, RAFTFlow
-from stablevsr.method.int8 import has_int8, to_int8
 from stablevsr.method.loading import load_scheduler
 from stablevsr.method.model_folder import TINY, find_model
 from stablevsr.method.networks import ModelParts
@@ -148,7 +148,7 @@ def bench(model: str, work: Work, device: str, names: list[str], out: Path | Non
     generator = torch.Generator().manual_seed(0)
     lr = torch.rand(work.sequences, work.frames, 3, work.height, work.width, generator=generator) * 2 - 1
     results: list[Result] = []
-    where = machine(device)
+    where = machine_text(device)
     for case in (case for case in CASES if case.name in names):
         result, images = _run(case, model, work, lr, device)
         if not results:
@@ -253,7 +253,7 @@ def full_size() -> tuple[Any, Any, Any]:
     return UNet2DConditionModel(**UNET), ControlNetModel(**TCM), AutoencoderKL(**VAE)
 
 
-def machine(device: str) -> str:
+def machine_text(device: str) -> str:
     """The device in words, with torch's version."""
     if device.startswith("cuda"):
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"

@@ -140,7 +140,7 @@ def add_bench(commands: Commands) -> None:
     parser.add_argument("--steps", type=int, default=4, help="denoising steps (default: 4)")
     parser.add_argument("--tile", type=int, metavar="PIXELS",
                         help="side of the decoder's tiles in LR pixels (default: whole frames)")  # fmt: skip
-    parser.add_argument("--cases", "--presets", default="published,batched,exact,bf16,fast",
+    parser.add_argument("--cases", default="published,batched,exact,bf16,fast",
                         help="comma-separated, or all (default: published,batched,exact,bf16,fast)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write the results to this file")

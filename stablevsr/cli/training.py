@@ -10,11 +10,11 @@ from stablevsr.runtime.devices import configure_torch, device_of
 
 
 def add_train(commands: Commands) -> None:
-    from stablevsr.training.tasks import KINDS
+    from stablevsr.training.tasks import TRAINING_KINDS
 
     parser = command(commands, "train", "train a study's TCM, UNet or small decoder, or the tiny base model")
     kinds = parser.add_subparsers(title="what", metavar="WHAT", required=True)
-    for kind, network in KINDS.items():
+    for kind, network in TRAINING_KINDS.items():
         each = _of_a_study(kinds, kind, f"train one {network} of a study")
         each.add_argument("--tensorboard", type=Path, metavar="DIR", help="also write the history for TensorBoard")
         each.set_defaults(run=_run_train, kind=kind)

@@ -88,7 +88,7 @@ def _bands(length: int, scale: float) -> list[tuple[int, slice, NDArray[np.float
     return bands
 
 
-def to_uint8(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+def rounded(image: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Round to the nearest grey level and clip to 0..255 (input in 0..255)."""
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
@@ -98,9 +98,9 @@ def degrade(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     Source: the REDS and Vimeo-90K low-resolution sets are MATLAB bicubic of the sharp frames.
     """
-    return to_uint8(imresize(frame, 1 / SCALE))
+    return rounded(imresize(frame, 1 / SCALE))
 
 
 def bicubic_upscale(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The bicubic baseline: uint8 (h, w, 3) -> uint8 (4h, 4w, 3)."""
-    return to_uint8(imresize(frame, SCALE))
+    return rounded(imresize(frame, SCALE))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stablevsr.data.degradation import resize_matrix, to_uint8
+from stablevsr.data.degradation import resize_matrix, rounded
 from stablevsr.data.frames import Frame
 
 
@@ -18,4 +18,4 @@ def resize(frame: Frame, height: int, width: int) -> Frame:
     sides = zip(frame.shape[:2], (height, width), strict=True)
     rows, columns = (resize_matrix(length, side / length)[:side] for length, side in sides)
     resized = np.tensordot(columns, np.tensordot(rows, image, axes=(1, 0)), axes=(1, 1))
-    return to_uint8(resized.transpose(1, 0, 2))
+    return rounded(resized.transpose(1, 0, 2))

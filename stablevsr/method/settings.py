@@ -23,7 +23,7 @@ LRSides = Literal["kept", "published"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Decoder = Literal["vae", "small"]
 Weights = Literal["full", "fp8"]
-Schedule = Literal["constant", "warmup_cosine"]
+RateSchedule = Literal["constant", "warmup_cosine"]
 Order = Literal["epochs", "pixels"]
 Noise = Literal["keyed", "published"]
 
@@ -124,7 +124,7 @@ class Optimisation(_Settings):
     crop: int = Field(256, ge=16, multiple_of=4)
     optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = Field(5e-5, gt=0)
-    schedule: Schedule = "constant"
+    schedule: RateSchedule = "constant"
     warmup_steps: int = Field(0, ge=0)  #: the released script names 500, but its schedule has no warm-up
     #: Of the training clips: every clip once an epoch, shuffled, as released, or drawn in proportion to its pixels.
     order: Order = "epochs"
@@ -188,7 +188,7 @@ class Distillation(Optimisation):
     batch: int = Field(16, ge=1)
     crop: int = Field(128, ge=16, multiple_of=4)
     learning_rate: float = Field(5e-4, gt=0)
-    schedule: Schedule = "warmup_cosine"
+    schedule: RateSchedule = "warmup_cosine"
     warmup_steps: int = Field(500, ge=0)
     order: Order = "pixels"
     latents: Literal["sample", "mode"] = "mode"

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from stablevsr.data.downloads.weights import digest, location
+from stablevsr.data.downloads.weights import location, sha256_of
 from stablevsr.metrics.chunks import read_chunks
 from stablevsr.metrics.folders import Against, FramePaths, pair_folders
 from stablevsr.metrics.metric import Metric
@@ -190,7 +190,7 @@ def _notes(chosen: Sequence[Metric], skipped: Mapping[str, str], table: pd.DataF
         "mean": {name: _json_number(value) for name, value in summarise(table, names).items()},
         "infinite": {name: count for name in names if (count := infinite(table[name]))},
         "metrics": {m.name: {"convention": m.convention, "direction": m.direction, "scale": m.scale} for m in chosen},
-        "weights": {location(name).name: digest(name) for name in needed},
+        "weights": {location(name).name: sha256_of(name) for name in needed},
         "versions": {package: found for package in packages if (found := version(package))},
     }
 

@@ -22,7 +22,7 @@ LEARNED_NOTHING = 0.99
 
 
 @dataclass(frozen=True)
-class Kind:
+class Curve:
     """A kind of training: what it is called, and how its validation is shown."""
 
     noun: str
@@ -33,10 +33,10 @@ class Kind:
     weights: str = "*.safetensors"  #: the trained weights in its folder
 
 
-KINDS = {
-    "unet": Kind("UNet", "loss", "loss", 3, "finetuning_curves", "unet/*.safetensors"),
-    "tcm": Kind("TCM", "ratio", "loss with TCM / loss without", 3, "training_curves"),
-    "decoder": Kind("small decoder", "psnr", "PSNR to the VAE, dB", 1, "distillation_curves"),
+CURVES = {
+    "unet": Curve("UNet", "loss", "loss", 3, "finetuning_curves", "unet/*.safetensors"),
+    "tcm": Curve("TCM", "ratio", "loss with TCM / loss without", 3, "training_curves"),
+    "decoder": Curve("small decoder", "psnr", "PSNR to the VAE, dB", 1, "distillation_curves"),
 }
 
 
@@ -45,7 +45,7 @@ class History:
     """One training: what was trained, the methods that use it, and the files in ``folder``."""
 
     digest: str
-    kind: Kind
+    kind: Curve
     title: str  #: distinguishes it from the study's other trainings
     users: list[str]  #: names of the methods that use it
     settings: dict[str, Any]  #: as in the study, defaults filled in
@@ -129,7 +129,7 @@ def histories(paths: Paths) -> list[History]:
     return [
         History(
             key,
-            KINDS[run.kind],
+            CURVES[run.kind],
             titles.get(key) or _title(run, study),
             study.names(key),
             run.settings.model_dump(mode="json"),

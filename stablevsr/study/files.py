@@ -65,13 +65,13 @@ class Dataset(_File):
     used_by: tuple[Literal["table1", "ablations"], ...] = ("table1", "ablations")
 
 
-KINDS = (*BASELINES, "frames", "command")  #: of methods that are not StableVSR
+METHOD_KINDS = (*BASELINES, "frames", "command")  #: of methods that are not StableVSR
 
 
-Kind = Annotated[str, one_of(KINDS)]
+MethodKind = Annotated[str, one_of(METHOD_KINDS)]
 #: A kind, or kinds by data set.
-Kinds = Annotated[
-    Annotated[Kind, Tag(ONE_OF_FORMS)] | Annotated[dict[Name, Kind], Tag("by data set")],
+MethodKinds = Annotated[
+    Annotated[MethodKind, Tag(ONE_OF_FORMS)] | Annotated[dict[Name, MethodKind], Tag("by data set")],
     Discriminator(lambda given: "by data set" if isinstance(given, dict) else ONE_OF_FORMS),
 ]
 
@@ -89,7 +89,7 @@ class Baseline(_File):
     """A method that is not StableVSR: computed here, by a command, or frames from a folder."""
 
     label: str
-    kind: Kinds = "frames"  #: one for all data sets, or by data set
+    kind: MethodKinds = "frames"  #: one for all data sets, or by data set
     frames: Path | None = None  #: kind frames: ``root/sequence/frame.png``; {dataset} is replaced by the dataset's name
     command: str | None = None  #: kind command: a shell command with {lr} and {frames} (docs/baselines.md)
     workdir: Path | None = None  #: where it runs; None = in a new folder

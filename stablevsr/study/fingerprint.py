@@ -50,7 +50,7 @@ def sampling_code(kind: str) -> str:
 
 
 def training_code(kind: str) -> str:
-    """Fingerprint of the code that trains a network of ``kind`` (:data:`stablevsr.training.tasks.KINDS`)."""
+    """Fingerprint of the code that trains a network of ``kind`` (:data:`stablevsr.training.tasks.TRAINING_KINDS`)."""
     # settings name the strategies, which no training runs: a new one must not train everything again
     task, strategies = f"stablevsr.training.tasks.{kind}", "stablevsr.method.strategies"
     return fingerprint("stablevsr.study.training", task, without=(strategies,))

@@ -18,7 +18,7 @@ from stablevsr.runtime.hashing import digest
 from stablevsr.study.files import Ablation, Dataset, Study
 from stablevsr.study.fingerprint import dataset_code, embedded_weights, training_code
 from stablevsr.study.weights import baseline_weights, flow_weights, model_download, pins, training_weights
-from stablevsr.training.tasks import KINDS
+from stablevsr.training.tasks import TRAINING_KINDS
 
 REFERENCE = "stablevsr"  #: the name of the study's own method
 MODEL_TCM = Path("model")  #: the value of ``checkpoint`` that means the base model's own TCM
@@ -50,7 +50,7 @@ class Base:
 class TrainingRun:
     """One network to train: its kind, the resolved settings, the data, the model it starts from, and its digest."""
 
-    kind: str  #: of :data:`stablevsr.training.tasks.KINDS`
+    kind: str  #: of :data:`stablevsr.training.tasks.TRAINING_KINDS`
     settings: Optimisation
     dataset: Dataset
     base: Base
@@ -184,10 +184,6 @@ class ResolvedStudy:
             chosen.setdefault(form.digest, form)
         return chosen
 
-    def seeds(self, digest: str, dataset: str) -> tuple[int, ...]:
-        """The seeds of the noise of all forms on ``dataset`` that have this digest."""
-        return tuple(sorted({form.run for form in self.forms_on(dataset) if form.digest == digest}))
-
     def names(self, digest: str) -> list[str]:
         """Names of the methods that have this digest, or use a training that has it."""
         used = (m.name for m in self.forms() if digest in (m.digest, *(run.digest for run in m.trainings())))
@@ -196,7 +192,7 @@ class ResolvedStudy:
     def trainings(self) -> dict[str, TrainingRun]:
         """Everything to train, by digest: UNets, then TCMs, then small decoders."""
         runs = [run for method in self.forms() for run in method.trainings()]
-        return {run.digest: run for kind in KINDS for run in runs if run.kind == kind}
+        return {run.digest: run for kind in TRAINING_KINDS for run in runs if run.kind == kind}
 
     def datasets_in_use(self) -> list[Dataset]:
         """The test sets that a method runs on, and the training and validation sets of everything to train."""
@@ -218,7 +214,7 @@ class ResolvedStudy:
         if name not in known:
             names = [key for key in known if key not in self.trainings()]
             hint = near_miss(name, names) or f": it does for {', '.join(names) or 'none'}"
-            raise UserError(f"study {self.name} trains no {KINDS[kind]} for {name}{hint}")
+            raise UserError(f"study {self.name} trains no {TRAINING_KINDS[kind]} for {name}{hint}")
         return known[name]
 
     def table1(self) -> list[Method]:

@@ -26,7 +26,7 @@ from stablevsr.study.memory import crops_at_once, sampling_memory, training_memo
 from stablevsr.study.methods import Method, ResolvedStudy, TrainingRun
 from stablevsr.study.paths import Paths, existing_folder
 from stablevsr.study.requirements import all_downloads
-from stablevsr.training.tasks import KINDS
+from stablevsr.training.tasks import TRAINING_KINDS
 
 #: TFLOP of a frame-step at 320x180; those of the VAE's encoder and decoder are without their attention layer.
 UNET, TCM, ENCODER, DECODER, ATTENTION, SMALL_DECODER = 3.99, 1.56, 11.2 - 6.8, 15.7 - 6.8, 6.8, 0.5
@@ -135,7 +135,7 @@ def _memory(study: ResolvedStudy, extents: dict[str, Extent]) -> Iterator[str]:
         amount_of = training_memory(run, processes)
         if amount_of:
             crops, side = crops_at_once(run, processes), run.settings.crop
-            what = f"training a {KINDS[run.kind]}, {crops} crops of {side}x{side} at once"
+            what = f"training a {TRAINING_KINDS[run.kind]}, {crops} crops of {side}x{side} at once"
             needed[what] = max(needed.get(what, 0.0), amount_of)
     yield from (f"  {what:<58} {human(int(amount)):>8}" for what, amount in needed.items())
 
@@ -146,7 +146,7 @@ def _jobs(study: ResolvedStudy, paths: Paths) -> list[str]:
     jobs = [
         ("test sets", [paths.dataset(name) / "manifest.json"]) for name in study.spec.datasets if study.forms_on(name)
     ]
-    jobs += [(f"trainings of a {KINDS[run.kind]}", [paths.training(run) / "provenance.json"]) for run in runs]
+    jobs += [(f"trainings of a {TRAINING_KINDS[run.kind]}", [paths.training(run) / "provenance.json"]) for run in runs]
     jobs += [("sets of cached samples", [file]) for file in {paths.samples(run) for run in runs} if file]
     made = [("shards of frames", group, paths.manifest) for group in groups(study, sampled_with)]
     made += [("shards of scores", group, paths.scores) for group in groups(study, scored_with)]

@@ -15,7 +15,7 @@ from stablevsr.data.frames import SUFFIXES, check_name, is_whole, list_frames, l
 from stablevsr.method.settings import SMALLEST_FRAME
 from stablevsr.runtime.errors import UserError
 
-Kind = Literal["video", "frames", "sequences"]
+InputKind = Literal["video", "frames", "sequences"]
 Size = tuple[int, int]  #: height, width
 #: FFmpeg's container of each ending that a video is written with.
 VIDEO_OUT = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -34,7 +34,7 @@ class Clip:
     width: int
 
 
-def kind_of(source: Path) -> Kind:
+def kind_of(source: Path) -> InputKind:
     """What ``source`` is, from file names only. Raises :class:`UserError` if it is none of them, or mixed."""
     check_name(source)
     if source.is_file():
@@ -72,7 +72,7 @@ def _nothing_in(source: Path, folders: list[Path]) -> str:
     return f"{source} holds no frames: expected are {', '.join(SUFFIXES)} files, or folders of them"
 
 
-def check_places(source: Path, out: Path, kind: Kind) -> None:
+def check_places(source: Path, out: Path, kind: InputKind) -> None:
     """Raise :class:`UserError` unless ``out`` is a valid name for results of this kind, outside ``source``."""
     here, there = source.resolve(), out.resolve()
     if here == there:
@@ -90,7 +90,7 @@ def check_places(source: Path, out: Path, kind: Kind) -> None:
         raise UserError(f"{source} is a folder of frames, so the output must be a folder, not a video ({out})")
 
 
-def check_free(out: Path, kind: Kind) -> None:
+def check_free(out: Path, kind: InputKind) -> None:
     """Raise :class:`UserError` if ``out`` exists, unless it is an empty folder and a folder is to be written."""
     if not out.exists() and not out.is_symlink():
         return
@@ -100,7 +100,7 @@ def check_free(out: Path, kind: Kind) -> None:
         raise UserError(f"output folder {out} holds files already ({held[0].name}): remove it or give another name")
 
 
-def open_folder(source: Path, kind: Kind) -> list[Clip]:
+def open_folder(source: Path, kind: InputKind) -> list[Clip]:
     """The clips of a folder, every frame read once. Raises :class:`UserError` that names the damaged file."""
     folders = {"": source} if kind == "frames" else {folder.name: folder for folder in list_sequences(source)}
     return [_open_clip(name, list_frames(folder)) for name, folder in folders.items()]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stablevsr.data.degradation import SCALE
-from stablevsr.data.downloads.download import FULL
+from stablevsr.data.downloads.download import DISK_FULL
 from stablevsr.data.frames import list_frames
 from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.errors import UserError
@@ -47,7 +47,7 @@ def upscale(source: Path, out: Path, options: UpscaleOptions) -> None:
     try:
         with single_writer(run.work):
             if not run.was_delivered():
-                check_free(out, run.kind)
+                run.check_free()  # again: it may have waited for another process with this output
                 run.make()
                 run.deliver()
     except torch.OutOfMemoryError as error:
@@ -56,7 +56,7 @@ def upscale(source: Path, out: Path, options: UpscaleOptions) -> None:
             "--device cpu none"
         ) from error
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL:
             raise
         raise UserError(
             f"{error.strerror} while {out} was made: free some space on its disk, then the same command goes on "
@@ -111,6 +111,14 @@ class _UpscaleRun:
         """The finished result in the work folder."""
         return self.work / key / ("frames" if self.video is None else f"result{self.out.suffix.lower()}")
 
+    def check_free(self) -> None:
+        """Raise :class:`UserError` if the output exists, and leave no empty work folder then."""
+        try:
+            check_free(self.out, self.kind)
+        except UserError:
+            self._remove_if_empty()
+            raise
+
     def make(self) -> None:
         """Make the complete result in the work folder."""
         place = self.work / self.key
@@ -132,6 +140,9 @@ class _UpscaleRun:
     def _remove_refused(self, place: Path) -> None:
         """Remove all that a refused video left, and nothing of what other commands with this output left."""
         shutil.rmtree(place, ignore_errors=True)  # not there if the first frame was refused
+        self._remove_if_empty()
+
+    def _remove_if_empty(self) -> None:
         if not [path for path in self.work.iterdir() if path.name != LOCK]:
             shutil.rmtree(self.work)
 

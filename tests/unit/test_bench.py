@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from stablevsr.bench import sampling
+from stablevsr.bench.int8 import has_int8
 from stablevsr.bench.sampling import cases_on, full_size
 from stablevsr.cli import main
-from stablevsr.method.int8 import has_int8
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.timing import StageTimer
 

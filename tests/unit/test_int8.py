@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from stablevsr.method import int8
-from stablevsr.method.int8 import to_int8
+from stablevsr.bench import int8
+from stablevsr.bench.int8 import to_int8
 from stablevsr.method.loading import load_network
 from stablevsr.method.model_folder import TINY
 from stablevsr.runtime.errors import UserError

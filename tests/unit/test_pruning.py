@@ -16,7 +16,6 @@ from stablevsr.data.degradation import degrade
 from stablevsr.data.frames import list_frames, list_sequences, read_frame, write_frame
 from stablevsr.method.loading import load_network
 from stablevsr.method.model_folder import TINY
-from stablevsr.method.pruning import load_pruned, prune
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.files import Dataset
 from stablevsr.study.inference import Networks, Shard, infer
@@ -24,6 +23,7 @@ from stablevsr.study.methods import TrainingRun
 from stablevsr.study.paths import Paths
 from stablevsr.study.prepare import open_dataset
 from stablevsr.study.resolve import load_study
+from stablevsr.training.pruning import load_pruned, prune
 from stablevsr.training.samples import sample_generator
 from stablevsr.training.task import TaskInputs
 from stablevsr.training.tasks.unet import load

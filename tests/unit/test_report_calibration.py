@@ -14,7 +14,7 @@ from stablevsr.report import page
 from stablevsr.report.calibration import calibrate, summary
 from stablevsr.report.scores import ScoreBook
 from stablevsr.runtime.errors import UserError
-from stablevsr.study.files import KINDS
+from stablevsr.study.files import METHOD_KINDS
 from stablevsr.study.result_tables import KEYS
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published" / "calibration.csv"
@@ -103,7 +103,7 @@ def test_the_page_shows_them_before_the_statements(study):
 
 def test_the_published_file_names_kinds_and_metrics_that_exist():
     rows = [line.split(",") for line in PUBLISHED.read_text().splitlines()[1:]]
-    assert {row[1] for row in rows} <= set(KINDS) and {row[2] for row in rows} <= set(METRICS)
+    assert {row[1] for row in rows} <= set(METHOD_KINDS) and {row[2] for row in rows} <= set(METRICS)
 
 
 def test_a_damaged_file_is_named(study):

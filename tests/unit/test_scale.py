@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from stablevsr.cli import main
-from stablevsr.data.degradation import bicubic_upscale, imresize, to_uint8
+from stablevsr.data.degradation import bicubic_upscale, imresize, rounded
 from stablevsr.data.frames import list_frames, read_frame, write_frame
 from stablevsr.upscale import UpscaleOptions, upscale
 from stablevsr.upscale.clip_run import ClipRun
@@ -14,7 +14,7 @@ from stablevsr.upscale.scales import output_size
 
 def clip(folder, height=20, width=30, count=2):
     coarse = np.random.default_rng(count).integers(0, 256, (count, 5, 5, 3), dtype=np.uint8)
-    frames = [to_uint8(imresize(frame, 8))[:height, :width] for frame in coarse]
+    frames = [rounded(imresize(frame, 8))[:height, :width] for frame in coarse]
     for number, frame in enumerate(frames):
         write_frame(folder / f"im{number}.png", frame)
     return frames
@@ -53,12 +53,12 @@ def test_half_the_scale_is_the_x4_result_made_half_as_large(tmp_path):
     clip(tmp_path / "lr")
     upscale(tmp_path / "lr", tmp_path / "x4", tiny())
     upscale(tmp_path / "lr", tmp_path / "x2", tiny(scale=2))
-    assert np.array_equal(result(tmp_path / "x2"), [to_uint8(imresize(f, 0.5)) for f in result(tmp_path / "x4")])
+    assert np.array_equal(result(tmp_path / "x2"), [rounded(imresize(f, 0.5)) for f in result(tmp_path / "x4")])
 
 
 def test_twice_the_scale_is_x4_of_the_result_made_half_as_large(tmp_path):
     frames = clip(tmp_path / "lr")
-    half = [to_uint8(imresize(bicubic_upscale(frame), 0.5)) for frame in frames]
+    half = [rounded(imresize(bicubic_upscale(frame), 0.5)) for frame in frames]
     assert np.array_equal(bicubic(tmp_path, 8), [bicubic_upscale(frame) for frame in half])
 
 

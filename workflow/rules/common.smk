@@ -2,7 +2,7 @@
 from stablevsr.method.model_folder import PARTS, tcm_folder
 from stablevsr.study.groups import groups, plain, sampled_with, scored_with, tables
 from stablevsr.study.protocol import protocol_of
-from stablevsr.training.tasks import KINDS, WEIGHTS
+from stablevsr.training.tasks import TRAINING_KINDS, WEIGHTS
 
 TRAININGS = study.trainings()
 GROUPS = groups(study, sampled_with)

@@ -1,6 +1,6 @@
 # UNets, TCMs and small decoders: a rule for each kind, because the weights have other names. Variants that resolve to the
 # same training are one job. Resume states are in work/states, which no rule declares.
-for kind, network in KINDS.items():
+for kind, network in TRAINING_KINDS.items():
 
     rule:
         name:

@@ -25,7 +25,7 @@ from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import file_hash
 
 HUB = "https://huggingface.co"
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def disk_errors(name: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         where = error.filename or path
-        if error.errno in FULL:
+        if error.errno in DISK_FULL:
             raise UserError(
                 f"no room is left on the disk of {where} (or a file size limit is set) while fetching {name}: make "
                 "room and run the same command again"

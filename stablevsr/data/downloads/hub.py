@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stablevsr.data.downloads import registry
-from stablevsr.data.downloads.download import FULL, by_hand, copy_verified, disk_errors, need_room
+from stablevsr.data.downloads.download import DISK_FULL, by_hand, copy_verified, disk_errors, need_room
 from stablevsr.data.downloads.http import reason
 from stablevsr.data.downloads.record import NAME, DownloadRecord, file_stamp
 from stablevsr.data.downloads.registry import Hub, Published, Row, cache_folder, hub_snapshot
@@ -157,7 +157,7 @@ def _hub_errors(name: str, fix: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # versions of the client use different HTTP libraries with different errors
-        if isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in FULL):
+        if isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in DISK_FULL):
             raise
         cause = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else reason(error)
         raise UserError(f"{name} could not be fetched from {constants.ENDPOINT} ({cause}): {fix}") from error

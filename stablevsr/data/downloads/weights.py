@@ -36,7 +36,7 @@ def weight_file(name: str) -> Path:
     if not file.is_file():
         raise UserError(absence(name))
     expected = published_hash(name) or DownloadRecord.of(row, Path()).sha256(row.filename) or ""
-    if not digest(name).startswith(expected):
+    if not sha256_of(name).startswith(expected):
         raise UserError(
             f"the weights {file} are damaged (their sha256 does not begin with {expected[:8]}): delete the file and "
             f"run stablevsr fetch {name}"
@@ -44,13 +44,13 @@ def weight_file(name: str) -> Path:
     return file
 
 
-def digest(name: str) -> str:
+def sha256_of(name: str) -> str:
     """The sha256 of the local file, in hexadecimal; computed once while the file does not change."""
-    return _digest(location(name), location(name).stat().st_mtime_ns)
+    return _hash_of_version(location(name), location(name).stat().st_mtime_ns)
 
 
 @functools.cache
-def _digest(file: Path, mtime_ns: int) -> str:
+def _hash_of_version(file: Path, mtime_ns: int) -> str:
     return file_hash(file)
 
 

@@ -8,20 +8,20 @@ import matplotlib.pyplot as plt
 
 from stablevsr.report.figures.style import COLOURS, GREY, SHAPES, VERMILLION, legend, look, save
 from stablevsr.report.scores import ScoreBook
-from stablevsr.report.training_history import KINDS, LEVELS, History, Kind, histories
+from stablevsr.report.training_history import CURVES, LEVELS, Curve, History, histories
 
 PALETTE = (VERMILLION, *COLOURS)
 
 
 def draw(book: ScoreBook, folder: Path) -> None:
     """A figure for each kind of training: TCMs, UNets, small decoders."""
-    for kind in KINDS.values():
+    for kind in CURVES.values():
         found = [history for history in histories(book.paths) if history.kind == kind and history.table is not None]
         if found:
             _curves(found, kind, folder)
 
 
-def _curves(found: list[History], kind: Kind, folder: Path) -> None:
+def _curves(found: list[History], kind: Curve, folder: Path) -> None:
     """The training loss on the left, then a panel for each noise level that was validated."""
     levels = [level for level in LEVELS if any(level in history.last_validation() for history in found)]
     size = (2.1 * (1 + len(levels)) + 0.6, 2.6)
