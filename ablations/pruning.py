@@ -25,8 +25,9 @@ from stablevsr.method.dtypes import DTYPES
 from stablevsr.method.model_folder import find_model
 from stablevsr.method.pipeline import StableVSRPipeline
 from stablevsr.method.settings import Sampling
-from stablevsr.runtime.devices import configure_torch, device_of
+from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.hashing import digest
+from stablevsr.runtime.torch_settings import configure_torch
 from stablevsr.study.fingerprint import script_code
 from stablevsr.study.inference import Networks, Pipelines, Shard, infer
 from stablevsr.study.methods import TrainingRun

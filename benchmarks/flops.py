@@ -24,7 +24,7 @@ from stablevsr.data.degradation import SCALE
 from stablevsr.method.dtypes import DTYPES
 from stablevsr.method.networks import ModelParts
 from stablevsr.method.visits import guided_steps
-from stablevsr.runtime.devices import configure_torch
+from stablevsr.runtime.torch_settings import configure_torch
 
 
 def network_flops(model: ModelParts, height: int, width: int) -> dict[str, float]:

@@ -36,9 +36,10 @@ from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import METRICS, missing, missing_package, resolve
 from stablevsr.metrics.scoring import Scorer, Values, build_scorers
 from stablevsr.metrics.tools import FindWeights, Tools
-from stablevsr.runtime.devices import configure_torch, device_of
+from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.io import write_text
+from stablevsr.runtime.torch_settings import configure_torch
 
 RANDOM = ("alexnet", "vgg16", "raft")  #: networks that can be built with random weights
 READING = "reading and checking frames"

@@ -24,8 +24,8 @@ from stablevsr.method.flow import DISFlow, FlowEstimator, RAFTFlow
 from stablevsr.method.model_folder import find_model
 from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Precision, Training
-from stablevsr.runtime.devices import configure_torch
 from stablevsr.runtime.timing import peak_memory
+from stablevsr.runtime.torch_settings import configure_torch
 from stablevsr.training.loop import accelerator_for, optimizer_for, training_step
 from stablevsr.training.task import LoopSettings
 from stablevsr.training.tasks.tcm import TCMTask

@@ -33,9 +33,9 @@ from stablevsr.method.settings import PRESETS, Guidance, Precision, Sampling
 from stablevsr.method.small_decoder import SmallDecoder
 from stablevsr.metrics.builtin.psnr import decibels
 from stablevsr.runtime.background import BackgroundWriter
-from stablevsr.runtime.devices import configure_torch
 from stablevsr.runtime.io import write_text
 from stablevsr.runtime.timing import StageTimer, peak_memory
+from stablevsr.runtime.torch_settings import configure_torch
 
 #: The released networks' widths; anything else is diffusers' default (checked against their parameter counts).
 _SHARED: dict[str, Any] = {

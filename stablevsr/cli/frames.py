@@ -9,8 +9,9 @@ from pathlib import Path
 from stablevsr.cli.options import Commands, command, shard_of
 from stablevsr.method.settings import PRESETS, SMALLEST_TILE
 from stablevsr.method.strategies import STRATEGIES
-from stablevsr.runtime.devices import configure_torch, device_of
+from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.errors import UserError, near_miss
+from stablevsr.runtime.torch_settings import configure_torch
 
 
 def add_upscale(commands: Commands) -> None:

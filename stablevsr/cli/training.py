@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from stablevsr.cli.options import Commands, command, open_study, study_options
-from stablevsr.runtime.devices import configure_torch, device_of
+from stablevsr.runtime.devices import device_of
+from stablevsr.runtime.torch_settings import configure_torch
 
 
 def add_train(commands: Commands) -> None:

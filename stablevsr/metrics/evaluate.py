@@ -25,10 +25,10 @@ from stablevsr.metrics.registry import METRICS, missing, resolve
 from stablevsr.metrics.scoring import Scorer, Values, build_scorers
 from stablevsr.metrics.tables import KEYS, infinite, notes_path, summarise, write_table
 from stablevsr.metrics.tools import Tools
-from stablevsr.runtime.devices import configure_torch
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.io import check_output
 from stablevsr.runtime.machine import version
+from stablevsr.runtime.torch_settings import configure_torch
 
 if TYPE_CHECKING:
     import torch

@@ -41,11 +41,3 @@ def _whole(variable: str) -> int:
     """A number in the environment; of a list (OpenMP's 4,2: nested threads) the first; 0 for anything else."""
     first = os.environ.get(variable, "").partition(",")[0].strip()
     return int(first) if first.isascii() and first.isdecimal() else 0
-
-
-def configure_torch(tf32: bool = False) -> None:
-    """Let torch use the threads that were granted to this job, and compute float32 in full on a GPU, or in TF32."""
-    import torch
-
-    torch.set_num_threads(granted_threads())
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32

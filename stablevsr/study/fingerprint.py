@@ -21,8 +21,8 @@ from stablevsr.runtime.hashing import content_hash, digest, folder_hash
 
 PACKAGE = Path(__file__).parents[1]
 LIBRARIES = ("torch", "diffusers")  #: whose versions are part of every fingerprint
-#: Left out of fingerprints: these move files and report errors, and compute nothing.
-NO_NUMBERS = ("stablevsr.runtime", "stablevsr.data.downloads")
+#: Left out of fingerprints: these move files and report errors, and compute nothing; but for one module.
+NO_NUMBERS, NUMBERS = ("stablevsr.runtime", "stablevsr.data.downloads"), "stablevsr.runtime.torch_settings"
 
 
 @cache
@@ -84,7 +84,7 @@ def import_closure(modules: tuple[str, ...], without: tuple[str, ...] = ()) -> s
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        if name not in found and not name.startswith((*NO_NUMBERS, *without)):
+        if name not in found and (name == NUMBERS or not name.startswith((*NO_NUMBERS, *without))):
             found.add(name)
             waiting += imports(_file(name))
     return found

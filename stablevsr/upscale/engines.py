@@ -19,9 +19,9 @@ from stablevsr.data.downloads.weights import published_hash
 from stablevsr.method.model_folder import check_model, check_weights, default_guidance, find_model, tcm_folder
 from stablevsr.method.settings import Sampling
 from stablevsr.method.strategies import is_guided
-from stablevsr.runtime.devices import configure_torch
 from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.runtime.parsing import parse
+from stablevsr.runtime.torch_settings import configure_torch
 from stablevsr.study.fingerprint import fingerprint
 from stablevsr.upscale.clips import Clip, remove_damaged
 from stablevsr.upscale.options import BASELINE_WINDOW, UpscaleOptions

@@ -17,9 +17,9 @@ from stablevsr.method.model_folder import TINY
 from stablevsr.method.pipeline import StableVSRPipeline as Pipeline
 from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Sampling
-from stablevsr.runtime.devices import configure_torch
 from stablevsr.runtime.errors import UserError, exhausted
 from stablevsr.runtime.machine import machine_of_job
+from stablevsr.runtime.torch_settings import configure_torch
 from stablevsr.study.inference import Networks, Pipelines, Shard, infer
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.resolve import load_study

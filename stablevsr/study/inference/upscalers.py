@@ -12,8 +12,8 @@ import numpy as np
 
 from stablevsr import baselines
 from stablevsr.data.frames import Frame
-from stablevsr.runtime.devices import configure_torch
 from stablevsr.runtime.timing import StageTimer
+from stablevsr.runtime.torch_settings import configure_torch
 from stablevsr.study.inference.external import from_command, from_folder
 from stablevsr.study.inference.shards import Batch, BatchUpscaler, Progress
 
