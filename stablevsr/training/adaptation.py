@@ -103,7 +103,7 @@ def adaptation_settings(height: int, width: int, steps: int, precision: Precisio
     """The settings of an adaptation to frames of ``height`` and ``width``: the published ones, with a small batch.
 
     The crop is the largest square of multiples of :data:`SMALLEST_SIDE` that fits, up to the published one. Float16
-    becomes bfloat16: its loss scale is in no state, so that a resumed training would end with other weights.
+    becomes bfloat16, which needs no loss scale.
     """
     crop = min(LARGEST_CROP, min(height, width) // SMALLEST_SIDE * SMALLEST_SIDE)
     kept: Precision = "bf16" if precision == "fp16" else precision

@@ -1,8 +1,7 @@
 """The training loop: the same for the TCM, the UNet's fine-tuning, the small decoder and the tiny base model.
 
 What is trained is a :class:`~.task.TrainingTask`. Every random draw is a function of (seed, sample): a killed run
-resumes from weights, optimiser and step to the same result (with fp16 the loss scale starts anew), and micro-batches
-and processes change no draw.
+resumes from weights, optimiser and step to the same result, and micro-batches and processes change no draw.
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ def _run(
     optimizer = optimizer_for(task, settings)
     ema = EMA(task.model, settings.ema)
     check_identity(state, identity)
-    start, history = restore(state, task.model, optimizer, ema)
+    start, history = restore(state, task.model, optimizer, ema, accelerator.scaler)
     optimizer = accelerator.prepare(optimizer)  # the model stays as it is: gradients are averaged here, once a step
     bar = tqdm(
         total=settings.steps, initial=start, unit="step", desc="training", mininterval=2,
@@ -109,7 +108,7 @@ def _run(
         if (done % settings.save_every == 0 or done == settings.steps) and accelerator.is_main_process:
             if done % settings.log_every == 0 or done == settings.steps:
                 history[-1] |= task.validate(state / "validation" / f"step{done:06d}.png")
-            save(state, done, task.model, optimizer, ema, history, identity)
+            save(state, done, task.model, optimizer, ema, accelerator.scaler, history, identity)
         if logged and history and history[-1]["step"] == done:
             logged(history[-1])
     bar.close()

@@ -39,16 +39,20 @@ class EMA:
 
 
 def save(
-    folder: Path, step: int, model: nn.Module, optimizer: Any, ema: EMA, history: list[HistoryRow],
+    folder: Path, step: int, model: nn.Module, optimizer: Any, ema: EMA, scaler: Any, history: list[HistoryRow],
     identity: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Write the state after ``step`` steps into ``folder``, replacing the one before."""
+    """Write the state after ``step`` steps into ``folder``, replacing the one before.
+
+    ``scaler`` is the loss scale of a training in fp16 (torch's ``GradScaler``), None in other precisions.
+    """
     content = {
         "step": step,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "average": ema.weights,
         "average_count": ema.count,
+        "loss_scale": scaler.state_dict() if scaler else {},
         "history": history,
     }
     write_text(folder / "identity.json", json.dumps(identity, indent=1, sort_keys=True))
@@ -56,8 +60,8 @@ def save(
         torch.save(content, stream)
 
 
-def restore(folder: Path, model: nn.Module, optimizer: Any, ema: EMA) -> tuple[int, list[HistoryRow]]:
-    """Load the state in ``folder`` into its three arguments; returns step and history, (0, []) if there is none.
+def restore(folder: Path, model: nn.Module, optimizer: Any, ema: EMA, scaler: Any) -> tuple[int, list[HistoryRow]]:
+    """Load the state in ``folder`` into the other arguments; returns step and history, (0, []) if there is none.
 
     A damaged state counts as none, and a message says so.
     """
@@ -74,6 +78,8 @@ def restore(folder: Path, model: nn.Module, optimizer: Any, ema: EMA) -> tuple[i
     device = next(model.parameters()).device
     ema.weights = {key: value.to(device) for key, value in content["average"].items()}
     ema.count = content["average_count"]
+    if scaler and content["loss_scale"]:
+        scaler.load_state_dict(content["loss_scale"])
     return int(content["step"]), list(content["history"])
 
 

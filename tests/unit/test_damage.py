@@ -135,10 +135,10 @@ def test_upscale_makes_damaged_frames_again(tmp_path, monkeypatch, capsys, expec
 def test_a_damaged_training_state_starts_over(tmp_path, capsys, damage):
     model = torch.nn.Linear(3, 3)
     optimizer, ema = torch.optim.Adam(model.parameters()), EMA(model, 0.9)
-    save(tmp_path, 5, model, optimizer, ema, [{"step": 5.0}], {"a": 1})
-    assert restore(tmp_path, model, optimizer, ema)[0] == 5
+    save(tmp_path, 5, model, optimizer, ema, None, [{"step": 5.0}], {"a": 1})
+    assert restore(tmp_path, model, optimizer, ema, None)[0] == 5
     harm(tmp_path / "state.pt", damage)
-    assert restore(tmp_path, model, optimizer, ema) == (0, [])
+    assert restore(tmp_path, model, optimizer, ema, None) == (0, [])
     assert "is damaged: the training starts over" in capsys.readouterr().err
 
 

@@ -21,7 +21,7 @@ from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.io import read_sealed
 from stablevsr.training.loop import rate_factor, train
 from stablevsr.training.samples import NEXT, PAST, WindowDataset, draw_normal, sample_generator, sample_numbers
-from stablevsr.training.state import save
+from stablevsr.training.state import EMA, restore, save
 from stablevsr.training.task import LoopSettings, TrainingTask
 from stablevsr.training.tasks.tcm import TCMTask
 
@@ -343,3 +343,16 @@ def test_new_tcm_trains_from_no_change(vectors, published):
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.95 * start.item()
+
+
+def test_the_loss_scale_of_fp16_is_part_of_a_state(tmp_path):
+    """Else a resumed training would begin with the largest scale again, and skip steps that the first one took."""
+    model = torch.nn.Linear(1, 1)
+    parts = (model, torch.optim.Adam(model.parameters()), EMA(model, 0.0))
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    scaler.scale(torch.ones(()))
+    scaler.update(8.0)  # as after overflows
+    save(tmp_path, 3, *parts, scaler, [], {})
+    again = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    restore(tmp_path, *parts, again)
+    assert again.get_scale() == 8.0
