@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stablevsr.baselines import Upscaler
 from stablevsr.data.frames import read_frame, write_frame
-from stablevsr.upscale.clips import Clip
+from stablevsr.upscale.clips import SizedClip
 from stablevsr.upscale.windowed_run import WindowedRun
 from stablevsr.upscale.windows import Window, split
 
@@ -29,7 +29,7 @@ class BaselineRun(WindowedRun):
         window: largest number of frames that the baseline gets at once; 0 = all, 1 = it looks at one frame alone.
     """
 
-    def __init__(self, clip: Clip, work: Path, result: Path, window: int) -> None:
+    def __init__(self, clip: SizedClip, work: Path, result: Path, window: int) -> None:
         count = len(clip.files)
         windows = [Window(i, i + 1, i) for i in range(count)] if window == 1 else split(count, window)
         super().__init__(clip, work, result, windows, steps=1)

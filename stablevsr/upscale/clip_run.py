@@ -23,7 +23,7 @@ from stablevsr.method.sampler import Progress, Sampler, decode_frames, to_uint8
 from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.method.stores import FolderStore, State
 from stablevsr.runtime.errors import DamagedError, UserError
-from stablevsr.upscale.clips import Clip
+from stablevsr.upscale.clips import SizedClip
 from stablevsr.upscale.windowed_run import WindowedRun
 from stablevsr.upscale.windows import split
 
@@ -39,7 +39,7 @@ class ClipRun(WindowedRun):
     """
 
     def __init__(
-        self, clip: Clip, work: Path, result: Path, sampling: Sampling, guidance: Guidance, window: int
+        self, clip: SizedClip, work: Path, result: Path, sampling: Sampling, guidance: Guidance, window: int
     ) -> None:
         super().__init__(clip, work, result, split(len(clip.files), window), sampling.steps)
         self.sampling, self.guidance = sampling, guidance

@@ -25,7 +25,7 @@ LONGEST_NAME = 240  #: bytes; a file system allows 255, and the work folder's na
 
 
 @dataclass(frozen=True)
-class Clip:
+class SizedClip:
     """The frames of one sequence: ``name`` is the name of its folder in a folder of sequences, empty for one clip."""
 
     name: str
@@ -100,13 +100,13 @@ def check_free(out: Path, kind: InputKind) -> None:
         raise UserError(f"output folder {out} holds files already ({held[0].name}): remove it or give another name")
 
 
-def open_folder(source: Path, kind: InputKind) -> list[Clip]:
+def open_folder(source: Path, kind: InputKind) -> list[SizedClip]:
     """The clips of a folder, every frame read once. Raises :class:`UserError` that names the damaged file."""
     folders = {"": source} if kind == "frames" else {folder.name: folder for folder in list_sequences(source)}
     return [_open_clip(name, list_frames(folder)) for name, folder in folders.items()]
 
 
-def _open_clip(name: str, files: list[Path]) -> Clip:
+def _open_clip(name: str, files: list[Path]) -> SizedClip:
     """Frame files as a clip. Raises :class:`UserError` for a broken, too small or differently sized frame."""
     stems: dict[str, Path] = {}
     height, width, _ = read_frame(files[0]).shape
@@ -121,7 +121,7 @@ def _open_clip(name: str, files: list[Path]) -> Clip:
                 f"{files[0].name} is {width}x{height}"
             )
     check_size(height, width, files[0])
-    return Clip(name, tuple(files), height, width)
+    return SizedClip(name, tuple(files), height, width)
 
 
 def check_size(height: int, width: int, where: Path) -> None:

@@ -23,7 +23,7 @@ from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.runtime.parsing import parse
 from stablevsr.runtime.torch_settings import configure_torch
 from stablevsr.study.fingerprint import fingerprint
-from stablevsr.upscale.clips import Clip, remove_damaged
+from stablevsr.upscale.clips import SizedClip, remove_damaged
 from stablevsr.upscale.options import BASELINE_WINDOW, UpscaleOptions
 
 if TYPE_CHECKING:  # torch is imported only once the arguments are checked
@@ -43,7 +43,7 @@ class Engine(Protocol):
         """Everything that the frames depend on besides the input."""
 
     def make(
-        self, clips: list[Clip], place: Path, title: str, first_clips: list[Clip] | None = None
+        self, clips: list[SizedClip], place: Path, title: str, first_clips: list[SizedClip] | None = None
     ) -> list[list[Path]]:
         """Make the x4 frames that are not there below ``place/frames``; returns their files, by clip.
 
@@ -100,7 +100,7 @@ class _Sampler:
         return [settings, others, weights, fingerprint(*code)]
 
     def make(
-        self, clips: list[Clip], place: Path, title: str, first_clips: list[Clip] | None = None
+        self, clips: list[SizedClip], place: Path, title: str, first_clips: list[SizedClip] | None = None
     ) -> list[list[Path]]:
         from stablevsr.upscale.clip_run import ClipRun
 
@@ -119,7 +119,7 @@ class _Sampler:
             self._sample(runs, unfinished, title, "/second" if first_clips else "")
         return [run.outputs for run in runs]
 
-    def _tcm(self, clip: Clip) -> Path | None:
+    def _tcm(self, clip: SizedClip) -> Path | None:
         """The folder of the TCM for ``clip``, which is adapted unless it is there; None for the model's own."""
         if not self.options.adapt:
             return self.tcm
@@ -184,7 +184,7 @@ class _Baseline:
         return [settings, weights, code]
 
     def make(
-        self, clips: list[Clip], place: Path, title: str, first_clips: list[Clip] | None = None
+        self, clips: list[SizedClip], place: Path, title: str, first_clips: list[SizedClip] | None = None
     ) -> list[list[Path]]:
         from stablevsr.upscale.baseline_run import BaselineRun
 

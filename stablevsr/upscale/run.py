@@ -26,7 +26,7 @@ from stablevsr.runtime.io import sync_folder, write_text
 from stablevsr.runtime.locks import LOCK, single_writer
 from stablevsr.study.fingerprint import fingerprint
 from stablevsr.training.adaptation import check_clip
-from stablevsr.upscale.clips import Clip, Size, check_free, check_places, kind_of, open_folder
+from stablevsr.upscale.clips import Size, SizedClip, check_free, check_places, kind_of, open_folder
 from stablevsr.upscale.engines import engine_of
 from stablevsr.upscale.options import UpscaleOptions
 from stablevsr.upscale.scales import check_area, input_size, output_size, resized
@@ -99,11 +99,11 @@ class _UpscaleRun:
             content = [file_hash(self.source)]
         return digest([content, self.engine.identity(), self.options.scale, fingerprint("stablevsr.upscale.scales")])
 
-    def _size(self, of: Clip | VideoInfo) -> Size:
+    def _size(self, of: SizedClip | VideoInfo) -> Size:
         """The size of a clip's result."""
         return output_size(of.height, of.width, self.options.scale)
 
-    def _check_adaptable(self, clip: Clip, where: Path) -> None:
+    def _check_adaptable(self, clip: SizedClip, where: Path) -> None:
         if self.options.adapt:
             check_clip(len(clip.files), clip.height, clip.width, where)
 
@@ -126,7 +126,7 @@ class _UpscaleRun:
             try:
                 timings = extract(self.source, self.video, place / "lr")
                 files = tuple(list_frames(place / "lr"))
-                self.clips = [Clip("", files, self.video.height, self.video.width)]
+                self.clips = [SizedClip("", files, self.video.height, self.video.width)]
                 self._check_adaptable(self.clips[0], self.source)
             except UserError:
                 self._remove_refused(place)
@@ -146,7 +146,7 @@ class _UpscaleRun:
         if not [path for path in self.work.iterdir() if path.name != LOCK]:
             shutil.rmtree(self.work)
 
-    def _make_frames(self, place: Path) -> list[Clip]:
+    def _make_frames(self, place: Path) -> list[SizedClip]:
         """The passes, and the down-scaling after them (:mod:`.scales`); the result is in ``place/frames``."""
         clips, title = self.clips, self.out.name
         sizes = [self._size(clip) for clip in clips]
@@ -160,11 +160,13 @@ class _UpscaleRun:
             return self._enlarge(clips, place, title, first_clips)
         return resized(self._enlarge(clips, place / "last", title, first_clips), sizes, place / "frames")
 
-    def _enlarge(self, clips: list[Clip], place: Path, title: str, first_clips: list[Clip] | None = None) -> list[Clip]:
+    def _enlarge(
+        self, clips: list[SizedClip], place: Path, title: str, first_clips: list[SizedClip] | None = None
+    ) -> list[SizedClip]:
         """One pass: clips that are 4 times as large."""
         made = self.engine.make(clips, place, title, first_clips)
         return [
-            Clip(clip.name, tuple(files), SCALE * clip.height, SCALE * clip.width)
+            SizedClip(clip.name, tuple(files), SCALE * clip.height, SCALE * clip.width)
             for clip, files in zip(clips, made, strict=True)
         ]
 

@@ -17,7 +17,7 @@ from stablevsr.data.degradation import SCALE
 from stablevsr.data.frames import read_frame, write_frame
 from stablevsr.data.resizing import resize
 from stablevsr.runtime.errors import UserError
-from stablevsr.upscale.clips import Clip, Size, remove_damaged
+from stablevsr.upscale.clips import Size, SizedClip, remove_damaged
 
 LARGEST_AREA = 2 * 89_478_485  #: pixels; Pillow refuses to open larger files
 
@@ -48,15 +48,15 @@ def check_area(height: int, width: int, size: Size, where: Path) -> None:
         )
 
 
-def resized(clips: Sequence[Clip], sizes: Sequence[Size], folder: Path) -> list[Clip]:
+def resized(clips: Sequence[SizedClip], sizes: Sequence[Size], folder: Path) -> list[SizedClip]:
     """``clips`` with frames of ``sizes``, written below ``folder``; whole frames that are there already are kept."""
     return [_resized(clip, size, folder / clip.name) for clip, size in zip(clips, sizes, strict=True)]
 
 
-def _resized(clip: Clip, size: Size, folder: Path) -> Clip:
+def _resized(clip: SizedClip, size: Size, folder: Path) -> SizedClip:
     made = [folder / file.name for file in clip.files]
     remove_damaged(made)
     for file, target in zip(clip.files, made, strict=True):
         if not target.exists():
             write_frame(target, resize(read_frame(file), *size))
-    return Clip(clip.name, tuple(made), *size)
+    return SizedClip(clip.name, tuple(made), *size)

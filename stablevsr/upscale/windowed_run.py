@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from stablevsr.upscale.clips import Clip
+from stablevsr.upscale.clips import SizedClip
 from stablevsr.upscale.windows import Window
 
 
@@ -22,7 +22,7 @@ class WindowedRun(ABC):
         steps: pieces of work a frame of a window takes, for progress.
     """
 
-    def __init__(self, clip: Clip, work: Path, result: Path, windows: Sequence[Window], steps: int) -> None:
+    def __init__(self, clip: SizedClip, work: Path, result: Path, windows: Sequence[Window], steps: int) -> None:
         self.clip, self.work, self.windows, self.steps = clip, work, windows, steps
         self.outputs = [result / f"{file.stem}.png" for file in clip.files]
         starts = [*(window.start for window in windows), len(clip.files)]

@@ -12,7 +12,7 @@ from stablevsr.data.frames import list_frames, read_frame, write_frame
 from stablevsr.method.pipeline import StableVSRPipeline
 from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.upscale.clip_run import ClipRun
-from stablevsr.upscale.clips import Clip
+from stablevsr.upscale.clips import SizedClip
 from stablevsr.upscale.windows import SMALLEST, split
 from tests.flow import vector_flow
 
@@ -47,7 +47,7 @@ def write_clip(folder, frames):
     paths = tuple(folder / f"{i:02d}.png" for i in range(len(frames)))
     for path, frame in zip(paths, frames, strict=True):
         write_frame(path, frame)
-    return Clip("", paths, *frames[0].shape[:2])
+    return SizedClip("", paths, *frames[0].shape[:2])
 
 
 def test_the_overlap_is_cross_faded(tmp_path, monkeypatch):
