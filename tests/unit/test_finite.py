@@ -81,11 +81,12 @@ def test_an_overflow_in_half_precision_offers_another():
 
 @pytest.mark.parametrize("strategy,said", [("bidirectional", "the TCM gave values"), ("single_frame", "")])
 def test_upscale_writes_nothing_and_goes_on_from_no_such_state(tmp_path, capsys, strategy, said):
-    tcm = damaged(tmp_path, "controlnet", "controlnet_mid_block.weight", float("nan")) / "controlnet"
+    model = damaged(tmp_path, "controlnet", "controlnet_mid_block.weight", float("nan"))
     for number, frame in enumerate(FRAMES):
         write_frame(tmp_path / "lr" / f"{number}.png", frame)
-    command = ["upscale", str(tmp_path / "lr"), str(tmp_path / "sr"), "--model", "tiny", "--steps", "2"]
-    command += ["--strategy", strategy, "--tcm", str(tcm), "--device", "cpu"]
+    command = ["upscale", str(tmp_path / "lr"), str(tmp_path / "sr"), "--model", str(model), "--steps", "2"]
+    command += ["--strategy", strategy, "--flow", "dis"] if said else ["--strategy", strategy]
+    command += ["--device", "cpu"]
     for _ in range(2):
         assert main(command) == (1 if said else 0)
         assert said in capsys.readouterr().err and (tmp_path / "sr").exists() == (not said)
