@@ -1,11 +1,10 @@
 """Which methods share a job: starting one takes seconds, and metrics compute their part of the ground truth once.
 
 An ablation's methods are a group, the baselines are one (two for frames: those that run on a GPU, and the others, which
-must not keep one waiting), and the study's method is one, in each run. So a new ablation
-adds jobs and changes none. A method of several ablations belongs to the first. A method with a command is the only one
-of its group, because it may take days or fail. So is a method with frames from a folder, because an ablation's rules
-may make them from frames of its other methods; such frames are scored in the job of the study's method, which saves a
-job.
+must not keep one waiting), and the study's method is one, in each run. So a new ablation adds jobs and changes none. A
+method of several ablations belongs to the first. A method with a command is the only one of its group, because it may
+take days or fail. So is a method with frames from a folder, which an ablation's rules may make from frames of its other
+methods.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stablevsr.baselines import BASELINES
-from stablevsr.study.methods import REFERENCE, Method, ResolvedStudy
-from stablevsr.study.requirements import made_by_rules
+from stablevsr.study.methods import Method, ResolvedStudy
 
 
 @dataclass(frozen=True)
@@ -67,18 +65,13 @@ def sampled_with(method: Method) -> str:
     return "baselines_cpu" if method.kind in BASELINES and _on_cpu(method) else owner(method)
 
 
-def scored_with(method: Method) -> str:
-    """As :func:`owner`, but the study's method for frames that an ablation's rules make."""
-    return REFERENCE if method.frames and made_by_rules(method.frames) else owner(method)
-
-
 def plain(name: str) -> str:
     """A name with _ for everything but letters and digits, for rules and files."""
     return re.sub(r"\W", "_", name)
 
 
 def groups(study: ResolvedStudy, whose: Callable[[Method], str]) -> list[Group]:
-    """All groups of a study, by :func:`sampled_with` or :func:`scored_with`; each form on a data set is in one."""
+    """All groups of a study, by :func:`sampled_with` (frames) or :func:`owner` (scores); each form is in one."""
     found: dict[tuple[str, int, int], dict[str, list[Method]]] = defaultdict(lambda: defaultdict(list))
     for dataset, spec in study.spec.datasets.items():
         once = {(form.digest, form.run): form for form in reversed(study.forms_on(dataset))}

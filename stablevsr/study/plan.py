@@ -21,7 +21,7 @@ from stablevsr.method.settings import Training
 from stablevsr.method.visits import guided_steps
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.files import Dataset
-from stablevsr.study.groups import groups, sampled_with, scored_with, tables
+from stablevsr.study.groups import groups, owner, sampled_with, tables
 from stablevsr.study.memory import crops_at_once, sampling_memory, training_memory
 from stablevsr.study.methods import Method, ResolvedStudy, TrainingRun
 from stablevsr.study.paths import Paths, existing_folder
@@ -149,7 +149,7 @@ def _jobs(study: ResolvedStudy, paths: Paths) -> list[str]:
     jobs += [(f"trainings of a {TRAINING_KINDS[run.kind]}", [paths.training(run) / "provenance.json"]) for run in runs]
     jobs += [("sets of cached samples", [file]) for file in {paths.samples(run) for run in runs} if file]
     made = [("shards of frames", group, paths.manifest) for group in groups(study, sampled_with)]
-    made += [("shards of scores", group, paths.scores) for group in groups(study, scored_with)]
+    made += [("shards of scores", group, paths.scores) for group in groups(study, owner)]
     for kind, group, file in made:
         members = [(dataset, form) for dataset, forms in group.forms.items() for form in forms]
         for shard in range(group.shards):

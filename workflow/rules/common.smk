@@ -1,6 +1,6 @@
 # What the rules share: which files a job needs, and which training or dataset a key belongs to.
 from stablevsr.method.model_folder import PARTS, tcm_folder
-from stablevsr.study.groups import groups, plain, sampled_with, scored_with, tables
+from stablevsr.study.groups import groups, owner, plain, sampled_with, tables
 from stablevsr.study.protocol import protocol_of
 from stablevsr.training.tasks import TRAINING_KINDS, WEIGHTS
 

@@ -1,6 +1,6 @@
 # Per-frame scores of the methods of a group, in shards: a job starts once for all of them, and what metrics compute of the
 # ground truth is computed once. Then one table a method under its readable name.
-for group in groups(study, scored_with):
+for group in groups(study, owner):
     scored = [
         PATHS.scores(dataset, form.digest, group.run, "{shard}")
         for dataset, forms in group.forms.items()
