@@ -13,10 +13,9 @@ from stablevsr.data.downloads import registry, weights
 from stablevsr.method.settings import Guidance
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import digest
-from stablevsr.study import requirements
 from stablevsr.study.methods import MODEL_TCM, TrainingRun
 from stablevsr.study.paths import Paths
-from stablevsr.study.requirements import all_downloads, check_packages
+from stablevsr.study.requirements import all_downloads
 from stablevsr.study.resolve import load_study, merge
 from stablevsr.study.weights import training_weights
 
@@ -396,15 +395,6 @@ def test_a_preset_of_a_study_replaces_the_settings_of_the_study_it_extends(root)
     assert (sampling.steps, sampling.precision, sampling.guide_from) == (12, "bf16", 0.5)
 
 
-def test_a_missing_package_of_a_metric_is_a_fault_only_where_its_scores_are_required(root, monkeypatch):
-    monkeypatch.setattr(
-        requirements, "missing_package", lambda metric: "no pyiqa here" if metric.name == "musiq" else None
-    )
-    check_packages(load_study("mini", root).spec)
-    with pytest.raises(UserError, match="metric musiq: no pyiqa here"):
-        check_packages(load_study("paper", root).spec)
-
-
 def test_another_published_file_is_another_result(monkeypatch):
     """The registry is no code, so what it pins is part of the digests: a hash, or the commit of a hub model."""
     before = load_study("paper", REPOSITORY)
@@ -418,17 +408,6 @@ def test_another_published_file_is_another_result(monkeypatch):
         assert ("basicvsr" in moved) == (name == "basicvsr_reds4")
         assert ("stablevsr" in moved) == (name != "basicvsr_reds4")
         assert "bicubic" not in moved
-
-
-@pytest.mark.parametrize(("change", "said"), [
-    ({"frames": "mine", "sampling": {"steps": 3}}, "sampling has no effect on frames that are there"),
-    ({"checkpoint": "mine", "training": {"steps": 3}}, "leave out checkpoint or training"),
-    ({"sampling": {"steps": 3}, "label": "Auto-regressive"}, "are both called 'Auto-regressive'"),
-])  # fmt: skip
-def test_settings_without_effect_and_labels_that_occur_twice_are_refused(root, change, said):
-    edit(root / "ablations/sampling.yaml", lambda c: c["variants"].update(new={"label": "New"} | change))
-    with pytest.raises(UserError, match=said):
-        load_study("mini", root)
 
 
 def test_a_study_that_extends_another_may_use_the_ablations_it_lists(root):

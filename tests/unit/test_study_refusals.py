@@ -7,7 +7,8 @@ import pytest
 from study_files import REPOSITORY, edit
 
 from stablevsr.runtime.errors import UserError
-from stablevsr.study.requirements import absent, check_external
+from stablevsr.study import requirements
+from stablevsr.study.requirements import absent, check_external, check_packages
 from stablevsr.study.resolve import load_study
 
 
@@ -226,3 +227,23 @@ def test_a_distillation_says_what_it_cannot_do(root):
          lambda content: content["variants"]["small_decoder"].update(guidance={"source": "xt"}))  # fmt: skip
     with pytest.raises(UserError, match="cannot decode noisy ones"):
         load_study("faster", root)
+
+
+def test_a_missing_package_of_a_metric_is_a_fault_only_where_its_scores_are_required(root, monkeypatch):
+    monkeypatch.setattr(
+        requirements, "missing_package", lambda metric: "no pyiqa here" if metric.name == "musiq" else None
+    )
+    check_packages(load_study("mini", root).spec)
+    with pytest.raises(UserError, match="metric musiq: no pyiqa here"):
+        check_packages(load_study("paper", root).spec)
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"frames": "mine", "sampling": {"steps": 3}}, "sampling has no effect on frames that are there"),
+    ({"checkpoint": "mine", "training": {"steps": 3}}, "leave out checkpoint or training"),
+    ({"sampling": {"steps": 3}, "label": "Auto-regressive"}, "are both called 'Auto-regressive'"),
+])  # fmt: skip
+def test_settings_without_effect_and_labels_that_occur_twice_are_refused(root, change, said):
+    edit(root / "ablations/sampling.yaml", lambda c: c["variants"].update(new={"label": "New"} | change))
+    with pytest.raises(UserError, match=said):
+        load_study("mini", root)

@@ -33,7 +33,7 @@ from stablevsr.data.downloads.hub import fetch_model, pinned
 from stablevsr.data.downloads.record import FRAMES, file_stamp, is_present
 from stablevsr.data.downloads.registry import Cache, Hub, IndexSource, Pick, Row, TorchHub, Unpack, index_path
 from stablevsr.data.downloads.remote_zip import RemoteFile
-from stablevsr.data.downloads.weights import weight_file
+from stablevsr.data.downloads.weights import location, weight_file
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.hashing import file_hash
 from stablevsr.runtime.locks import exclusive
@@ -72,7 +72,7 @@ def fetched_weights(name: str) -> Path:
 
     Raises :class:`UserError` as :func:`fetch` and :func:`.weights.weight_file` do.
     """
-    if not is_present(name, Path("data")):
+    if not location(name).is_file():  # one that is there may lie in a shared folder where nothing can be recorded
         fetch([name], Path("data"))
     return weight_file(name)
 
