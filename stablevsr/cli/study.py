@@ -76,14 +76,19 @@ def _run_data_prepare(arguments: argparse.Namespace) -> None:
     study, paths = open_study(arguments)
     spec, target = study.dataset(arguments.dataset), paths.dataset(arguments.dataset)
     with single_writer(target):
-        link_dataset(open_dataset(spec, paths.low_resolution(spec)), target)
+        sequences = open_dataset(spec, paths.low_resolution(spec))
+        link_dataset(sequences, target)
+    print(f"{target} links the {len(sequences)} sequences of {arguments.dataset}")
 
 
 def _run_data_training(arguments: argparse.Namespace) -> None:
     from stablevsr.study.training_data import record_training_data
 
     study, paths = open_study(arguments)
-    record_training_data(study.dataset(arguments.dataset, training=True), paths)
+    spec = study.dataset(arguments.dataset, training=True)
+    record = record_training_data(spec, paths)
+    counts = f"{len(record['sequences'])} clips of {arguments.dataset}, {len(record['validation'])} for validation"
+    print(f"{paths.training_data(spec)} holds the hashes of {counts}")
 
 
 def add_infer(commands: Commands) -> None:

@@ -82,7 +82,7 @@ def test_a_baseline_without_weights_leaves_empty_cells_and_the_reason(study, mon
     assert "stablevsr fetch basicvsr_reds4" in notes["skipped"]["psnr"]
 
 
-def test_a_dataset_becomes_links_and_a_manifest(study):
+def test_a_dataset_becomes_links_and_a_manifest(study, capsys):
     random = np.random.default_rng(0)
     spec = study.dataset("reds4")
     for name in ("film10154", "street4", "street5"):
@@ -92,6 +92,7 @@ def test_a_dataset_becomes_links_and_a_manifest(study):
             write_frame(spec.root / "lr" / name / f"{t:08d}.png", frame[::4, ::4].copy())
     assert main(["data", "prepare", "--study", "smoke", "--dataset", "reds4"]) == 0
     prepared = Paths(study).dataset("reds4")
+    assert capsys.readouterr().out == f"{prepared} links the 2 sequences of reds4\n"
     found = json.loads((prepared / "manifest.json").read_text())["sequences"]
     assert {name: entry["frames"] for name, entry in found.items()} == {
         "film10154": 4,
