@@ -1,6 +1,6 @@
 # Each target starts from nothing but Python (3.11 to 3.13) and pip.
 #   make study    the mini study, from installation to results/mini/report.html (PYTHON=python3.12 chooses another)
-#   make evidence the paper's questions in three runs, every guidance trained: about an hour more on two cores
+#   make evidence the paper's questions in three runs, every guidance trained: more than an hour on two cores
 #   make test     all tests that need no other program
 #   make coverage lines of the library that the unit tests reach, by module; fails below 90 %
 #   make bench    how fast this machine samples the tiny model, stage by stage

@@ -1,4 +1,4 @@
-"""Write the tables of a study into the Markdown files that show them: `make readme`, after `make study`.
+"""Write the tables of a study into the Markdown files that show them: `make readme`, after `make evidence`.
 
 A table is written between two comments. The first names the study, the table, the dataset and the metrics:
 
@@ -9,7 +9,7 @@ Means, standard deviations over scenes and rounding are those of results/mini/ta
 claims.csv, those of one or several ablations (or `table1`), with their differences and verdicts; findings from
 findings.md:
 
-    <!-- claims mini/guidance+tcm_training reds4 -->
+    <!-- claims evidence/guidance+tcm_training reds4 -->
     <!-- end of claims -->
     <!-- findings evidence -->
     <!-- end of findings -->
@@ -240,7 +240,7 @@ def main() -> int:
         try:
             path.write_text(render(path.read_text(encoding="utf-8"), ROOT / "results"))
         except OSError as error:
-            print(f"{error.filename} does not exist: run make study first", file=sys.stderr)
+            print(f"{error.filename} does not exist: run the study first", file=sys.stderr)
             return 1
         except KeyError as error:
             print(f"{path} names a table, dataset or metric that does not exist: {error}", file=sys.stderr)

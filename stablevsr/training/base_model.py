@@ -57,7 +57,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 #: Sampling steps of the latents that the decoder learns from; each crop draws one of them.
 DECODER_STEPS = (6, 10)
-#: Of the TCM's last conditioning convolution. With 0.02 the loss begins to fall about 150 steps later.
+#: Of the TCM's last conditioning convolution. With 0.02 the loss begins to fall about 120 steps later.
 CONDITIONING_INIT = 0.4
 
 
