@@ -15,7 +15,7 @@ from stablevsr.study.fingerprint import fingerprint, report_code, script_code
 from stablevsr.study.paths import Paths
 from stablevsr.study.requirements import check_external, check_packages, made_by_rules, metric_weights
 from stablevsr.study.resolve import load_study
-from stablevsr.study.weights import baseline_weights, flow_weights, model_download, training_weights
+from stablevsr.study.weights import baseline_weights, flow_weights, model_to_fetch, training_weights
 
 min_version("9.0")
 

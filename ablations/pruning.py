@@ -29,7 +29,7 @@ from stablevsr.runtime.devices import device_of
 from stablevsr.runtime.hashing import digest
 from stablevsr.runtime.torch_settings import configure_torch
 from stablevsr.study.fingerprint import script_code
-from stablevsr.study.inference import Networks, Pipelines, Shard, infer
+from stablevsr.study.inference import NetworkPaths, Pipelines, Shard, infer
 from stablevsr.study.methods import TrainingRun
 from stablevsr.study.paths import Paths
 from stablevsr.study.prepare import open_dataset
@@ -92,7 +92,7 @@ class Recovery:
         task.hold_out(self.held_out, tcm.WINDOW, settings.crop, self.device)
         if cached := settings.model_dump()["cached_samples"]:
             file = self.state / "samples" / "samples.safetensors"
-            cache_samples(task, cached, settings.seed, file)
+            cache_samples(task, cached, settings.seed, file, self.key)
             task.data = CachedSamples(file, task.settings.neighbour == "both", settings.seed)
         self._train(task, "controlnet", settings.steps)
         task.save(self.out / "controlnet")
@@ -106,7 +106,7 @@ class Recovery:
 class PrunedPipelines(Pipelines):
     """Loads pruned networks from the folder of ``networks.tcm``."""
 
-    def load(self, networks: Networks, sampling: Sampling) -> StableVSRPipeline:
+    def load(self, networks: NetworkPaths, sampling: Sampling) -> StableVSRPipeline:
         """The pipeline with the pruned UNet and TCM."""
         assert networks.tcm is not None
         configure_torch(sampling.tf32)
@@ -139,7 +139,7 @@ def sample(study_name: str, dataset: str, folder: Path, out: Path) -> None:
     study = load_study(study_name)
     paths, form = Paths(study), study.methods[METHOD].on(dataset)
     assert form.base is not None
-    networks = Networks(
+    networks = NetworkPaths(
         paths.model(form.base),
         device_of(study.spec.device),
         folder,

@@ -42,13 +42,12 @@ class Flows:
     @torch.no_grad()
     def between(self, target: int, source: int) -> Tensor:
         """(S, 2, 4h, 4w) in pixels of the x4 frame: brings frame ``source`` onto ``target``."""
-        pair = f"{source:08d}-{target:08d}"
+        pair, lr = f"{source:08d}-{target:08d}", self._lr(target)
         if pair in self._store:
             try:
-                return self._store[pair]
+                return self._store[pair].to(lr.device)
             except DamagedError as error:
                 print(f"{error}: estimating the flow again", file=sys.stderr)
-        lr = self._lr(target)
         flow = self._estimator(enlarge(lr), enlarge(self._lr(source)))
         expected = (len(lr), 2, lr.shape[-2] * SCALE, lr.shape[-1] * SCALE)
         found = tuple(flow.shape) if isinstance(flow, Tensor) else type(flow).__name__

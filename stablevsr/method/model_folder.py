@@ -17,7 +17,9 @@ from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.runtime.parsing import parse
 
 TINY = Path(__file__).parents[1] / "assets" / "tiny"  #: the model embedded in this package
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "controlnet")
+#: What every frame and every training depends on; the TCM may be another one than the model's.
+FROZEN_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+PARTS = (*FROZEN_PARTS, "controlnet")
 
 
 def find_model(model: str | Path, revision: str | None = None) -> Path:

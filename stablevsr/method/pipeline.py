@@ -274,6 +274,8 @@ class StableVSRPipeline(DiffusionPipeline):  # type: ignore[misc]
         networks = self.networks
         if is_guided(sampling.strategy) and networks.tcm is None:
             raise UserError(f"strategy {sampling.strategy} needs a TCM, and this pipeline was loaded without one")
+        if guidance.source == "xt" and networks.guidance_decoder is not None:
+            raise UserError("the small decoder learned clean latents and cannot decode noisy ones: leave out source xt")
         needs_flow = is_guided(sampling.strategy) and lr.shape[1] > 1 and guidance.needs_flow
         if not callable(flow_estimator):
             # DIS, which loads nothing, where the estimator is never called

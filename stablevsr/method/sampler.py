@@ -23,7 +23,7 @@ from stablevsr.method.networks import ModelParts
 from stablevsr.method.noise import INITIAL, Draw, Sources, noise_of
 from stablevsr.method.scheduler import MULTISTEP, Schedule
 from stablevsr.method.settings import Guidance, Sampling
-from stablevsr.method.stores import State, Store
+from stablevsr.method.stores import MainMemory, State, Store
 from stablevsr.method.strategies import Visit
 from stablevsr.method.visits import visits
 from stablevsr.runtime.timing import Stage, untimed
@@ -71,7 +71,8 @@ class Sampler:
         lr, state = lr.to(self.model.device), State({})
         shape = (self.model.unet.config.out_channels, *lr.shape[-2:])
         noise = noise_of(sources, shape, self.sampling, frames, self.model.device)
-        self.run(frames, lambda frame: lr[:, frame], noise, state, {})
+        # both directions of a frame of REDS take 15 MB: too much for the GPU in clips of hundreds of frames
+        self.run(frames, lambda frame: lr[:, frame], noise, state, MainMemory())
         return torch.stack([state.latent(self.sampling.steps, frame) for frame in range(frames)], dim=1)
 
     @torch.no_grad()

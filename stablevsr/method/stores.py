@@ -26,6 +26,13 @@ class Store(Protocol):
     def __contains__(self, name: object, /) -> bool: ...
 
 
+class MainMemory(dict[str, Tensor]):
+    """Tensors by name in the main memory, wherever they come from; readers move them to their device."""
+
+    def __setitem__(self, name: str, value: Tensor) -> None:
+        super().__setitem__(name, value.cpu())
+
+
 class FolderStore:
     """Tensors by name in files of ``folder``, read back bit for bit onto ``device``.
 

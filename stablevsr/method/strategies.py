@@ -80,6 +80,11 @@ def bidirectional(frames: int, guided: Sequence[bool]) -> Iterator[Visit]:
 PROBE = 8  # frames with which a strategy is asked whether, and at which steps, it is guided
 
 
+def has_finished_neighbours(strategy: str) -> bool:
+    """Whether a strategy's frames are guided by finished ones, whose image is the same at all steps."""
+    return any(visit.finished and visit.neighbour is not None for visit in STRATEGIES[strategy](PROBE, [True, True]))
+
+
 def is_guided(strategy: str) -> bool:
     """Whether a strategy uses the TCM at all."""
     return any(visit.neighbour is not None for visit in STRATEGIES[strategy](PROBE, [True, True]))

@@ -66,7 +66,8 @@ def pair_folders(
     for folder, tree in zip(outputs, found, strict=True):
         present = _frame_names(tree, truth)
         if centre_only:
-            present = [name for name in expected if name in set(present)]
+            found_here = set(present)
+            present = [name for name in expected if name in found_here]
         _require_same(folder, reference, present, expected, "frames")
     files = {name: [tuple(tree[name][stem] for stem in truth[name]) for tree in (truth, *found)] for name in truth}
     sizes = _inspect([file for sides in files.values() for side in sides for file in side])
@@ -131,10 +132,10 @@ def _frame_names(tree: Tree, sequences: Iterable[str]) -> list[str]:
 def _require_same(
     folder: Path, reference: Path, present: Collection[str], expected: Collection[str], what: str
 ) -> None:
-    parts = []
-    if absent := [name for name in expected if name not in set(present)]:
+    parts, known, wanted = [], set(present), set(expected)
+    if absent := [name for name in expected if name not in known]:
         parts.append(f"{folder} lacks {len(absent)} of the {len(expected)} {what} of {reference} ({_list(absent)})")
-    if surplus := [name for name in present if name not in set(expected)]:
+    if surplus := [name for name in present if name not in wanted]:
         parts.append(f"{folder} holds {len(surplus)} {what} that {reference} lacks ({_list(surplus)})")
     if parts:
         raise UserError(" and ".join(parts) + f": both sides must hold the same {what}")

@@ -11,17 +11,17 @@ MOST_THREADS = 1024  #: more than any processor has; torch would try to start as
 
 def device_of(wanted: str) -> str:
     """cpu or cuda for ``auto``, else ``wanted``. Raises :class:`UserError` if this machine has no such device."""
-    if wanted == "cpu":
-        return wanted
+    if wanted in ("cpu", "cpu:0"):
+        return "cpu"
     import torch
 
     count = torch.cuda.device_count()
     if wanted == "auto":
         return "cuda" if count else "cpu"
-    kind, _, number = wanted.partition(":")
-    if kind not in ("cpu", "cuda") or not (number or "0").isdecimal():
+    kind, colon, number = wanted.partition(":")
+    if kind != "cuda" or bool(colon) != number.isdecimal():
         raise UserError(f"device {wanted} is not supported: try auto, cpu or cuda")
-    if kind == "cuda" and int(number or 0) >= count:
+    if int(number or 0) >= count:
         raise UserError(f"device {wanted}: torch sees no such CUDA device here (it sees {count}); cpu always works")
     return wanted
 

@@ -45,6 +45,12 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
         raise
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes left of :func:`atomic_file` in ``folder``, where no other process may write now."""
+    for part in folder.glob(".*.part"):
+        part.unlink(missing_ok=True)
+
+
 def check_output(path: Path) -> None:
     """Raise :class:`UserError` if ``path`` is there and no regular file: it would be replaced, a device too."""
     if path.exists() and not path.is_file():

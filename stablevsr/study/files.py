@@ -181,7 +181,7 @@ class Study(_File):
 
     title: str
     description: str = ""
-    #: hub id (``owner/name``, or ``owner/name@revision``), folder, ``tiny``, or a name under ``finetuned``
+    #: hub id (``owner/name``, or ``owner/name@commit``), folder, ``tiny``, or a name under ``finetuned``
     model: str = "claudiom4sir/StableVSR"
     finetuned: dict[Name, Finetuned] = {}
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -33,7 +33,7 @@ def fingerprint(*modules: str, without: tuple[str, ...] = ()) -> str:
     """
     total = hashlib.sha256(" ".join(version(library) for library in LIBRARIES).encode())
     for name in sorted(import_closure(modules, without)):
-        total.update(f"{name}\n{ast.dump(_syntax(_file(name)))}".encode())
+        total.update(f"{name}\n{_text(_syntax(_file(name)))}".encode())
     return total.hexdigest()[:16]
 
 
@@ -65,7 +65,7 @@ def report_code(texts: Iterable[Path]) -> str:
     """Fingerprint of a report: its code, its templates, the files ``texts`` that it shows, and the metrics' facts."""
     parts = [f"stablevsr.report.{part}" for part in ("tables", "figures", "page", "provenance")]
     templates = sorted(f for f in (PACKAGE / "report").rglob("*.*") if f.is_file() and f.suffix not in (".py", ".pyc"))
-    metrics = [ast.dump(_syntax(file, facts=True)) for file in sorted((PACKAGE / "metrics" / "builtin").glob("*.py"))]
+    metrics = [_text(_syntax(file, facts=True)) for file in sorted((PACKAGE / "metrics" / "builtin").glob("*.py"))]
     return digest([fingerprint(*parts), content_hash([*templates, *texts]), metrics])
 
 
@@ -75,7 +75,7 @@ def script_code(script: Path) -> str:
     What a script takes from there is settings and methods, whose digests its rules add.
     """
     modules = tuple(name for name in imports(script) if not name.startswith("stablevsr.study"))
-    return digest([ast.dump(_syntax(script)), fingerprint(*modules, without=("stablevsr.study",))])
+    return digest([_text(_syntax(script)), fingerprint(*modules, without=("stablevsr.study",))])
 
 
 def import_closure(modules: tuple[str, ...], without: tuple[str, ...] = ()) -> set[str]:
@@ -130,6 +130,14 @@ class _Running(ast.NodeTransformer):
 def _syntax(file: Path, facts: bool = False) -> ast.AST:
     tree: ast.AST = _Running(facts).visit(ast.parse(file.read_text(encoding="utf-8")))
     return tree
+
+
+def _text(node: object) -> str:
+    """A syntax tree as text that all supported versions of Python agree on; ``ast.dump`` shows empty fields or not."""
+    if isinstance(node, ast.AST):
+        filled = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
+        return f"{type(node).__name__}({','.join(f'{name}={_text(value)}' for name, value in filled)})"
+    return f"[{','.join(map(_text, node))}]" if isinstance(node, list) else repr(node)
 
 
 def _file(name: str) -> Path:

@@ -20,7 +20,7 @@ from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.paths import Paths
 
 if TYPE_CHECKING:
-    from stablevsr.study.inference import Networks
+    from stablevsr.study.inference import NetworkPaths
 
 Chosen = list[tuple[str, Method]]  #: data sets, and the form of a method on each
 
@@ -79,16 +79,16 @@ def _lacks_weights(study: ResolvedStudy, form: Method) -> str:
     return next((absence(name) for name in BASELINES[form.kind].weights if not location(name).is_file()), "")
 
 
-def locate_networks(paths: Paths, form: Method) -> Networks:
+def locate_networks(paths: Paths, form: Method) -> NetworkPaths:
     """Where the networks of ``form`` are. Raises :class:`DamagedError` if weights are not those that were trained."""
-    from stablevsr.study.inference import Networks
+    from stablevsr.study.inference import NetworkPaths
 
     for run in (form.base.training if form.base else None, form.training, form.decoder):
         if run is not None:
             _check_training(paths.training(run))
     external = tcm_folder(form.external_tcm) if form.external_tcm else None
     on_torch = form.kind == "stablevsr" or (form.kind in BASELINES and BASELINES[form.kind].on_torch)
-    return Networks(
+    return NetworkPaths(
         paths.model(form.base) if form.base else "",
         device_of(paths.study.spec.device) if on_torch else "cpu",
         paths.training(form.training) if form.training else external,

@@ -18,6 +18,7 @@ from stablevsr.data.downloads.record import is_present
 from stablevsr.data.frames import read_frame
 from stablevsr.data.layouts import load_sequences
 from stablevsr.method.settings import Training
+from stablevsr.method.strategies import has_finished_neighbours
 from stablevsr.method.visits import guided_steps
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.files import Dataset
@@ -87,7 +88,7 @@ def plan(study: ResolvedStudy, paths: Paths, data: Path, tflops: float) -> str:
 def _flow_cache(study: ResolvedStudy, paths: Paths, extents: dict[str, Extent]) -> int:
     """Bytes of the cached flows of the ground truth in sets that have frames to score."""
     estimators = sum(bool(metrics & set(study.spec.metrics)) for metrics in SHARING_FLOW)
-    pairs: dict[Path, int] = {}  # pixels of the flows by folder: sets with the same frames share them
+    pairs: dict[tuple[Path, int], int] = {}  # pixels of the flows: sets with the same pairs of frames share them
     for name, extent in extents.items():
         spec = study.spec.datasets[name]
         tables = [
@@ -97,7 +98,8 @@ def _flow_cache(study: ResolvedStudy, paths: Paths, extents: dict[str, Extent]) 
         ]
         if not all(table.exists() for table in tables):
             count = extent.sequences * (extent.frames - 1) * extent.area * 16
-            pairs[spec.root] = max(pairs.get(spec.root, 0), count)
+            key = (spec.root, spec.every)
+            pairs[key] = max(pairs.get(key, 0), count)
     return FLOW_BYTES * estimators * sum(pairs.values())
 
 
@@ -207,8 +209,10 @@ def _frame_work(method: Method, area: int) -> float:
     work = method.sampling.steps * UNET * ratio + _decoding(ratio)
     if method.guidance is not None:
         decoding = SMALL_DECODER * ratio if method.decoder else _decoding(ratio)
-        guided = TCM * ratio + (0 if method.guidance.source == "none" else decoding)
-        work += len(guided_steps(method.sampling)) * guided
+        steps = len(guided_steps(method.sampling))
+        work += steps * TCM * ratio
+        if method.guidance.source != "none":  # a finished neighbour is decoded once for all steps
+            work += (min(steps, 1) if has_finished_neighbours(method.sampling.strategy) else steps) * decoding
     return work
 
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from stablevsr.data.degradation import SCALE, degrade
 from stablevsr.data.frames import read_frame, write_frame
 from stablevsr.data.layouts import Clip, load_sequences
-from stablevsr.runtime.errors import UserError, near_miss
+from stablevsr.runtime.errors import DamagedError, UserError, near_miss
 from stablevsr.runtime.hashing import content_hash
 from stablevsr.runtime.locks import single_writer
-from stablevsr.runtime.records import write_record
+from stablevsr.runtime.records import read_record, write_record
 
 if TYPE_CHECKING:
     from stablevsr.study.files import Dataset
@@ -82,24 +82,57 @@ def _degrade_file(gt: Path, lr: Path) -> None:
 def link_dataset(sequences: Sequence[Clip], out: Path) -> None:
     """Link ``sequences`` into ``out/{gt,lr}`` and write ``out/manifest.json``: scenes, frame counts and content hashes.
 
-    Raises :class:`UserError` that names the frames where the ground truth is not 4 times as large as the LR frame.
+    Where links and manifest are current nothing is written, so jobs that use them stay finished. Otherwise there is no
+    manifest until the links are complete. Raises :class:`UserError` that names the frames where the ground truth is not
+    4 times as large as the LR frame.
     """
-    for side in ("gt", "lr"):
+    described = {sequence.name: _describe(sequence) for sequence in sequences}
+    links = {side: _links(sequences, side, out / side) for side in ("gt", "lr")}
+    manifest = out / "manifest.json"
+    if _known(manifest) == described and all(_found(out / side) == links[side] for side in links):
+        return
+    manifest.unlink(missing_ok=True)
+    for side, targets in links.items():
+        part = out / f".{side}.part"  # as deep as the folder itself: the links are relative
+        shutil.rmtree(part, ignore_errors=True)
+        for name, target in targets.items():
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            (part / name).symlink_to(target)
         shutil.rmtree(out / side, ignore_errors=True)
-    described: dict[str, Any] = {}
-    for sequence in sequences:
-        for side, files in (("gt", sequence.gt), ("lr", sequence.lr)):
-            folder = out / side / sequence.name
-            folder.mkdir(parents=True)
-            for file in files:
-                (folder / file.name).symlink_to(os.path.relpath(file, folder))
-        check_sizes(sequence)
-        described[sequence.name] = {
-            "scene": sequence.scene or sequence.name,
-            "frames": len(sequence.gt),
-            "sha256": content_hash([*sequence.gt, *sequence.lr]),
-        }
-    write_record(out / "manifest.json", {"sequences": described})
+        part.replace(out / side)
+    write_record(manifest, {"sequences": described})
+
+
+def _describe(sequence: Clip) -> dict[str, Any]:
+    check_sizes(sequence)
+    return {
+        "scene": sequence.scene or sequence.name,
+        "frames": len(sequence.gt),
+        "sha256": content_hash([*sequence.gt, *sequence.lr]),
+    }
+
+
+def _links(sequences: Sequence[Clip], side: str, folder: Path) -> dict[str, str]:
+    """The links that belong into ``folder``: their targets by ``sequence/frame.png``."""
+    return {
+        f"{sequence.name}/{file.name}": os.path.relpath(file, folder / sequence.name)
+        for sequence in sequences
+        for file in (sequence.gt if side == "gt" else sequence.lr)
+    }
+
+
+def _found(folder: Path) -> dict[str, str]:
+    """The links that are in ``folder``, as :func:`_links` gives them."""
+    links = (path for path in folder.glob("*/*") if path.is_symlink())
+    return {path.relative_to(folder).as_posix(): str(path.readlink()) for path in links}
+
+
+def _known(manifest: Path) -> Any:
+    """The sequences that a manifest describes; None if it is damaged or not there."""
+    try:
+        return read_record(manifest).get("sequences")
+    except DamagedError:
+        return None
 
 
 def check_sizes(sequence: Clip) -> None:

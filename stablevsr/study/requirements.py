@@ -16,7 +16,7 @@ from stablevsr.metrics.registry import METRICS, missing_package, resolve
 from stablevsr.runtime.errors import UserError, near_miss
 from stablevsr.study.files import Study
 from stablevsr.study.methods import Base, Method, ResolvedStudy
-from stablevsr.study.weights import baseline_weights, flow_weights, model_download, training_weights
+from stablevsr.study.weights import baseline_weights, flow_weights, is_fixed, model_download, training_weights
 
 
 def metric_weights(spec: Study) -> list[str]:
@@ -93,10 +93,13 @@ def _absent(method: Method, dataset: str, study: ResolvedStudy, root: Path) -> I
 
 
 def _model_fault(base: Base, study: ResolvedStudy, root: Path) -> str:
-    """What is wrong with a base model's name; empty for ``tiny``, a folder that is there and anything like a hub id."""
+    """What is wrong with a base model's name; empty for ``tiny``, a folder that is there and a fixed hub id."""
     model = base.origin
-    if model == "tiny" or registry.is_hub_id(model) or (model and (root / model).is_dir()):
+    if model == "tiny" or (model and (root / model).is_dir()):
         return ""
     of = f" (base of {base.name})" if base.training else ""
+    if registry.is_hub_id(model):
+        fix = f"name a commit, {model.partition('@')[0]}@COMMIT with all its 40 digits"
+        return "" if is_fixed(model) else f"model '{model}'{of} may change on the hub during a study: {fix}"
     hint = near_miss(model, ["tiny", *study.spec.finetuned])
     return f"model '{model}'{of} is no folder, no hub id (owner/name), not tiny and not among finetuned{hint}"

@@ -29,8 +29,9 @@ def merge_scores(study: ResolvedStudy, paths: Paths, method: Method, dataset: st
              for form in method.runs(dataset)}  # fmt: skip
     tables = {run: _read(shards, what, study) for run, shards in files.items()}
     sequences = read_record(paths.dataset(dataset) / "manifest.json")["sequences"]
-    for run, table in tables.items():
-        _check_complete(table, sequences, f"{what}, run {run}", files[run][0])
+    for form in method.runs(dataset):
+        made = [paths.manifest(dataset, form.digest, form.run, 0).parent, files[form.run][0].parent]
+        _check_complete(tables[form.run], sequences, f"{what}, run {form.run}", made)
     merged = pd.concat(tables.values(), keys=map(str, tables), names=["run"]).reset_index("run")
     protocol = protocol_of(spec, study.spec.metrics)
     merged = merged.assign(protocol=protocol.name, scene=[sequences[name]["scene"] for name in merged["sequence"]])
@@ -64,14 +65,17 @@ def _read(files: list[Path], what: str, study: ResolvedStudy) -> pd.DataFrame:
     return pd.concat([pd.read_csv(file, dtype=str, keep_default_na=False) for file in files])
 
 
-def _check_complete(table: pd.DataFrame, sequences: dict[str, Any], what: str, file: Path) -> None:
-    """Raise :class:`UserError` unless the table has every frame of every sequence exactly once, and no others."""
+def _check_complete(table: pd.DataFrame, sequences: dict[str, Any], what: str, made: list[Path]) -> None:
+    """Raise :class:`UserError` unless the table has every frame of every sequence exactly once, and no others.
+
+    ``made``: the folders of the records of frames and of the scores, one of which is wrong then.
+    """
     counted = {name: (len(frames), frames.nunique()) for name, frames in table.groupby("sequence")["frame"]}
     for name, entry in sequences.items():
         if counted.pop(name, (0, 0)) != (entry["frames"], entry["frames"]):
             raise UserError(
                 f"scores of {what}: sequence {name} does not have its {entry['frames']} frames exactly once; remove "
-                f"{file} and run again"
+                f"{' and '.join(map(str, made))} and run again: finished frames are kept"
             )
     if counted:
         raise UserError(f"scores of {what} hold unknown sequences: {', '.join(map(str, counted))}")

@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator
 
 from stablevsr.data.layouts import Clip
-from stablevsr.method.model_folder import find_model
+from stablevsr.method.model_folder import FROZEN_PARTS, find_model
 from stablevsr.method.settings import ROUNDING_ONLY, Training
 from stablevsr.runtime.devices import usable_cores
 from stablevsr.runtime.errors import UserError
@@ -29,7 +29,7 @@ from stablevsr.runtime.records import write_record
 from stablevsr.study.prepare import open_dataset
 from stablevsr.study.training_data import record_training_data
 from stablevsr.training import tasks
-from stablevsr.training.cached_samples import cache_samples, is_intact
+from stablevsr.training.cached_samples import cache_samples, is_current
 from stablevsr.training.loop import Outcome, accelerator_for, train
 from stablevsr.training.state import HistoryRow, write_history
 from stablevsr.training.task import LoopSettings, TaskInputs, TrainingTask
@@ -60,8 +60,7 @@ def train_run(run: TrainingRun, paths: Paths, device: str, board: Path | None = 
         data = record_training_data(run.dataset, paths)["sha256"]
     identity = {
         "training": run.digest,
-        "inputs": digest([*(folder_hash(model / part) for part in ("unet", "vae")),
-                          file_hash(samples) if samples else data]),
+        "inputs": digest([_networks_hash(run, model), file_hash(samples) if samples else data]),
         **run.settings.model_dump(mode="json", exclude={"dataset", *ROUNDING_ONLY}),
     }  # fmt: skip
     state = paths.state(run.digest) / digest(identity)
@@ -94,12 +93,20 @@ def make_samples(run: TrainingRun, paths: Paths, device: str) -> Path:
     if file is None:
         raise UserError(f"the training {run.digest} takes fresh samples: cached_samples is not set")
     assert isinstance(settings, Training) and settings.cached_samples is not None
-    if not is_intact(file):
-        model, clips = find_model(paths.model(run.base)), _clips(run, paths)
-        inputs = TaskInputs(model, settings.of_samples, clips, [], torch.device(device))
+    model = find_model(paths.model(run.base))
+    made_from = digest([_networks_hash(run, model), record_training_data(run.dataset, paths)["sha256"]])
+    if not is_current(file, made_from):
+        inputs = TaskInputs(model, settings.of_samples, _clips(run, paths), [], torch.device(device))
         task: Any = tasks.build(run.kind, inputs)
-        cache_samples(task, settings.cached_samples, settings.seed, file)
+        cache_samples(task, settings.cached_samples, settings.seed, file, made_from)
     return file
+
+
+def _networks_hash(run: TrainingRun, model: Path) -> str:
+    """A digest of the networks of the base model that a training depends on."""
+    starts_from_tcm = isinstance(run.settings, Training) and run.settings.start == "model"
+    parts = (*FROZEN_PARTS, "controlnet") if starts_from_tcm else FROZEN_PARTS
+    return digest([folder_hash(model / part) for part in parts])
 
 
 def _clips(run: TrainingRun, paths: Paths) -> list[Clip]:

@@ -5,7 +5,9 @@ Names are those of the registry. :func:`pins` gives what fixes their content, fo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from stablevsr.baselines import BASELINES
 from stablevsr.data.downloads import registry
@@ -13,12 +15,25 @@ from stablevsr.method.settings import Guidance, Optimisation, Training
 
 
 def model_download(model: str) -> list[str]:
-    """The registry's name of a hub model; none for the embedded model and for folders."""
+    """The registry's name of a hub model; none for the embedded model, for folders and for other hub models."""
+    repo, _, revision = model.partition("@")
     return [
         name
         for name, row in registry.load().items()
-        if isinstance(row.destination, registry.Hub) and row.destination.repo == model
+        if isinstance(row.destination, registry.Hub) and row.destination.repo == repo and revision in ("", row.version)
     ]
+
+
+def is_fixed(model: str) -> bool:
+    """Whether a hub id always means the same files: it is in the registry, or names a commit."""
+    return bool(model_download(model) or re.fullmatch("[0-9a-f]{40}", model.partition("@")[2]))
+
+
+def model_to_fetch(model: str) -> list[str]:
+    """What ``stablevsr fetch`` takes to get a model of the hub; nothing for the embedded model and for folders."""
+    if not registry.is_hub_id(model) or Path(model).is_dir():
+        return []
+    return model_download(model) or [model]
 
 
 def flow_weights(guidance: Guidance | None) -> list[str]:

@@ -57,7 +57,7 @@ def adapt_tcm(
         tcm: folder of the TCM to start from; None = the model's.
         guidance: flow estimator and warp grid; None = the model's defaults.
         precision: of the computation and the frozen networks; what is trained stays in float32.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or cuda:N.
 
     Raises:
         UserError: the frames are too few, too small or unequal, or the model is wrong.

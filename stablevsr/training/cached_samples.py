@@ -27,13 +27,13 @@ from stablevsr.training.task import Sample
 BATCH = 16
 
 
-def cache_samples(task: DenoisingTask, size: int, seed: int, file: Path) -> None:
+def cache_samples(task: DenoisingTask, size: int, seed: int, file: Path, made_from: str) -> None:
     """Write ``size`` frozen samples of a TCM's ``task`` into ``file`` (safetensors, guidance images as float16).
 
-    A second call does nothing.
+    ``made_from`` is a digest of the data and networks. A second call with the same does nothing.
     """
     with single_writer(file.parent):
-        if is_intact(file):
+        if is_current(file, made_from):
             return
         parts = [
             _freeze(task, range(first, min(first + BATCH, size)), seed)
@@ -41,22 +41,25 @@ def cache_samples(task: DenoisingTask, size: int, seed: int, file: Path) -> None
         ]
         tensors = {key: torch.cat([part[key] for part in parts]).contiguous() for key in parts[0]}
         with atomic_file(file) as stream:
-            stream.write(save(tensors, {"crc32": _checksum(tensors)}))
+            stream.write(save(tensors, {"crc32": _checksum(tensors), "made_from": made_from}))
 
 
-def is_intact(file: Path) -> bool:
-    """Whether ``file`` holds the samples that :func:`cache_samples` wrote; a message says if it is damaged."""
+def is_current(file: Path, made_from: str) -> bool:
+    """Whether ``file`` holds what :func:`cache_samples` wrote for ``made_from``; a message says why not."""
     if not file.exists():
         return False
+    reason = "is damaged"
     try:
         with safe_open(str(file), framework="pt") as stored:
             tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (no mapping)
-            intact = bool((stored.metadata() or {}).get("crc32") == _checksum(tensors))
+            metadata = stored.metadata() or {}
+            if metadata.get("crc32") == _checksum(tensors):
+                reason = "" if metadata.get("made_from") == made_from else "was made from other data or networks"
     except SafetensorError:
-        intact = False
-    if not intact:
-        print(f"{file} is damaged: computing the samples again", file=sys.stderr)
-    return intact
+        pass
+    if reason:
+        print(f"{file} {reason}: computing the samples again", file=sys.stderr)
+    return not reason
 
 
 def _checksum(tensors: dict[str, torch.Tensor]) -> str:

@@ -11,22 +11,28 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from stablevsr.runtime.errors import UserError
+from stablevsr.runtime.io import remove_unfinished
 from stablevsr.runtime.locks import single_writer
 from stablevsr.runtime.timing import peak_memory
 from stablevsr.training.samples import sample_generator, sample_numbers
 from stablevsr.training.state import EMA, HistoryRow, check_identity, restore, save
 from stablevsr.training.task import LoopSettings, TrainingTask
+
+#: How long processes wait for the first one, which hashes the training set: for Vimeo-90K torch's 10 minutes are few.
+WAIT = timedelta(hours=4)
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,9 @@ def accelerator_for(precision: str, device: str) -> Accelerator:
     """This process's share of the machine: ``device`` cpu, or anything else for the GPU that accelerate gives it."""
     # else every later training in a process would have the precision and the device of its first one
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    return Accelerator(cpu=device == "cpu", mixed_precision={"fp32": "no"}.get(precision, precision))
+    patient = InitProcessGroupKwargs(timeout=WAIT)
+    mixed = {"fp32": "no"}.get(precision, precision)
+    return Accelerator(cpu=device == "cpu", mixed_precision=mixed, kwargs_handlers=[patient])
 
 
 def train(
@@ -77,6 +85,8 @@ def _run(
     task: TrainingTask, settings: LoopSettings, state: Path, identity: dict[str, Any], accelerator: Accelerator,
     logged: Callable[[HistoryRow], None] | None,
 ) -> Outcome:  # fmt: skip
+    if accelerator.is_main_process:
+        remove_unfinished(state)
     accelerator.wait_for_everyone()  # the first process holds the lock: no state is written while the others read it
     task.model.to(accelerator.device)
     optimizer = optimizer_for(task, settings)

@@ -27,6 +27,10 @@ from stablevsr.upscale.clips import SizedClip
 from stablevsr.upscale.windowed_run import WindowedRun
 from stablevsr.upscale.windows import split
 
+#: Bytes on disk for each LR pixel of a frame: three tensors of four float32 channels, and an x4 frame that does not
+#: compress.
+BYTES_A_PIXEL = 3 * 16 + 16 * 3
+
 
 class ClipRun(WindowedRun):
     """The work on one clip, in frame-steps: one denoising step of one frame.
@@ -53,14 +57,18 @@ class ClipRun(WindowedRun):
         except DamagedError:
             return 0
 
-    def run(self, model: ModelParts, estimator: FlowEstimator, key: str, reserve: int, progress: Progress) -> None:
+    def unwritten(self) -> int:
+        """Bytes of disk that the frames take that are not written yet, with their latents."""
+        return sum(not path.exists() for path in self.outputs) * self.clip.height * self.clip.width * BYTES_A_PIXEL
+
+    def run(self, model: ModelParts, estimator: FlowEstimator, key: str, others: int, progress: Progress) -> None:
         """Sample and write all frames that are not written yet.
 
         Args:
             model: the networks.
             estimator: optical flow.
             key: of the clip's noise.
-            reserve: bytes of the disk to leave free when optical flow is kept.
+            others: bytes of disk that other clips still need: optical flow is kept only where it leaves them free.
             progress: called with the number of frame-steps just done.
         """
         # one frame at a time leaves the memory for larger frames
@@ -72,7 +80,7 @@ class ClipRun(WindowedRun):
                 if self.is_written(index):
                     break
                 try:
-                    self._make(index, sampler, noise, reserve)
+                    self._make(index, sampler, noise, others)
                 except DamagedError as error:
                     if last_try:  # the disk loses what is written to it
                         raise
@@ -82,15 +90,15 @@ class ClipRun(WindowedRun):
                 shutil.rmtree(self.folder(index - 1), ignore_errors=True)
         shutil.rmtree(self.work, ignore_errors=True)
 
-    def _make(self, index: int, sampler: Sampler, noise: Draw, reserve: int) -> None:
+    def _make(self, index: int, sampler: Sampler, noise: Draw, others: int) -> None:
         """Sample a window and write its final frames; the window before too if it is needed and no longer there."""
         missing = [frame for frame in self.final[index] if not self.outputs[frame].exists()]
         if any(self.windows[index].weight(frame) < 1 for frame in missing):
-            self._sample(index - 1, sampler, noise, reserve)
-        self._sample(index, sampler, noise, reserve)
+            self._sample(index - 1, sampler, noise, others)
+        self._sample(index, sampler, noise, others)
         self._write(index, sampler.model)
 
-    def _sample(self, index: int, sampler: Sampler, noise: Draw, reserve: int) -> None:
+    def _sample(self, index: int, sampler: Sampler, noise: Draw, others: int) -> None:
         """Sample a window. Its frames get the noise that they have in the whole clip."""
         window, device = self.windows[index], sampler.model.device
         state = self._state(index, device)
@@ -102,7 +110,7 @@ class ClipRun(WindowedRun):
             return to_tensor([read_frame(self.clip.files[window.start + frame])]).to(device)
 
         # flow takes the most space on disk (256 bytes per LR pixel and frame)
-        flows = FolderStore(self.folder(index) / "flows", device, reserve)
+        flows = FolderStore(self.folder(index) / "flows", device, reserve=others + self.unwritten())
         try:
             sampler.run(
                 len(window), lr, lambda step, frame: noise(step, window.start + frame), state, flows, window.start

@@ -32,8 +32,6 @@ if TYPE_CHECKING:  # torch is imported only once the arguments are checked
     from stablevsr.upscale.clip_run import ClipRun
 
 ADAPTATION = "stablevsr.training.adaptation"  #: the module whose code adapted TCMs depend on
-#: Bytes per LR pixel and frame that the rest of a run may need on disk: latents, and x4 frames that do not compress.
-BYTES_A_PIXEL = 3 * 16 + 16 * 3
 
 
 class Engine(Protocol):
@@ -142,13 +140,13 @@ class _Sampler:
         configure_torch()
         name = self.guidance.flow if self.is_guided else "dis"
         estimator = flow_by_name(name, self.device, self.guidance.raft_norm)
-        reserve = sum(len(run.outputs) * run.clip.height * run.clip.width for run in runs) * BYTES_A_PIXEL
         total, done = sum(run.total for run in runs), sum(run.done() for run in runs)
         with tqdm(total=total, initial=done, unit="frame-step", desc=title, mininterval=1) as bar:
             for tcm, group in groupby(unfinished, key=itemgetter(0)):
                 networks = self._networks(tcm)
                 for _, run in group:
-                    run.run(networks, estimator, f"{self.options.seed}/{run.clip.name}{suffix}", reserve, bar.update)
+                    others = sum(other.unwritten() for other in runs if other is not run)
+                    run.run(networks, estimator, f"{self.options.seed}/{run.clip.name}{suffix}", others, bar.update)
                 del networks  # before those of the next TCM are loaded
 
     def _networks(self, tcm: Path | None) -> ModelParts:

@@ -52,7 +52,7 @@ def upscale(source: Path, out: Path, options: UpscaleOptions) -> None:
                 run.deliver()
     except torch.OutOfMemoryError as error:
         raise UserError(
-            f"the frames of {source} do not fit into the GPU's memory: --precision fp16 needs half of it, "
+            f"the frames of {source} do not fit into the GPU's memory: --precision bf16 needs half of it, "
             "--device cpu none"
         ) from error
     except OSError as error:

@@ -19,7 +19,7 @@ from stablevsr.method.flow import warp
 from stablevsr.method.pipeline import to_tensor
 from stablevsr.method.small_decoder import SmallDecoder
 from stablevsr.runtime.errors import UserError
-from stablevsr.study.inference import Networks
+from stablevsr.study.inference import NetworkPaths
 from stablevsr.study.paths import Paths
 from stablevsr.study.resolve import load_study
 
@@ -95,7 +95,7 @@ def test_the_exact_flow_is_run_with_the_settings_of_the_method(setting, tmp_path
         chosen = replace(form, sampling=form.sampling.model_copy(update={"steps": 2, **changed}), forms={})
         monkeypatch.setitem(study.methods, "stablevsr", chosen)
         small = tmp_path / "decoder" if chosen.sampling.guidance_decoder == "small" else None
-        monkeypatch.setitem(names, "locate_networks", lambda *_: Networks("tiny", "cpu", decoder=small))
+        monkeypatch.setitem(names, "locate_networks", lambda *_: NetworkPaths("tiny", "cpu", decoder=small))
         exact["main"]("beyond", tmp_path / str(changed))
         return np.stack([read_frame(file) for file in list_frames(tmp_path / str(changed) / "a")])
 

@@ -10,12 +10,13 @@ from stablevsr.data.frames import write_frame
 from stablevsr.data.layouts import Clip
 from stablevsr.method.pipeline import load_networks
 from stablevsr.method.settings import Guidance, Training
-from stablevsr.training.cached_samples import BATCH, CachedSamples, cache_samples
+from stablevsr.training.cached_samples import BATCH, CachedSamples, cache_samples, is_current
 from stablevsr.training.samples import NEXT, PAST, WindowDataset, sample_generator
 from stablevsr.training.tasks.tcm import TCMTask
 from tests.flow import vector_flow
 
 SIZE, SEED = BATCH + 2, 5  # a whole batch and a part of one
+MADE_FROM = "0123456789abcdef"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def task(vectors, windows):
 @pytest.fixture(scope="module")
 def cached(task, tmp_path_factory):
     file = tmp_path_factory.mktemp("samples") / "samples.safetensors"
-    cache_samples(task, SIZE, SEED, file)
+    cache_samples(task, SIZE, SEED, file, MADE_FROM)
     return file
 
 
@@ -66,8 +67,16 @@ def test_the_cache_holds_what_a_training_step_would_freeze_for_either_neighbour(
 def test_samples_that_are_there_are_not_made_again(task, cached, monkeypatch):
     before = cached.stat()
     monkeypatch.setattr(task, "data", None)  # without windows they could not be
-    cache_samples(task, SIZE, SEED, cached)
+    cache_samples(task, SIZE, SEED, cached, MADE_FROM)
     assert cached.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_samples_of_other_data_or_networks_are_made_again(task, tmp_path, capsys):
+    file = tmp_path / "samples.safetensors"
+    for made_from in (MADE_FROM, "f" * 16):
+        cache_samples(task, 2, SEED, file, made_from)
+        assert is_current(file, made_from)
+    assert capsys.readouterr().err.count("was made from other data or networks: computing the samples again") == 1
 
 
 def neighbours(cached, both, count=200):
@@ -114,7 +123,7 @@ def test_a_blank_training_learns_from_shared_samples_as_if_it_had_computed_its_o
     for name, settings in (("own", blank), ("shared", blank.of_samples)):
         file = tmp_path / f"{name}.safetensors"
         task = TCMTask(networks.tcm, networks, settings, settings.guidance, vector_flow, windows)
-        cache_samples(task, 4, SEED, file)
+        cache_samples(task, 4, SEED, file, MADE_FROM)
         read.append(CachedSamples(file, True, SEED, blank=True))
     for index in range(8):
         own, shared = (samples[index] for samples in read)

@@ -90,6 +90,12 @@ def test_the_small_decoder_sees_the_frame_whose_latents_it_decodes(distilled, ve
     assert torch.allclose(given, to_tensor(lr)[shown], atol=1e-6)
 
 
+def test_the_small_decoder_refuses_noisy_latents(distilled, vectors):
+    pipe = StableVSRPipeline.from_pretrained(vectors / "model_v", device="cpu", guidance_decoder=distilled)
+    with pytest.raises(UserError, match="cannot decode noisy ones"):
+        pipe(np.zeros((2, 16, 16, 3), np.uint8), 1, flow_estimator=vector_flow, source="xt")
+
+
 def test_a_folder_that_holds_no_decoder_is_one_sentence(vectors, tmp_path):
     with pytest.raises(UserError, match=r"no config\.json"):
         StableVSRPipeline.from_pretrained(vectors / "model_v", device="cpu", guidance_decoder=tmp_path)

@@ -53,6 +53,7 @@ def test_wrong_usage_is_exit_code_2(arguments, capsys):
     (["evaluate", "--gt", "x", "--sr", "y", "--out", "o.csv", "--shard", "3/2"], "K/N"),
     (["evaluate", "--gt", "x", "--sr", "y", "--out", "o.csv", "--device", "gpu"], "try auto, cpu or cuda"),
     (["bench", "--device", "cuda:99"], "no such CUDA device"),
+    (["bench", "--device", "cuda:"], "device cuda: is not supported"),
     (["bench", "--steps", "0"], "at least 1"),
     (["train", "base", "--out", "model", "--device", "cuda:99"], "no such CUDA device"),
     (["bench", "--tile", "8"], "at least 32 LR pixels"),

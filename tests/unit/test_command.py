@@ -15,7 +15,7 @@ from stablevsr.baselines.command import Command
 from stablevsr.data.frames import read_frame, write_frame
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.groups import groups, sampled_with
-from stablevsr.study.inference import Networks, Shard, infer
+from stablevsr.study.inference import NetworkPaths, Shard, infer
 from stablevsr.study.methods import Method
 from stablevsr.study.requirements import check_external
 from stablevsr.study.resolve import load_study
@@ -58,7 +58,7 @@ def run(lr, text=PYTHON, **settings):
     command = Command(text, **{"env": (("NOTES", str(lr.parent / "notes")),), **settings})
     method = Method("theirs", "Theirs", "command", "d", datasets=("set",), command=command)
     out = lr.parent / "out"
-    infer(method, Shard("set", lr, 0, 1), 0, out, out / "manifest.json", Networks("", "cpu"), 2)
+    infer(method, Shard("set", lr, 0, 1), 0, out, out / "manifest.json", NetworkPaths("", "cpu"), 2)
     return json.loads((out / "manifest.json").read_text())
 
 

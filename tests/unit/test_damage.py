@@ -17,7 +17,7 @@ from stablevsr.runtime.io import read_sealed, write_sealed, write_text
 from stablevsr.runtime.records import read_record, write_record
 from stablevsr.study.damage import damaged
 from stablevsr.study.inference.store import MARK, is_done
-from stablevsr.training.cached_samples import is_intact
+from stablevsr.training.cached_samples import is_current
 from stablevsr.training.state import EMA, restore, save
 
 DAMAGES = {
@@ -149,10 +149,10 @@ def test_damaged_samples_are_noticed(tmp_path, capsys, damage):
     from stablevsr.training.cached_samples import _checksum
 
     tensors = {"lq": torch.rand(4, 3, 8, 8), "guidance_past": torch.rand(4, 3, 8, 8).half()}
-    (tmp_path / "samples.safetensors").write_bytes(save(tensors, {"crc32": _checksum(tensors)}))
-    assert is_intact(tmp_path / "samples.safetensors")
+    (tmp_path / "samples.safetensors").write_bytes(save(tensors, {"crc32": _checksum(tensors), "made_from": "a"}))
+    assert is_current(tmp_path / "samples.safetensors", "a")
     harm(tmp_path / "samples.safetensors", damage)
-    assert not is_intact(tmp_path / "samples.safetensors")
+    assert not is_current(tmp_path / "samples.safetensors", "a")
     assert "is damaged" in capsys.readouterr().err
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import struct
 import zlib
 
@@ -325,6 +326,25 @@ def test_linked_datasets_are_plain_and_shortened(tmp_path):
     assert np.array_equal(read_frame(again[0].gt[0]), picture(16, 24, 0))
     with pytest.raises(UserError, match="did you mean '015'"):
         open_dataset(spec.model_copy(update={"sequences": ["0155"]}), tmp_path / "made")
+
+
+def test_links_that_are_current_are_left_alone_and_others_are_made_again(tmp_path):
+    spec, out = own_data(tmp_path, names=("a", "b")), tmp_path / "out"
+
+    def link():
+        link_dataset(open_dataset(spec, tmp_path / "made"), out)
+        return (out / "manifest.json").stat().st_mtime_ns, json.loads((out / "manifest.json").read_text())["sequences"]
+
+    first = link()
+    assert link() == first
+    (out / "lr/a/0001.png").unlink()
+    time, described = link()
+    assert time > first[0] and described == first[1] and (out / "lr/a/0001.png").exists()
+    write_frame(tmp_path / "gt/b/0001.png", picture(16, 24, 9))
+    assert {name for name, entry in link()[1].items() if entry != described[name]} == {"b"}
+    shutil.rmtree(tmp_path / "gt/b")
+    link()
+    assert [path.name for path in (out / "gt").iterdir()] == ["a"]
 
 
 @pytest.mark.parametrize("layout,words", [("reds", "train_sharp"), ("vimeo90k", "sep_testlist"), ("plain", "gt")])

@@ -163,6 +163,15 @@ def test_a_model_outside_the_registry_is_downloaded_without_pickles_and_then_wor
     assert found == {Path(name).name for name in FILES} | {"fp16.safetensors"}
 
 
+def test_a_model_at_a_commit_is_fetched_by_its_id_as_studies_do(server: Server, tmp_path: Path) -> None:
+    asked, rows = [f"{REPO}@{COMMIT}"], table(tmp_path)
+    rows.write_text(rows.read_text().replace(REPO, "someone/other"))
+    process = run_fetch(rows, tmp_path / "data", asked, **environment(tmp_path, server.url))
+    told = process.communicate(timeout=LONG)[1]
+    assert process.returncode == 0 and f"{asked[0]}: in {snapshot(tmp_path)}" in told, told
+    assert (snapshot(tmp_path) / WEIGHTS).read_bytes() == FILES[WEIGHTS]
+
+
 def test_a_token_is_sent_and_a_hub_that_wants_one_says_so(server: Server, tmp_path: Path) -> None:
     server.token = "hf_secret"
     code, told = get(tmp_path, table(tmp_path), server.url, HF_TOKEN="")

@@ -55,6 +55,14 @@ def fingerprints():
     }
 
 
+def test_versions_of_python_that_show_empty_fields_or_not_agree():
+    """3.12 gave functions a field, ``type_params``, and from 3.13 on ``ast.dump`` leaves empty lists out."""
+    shown, hidden = (ast.parse("def f(x, *, y=None): return [x, y]") for _ in range(2))
+    shown.body[0].type_params, shown.body[0].type_comment = [], None
+    del hidden.body[0].decorator_list
+    assert code._text(shown) == code._text(hidden) != code._text(ast.parse("def f(x, *, y=None): return [y, x]"))
+
+
 def edit(file, before, after):
     text = file.read_text()
     assert before in text

@@ -11,7 +11,7 @@ from stablevsr.data.degradation import bicubic_upscale
 from stablevsr.data.frames import list_frames, read_frame, write_frame
 from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.runtime.errors import UserError
-from stablevsr.study.inference import Networks, Shard, infer
+from stablevsr.study.inference import NetworkPaths, Shard, infer
 from stablevsr.study.inference.store import MARK
 from stablevsr.study.methods import Method
 
@@ -37,7 +37,7 @@ def lr(tmp_path_factory):
 
 def run(out, lr, shard=(0, 1), how=None, batch=1, seed=0):
     manifest = out / f"shard{shard[0]}.json"
-    infer(how or method(), Shard("set", lr, *shard), seed, out, manifest, Networks(MODEL, "cpu"), batch)
+    infer(how or method(), Shard("set", lr, *shard), seed, out, manifest, NetworkPaths(MODEL, "cpu"), batch)
     return json.loads(manifest.read_text())
 
 
@@ -120,8 +120,10 @@ def test_external_frames_are_taken_by_name_as_they_are(lr, tmp_path):
     assert [p.name for p in list_frames(tmp_path / "out" / "a")] == ["0.png", "1.png"]
     assert (frames(tmp_path / "out", "a")[1] == 10).all()
     write_frame(external / "a" / "1.png", np.full((48, 64, 3), 77, np.uint8))
+    kept = (tmp_path / "out" / "b" / MARK).stat().st_ino
     run(tmp_path / "out", lr, how=how)
     assert (frames(tmp_path / "out", "a")[1] == 77).all()  # what was made from the old frames is not kept
+    assert (tmp_path / "out" / "b" / MARK).stat().st_ino == kept  # and of the others nothing is made again
     (external / "b" / "1.png").unlink()
     with pytest.raises(UserError, match="lacks 1 of 2 frames, the first is 1"):
         run(tmp_path / "again", lr, how=how)

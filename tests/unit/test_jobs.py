@@ -17,7 +17,7 @@ from stablevsr.method.settings import Sampling
 from stablevsr.metrics import chunks, evaluate
 from stablevsr.runtime.records import read_record, write_record
 from stablevsr.study import jobs
-from stablevsr.study.inference import Networks, Pipelines, Shard, infer
+from stablevsr.study.inference import NetworkPaths, Pipelines, Shard, infer
 from stablevsr.study.paths import Paths
 from stablevsr.study.resolve import load_study
 from tests.unit.test_inference import MODEL, frames, method
@@ -45,7 +45,7 @@ def test_methods_with_the_same_networks_load_them_once_and_make_their_own_frames
         for number, sampling in enumerate(variants):
             out = tmp_path / place / str(number)
             made = method(sampling=sampling)
-            infer(made, Shard("set", lr), 0, out, out / "m.json", Networks(MODEL, "cpu"), 1, pipelines[number])
+            infer(made, Shard("set", lr), 0, out, out / "m.json", NetworkPaths(MODEL, "cpu"), 1, pipelines[number])
         assert loaded == (["fp32", "fp32", "bf16"] if place == "together" else ["fp32"] * 4 + ["bf16"])
     for number in map(str, range(len(variants))):
         assert np.array_equal(frames(tmp_path / "together" / number, "a"), frames(tmp_path / "alone" / number, "a"))
@@ -54,7 +54,7 @@ def test_methods_with_the_same_networks_load_them_once_and_make_their_own_frames
 def test_peak_memory_is_of_the_run_that_made_the_frames(lr, tmp_path):
     first, again = (tmp_path / name for name in ("first.json", "again.json"))
     for manifest in (first, again):
-        infer(method(), Shard("set", lr), 0, tmp_path / "out", manifest, Networks(MODEL, "cpu"), 1)
+        infer(method(), Shard("set", lr), 0, tmp_path / "out", manifest, NetworkPaths(MODEL, "cpu"), 1)
     before, after = (json.loads(file.read_text()) for file in (first, again))
     assert before["peak_memory_bytes"] == after["peak_memory_bytes"] > 2**20
     assert before["seconds"] == after["seconds"]

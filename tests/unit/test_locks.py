@@ -1,5 +1,7 @@
 """A folder has one writer: a second waits and says for whom, and takes over when the first is killed."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -9,6 +11,7 @@ import threading
 
 import pytest
 
+from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.locks import single_writer
 
 HOLD = textwrap.dedent(
@@ -53,3 +56,14 @@ def test_an_error_gives_the_folder_back(tmp_path):
         raise ZeroDivisionError
     with single_writer(tmp_path):
         pass
+
+
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
+    """As Lustre is where it is mounted without them."""
+
+    def missing(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    with pytest.raises(UserError, match=r"has no file locks \(flock\).*mount it with locks"), single_writer(tmp_path):
+        raise AssertionError("entered without a lock")

@@ -20,7 +20,7 @@ from stablevsr.method.settings import Guidance, Sampling
 from stablevsr.runtime.errors import UserError, exhausted
 from stablevsr.runtime.machine import machine_of_job
 from stablevsr.runtime.torch_settings import configure_torch
-from stablevsr.study.inference import Networks, Pipelines, Shard, infer
+from stablevsr.study.inference import NetworkPaths, Pipelines, Shard, infer
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.resolve import load_study
 
@@ -137,7 +137,7 @@ def test_a_batch_of_sequences_is_halved_and_gives_the_same_frames(monkeypatch, t
                     sampling=Sampling(steps=2, strategy="single_frame"))  # fmt: skip
 
     def run(out):
-        infer(method, Shard("set", tmp_path / "lr"), 0, out, out / "manifest.json", Networks("tiny", "cpu"), 3)
+        infer(method, Shard("set", tmp_path / "lr"), 0, out, out / "manifest.json", NetworkPaths("tiny", "cpu"), 3)
         assert set(json.loads((out / "manifest.json").read_text())["sequences"]) == set("abc")
         return [read_frame(path) for name in "abc" for path in list_frames(out / name)]
 
@@ -211,7 +211,7 @@ def test_the_manifest_says_for_each_method_of_a_job_whether_tf32_was_allowed(tor
         method = Method(f"m{number}", "m", "stablevsr", f"d{number}", datasets=("set",),
                         sampling=Sampling(steps=1, strategy="single_frame", tf32=asked))  # fmt: skip
         out = tmp_path / str(number)
-        infer(method, Shard("set", tmp_path / "lr"), 0, out, out / "m.json", Networks("tiny", "cpu"), 1, pipelines)
+        infer(method, Shard("set", tmp_path / "lr"), 0, out, out / "m.json", NetworkPaths("tiny", "cpu"), 1, pipelines)
         manifest = json.loads((out / "m.json").read_text())
         recorded.append((manifest["machine"]["tf32"]["convolutions"], manifest["method"]["sampling"]["tf32"]))
     assert recorded == [(False, False), (True, True), (False, False)]

@@ -31,6 +31,8 @@ def test_a_frame_costs_what_was_measured(paper):
 def test_a_frame_without_guidance_leaves_out_tcm_and_decoder(paper):
     alone = _frame_work(paper[0].methods["sampling.single_frame"], 320 * 180)
     assert alone == pytest.approx(50 * 3.99 + 15.7)
+    after_finished = _frame_work(paper[0].methods["sampling.auto_regressive"], 320 * 180)
+    assert after_finished == pytest.approx(50 * (3.99 + 1.56) + 2 * 15.7, rel=0.001)  # its image is made once
 
 
 def test_a_training_sample_costs_what_counters_say(paper):
@@ -79,6 +81,9 @@ def test_the_disk_holds_the_cached_flows_of_the_ground_truth(paper, tmp_path):
     study, paths = paper
     reds4 = 4 * 99 * 720 * 1280  # pixels of all pairs; flows by RAFT, as the published script uses it, and by DIS
     assert _flow_cache(study, paths, {"reds4": Extent(4, 100, 180, 320)}) == 8 * reds4 * 2
+    shorter = {"reds4_first20": Extent(4, 20, 180, 320), "reds4_every2": Extent(4, 50, 180, 320)}
+    whole = {"reds4": Extent(4, 100, 180, 320)}  # holds the pairs of the first frames, not those of every second one
+    assert _flow_cache(study, paths, whole | shorter) == 8 * 4 * (99 + 49) * 720 * 1280 * 2
     for form in study.forms_on("reds4"):
         for shard in range(study.spec.datasets["reds4"].shards):
             table = paths.scores("reds4", form.digest, form.run, shard)

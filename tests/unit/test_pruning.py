@@ -18,7 +18,7 @@ from stablevsr.method.loading import load_network
 from stablevsr.method.model_folder import TINY
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.files import Dataset
-from stablevsr.study.inference import Networks, Shard, infer
+from stablevsr.study.inference import NetworkPaths, Shard, infer
 from stablevsr.study.methods import TrainingRun
 from stablevsr.study.paths import Paths
 from stablevsr.study.prepare import open_dataset
@@ -277,5 +277,5 @@ def test_the_ablation_samples_whole_networks_as_the_study_does(study, tmp_path):
     ablation["sample"]("beyond", "reds4", tmp_path / "whole", tmp_path / "frames")
     form = study.methods["stablevsr"].on("reds4")
     lr = tmp_path / Paths(study).dataset("reds4") / "lr"
-    infer(form, Shard("reds4", lr), 0, tmp_path / "by_study", tmp_path / "m.json", Networks("tiny", "cpu"), 4)
+    infer(form, Shard("reds4", lr), 0, tmp_path / "by_study", tmp_path / "m.json", NetworkPaths("tiny", "cpu"), 4)
     assert np.array_equal(frames(tmp_path / "frames"), frames(tmp_path / "by_study"))

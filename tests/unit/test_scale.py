@@ -66,9 +66,9 @@ def test_the_second_pass_draws_noise_of_its_own(tmp_path, monkeypatch):
     clip(tmp_path / "lr" / "a")
     drawn, run = [], ClipRun.run
 
-    def noted(self, model, estimator, key, reserve, progress):
+    def noted(self, model, estimator, key, others, progress):
         drawn.append((key, self.clip.height, self.clip.width))
-        run(self, model, estimator, key, reserve, progress)
+        run(self, model, estimator, key, others, progress)
 
     monkeypatch.setattr(ClipRun, "run", noted)
     upscale(tmp_path / "lr", tmp_path / "sr", tiny(scale=5, seed=3))

@@ -141,8 +141,12 @@ def bring(frames):
         "model './nowhere' is no folder, no hub id (owner/name), not tiny and not among finetuned"]),
     ("mini", lambda c: c.update(model=""), [
         "model '' is no folder, no hub id (owner/name), not tiny and not among finetuned"]),
-    ("mini", lambda c: c.update(model="somebody/something"), []),
-    ("mini", lambda c: c.update(model="somebody/some.thing@refs/pr/1"), []),
+    *(("mini", lambda c, model=model: c.update(model=model), [])
+      for model in ("claudiom4sir/StableVSR", f"somebody/some.thing@{'0a' * 20}")),
+    *(("mini", lambda c, model=model: c.update(model=model), [
+        f"model '{model}' may change on the hub during a study: name a commit, {model.partition('@')[0]}@COMMIT with "
+        "all its 40 digits"])
+      for model in ("a/something", "a/some.thing@refs/pr/1", "claudiom4sir/StableVSR@main", "a/b@0a0a0a")),
     *(("mini", lambda c, model=model: c.update(model=model), [
         f"model '{model}' is no folder, no hub id (owner/name), not tiny and not among finetuned"])
       for model in ("a/b; touch pwned", "a/b@", "a/b c", "a/b/c", "../b", "a/..")),

@@ -155,6 +155,30 @@ def test_a_training_may_start_at_the_models_own_tcm(reds, tmp_path):
         torch.testing.assert_close(before[key].float(), after[key], rtol=0, atol=1e-9)
 
 
+def test_a_change_in_any_part_of_the_model_trains_again(reds, tmp_path):
+    model = shutil.copytree(TINY, tmp_path / "model")
+
+    def trained():
+        folder = train_here(tcm_run(model, reds, start="model", steps=1), tmp_path)
+        return json.loads((folder / "provenance.json").read_text())["seconds_per_step"] is not None
+
+    assert [trained(), trained()] == [True, False]
+    for part in ("controlnet", "scheduler", "text_encoder"):
+        with next((model / part).glob("*config.json")).open("a") as file:
+            file.write("\n")
+        assert trained()
+
+
+def test_what_a_killed_process_was_writing_is_removed(reds, tmp_path):
+    run = tcm_run(TINY, reds, start="model", steps=1)
+    train_here(run, tmp_path)
+    (state,) = tmp_path.glob("states/*/*/state.pt")
+    part = state.with_name(".state.pt.abc.part")
+    part.touch()
+    train_here(run, tmp_path)
+    assert state.exists() and not part.exists()
+
+
 def test_a_model_without_a_tcm_is_no_start(tuned, reds, tmp_path):
     with pytest.raises(UserError, match="has no TCM to start from: give start: unet"):
         train_here(tcm_run(tuned, reds, start="model"), tmp_path)

@@ -63,6 +63,14 @@ def test_the_overlap_is_cross_faded(tmp_path, monkeypatch):
     assert levels == [0] * first + [64, 128, 191] + [255] * (20 - first - 3)
 
 
+def test_the_disk_that_is_left_free_for_frames_shrinks_as_they_are_written(tmp_path):
+    clip = write_clip(tmp_path / "lr", [np.zeros((8, 8, 3), np.uint8)] * 4)
+    run = ClipRun(clip, tmp_path / "work", tmp_path / "out", Sampling(steps=1), Guidance(), window=0)
+    whole = run.unwritten()
+    write_frame(run.outputs[0], np.zeros((32, 32, 3), np.uint8))
+    assert run.unwritten() == whole * 3 / 4 > 0
+
+
 def moving_texture(frames, side):
     rng = np.random.default_rng(0)
     wide = torch.from_numpy(rng.random((1, 3, 10, 10)))

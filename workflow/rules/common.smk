@@ -60,7 +60,7 @@ def base_files(base):
     if base.training:
         return trained([base.training])
     own = [] if base.name == "tiny" else [file for part in PARTS for file in network_files(Path(base.name) / part)]
-    return fetched(model_download(base.name)) + own
+    return fetched(model_to_fetch(base.name)) + own
 
 
 def network_files(folder):

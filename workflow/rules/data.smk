@@ -38,7 +38,7 @@ rule data_fetch:
     log:
         "work/logs/data_fetch_{name}.log",
     wildcard_constraints:
-        name="[^/]+",
+        name="[^/]+(/[^/]+@[0-9a-f]{40})?",  # of the registry, or a model of the hub at a commit
     retries: 3
     localrule: True
     message:

@@ -44,11 +44,11 @@ for group in groups(study, owner):
             " {params.datasets:q} --seed {params.run} --shard {wildcards.shard}/{params.shards} > {log:q} 2>&1"
 
 
-for (dataset, whose), methods in tables(study).items():
+for number, ((dataset, whose), methods) in enumerate(tables(study).items()):
 
     rule:
-        name:
-            f"metrics_{plain(dataset)}_{plain(whose)}"
+        name:  # with its number: other signs than letters and digits are all _
+            f"metrics_{number}_{plain(dataset)}_{plain(whose)}"
         input:
             shards_of(dataset, [form for method in methods for form in method.runs(dataset)]),
             TABLES_CODE,

@@ -29,7 +29,7 @@ from stablevsr.data.downloads.download import (
     progress_bar,
 )
 from stablevsr.data.downloads.http import RetryPolicy, Source, TransferError, new_session
-from stablevsr.data.downloads.hub import fetch_model, pinned
+from stablevsr.data.downloads.hub import fetch_model, model_folder, pinned
 from stablevsr.data.downloads.record import FRAMES, file_stamp, is_present
 from stablevsr.data.downloads.registry import Cache, Hub, IndexSource, Pick, Row, TorchHub, Unpack, index_path
 from stablevsr.data.downloads.remote_zip import RemoteFile
@@ -47,7 +47,7 @@ def fetch(
     """Make every named row present, in order, with progress bars and messages on stderr.
 
     Args:
-        names: rows of the registry.
+        names: rows of the registry, or models of the hub (``owner/name@commit``).
         data_root: where datasets are stored; weights and models go to the caches in which their libraries look.
         source: a folder with files downloaded by hand (under their published names); no network is used then.
         policy: retries and time limits.
@@ -55,9 +55,12 @@ def fetch(
     Raises:
         UserError: unknown name, no network, wrong hash or size, damaged or unsafe archive, full disk.
     """
-    chosen = [registry.get(name) for name in names]
+    models = [name for name in names if registry.is_hub_id(name)]
+    chosen = [registry.get(name) for name in names if name not in models]
     if source is not None and not source.is_dir():
         raise UserError(f"{source} is no folder: --from needs the folder with the files downloaded by hand")
+    if source is not None and models:
+        raise UserError(f"{models[0]} cannot be taken from {source}: name the folder itself as the model")
     with new_session() as session:
         for row in chosen:
             download = Download(row, data_root, source, policy or RetryPolicy(), session)
@@ -65,6 +68,9 @@ def fetch(
                 # check before locking: a lock needs a writable folder, and a shared one may be read-only
                 already = _is_there(download) or not _fetch_row(download)
             print(f"{row.name}: {'already ' if already else ''}in {download.path}", file=sys.stderr)
+    for model in models:
+        repo, _, revision = model.partition("@")
+        print(f"{model}: in {model_folder(repo, revision or None)}", file=sys.stderr)
 
 
 def fetched_weights(name: str) -> Path:

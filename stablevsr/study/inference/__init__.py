@@ -2,6 +2,6 @@
 
 from stablevsr.study.inference.run import infer
 from stablevsr.study.inference.shards import Shard
-from stablevsr.study.inference.upscalers import Networks, Pipelines
+from stablevsr.study.inference.upscalers import NetworkPaths, Pipelines
 
-__all__ = ["Networks", "Pipelines", "Shard", "infer"]
+__all__ = ["NetworkPaths", "Pipelines", "Shard", "infer"]

@@ -22,8 +22,8 @@ from stablevsr.runtime.machine import machine_of_job
 from stablevsr.runtime.records import write_record
 from stablevsr.runtime.timing import StageTimer, peak_memory, reset_peak_memory
 from stablevsr.study.inference.shards import Batch, BatchUpscaler, Progress, Shard, read
-from stablevsr.study.inference.store import SequenceCost, identity, is_done, read_mark, write_sequence
-from stablevsr.study.inference.upscalers import Networks, Pipelines, batch_upscaler
+from stablevsr.study.inference.store import SequenceCost, identity, is_done, read_mark, sources, write_sequence
+from stablevsr.study.inference.upscalers import NetworkPaths, Pipelines, batch_upscaler
 
 if TYPE_CHECKING:
     from stablevsr.study.methods import Method
@@ -37,7 +37,7 @@ def infer(
     seed: int,
     out: Path,
     manifest: Path,
-    networks: Networks,
+    networks: NetworkPaths,
     batch: int,
     pipelines: Pipelines | None = None,
 ) -> None:
@@ -48,9 +48,10 @@ def infer(
     """
     began = time.monotonic()
     batches = shard.batches(method.command.batch if method.command else batch)
-    made_from = identity(method, shard.dataset, seed, networks)
+    made_from = identity(method, seed, networks)
+    files_of = partial(sources, method, shard.dataset)
     with single_writer(out / f".shard{shard.index}"):
-        todo = [b for b in batches if not all(is_done(out / name, files, made_from) for name, files in b)]
+        todo = [b for b in batches if not all(is_done(out / name, files_of(name, lr), made_from) for name, lr in b)]
         if todo:
             upscale = partial(batch_upscaler, method, shard.dataset, seed, networks, pipelines or Pipelines())
             _upscale(method, shard.dataset, out, networks.device, todo, made_from, upscale)
@@ -98,7 +99,8 @@ def _upscale(
                     writer.wait()
                 seconds, since = time.monotonic() - since, time.monotonic()
                 cost = SequenceCost(seconds, timer.read(), peak_memory(device))
-                writer.do(write_sequence, out / name, files, frames, made_from, cost)
+                names, made_of = [file.stem for file in files], sources(method, dataset, name, files)
+                writer.do(write_sequence, out / name, names, frames, made_of, made_from, cost)
 
 
 def _summary(marks: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from stablevsr.data.frames import Frame, list_frames, write_frame
 from stablevsr.runtime.errors import DamagedError
 from stablevsr.runtime.hashing import content_hash, digest, folder_hash
 from stablevsr.runtime.records import read_record, write_record
-from stablevsr.study.inference.upscalers import Networks
+from stablevsr.study.inference.upscalers import NetworkPaths
 
 if TYPE_CHECKING:
     from stablevsr.study.methods import Method
@@ -29,27 +29,30 @@ class SequenceCost(NamedTuple):
     memory: int  #: peak in bytes
 
 
-def identity(method: Method, dataset: str, seed: int, networks: Networks) -> str:
-    """A digest of what a sequence's frames depend on besides its LR frames: settings, code, weights."""
-    from stablevsr.method.model_folder import find_model
+def identity(method: Method, seed: int, networks: NetworkPaths) -> str:
+    """A digest of what a sequence's frames depend on besides its :func:`sources`: settings, code, weights."""
+    from stablevsr.method.model_folder import FROZEN_PARTS, find_model
 
     weights: dict[str, Any] = {
         "tcm": _hash(networks.tcm) if networks.tcm else None,
         "decoder": _hash(networks.decoder) if networks.decoder else None,
     }
-    if method.frames is not None:
-        root = method.frames_of(dataset)
-        weights["frames"] = content_hash(sorted(path for path in root.rglob("*") if path.is_file()))
     if method.kind == "stablevsr":
         folder = find_model(networks.model)
-        weights |= {part: _hash(folder / part) for part in ("unet", "vae", "text_encoder", "scheduler")}
+        weights |= {part: _hash(folder / part) for part in FROZEN_PARTS}
         if method.takes_model_tcm:
             weights["model_tcm"] = _hash(folder / "controlnet")
     return digest({"method": method.identity(), "seed": seed, "model": networks.model, **weights})
 
 
+def sources(method: Method, dataset: str, sequence: str, lr: list[Path]) -> list[Path]:
+    """The files that a sequence's frames are made from: its LR frames, and those that a method takes from a folder."""
+    external = method.frames_of(dataset) / sequence if method.frames is not None else None
+    return [*lr, *(list_frames(external) if external and external.is_dir() else [])]
+
+
 def is_done(folder: Path, files: list[Path], made_from: str) -> bool:
-    """Whether ``folder`` holds the frames made from the LR frames ``files`` with the same :func:`identity`."""
+    """Whether ``folder`` holds the frames made from :func:`sources` ``files`` with the same :func:`identity`."""
     if not (folder / MARK).exists():
         return False
     if not is_whole(folder):
@@ -73,12 +76,17 @@ def read_mark(folder: Path) -> dict[str, Any]:
     return read_record(folder / MARK)
 
 
-def write_sequence(folder: Path, files: list[Path], frames: list[Frame], made_from: str, cost: SequenceCost) -> None:
-    """Write a sequence into a temporary folder and move that to ``folder``, replacing what was there."""
+def write_sequence(
+    folder: Path, names: list[str], frames: list[Frame], files: list[Path], made_from: str, cost: SequenceCost
+) -> None:
+    """Write frames, as ``NAME.png``, into a temporary folder and move that to ``folder``, replacing what was there.
+
+    ``files`` are the :func:`sources` of the sequence.
+    """
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    for file, frame in zip(files, frames, strict=True):
-        write_frame(part / f"{file.stem}.png", frame)
+    for name, frame in zip(names, frames, strict=True):
+        write_frame(part / f"{name}.png", frame)
     mark = {
         "made_from": made_from,
         "input": content_hash(files),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Networks:
+class NetworkPaths:
     """Where a method's networks come from, and the device they run on."""
 
     model: str  #: for :func:`stablevsr.method.model_folder.find_model`; empty for methods without networks
@@ -41,7 +41,7 @@ class Pipelines:
     def __init__(self) -> None:
         self._loaded: tuple[object, StableVSRPipeline] | None = None
 
-    def load(self, networks: Networks, sampling: Sampling) -> StableVSRPipeline:
+    def load(self, networks: NetworkPaths, sampling: Sampling) -> StableVSRPipeline:
         """The pipeline with the networks of a method; without a TCM where ``sampling`` is not guided."""
         from stablevsr.method.pipeline import StableVSRPipeline
         from stablevsr.method.strategies import is_guided
@@ -73,7 +73,7 @@ def batch_upscaler(
     method: Method,
     dataset: str,
     seed: int,
-    networks: Networks,
+    networks: NetworkPaths,
     pipelines: Pipelines,
     progress: Progress,
     timer: StageTimer,
