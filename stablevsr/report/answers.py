@@ -13,6 +13,7 @@ OPENINGS: dict[Verdict, str] = {
     "holds": "as stated, ",
     "holds for these clips": "as stated, on these clips at least, ",
     "equivalent": "within the metric's margin ",
+    "equivalent for these clips": "within the metric's margin, on these clips at least, ",
     "does not hold": "the opposite was measured of this: ",
     "confounded": "blur may be the only cause that ",
     "not shown equal": "it was not shown that ",

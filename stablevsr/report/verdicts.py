@@ -16,8 +16,8 @@ from stablevsr.metrics.statistics import LEVEL, Comparison, equivalence, t_inter
 from stablevsr.report.text import counted, format_p
 
 Verdict = Literal[
-    "holds", "does not hold", "holds for these clips", "equivalent", "not shown equal", "confounded", "undecided",
-    "not testable here",
+    "holds", "does not hold", "holds for these clips", "equivalent", "equivalent for these clips", "not shown equal",
+    "confounded", "undecided", "not testable here",
 ]  # fmt: skip
 MIN_SCENES = 6  #: for a verdict about scenes in general
 MIN_RUNS = 3  #: where a network was trained here, for a verdict about scenes in general
@@ -54,7 +54,7 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
     """The verdict on "better than", and its reason."""
     c = evidence.comparison
     if c.n_runs < evidence.runs_needed:
-        return "not testable here", _too_few(evidence)
+        return "not testable here", _too_few(c)
     signs = f"same sign on {c.same_sign} of {counted(scene=c.n_scenes)}"
     if evidence.rewards_blur and evidence.sharpness_ratio is None:
         signs += "; sharpness was not measured, so blur may be the cause"
@@ -73,9 +73,20 @@ def judge_equivalence(comparison: Comparison, margin: float | None) -> tuple[Ver
     if margin is None:
         return "not testable here", "the metric has no margin of equivalence"
     if comparison.n_scenes < MIN_SCENES:
-        return "not testable here", f"{counted(scene=comparison.n_scenes)}, and {MIN_SCENES} are needed"
+        return _judge_equivalence_for_clips(comparison, margin)
     p = equivalence(comparison.scenes.to_numpy(), margin)
     return ("equivalent" if p <= LEVEL else "not shown equal"), f"margin {margin:g}, {format_p(p)}"
+
+
+def _judge_equivalence_for_clips(c: Comparison, margin: float) -> tuple[Verdict, str]:
+    """Of fewer scenes: over runs, and every clip must lie within the margin, so that none makes up for another."""
+    if c.n_runs < MIN_RUNS_GIVEN_CLIPS:
+        return "not testable here", _too_few(c)
+    p, outside = equivalence(c.runs.to_numpy(), margin), int((c.scenes.abs() > margin).sum())
+    reason = f"margin {margin:g}, {format_p(p)}"
+    if outside:
+        reason += f", {outside} of {counted(scene=c.n_scenes)} beyond it"
+    return ("equivalent for these clips" if p <= LEVEL and not outside else "not shown equal"), reason
 
 
 def _decided(evidence: Evidence) -> bool:
@@ -97,9 +108,9 @@ def _blur_explains(evidence: Evidence) -> bool:
     return ratio < 1 - LIKE_SHARPNESS if evidence.favours_statement else ratio > 1 + LIKE_SHARPNESS
 
 
-def _too_few(evidence: Evidence) -> str:
-    scenes, runs = evidence.comparison.n_scenes, counted(run=evidence.comparison.n_runs)
-    if scenes < MIN_SCENES:
+def _too_few(c: Comparison) -> str:
+    runs = counted(run=c.n_runs)
+    if c.n_scenes < MIN_SCENES:
         needed = f"{MIN_SCENES} scenes or {MIN_RUNS_GIVEN_CLIPS} runs are needed"
-        return f"{counted(scene=scenes)} and {runs}: {needed}"
+        return f"{counted(scene=c.n_scenes)} and {runs}: {needed}"
     return f"{runs}, and {MIN_RUNS} are needed where a network was trained here"

@@ -61,6 +61,19 @@ def test_equivalence_needs_a_margin_and_six_scenes():
     assert judge_equivalence(evidence([0.0] * 5).comparison, 0.01)[0] == "not testable here"
 
 
+@pytest.mark.parametrize(
+    ("scenes", "runs", "verdict"),
+    [
+        ([0.001, -0.002, 0.003, 0.0], [0.001, 0.0, 0.002, -0.001, 0.001], "equivalent for these clips"),
+        ([0.001, -0.002, 0.003, 0.0], [0.001, 0.0, 0.002, -0.001], "not testable here"),  # four runs
+        ([0.011, -0.01, 0.003, 0.0], [0.001, 0.0, 0.002, -0.001, 0.001], "not shown equal"),  # a clip that is hidden
+        ([0.001, -0.002, 0.003, 0.0], [0.02, -0.02, 0.03, -0.01, 0.0], "not shown equal"),  # runs scatter
+    ],
+)
+def test_equivalence_on_few_clips_is_over_runs_and_needs_every_clip(scenes, runs, verdict):
+    assert judge_equivalence(evidence(scenes, runs).comparison, 0.01)[0] == verdict
+
+
 def at_most(share, trials):
     """``share`` and two and a half standard errors of its estimate."""
     return share + 2.5 * math.sqrt(share * (1 - share) / trials)
