@@ -72,7 +72,7 @@ def test_a_new_ablation_adds_groups_and_changes_none(root, ablation):
 
 
 def test_frames_that_rules_make_are_not_in_the_group_of_what_they_are_made_from():
-    made = groups(load_study("mini", REPOSITORY), sampled_with)
+    made = groups(load_study("evidence", REPOSITORY), sampled_with)
     (alone,) = [group for group in made if "temporal_filter_averaged" in group.name]
     assert {form.kind for forms in alone.forms.values() for form in forms} == {"frames"}
 

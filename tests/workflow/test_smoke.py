@@ -220,9 +220,10 @@ def test_a_variant_added_to_an_ablation_is_all_that_its_jobs_make_and_score(fini
 
 
 def test_an_ablation_that_brings_rules_scores_what_they_made(finished):
-    study = finished / "workflow/studies/smoke.yaml"
-    before = study.read_text()
+    study, ablation = finished / "workflow/studies/smoke.yaml", finished / "ablations/temporal_filter.yaml"
+    before, others = study.read_text(), ablation.read_text()
     study.write_text(before.replace("ablations: [sampling]", "ablations: [sampling, temporal_filter]"))
+    ablation.write_text(others.replace("studies: [", "studies: [smoke, "))
     try:
         jobs = planned(finished)
         assert jobs["temporal_filter"] == 2 and count(jobs, "infer") == 3 and "train_tcm" not in jobs
@@ -235,6 +236,7 @@ def test_an_ablation_that_brings_rules_scores_what_they_made(finished):
         assert sharpness["averaged"] < 0.98 * sharpness["single_frame"]  # an average blurs what moves
     finally:
         study.write_text(before)
+        ablation.write_text(others)
 
 
 def test_a_dataset_with_a_model_for_itself_gets_it_made_and_used(finished):
