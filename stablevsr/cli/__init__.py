@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments.run(arguments)
     except KeyboardInterrupt:
-        print("interrupted: run the same command again", file=sys.stderr)
+        goes_on = "; the same command continues where it stopped" if "resumes" in arguments else ""
+        print(f"interrupted{goes_on}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 1

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
-from stablevsr.cli.options import Commands, command, shard_of
+from stablevsr.cli.options import Commands, command, names_in, shard_of
 from stablevsr.method.settings import PRESETS, SMALLEST_TILE
 from stablevsr.method.strategies import STRATEGIES
 from stablevsr.runtime.devices import device_of
@@ -46,7 +46,7 @@ def add_upscale(commands: Commands) -> None:
                         help="side of the decoder's tiles in LR pixels, for GPUs with little memory "
                         "(default: whole frames, tiles only where memory runs out)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto (cuda if there is one, default), cpu, cuda, cuda:1, ...")
-    parser.set_defaults(run=_run_upscale)
+    parser.set_defaults(run=_run_upscale, resumes=True)
 
 
 def _run_upscale(arguments: argparse.Namespace) -> None:
@@ -81,7 +81,7 @@ def add_evaluate(commands: Commands) -> None:
 def _run_evaluate(arguments: argparse.Namespace) -> None:
     from stablevsr.metrics.registry import resolve
 
-    metrics = [name.strip() for name in arguments.metrics.split(",") if name.strip()]
+    metrics = names_in(arguments.metrics)
     chosen = resolve(metrics)  # reports a misspelt name before the slow imports
     from stablevsr.metrics.evaluate import evaluate
 
@@ -90,7 +90,7 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
     device = device_of(arguments.device) if arguments.device != "auto" or on_torch else "cpu"
     if arguments.batch < 1:
         raise UserError(f"--batch {arguments.batch} is too small: at least 1")
-    sequences = arguments.sequences.split(",") if arguments.sequences else None
+    sequences = names_in(arguments.sequences) if arguments.sequences else None
     index, count = shard_of(arguments.shard)
     reference = arguments.gt or arguments.lr
     if count > 1:
@@ -110,7 +110,7 @@ def add_fetch(commands: Commands) -> None:
     parser.add_argument("--list", action="store_true", help="show every name with its size, licence and presence")
     parser.add_argument("--from", dest="source", type=Path, metavar="DIR", help="take files you already have, verified")
     parser.add_argument("--data", type=Path, default=Path("data"), help="where datasets go (default: data)")
-    parser.set_defaults(run=_run_fetch)
+    parser.set_defaults(run=_run_fetch, resumes=True)
 
 
 def _run_fetch(arguments: argparse.Namespace) -> None:
@@ -161,7 +161,7 @@ def _run_bench(arguments: argparse.Namespace) -> None:
     from stablevsr.bench.sampling import CASES, Work, bench, cases_on
 
     known, device = [case.name for case in CASES], device_of(arguments.device)
-    names = cases_on(device) if arguments.cases == "all" else arguments.cases.split(",")
+    names = cases_on(device) if arguments.cases == "all" else names_in(arguments.cases)
     for name in names:
         if name not in known:
             raise UserError(f"there is no case {name}{near_miss(name, known)}: known are {', '.join(known)}")

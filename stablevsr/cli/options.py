@@ -35,6 +35,11 @@ def open_study(arguments: argparse.Namespace) -> tuple[ResolvedStudy, Paths]:
     return study, Paths(study)
 
 
+def names_in(text: str) -> list[str]:
+    """The names in a list with commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def shard_of(text: str) -> tuple[int, int]:
     """``K/N`` as (K, N). Raises :class:`UserError` unless K < N."""
     index, _, count = text.partition("/")

@@ -94,7 +94,7 @@ def _run_data_training(arguments: argparse.Namespace) -> None:
 def add_infer(commands: Commands) -> None:
     parser = command(commands, "infer", "make the frames of methods of a study on one shard of its data sets")
     _shard_options(parser)
-    parser.set_defaults(run=_run_infer)
+    parser.set_defaults(run=_run_infer, resumes=True)
 
 
 def add_score(commands: Commands) -> None:
@@ -150,8 +150,20 @@ def add_report(commands: Commands) -> None:
     parser.set_defaults(run=_run_report)
 
 
+def _check_report_options(arguments: argparse.Namespace) -> None:
+    """Raise :class:`UserError` for options that would have no effect."""
+    given = {name: getattr(arguments, name) for name in ("part", "method", "dataset", "export")}
+    useless = [name for name, value in given.items() if value] if arguments.table else []
+    if not arguments.table and arguments.part not in (None, "scores"):
+        useless = [name for name in ("method", "dataset") if given[name]]
+    if useless:
+        what = "--table" if arguments.table else f"--part {arguments.part}"
+        raise UserError(f"--{useless[0]} has no effect with {what}: leave it out")
+
+
 def _run_report(arguments: argparse.Namespace) -> None:
     study, paths = open_study(arguments)
+    _check_report_options(arguments)
     if arguments.table:
         from stablevsr.report.tables import render_one
 

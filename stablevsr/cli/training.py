@@ -18,7 +18,7 @@ def add_train(commands: Commands) -> None:
     for kind, network in TRAINING_KINDS.items():
         each = _of_a_study(kinds, kind, f"train one {network} of a study")
         each.add_argument("--tensorboard", type=Path, metavar="DIR", help="also write the history for TensorBoard")
-        each.set_defaults(run=_run_train, kind=kind)
+        each.set_defaults(run=_run_train, kind=kind, resumes=True)
     samples = _of_a_study(kinds, "samples", "compute the cached samples that TCM trainings share")
     samples.set_defaults(run=_run_samples)
     _add_base(kinds)
@@ -33,7 +33,7 @@ def _add_base(kinds: Commands) -> None:
     base.add_argument("--state", type=Path, default=Path("work/base_state"), help="resume states")
     base.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     base.add_argument("--steps", nargs="*", default=[], metavar="STAGE=STEPS", help="other lengths than the recipe's")
-    base.set_defaults(run=_run_base)
+    base.set_defaults(run=_run_base, resumes=True)
 
 
 def _of_a_study(kinds: Commands, name: str, text: str) -> argparse.ArgumentParser:

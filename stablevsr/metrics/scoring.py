@@ -28,7 +28,8 @@ def build_scorers(chosen: Sequence[Metric], tools: Tools) -> list[Scorer]:
 
 
 def _is_defined(metric: Metric, chunk: Chunk) -> bool:
-    return min(chunk.gt.shape[1:3]) >= metric.smallest and not (metric.temporal and len(chunk.gt) == 1)
+    output = chunk.outputs[0]  # where the reference is LR frames, their size does not matter
+    return min(output.shape[1:3]) >= metric.smallest and not (metric.temporal and len(output) == 1)
 
 
 def _score_frames(metrics: Sequence[Metric], chunk: Chunk) -> dict[str, Values]:

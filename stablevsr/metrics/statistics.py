@@ -133,6 +133,25 @@ def _step_down(table: Floats, run_variance: Floats) -> list[float]:
     return [float(p) for p in adjusted]
 
 
+def t_test(differences: Floats) -> float:
+    """Two-sided p-value of the t-test that the mean of independent ``differences`` is zero; 1 for a single one."""
+    if len(differences) < 2:
+        return 1.0
+    mean, error = float(differences.mean()), differences.std(ddof=1) / math.sqrt(len(differences))
+    if error == 0:
+        return 0.0 if mean else 1.0
+    return float(2 * stats.t.sf(abs(mean) / error, len(differences) - 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number (Holm 1979), in their order."""
+    adjusted, at_least = [1.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        at_least = max(at_least, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = at_least
+    return adjusted
+
+
 def equivalence(differences: Floats, margin: float) -> float:
     """The p-value of two one-sided t-tests that the mean lies within ``margin`` of zero (1 for one scene)."""
     if len(differences) < 2:

@@ -15,11 +15,14 @@ OPENINGS: dict[Verdict, str] = {
     "equivalent": "within the metric's margin ",
     "equivalent for these clips": "within the metric's margin, on these clips at least, ",
     "does not hold": "the opposite was measured of this: ",
+    "does not hold for these clips": "on these clips at least, the opposite was measured of this: ",
     "confounded": "blur may be the only cause that ",
     "not shown equal": "it was not shown that ",
     "undecided": "the data do not decide whether ",
     "not testable here": "it cannot be tested here whether ",
 }
+#: In place of the opening where the winner that may owe it to its blur is the other method.
+BLUR_AGAINST = "the opposite was measured of this, and blur may be its only cause: "
 MOST_PHRASES = 2  #: for one verdict in an answer
 
 
@@ -44,12 +47,16 @@ def answer(results: Sequence[ClaimResult]) -> str:
     """
     if not results:
         return "No claim is stated, so there is only a table."
-    by_verdict = {verdict: [r for r in results if r.verdict == verdict] for verdict in OPENINGS}
-    text = "; ".join(_part(verdict, chosen) for verdict, chosen in by_verdict.items() if chosen) + "."
+    found: dict[tuple[Verdict, str], list[ClaimResult]] = {}
+    for verdict, opening in OPENINGS.items():
+        for r in (r for r in results if r.verdict == verdict):
+            against = verdict == "confounded" and not r.favours_statement
+            found.setdefault((verdict, BLUR_AGAINST if against else opening), []).append(r)
+    text = "; ".join(_part(verdict, opening, chosen) for (verdict, opening), chosen in found.items()) + "."
     return text[0].upper() + text[1:]
 
 
-def _part(verdict: Verdict, results: list[ClaimResult]) -> str:
+def _part(verdict: Verdict, opening: str, results: list[ClaimResult]) -> str:
     """The statements of one verdict: 'as stated, A has lower L and M than B and C on D1 and D2'.
 
     What is alike in all but one thing is merged.
@@ -60,7 +67,7 @@ def _part(verdict: Verdict, results: list[ClaimResult]) -> str:
         relations.setdefault(better, []).append(what)
     if sum(map(len, relations.values())) > MOST_PHRASES:
         return f"{verdict}: {counted(statement=len(results))}"
-    return OPENINGS[verdict] + joined([f"{better} has {joined(parts)}" for better, parts in relations.items()])
+    return opening + joined([f"{better} has {joined(parts)}" for better, parts in relations.items()])
 
 
 def _entry(r: ClaimResult) -> Parts:

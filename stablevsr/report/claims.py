@@ -13,10 +13,19 @@ from dataclasses import dataclass, replace
 
 from stablevsr.metrics.metric import Metric
 from stablevsr.metrics.registry import METRICS
-from stablevsr.metrics.statistics import Comparison, compare, equivalence, families
+from stablevsr.metrics.statistics import Comparison, compare, equivalence
 from stablevsr.report.scores import ScoreBook
 from stablevsr.report.text import counted, format_difference, format_p
-from stablevsr.report.verdicts import Evidence, Verdict, judge, judge_equivalence
+from stablevsr.report.verdicts import (
+    Evidence,
+    Verdict,
+    adjusted_p,
+    interval,
+    is_about_clips,
+    judge,
+    judge_equivalence,
+    plain_p,
+)
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.methods import Method, ResolvedStudy
 from stablevsr.study.statements import Statement, statements
@@ -34,7 +43,7 @@ class ClaimResult:
     verdict: Verdict = "not testable here"
     reason: str = ""
     comparison: Comparison | None = None  #: better minus than, in the metric's unit
-    p: float = math.nan  #: of the statement alone
+    p: float = math.nan  #: of the statement alone, over what its verdict rests on
     p_adjusted: float | None = None  #: in its family; None for statements that two methods are the same
     sharpness_ratio: float | None = None  #: sharpness of ``better`` over that of ``than``, on the same scenes
 
@@ -55,14 +64,26 @@ class ClaimResult:
         return f"{s.better.label} has {how} {self.metric.label} {link} {s.than.label} on {self.dataset_title}"
 
     @property
+    def favours_statement(self) -> bool:
+        """Whether the mean difference lies on the side that a statement "better than" says."""
+        return self.comparison is not None and (self.comparison.mean > 0) == (self.metric.direction == "higher")
+
+    @property
+    def numbers(self) -> tuple[float, float, float] | None:
+        """The mean difference, and the ends of the 95 % t-interval over what the verdict rests on; None without one."""
+        return None if self.comparison is None else (self.comparison.mean, *interval(self.comparison))
+
+    @property
     def bar(self) -> tuple[float, float, float] | None:
         """Low end, mean and high end in [-1, 1], positive in favour of the statement; None where not all are finite.
 
         The end farthest from zero is at 1 or -1: units differ between metrics, so a bar only shows where zero lies.
+        Statements that two methods are the same have none.
         """
-        if self.comparison is None:
+        if self.numbers is None or self.statement.same:
             return None
-        ends = (self.comparison.low, self.comparison.mean, self.comparison.high)
+        middle, start, end = self.numbers
+        ends = (start, middle, end)
         largest = max(map(abs, ends))
         if not math.isfinite(largest) or largest == 0:
             return None
@@ -71,15 +92,14 @@ class ClaimResult:
 
     @property
     def difference_text(self) -> str:
-        """The mean difference with its 95 % t-interval over scenes, as shown."""
-        c = self.comparison
-        return "" if c is None else format_difference(self.metric, c.mean, c.low, c.high)
+        """:attr:`numbers` as shown."""
+        return "" if self.numbers is None else format_difference(self.metric, *self.numbers)
 
     @property
     def p_text(self) -> str:
         """The p-value that the verdict rests on, as shown."""
         value = self.p if self.p_adjusted is None else self.p_adjusted
-        return "" if math.isnan(value) else format_p(value)
+        return "" if math.isnan(value) else format_p(value)  # NaN: too few scenes and runs
 
     @property
     def counts_text(self) -> str:
@@ -95,7 +115,7 @@ def check(book: ScoreBook) -> list[ClaimResult]:
     for family in _families(results):
         members = [results[i] for i in family]
         comparisons = [r.comparison for r in members if r.comparison]
-        p_values = families(comparisons, [_trained_here(r.statement) for r in members])
+        p_values = adjusted_p(comparisons, [_trained_here(r.statement) for r in members])
         adjusted |= dict(zip(family, p_values, strict=True))
     return [_judged(result, adjusted.get(i)) for i, result in enumerate(results)]
 
@@ -131,10 +151,11 @@ def _compared(book: ScoreBook, s: Statement) -> ClaimResult:
         comparison = compare(ours.table, theirs.table, s.metric)
     except UserError as error:
         return replace(result, reason=str(error))
-    p = comparison.p
+    p = plain_p(comparison)
     if s.same:
         margin = result.metric.margin
-        p = math.nan if margin is None else equivalence(comparison.scenes.to_numpy(), margin)
+        tested = comparison.runs if is_about_clips(comparison) else comparison.scenes
+        p = math.nan if margin is None else equivalence(tested.to_numpy(), margin)
     return replace(result, comparison=comparison, p=p, sharpness_ratio=_sharpness_ratio(book, s, comparison))
 
 
@@ -147,9 +168,10 @@ def _judged(result: ClaimResult, p_adjusted: float | None) -> ClaimResult:
     if mismatched:
         verdict: Verdict = "not testable here"
         reason = f"the TCM of {' and '.join(mismatched)} was {MISMATCH}"
-    elif p_adjusted is None:
+    elif s.same:
         verdict, reason = judge_equivalence(comparison, result.metric.margin)
     else:
+        assert p_adjusted is not None
         evidence = Evidence(
             comparison=comparison,
             p_adjusted=p_adjusted,

@@ -76,19 +76,24 @@ class Finding:
 
 def findings(book: ScoreBook, results: Sequence[ClaimResult]) -> list[Finding]:
     """What the study found, most important first; empty where nothing has been measured."""
-    usable = [r for r in results if not r.statement.same and _agree(book, r)]
-    found = [_single_frame(book, usable), *(_ranking(book, usable, topic) for topic in RANKINGS)]
+    better = [r for r in results if not r.statement.same and _have_values(book, r)]
+    usable = [r for r in better if _agree(book, r)]
+    found = [_single_frame(book, usable), *(_ranking(book, better, topic) for topic in RANKINGS)]
     return [finding for finding in found if finding]
 
 
-def _agree(book: ScoreBook, result: ClaimResult) -> bool:
-    """Whether both methods have values, and the shown ones differ in the direction of the paired difference.
+def _have_values(book: ScoreBook, result: ClaimResult) -> bool:
+    """Whether both methods have values; one whose weights are missing has none, and is left out of findings."""
+    return result.comparison is not None and all(map(math.isfinite, _values(book, result)))
 
-    They need not where frames of one method are missing: the tables average what there is.
+
+def _agree(book: ScoreBook, result: ClaimResult) -> bool:
+    """Whether the shown values differ in the direction of the paired difference.
+
+    They need not where values of one method are undefined on some scenes: the tables average what there is.
     """
+    assert result.comparison is not None
     ours, theirs = _values(book, result)
-    if result.comparison is None or not (math.isfinite(ours) and math.isfinite(theirs)):
-        return False
     return (ours - theirs) * result.comparison.mean >= 0
 
 
@@ -156,7 +161,7 @@ def _ranking(book: ScoreBook, results: list[ClaimResult], topic: Topic) -> Findi
         asked = [r for r in asked if r.statement.better.name == REFERENCE]
     chosen = _first_measured(asked, topic.metrics)
     chosen = [r for r in chosen if r.statement.better.name == chosen[0].statement.better.name]
-    if not chosen:
+    if not chosen or not all(_agree(book, r) for r in chosen):  # a ranking would contradict the paired differences
         return None
     quote = "{}" if topic.question == TABLE1 else "“{}”"  # variants have labels that are no names
     clauses: dict[tuple[str, str], list[str]] = {}

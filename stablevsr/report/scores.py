@@ -165,10 +165,11 @@ class ScoreBook:
         return None if found is None else found.mean
 
     def counts(self, dataset: str, method: Method) -> tuple[int, int, int]:
-        """Numbers of frames (of one run), scenes and runs behind a row; zeros where there is no table."""
+        """Numbers of frames (of one run), scenes and runs behind a row; zeros where there are no scores."""
         table = self.scores(dataset, method).table
         if table is None:
             return (0, 0, 0)
+        table = table[table[[name for name in self.study.spec.metrics if name in table]].notna().any(axis=1)]
         frames = len(table[["sequence", "frame"]].drop_duplicates())
         return (frames, table["scene"].nunique(), table["run"].nunique())
 

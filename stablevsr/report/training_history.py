@@ -117,7 +117,8 @@ class History:
         ratios = self.last_validation() if self.kind.measure == "ratio" else {}
         moved = self.settings.get("temporal_weight")  # then the loss is not the validation's error
         if ratios and not moved and min(ratios.values()) > LEARNED_NOTHING:
-            found.append(f"{who} learned nothing: its loss equals the loss without a TCM (ratio {self._by_level}).")
+            how = "equals" if max(ratios.values()) < 2 - LEARNED_NOTHING else "is not below"
+            found.append(f"{who} learned nothing: its loss {how} the loss without a TCM (ratio {self._by_level}).")
         return found
 
 

@@ -7,17 +7,18 @@ always "better minus than" in the metric's unit. docs/statistics.md has the rule
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from stablevsr.metrics.statistics import LEVEL, Comparison, equivalence, t_interval
+from stablevsr.metrics.statistics import LEVEL, Comparison, equivalence, families, holm, t_interval, t_test
 from stablevsr.report.text import counted, format_p
 
 Verdict = Literal[
-    "holds", "does not hold", "holds for these clips", "equivalent", "equivalent for these clips", "not shown equal",
-    "confounded", "undecided", "not testable here",
+    "holds", "does not hold", "holds for these clips", "does not hold for these clips", "equivalent",
+    "equivalent for these clips", "not shown equal", "confounded", "undecided", "not testable here",
 ]  # fmt: skip
 MIN_SCENES = 6  #: for a verdict about scenes in general
 MIN_RUNS = 3  #: where a network was trained here, for a verdict about scenes in general
@@ -31,7 +32,7 @@ class Evidence:
     """What a verdict is formed from."""
 
     comparison: Comparison
-    p_adjusted: float  #: in the statement's family
+    p_adjusted: float  #: in the statement's family (:func:`adjusted_p`)
     higher_is_better: bool
     rewards_blur: bool  #: whether a blurred video scores better in the metric
     between_trainings: bool  #: whether either method uses a network that was trained here
@@ -40,7 +41,7 @@ class Evidence:
     @property
     def runs_needed(self) -> int:
         """Runs without which no verdict is given."""
-        if self.comparison.n_scenes < MIN_SCENES:
+        if is_about_clips(self.comparison):
             return MIN_RUNS_GIVEN_CLIPS
         return MIN_RUNS if self.between_trainings else 1
 
@@ -48,6 +49,41 @@ class Evidence:
     def favours_statement(self) -> bool:
         """Whether the mean difference lies on the side that the statement says."""
         return (self.comparison.mean > 0) == self.higher_is_better
+
+
+def is_about_clips(c: Comparison) -> bool:
+    """Whether there are too few scenes for a verdict about scenes in general: runs then decide about these clips."""
+    return c.n_scenes < MIN_SCENES
+
+
+def interval(c: Comparison) -> tuple[float, float]:
+    """The 95 % t-interval that belongs to the verdict: over scenes, or over runs for few clips with enough of them."""
+    if is_about_clips(c) and c.n_runs >= MIN_RUNS_GIVEN_CLIPS:
+        return t_interval(c.runs.to_numpy())[1:]
+    return c.low, c.high
+
+
+def plain_p(c: Comparison) -> float:
+    """The p-value of a statement alone: over scenes, or over runs for few clips with enough of them."""
+    return t_test(c.runs.to_numpy()) if is_about_clips(c) and c.n_runs >= MIN_RUNS_GIVEN_CLIPS else c.p
+
+
+def adjusted_p(comparisons: Sequence[Comparison], between_trainings: Sequence[bool]) -> list[float]:
+    """The p-values of a family's statements, adjusted for their number, in their order.
+
+    Statements about scenes in general are adjusted together over scenes (:func:`.statistics.families`), those about few
+    clips over runs (Holm). NaN for statements with too few of both, which count in neither.
+    """
+    found = [math.nan] * len(comparisons)
+    general = [i for i, c in enumerate(comparisons) if not is_about_clips(c)]
+    clips = [i for i, c in enumerate(comparisons) if is_about_clips(c) and c.n_runs >= MIN_RUNS_GIVEN_CLIPS]
+    if general:
+        over_scenes = families([comparisons[i] for i in general], [between_trainings[i] for i in general])
+        for place, p in zip(general, over_scenes, strict=True):
+            found[place] = p
+    for place, p in zip(clips, holm([plain_p(comparisons[i]) for i in clips]), strict=True):
+        found[place] = p
+    return found
 
 
 def judge(evidence: Evidence) -> tuple[Verdict, str]:
@@ -58,13 +94,14 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
     signs = f"same sign on {c.same_sign} of {counted(scene=c.n_scenes)}"
     if evidence.rewards_blur and evidence.sharpness_ratio is None:
         signs += "; sharpness was not measured, so blur may be the cause"
-    decided = _decided_for_clips(c) if c.n_scenes < MIN_SCENES else _decided(evidence)
-    if not decided:
+    if not evidence.p_adjusted <= LEVEL or (is_about_clips(c) and c.same_sign < c.n_scenes):
         return "undecided", signs
+    if evidence.between_trainings and not is_about_clips(c) and len(set(np.sign(c.runs))) > 1:
+        return "undecided", f"{signs}; the {counted(run=c.n_runs)} differ in sign"
     if _blur_explains(evidence):
         return "confounded", f"{BLURRIER} (sharpness ratio {evidence.sharpness_ratio:.2f})"
-    if c.n_scenes < MIN_SCENES:
-        return ("holds for these clips", signs) if evidence.favours_statement else ("undecided", signs)
+    if is_about_clips(c):
+        return ("holds for these clips" if evidence.favours_statement else "does not hold for these clips"), signs
     return ("holds" if evidence.favours_statement else "does not hold"), signs
 
 
@@ -72,7 +109,7 @@ def judge_equivalence(comparison: Comparison, margin: float | None) -> tuple[Ver
     """The verdict on "the same as": two one-sided tests with the metric's margin."""
     if margin is None:
         return "not testable here", "the metric has no margin of equivalence"
-    if comparison.n_scenes < MIN_SCENES:
+    if is_about_clips(comparison):
         return _judge_equivalence_for_clips(comparison, margin)
     p = equivalence(comparison.scenes.to_numpy(), margin)
     return ("equivalent" if p <= LEVEL else "not shown equal"), f"margin {margin:g}, {format_p(p)}"
@@ -89,17 +126,6 @@ def _judge_equivalence_for_clips(c: Comparison, margin: float) -> tuple[Verdict,
     return ("equivalent for these clips" if p <= LEVEL and not outside else "not shown equal"), reason
 
 
-def _decided(evidence: Evidence) -> bool:
-    same_in_every_run = len(set(np.sign(evidence.comparison.runs))) == 1
-    return evidence.p_adjusted <= LEVEL and (not evidence.between_trainings or same_in_every_run)
-
-
-def _decided_for_clips(c: Comparison) -> bool:
-    """Whether the t-interval over runs excludes zero and every clip agrees."""
-    _, low, high = t_interval(c.runs.to_numpy())
-    return c.same_sign == c.n_scenes and (low > 0 or high < 0)
-
-
 def _blur_explains(evidence: Evidence) -> bool:
     """Whether the winner is blurrier, in a metric that rewards blur."""
     ratio = evidence.sharpness_ratio
@@ -110,7 +136,7 @@ def _blur_explains(evidence: Evidence) -> bool:
 
 def _too_few(c: Comparison) -> str:
     runs = counted(run=c.n_runs)
-    if c.n_scenes < MIN_SCENES:
+    if is_about_clips(c):
         needed = f"{MIN_SCENES} scenes or {MIN_RUNS_GIVEN_CLIPS} runs are needed"
         return f"{counted(scene=c.n_scenes)} and {runs}: {needed}"
     return f"{runs}, and {MIN_RUNS} are needed where a network was trained here"

@@ -163,4 +163,4 @@ def test_a_card_that_is_too_small_is_one_sentence(usual, tmp_path, monkeypatch, 
 
     monkeypatch.setattr("stablevsr.upscale.clip_run.ClipRun.run", fail)
     assert main(["upscale", str(usual / "lr"), str(tmp_path / "sr"), "--model", "tiny"]) == 1
-    assert "--precision fp16" in capsys.readouterr().err.splitlines()[-1]
+    assert "--precision bf16" in capsys.readouterr().err.splitlines()[-1]

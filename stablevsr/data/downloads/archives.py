@@ -21,6 +21,7 @@ from typing import TypeAlias
 
 #: Files of an archive by their path below the dataset's folder.
 Members: TypeAlias = Mapping[PurePosixPath, zipfile.ZipInfo]
+Written = set[PurePosixPath]  #: paths of unpacked members
 
 
 EXPANSION, SMALL = 20, 1 << 20  #: of frames, which are compressed already: times, and bytes that need no proof
@@ -107,8 +108,12 @@ def _target(info: zipfile.ZipInfo, keep: Sequence[str]) -> PurePosixPath | None:
     return PurePosixPath(*parts[start:])
 
 
-def unpack(archive: zipfile.ZipFile, chosen: Members, folder: Path, progress: Callable[[int], object]) -> None:
-    """Write the members below ``folder``; calls ``progress`` with the bytes unpacked so far.
+def unpack(
+    archive: zipfile.ZipFile, chosen: Members, folder: Path, progress: Callable[[int], object], written: Written
+) -> None:
+    """Write the members below ``folder`` that are not there; calls ``progress`` with the bytes unpacked so far.
+
+    ``written`` takes in those that were written, also where an error ends the call.
 
     Raises one of :data:`DAMAGE` if the archive is truncated or an entry's CRC is wrong, OSError if the disk is full.
     """
@@ -116,6 +121,7 @@ def unpack(archive: zipfile.ZipFile, chosen: Members, folder: Path, progress: Ca
     for target, info in chosen.items():
         path = folder / target
         if not (_has_size(path, info) and zlib.crc32(path.read_bytes()) == info.CRC):
+            written.add(target)
             _write(archive, info, path)
         done += info.file_size
         progress(done)

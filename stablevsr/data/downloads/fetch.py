@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from stablevsr.data.downloads import registry
-from stablevsr.data.downloads.archives import DAMAGE, ArchiveError, Members, describe, members, missing_bytes, unpack
+from stablevsr.data.downloads.archives import (
+    DAMAGE,
+    ArchiveError,
+    Members,
+    Written,
+    describe,
+    members,
+    missing_bytes,
+    unpack,
+)
 from stablevsr.data.downloads.contents import frames_left, frames_sha256, frames_stamp
 from stablevsr.data.downloads.download import (
     Download,
@@ -181,10 +190,11 @@ def _fetch_archive(download: Download, destination: Unpack) -> None:
         file = in_source(download, row)
         sha256 = accepted(download, file, AGAIN)
     chosen: Members = {}
+    written: Written = set()
     try:
         with zipfile.ZipFile(file) as archive:
             chosen = members(archive, destination.keep)
-            _unpack(download, archive, chosen)
+            _unpack(download, archive, chosen, written)
         if fault := _verify_frames(download, trusted=row.sha256 is not None):
             raise ArchiveError(f"does not hold what {row.name} should: {fault}")
     except DAMAGE as error:
@@ -195,32 +205,33 @@ def _fetch_archive(download: Download, destination: Unpack) -> None:
             if ours:
                 file.unlink()
                 fix = "it was removed, fetch again"
-            fix += _discard(download, chosen)
+            fix += _discard(download, chosen, written)
         raise UserError(f"{file} {describe(error)}: {fix}") from error
     download.record.add(row.filename, sha256, None)
     if ours:
         file.unlink()
 
 
-def _discard(download: Download, chosen: Members) -> str:
-    """Remove the frames of a refused archive; returns the end of the advice to fetch again, if others are among them.
+def _discard(download: Download, chosen: Collection[PurePosixPath], written: Written) -> str:
+    """Remove what was ``written`` of a refused archive; returns the end of the advice to fetch again.
 
-    A right archive does not overwrite frames that it does not hold, and would be refused because of them.
+    Frames that were there before are kept: they may be right. A right archive does not overwrite frames that it does
+    not hold (those that are not ``chosen``), and would be refused because of them: the advice names one.
     """
     if not _content_fault(download):
         return ""
-    for target in chosen:
+    for target in written:
         (download.path / target).unlink(missing_ok=True)
-    left = frames_left(download.row.contents, download.path) if chosen else []
+    found = frames_left(download.row.contents, download.path) if chosen else []
+    left = [frame for frame in found if PurePosixPath(frame.relative_to(download.path)) not in chosen]
     return f" after removing {left[0]}, which is not of it" if left else ""
 
 
-def _unpack(download: Download, archive: zipfile.ZipFile, chosen: Members) -> Members:
+def _unpack(download: Download, archive: zipfile.ZipFile, chosen: Members, written: Written) -> None:
     label = f"unpacking {download.row.name}"
     need_room(download.path, missing_bytes(chosen, download.path), label)
     with progress_bar(label, sum(info.file_size for info in chosen.values())) as progress:
-        unpack(archive, chosen, download.path, progress)
-    return chosen
+        unpack(archive, chosen, download.path, progress, written)
 
 
 def _verify_frames(download: Download, trusted: bool = False) -> str | None:
@@ -252,23 +263,26 @@ def _content_fault(download: Download) -> str | None:
 
 def _fetch_clips(download: Download, destination: Pick) -> None:
     """Read the row's sequences out of the zips of other rows, each local or remote, and verify their frames."""
-    chosen: dict[PurePosixPath, zipfile.ZipInfo] = {}
+    chosen: set[PurePosixPath] = set()
+    written: Written = set()
     for row in map(registry.get, destination.sources):
         if download.source is None:
-            chosen |= _pick_remote(download, destination, row)
+            chosen.update(_pick_remote(download, destination, row, written))
             continue
         file = in_source(download, row)
         try:
             with zipfile.ZipFile(file) as archive:
-                chosen |= _unpack(download, archive, _wanted(download, row, archive))
+                wanted = _wanted(download, row, archive)
+                chosen |= wanted.keys()
+                _unpack(download, archive, wanted, written)
         except DAMAGE as error:
             raise UserError(f"{file} {describe(error)}: download {row.filename} again") from error
     if fault := _verify_frames(download):
-        advice = f": fetch again{_discard(download, chosen)}" if _content_fault(download) else ""
+        advice = f": fetch again{_discard(download, chosen, written)}" if _content_fault(download) else ""
         raise UserError(f"{download.row.name} was read from its archives and is not complete: {fault}{advice}")
 
 
-def _pick_remote(download: Download, destination: Pick, row: Row) -> Members:
+def _pick_remote(download: Download, destination: Pick, row: Row, written: Written) -> Collection[PurePosixPath]:
     reasons = []
     for url in addresses(row):
         try:
@@ -276,7 +290,8 @@ def _pick_remote(download: Download, destination: Pick, row: Row) -> Members:
             with zipfile.ZipFile(remote) as archive:
                 chosen = _wanted(download, row, archive)
                 remote.announce(archive, chosen)
-                return _unpack(download, archive, chosen)
+                _unpack(download, archive, chosen, written)
+                return chosen.keys()
         except TransferError as error:
             reasons.append(f"{url} ({error})")
         except DAMAGE as error:

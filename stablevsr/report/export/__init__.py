@@ -13,7 +13,7 @@ from pathlib import Path
 from stablevsr.report.export.crate import METADATA, crate
 from stablevsr.report.export.eval_results import FOLDER, eval_results
 from stablevsr.report.export.hardware import hardware_csv
-from stablevsr.report.scores import ScoreBook
+from stablevsr.report.scores import ScoreBook, read_json
 from stablevsr.runtime.errors import UserError
 from stablevsr.runtime.io import write_text
 from stablevsr.study.paths import Paths
@@ -26,7 +26,7 @@ def export(paths: Paths, date: datetime.date) -> list[Path]:
 
     Raises :class:`UserError` if the study has not been rendered yet.
     """
-    if not (paths.results / "provenance.json").exists():
+    if "code" not in read_json(paths.results / "provenance.json"):
         command = f"stablevsr report --study {paths.study.name}"
         raise UserError(f"{paths.results} holds no rendered study: run {command} first")
     book, files = ScoreBook(paths), []

@@ -32,18 +32,18 @@ class Question:
 
     @property
     def answer(self) -> str:
-        """The answer by the statements that have scores."""
+        """The answer by the statements that can be compared."""
         if self.untested and not self.tested:
-            return "There are no scores to test it with."
+            return "There are no scores to test it with that can be compared."
         return self.no_claims or answer(self.tested)
 
     @property
     def gap(self) -> str:
-        """Which statements have no scores, as a sentence; empty if all have."""
+        """Which statements cannot be compared, as a sentence; empty if all can."""
         if not self.untested:
             return ""
         labels = list(dict.fromkeys(r.metric.label for r in self.untested))
-        return f"Without scores: {counted(statement=len(self.untested))}, in {joined(labels)}."
+        return f"Without scores that can be compared: {counted(statement=len(self.untested))}, in {joined(labels)}."
 
 
 def questions(study: ResolvedStudy, results: Sequence[ClaimResult], tables: dict[str, Table]) -> list[Question]:
@@ -65,7 +65,7 @@ def _question(name: str, ablation: Ablation, results: Sequence[ClaimResult], tab
 
 
 def _parted(name: str, results: Sequence[ClaimResult]) -> tuple[list[ClaimResult], list[ClaimResult]]:
-    """The statements of a question with and without scores."""
+    """The statements of a question with and without scores that can be compared."""
     own = [r for r in results if r.statement.question == name]
     return [r for r in own if r.comparison is not None], [r for r in own if r.comparison is None]
 

@@ -87,7 +87,7 @@ def _remove_others(paths: Paths, written: set[Path]) -> None:
     scores = {paths.table(d, method.name) for method in study.methods.values() for d in method.datasets}
     kept = written | scores | {notes_path(file) for file in scores}
     for file in [*(paths.results / "tables").glob("*.*"), *(paths.results / "metrics").glob("*/*.*")]:
-        if file not in kept:
+        if file not in kept and not file.name.startswith("."):  # hidden ones are being written by another process
             file.unlink()
 
 

@@ -60,7 +60,7 @@ def claims_csv(claims: Iterable[ClaimResult]) -> str:
 
 def _claim_row(claim: ClaimResult) -> list[object]:
     s, c = claim.statement, claim.comparison
-    numbers = [c.mean, c.low, c.high, claim.p, claim.p_adjusted] if c else [None] * 5
+    numbers = [*claim.numbers, claim.p, claim.p_adjusted] if claim.numbers else [None] * 5
     counts = [str(c.n_scenes), str(c.n_runs), str(c.same_sign)] if c else [""] * 3
     return [
         s.question, s.dataset, s.metric, s.better.name, s.than.name, *numbers, *counts, claim.sharpness_ratio,

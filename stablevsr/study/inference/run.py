@@ -1,6 +1,6 @@
 """Inference of one shard: sequences that are not done yet are read, upscaled and written; then the manifest.
 
-Where nothing is left to do, and for methods that do not run on torch, torch is not imported.
+Where nothing is left to do, and for methods that do not run on torch, no network is loaded.
 """
 
 from __future__ import annotations
