@@ -29,7 +29,7 @@ class Upscaler:
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """All x4 frames at once. Raises :class:`UserError` for frames of another type or shape."""
-        frames = np.asarray(frames)
+        frames = np.ascontiguousarray(frames)  # torch takes no negative strides, as of BGR turned into RGB
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or frames.size == 0:
             raise UserError(f"frames to upscale are uint8 (N, h, w, 3), and these are {frames.dtype} {frames.shape}")
         made = self.stream(frames)
@@ -106,9 +106,8 @@ def load(name: str, device: str | None = None, precision: str = "fp32") -> Upsca
     def finite(frames: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
         for index, frame in enumerate(upscaler.stream(frames)):
             if not np.isfinite(frame).all():
-                raise UserError(
-                    f"{name} gave values that are not finite numbers at frame {index}: fetch its weights again"
-                )
+                fix = "fetch its weights again" if precision == "fp32" else "take precision fp32"
+                raise UserError(f"{name} gave values that are not finite numbers at frame {index}: {fix}")
             yield frame
 
     return Upscaler(finite)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from stablevsr.baselines import Upscaler, register
 
 
@@ -33,12 +31,3 @@ def _load(weights: str, device: str, precision: str) -> Upscaler:
     network = BasicVSRPlusPlus()
     load_state(network, from_mmediting(read_weights(weights), "generator."), weights)
     return upscaler(network, device, precision)
-
-
-def __getattr__(name: str) -> Any:
-    """The network's class, imported when it is asked for: torch takes seconds."""
-    if name == "BasicVSRPlusPlus":
-        from stablevsr.baselines.networks.basicvsr_pp import BasicVSRPlusPlus
-
-        return BasicVSRPlusPlus
-    raise AttributeError(f"module {__name__} has no attribute {name}")

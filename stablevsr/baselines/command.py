@@ -140,8 +140,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _state(file: Path) -> str:
-    size = file.stat().st_size
-    return f"{size} bytes" if size > LARGE else content_hash([file])
+    status = file.stat()
+    return f"{status.st_size} bytes of {status.st_mtime_ns}" if status.st_size > LARGE else content_hash([file])
 
 
 @contextmanager

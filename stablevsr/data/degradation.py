@@ -57,10 +57,15 @@ def imresize(image: NDArray[np.uint8] | NDArray[np.float32], scale: float) -> ND
     Returns:
         float32 (ceil(H*scale), ceil(W*scale), C) in the input's range; the cubic kernel may overshoot it.
     """
+    return resize_axes(image, scale, scale)
+
+
+def resize_axes(image: NDArray[np.uint8] | NDArray[np.float32], down: float, across: float) -> NDArray[np.float32]:
+    """As :func:`imresize`, with a scale for each axis: of the height, and of the width."""
     height, width, channels = image.shape
-    rows = _resize_rows(image.astype(np.float32).reshape(height, -1), scale)
+    rows = _resize_rows(image.astype(np.float32).reshape(height, -1), down)
     turned = rows.reshape(-1, width, channels).transpose(1, 0, 2).reshape(width, -1)
-    columns = _resize_rows(turned, scale)
+    columns = _resize_rows(turned, across)
     return np.ascontiguousarray(columns.reshape(-1, len(rows), channels).transpose(1, 0, 2))
 
 

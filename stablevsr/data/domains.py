@@ -7,14 +7,13 @@ purpose, and that is not among the mini data's training pictures. Of the stereo 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from stablevsr.data.frames import Frame, read_frame, write_frame
 from stablevsr.data.mini.photographs import PHOTOGRAPHS, synthetic_camera
 from stablevsr.data.mini.sources import wheel_file
-from stablevsr.runtime.io import write_text
+from stablevsr.runtime.io import start_over, write_text
 
 #: Files by domain.
 PICTURES = {
@@ -32,11 +31,15 @@ def clips() -> Iterator[tuple[str, Frame, int]]:
 
 
 def build(root: Path) -> None:
-    """Write ``root/pictures/gt``, a clip for each picture, and last ``root/CARD.md``. A second call does nothing."""
+    """Write ``root/pictures/gt``, a clip for each picture, and last ``root/CARD.md``. A second call does nothing.
+
+    Raises :class:`UserError` if scikit-image is not installed, or ``root/pictures`` is there and this command did not
+    make it.
+    """
     card = root / "CARD.md"
     if card.exists():
         return
-    shutil.rmtree(root / "pictures", ignore_errors=True)  # left by an interrupted call
+    start_over(root, ["pictures"])
     for name, picture, seed in clips():
         for number, frame in enumerate(synthetic_camera(picture, seed)):
             write_frame(root / "pictures" / "gt" / name / f"{number:08d}.png", frame)

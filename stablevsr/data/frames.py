@@ -103,9 +103,10 @@ def _readable(where: str) -> Iterator[None]:
 def to_rgb8(image: Image.Image, where: str) -> Frame:
     """A Pillow image as uint8 RGB (H, W, 3), turned as its EXIF orientation says.
 
-    Grey images are repeated over the channels, a fully opaque alpha channel is dropped, 16-bit images are scaled to
-    8 bits. Raises :class:`UserError` that begins with ``where`` for a damaged image, transparent pixels, several pages
-    or an animation, and for pixels of another kind (32-bit integers and floats have no known white).
+    Grey images are repeated over the channels, a fully opaque alpha channel is dropped, 16-bit images become 8-bit ones
+    (grey by rounding, colour as Pillow does it). Raises :class:`UserError` that begins with ``where`` for a damaged
+    image, transparent pixels, several pages or an animation, and for pixels of another kind (32-bit integers and floats
+    have no known white).
     """
     pictures = getattr(image, "n_frames", 1)
     if pictures > 1 and image.format != "MPO":  # a camera's JPEG with previews: the first picture is the photograph

@@ -5,6 +5,7 @@ The readers open no image, but check names and counts, so that a wrong folder is
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,6 +32,10 @@ class Clip:
     scene: str = ""  #: empty: a scene of its own, with the sequence's name
 
     def __post_init__(self) -> None:
+        for frames in (self.gt, self.lr):
+            names = Counter(frame.stem for frame in frames)
+            if double := [frame for frame in frames if names[frame.stem] > 1]:
+                raise UserError(f"{double[0]} and {double[1].name} are both frame {double[0].stem}: remove one of them")
         if self.gt and self.lr and [p.stem for p in self.gt] != [p.stem for p in self.lr]:
             paired = {p.stem for p in self.gt} & {p.stem for p in self.lr}
             single = next(p for p in (*self.gt, *self.lr) if p.stem not in paired)
@@ -108,7 +113,10 @@ def _reds(root: Path, split: Split) -> list[Clip]:
 def _reds_validation(root: Path, rename: int = 0) -> list[Clip]:
     sharp = _reds_folder(root, "val", "val_sharp", "reds_val_sharp")
     low = _reds_folder(root, "val", "val_sharp_bicubic/X4", "reds_val_sharp_bicubic")
-    return _clips(sharp, low, sorted(p.name for p in list_sequences(sharp)), rename)
+    names = sorted(p.name for p in list_sequences(sharp))
+    if strange := [name for name in names if not name.isdecimal()]:
+        raise UserError(f"{sharp / strange[0]} is no clip of REDS, whose folders are numbers: move it away")
+    return _clips(sharp, low, names, rename)
 
 
 def _vimeo90k(root: Path, split: Split) -> list[Clip]:
@@ -131,6 +139,10 @@ def _vimeo90k(root: Path, split: Split) -> list[Clip]:
             raise UserError(f"frame {missing} is missing although {listing} names its septuplet: unpack the set again")
         lr = lr if all(p.exists() for p in lr) else ()
         sequences.append(Clip(name.replace("/", "_"), gt, lr, scene=name.partition("/")[0]))
+    lacking = [clip for clip in sequences if not clip.lr]
+    if 0 < len(lacking) < len(sequences):
+        count = f"{len(lacking)} of {len(sequences)} septuplets, {lacking[0].name} among them"
+        raise UserError(f"{root / 'BIx4'} lacks frames of {count}: complete it, or remove it to have LR frames made")
     return sequences
 
 

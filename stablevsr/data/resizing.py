@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from stablevsr.data.degradation import resize_matrix, rounded
+from stablevsr.data.degradation import resize_axes, rounded
 from stablevsr.data.frames import Frame
 
 
@@ -13,9 +11,5 @@ def resize(frame: Frame, height: int, width: int) -> Frame:
 
     The factor of each axis is that of its sides, so that borders stay borders. Returns uint8 (height, width, 3).
     """
-    image = frame.astype(np.float32)
-    # the matrix has ceil(length * factor) rows, one too many where the product is rounded up
-    sides = zip(frame.shape[:2], (height, width), strict=True)
-    rows, columns = (resize_matrix(length, side / length)[:side] for length, side in sides)
-    resized = np.tensordot(columns, np.tensordot(rows, image, axes=(1, 0)), axes=(1, 1))
-    return rounded(resized.transpose(1, 0, 2))
+    resized = resize_axes(frame, height / frame.shape[0], width / frame.shape[1])
+    return rounded(resized[:height, :width])  # a side is one too many where length * factor is rounded up

@@ -38,7 +38,7 @@ def folder_hash(folder: Path) -> str:
     total = hashlib.sha256()
     for file in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
         if file.name != "provenance.json":  # when and where the model was made
-            total.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+            total.update(file.name.encode() + bytes.fromhex(file_hash(file)))
     return total.hexdigest()
 
 

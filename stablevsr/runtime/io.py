@@ -7,15 +7,17 @@ the file gets its name. Files that are cheap to make again are not flushed, but 
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
+import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
 from stablevsr.runtime.errors import DamagedError, UserError
 
+MADE_HERE = ".made_by_stablevsr"  #: the mark of a folder whose content a command may replace
 SEAL = 12  #: bytes of length and CRC-32 before the content of a sealed file
 
 
@@ -29,17 +31,16 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
     """
     check_output(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}.", suffix=".part")
+    name = path.with_name(f".{path.name[:50]}.{secrets.token_hex(6)}.part")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with name.open("xb") as stream:  # readable by those whom the umask lets read files
             yield stream
             stream.flush()
             if durable:
                 os.fsync(stream.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+        name.replace(path)
     except BaseException as error:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)
         raise
@@ -49,6 +50,20 @@ def remove_unfinished(folder: Path) -> None:
     """Remove what killed processes left of :func:`atomic_file` in ``folder``, where no other process may write now."""
     for part in folder.glob(".*.part"):
         part.unlink(missing_ok=True)
+
+
+def start_over(root: Path, folders: Iterable[str]) -> None:
+    """Remove the folders below ``root`` that an earlier call made there, before they are made again.
+
+    Raises :class:`UserError` if one is there and ``root`` has no mark that this function left: it is somebody else's.
+    """
+    mark, found = root / MADE_HERE, [root / name for name in folders if (root / name).exists()]
+    if found and not mark.exists():
+        raise UserError(f"{found[0]} is there and was not made by this command: move it away, or write somewhere else")
+    for folder in found:
+        shutil.rmtree(folder)
+    root.mkdir(parents=True, exist_ok=True)
+    mark.touch()
 
 
 def check_output(path: Path) -> None:

@@ -62,8 +62,8 @@ def make_low_resolution(sequences: Sequence[Clip], made: Path) -> list[Clip]:
 
 
 def _is_current(lr: Path, gt: Path) -> bool:
-    """Whether ``lr`` is there and no older than the ground truth that it was made from."""
-    return lr.exists() and lr.stat().st_mtime_ns >= gt.stat().st_mtime_ns
+    """Whether ``lr`` was made from this ground truth: it has its time, which may be older than the former one's."""
+    return lr.exists() and lr.stat().st_mtime_ns == gt.stat().st_mtime_ns
 
 
 def _degrade_file(gt: Path, lr: Path) -> None:
@@ -76,7 +76,9 @@ def _degrade_file(gt: Path, lr: Path) -> None:
             f"frame {gt} has {width}x{height} pixels, no multiples of {SCALE}, so no x{SCALE} frame fits it: crop the "
             f"sequence to {width // SCALE * SCALE}x{height // SCALE * SCALE}"
         )
+    time = gt.stat().st_mtime_ns
     write_frame(lr, degrade(frame))
+    os.utime(lr, ns=(time, time))
 
 
 def link_dataset(sequences: Sequence[Clip], out: Path) -> None:

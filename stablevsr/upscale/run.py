@@ -143,7 +143,7 @@ class _UpscaleRun:
         self._remove_if_empty()
 
     def _remove_if_empty(self) -> None:
-        if not [path for path in self.work.iterdir() if path.name != LOCK]:
+        if self.work.is_dir() and not [path for path in self.work.iterdir() if path.name != LOCK]:
             shutil.rmtree(self.work)
 
     def _make_frames(self, place: Path) -> list[SizedClip]:
@@ -175,10 +175,11 @@ class _UpscaleRun:
         result = self._result(self.key)
         for stray in result.rglob(".*.part"):  # half a frame of a killed run
             stray.unlink()
+        check_free(self.out, self.kind)  # again: it may have come while the work ran
         write_text(self.mark, self.key)
         result.replace(self.out)  # also replaces an empty folder
         sync_folder(self.out.parent)
-        shutil.rmtree(self.work, ignore_errors=True)
+        self._remove_work()
 
     def was_delivered(self) -> bool:
         """Whether a killed run had delivered this result. Removes the work folder of any run that had delivered."""
@@ -192,5 +193,12 @@ class _UpscaleRun:
         if self._result(key).exists():
             return False
         same = key == self.key and self.out.exists()
-        shutil.rmtree(self.work)
+        self._remove_work()
         return same
+
+    def _remove_work(self) -> None:
+        """Remove the work folder, the mark last: after a kill in between, it tells that the rest is to be removed."""
+        for path in self.work.iterdir():
+            if path not in (self.mark, self.work / LOCK):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+        shutil.rmtree(self.work, ignore_errors=True)

@@ -33,7 +33,8 @@ from stablevsr.upscale.timings import Timing, cut_off
 #: every container.
 ENCODER = {"crf": "14", "preset": "slow", "bf": "0"}
 PIXEL_FORMAT = "yuv420p"  #: that every player shows
-EXACT = {"fflags": "bitexact"}  #: the same frames give the same bytes, without random numbers in Matroska files
+EXACT = {"fflags": "+bitexact"}  #: the same frames give the same bytes, without random numbers in Matroska files
+TRANSLATION = (6, 7)  #: the numbers of a display matrix that count pixels
 FULL, LIMITED = 2, 1  #: FFmpeg's numbers of colour ranges
 LARGEST_SIDE = 16384  #: of libx264, in pixels
 BT709, BT601 = 1, 6  #: FFmpeg's numbers of colour matrices
@@ -256,8 +257,9 @@ def _write(
         track = _video_track(made, info, size)
         track.disposition = _video_stream(original, source).disposition
         video = _video_packets(track, frames, info, timings)
-        tracks = {stream.index: made.add_stream_from_template(stream) for stream in original.streams.audio}
-        for stream in original.streams.audio:
+        known = _known_audio(original)
+        tracks = {stream.index: made.add_stream_from_template(stream) for stream in known}
+        for stream in known:
             tracks[stream.index].metadata.update(stream.metadata)
             tracks[stream.index].disposition = stream.disposition
         audio = islice(_audio_packets(original, tracks), audio_packets)
@@ -274,8 +276,13 @@ def _video_packets(track: Any, frames: Iterable[Frame], info: VideoInfo, timings
     yield from rest
 
 
+def _known_audio(original: Any) -> list[Any]:
+    """The audio streams that FFmpeg knows, and so can copy: not a phone's spatial sound, for example."""
+    return [stream for stream in original.streams.audio if stream.codec_context is not None]
+
+
 def _audio_packets(original: Any, tracks: dict[int, Any]) -> Iterator[Any]:
-    for packet in original.demux(*original.streams.audio) if tracks else ():
+    for packet in original.demux(*_known_audio(original)) if tracks else ():
         if packet.dts is not None:
             packet.stream = tracks[packet.stream.index]
             yield packet
@@ -304,7 +311,9 @@ def _video_track(made: Any, info: VideoInfo, size: Size) -> Any:
     if info.aspect:
         context.sample_aspect_ratio = info.aspect
     if info.display:
-        video.set_display_matrix(info.display)
+        scale = size[0] / info.height
+        moved = (round(scale * number) if place in TRANSLATION else number for place, number in enumerate(info.display))
+        video.set_display_matrix(tuple(moved))
     return video
 
 

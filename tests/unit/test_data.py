@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 import struct
+import sys
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,9 +14,11 @@ import pytest
 from PIL import Image
 
 from stablevsr.cli import main
+from stablevsr.data import domains
 from stablevsr.data.degradation import bicubic_upscale, degrade, imresize, resize_matrix
 from stablevsr.data.frames import ORIENTATION, list_frames, list_sequences, read_frame, to_rgb8, write_frame
 from stablevsr.data.layouts import REDS4, load_sequences
+from stablevsr.data.mini import build_stills
 from stablevsr.data.resizing import resize
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.files import Dataset
@@ -370,6 +374,72 @@ def test_scenes_are_clips_on_reds_and_folders_on_vimeo(tmp_path):
         open_dataset(Dataset(title="p", layout="plain", root=tmp_path / "plain"), tmp_path / "lr"), tmp_path / "b"
     )
     assert json.loads((tmp_path / "b" / "manifest.json").read_text())["sequences"]["a"]["scene"] == "a"
+
+
+def test_frames_that_share_a_name_are_named(tmp_path):
+    spec = own_data(tmp_path)
+    write_frame(tmp_path / "gt/walk/0001.bmp", picture(16, 24))
+    with pytest.raises(UserError, match=r"0001\.bmp and 0001\.png are both frame 0001: remove one of them"):
+        open_dataset(spec, tmp_path / "made")
+
+
+def test_a_strange_folder_among_the_clips_of_reds_is_named(tmp_path):
+    reds(tmp_path, [*REDS4, "001"])
+    for name in ("000", "000_old"):
+        for folder, size in (("val_sharp", (16, 24)), ("val_sharp_bicubic/X4", (4, 6))):
+            write_frame(tmp_path / folder / name / "00000000.png", picture(*size))
+    with pytest.raises(UserError, match=r"val_sharp/000_old is no clip of REDS, whose folders are numbers"):
+        load_sequences("reds", tmp_path, "train_regrouped")
+
+
+def test_a_low_resolution_set_of_vimeo_that_is_half_there_is_refused(tmp_path):
+    for name in ("00001/0001", "00001/0002"):
+        for number in range(1, 8):
+            write_frame(tmp_path / "sequences" / name / f"im{number}.png", picture())
+            if name != "00001/0002":
+                write_frame(tmp_path / "BIx4" / name / f"im{number}.png", picture(4, 6))
+    (tmp_path / "sep_testlist.txt").write_text("00001/0001\n00001/0002\n")
+    with pytest.raises(UserError, match=r"BIx4 lacks frames of 1 of 2 septuplets, 00001_0002 among them"):
+        load_sequences("vimeo90k", tmp_path, "test")
+
+
+def test_low_resolution_frames_follow_ground_truth_of_an_older_time(tmp_path):
+    """As files from an archive have."""
+    spec, changed = own_data(tmp_path), picture(16, 24, 9)
+    (before,) = open_dataset(spec, tmp_path / "made")
+    assert not np.array_equal(read_frame(before.lr[0]), degrade(changed))
+    write_frame(before.gt[0], changed)
+    os.utime(before.gt[0], (0, 0))
+    (after,) = open_dataset(spec, tmp_path / "made")
+    assert np.array_equal(read_frame(after.lr[0]), degrade(changed))
+
+
+@pytest.mark.parametrize(("kind", "folder"), [("stills", "gt"), ("domains", "pictures")])
+def test_folders_of_others_are_not_replaced_by_made_data(tmp_path, monkeypatch, kind, folder):
+    one = iter([picture(16, 24)])
+    monkeypatch.setattr(sys.modules["stablevsr.data.mini.build"], "stills", lambda film: iter([("a", one)]))
+    monkeypatch.setattr(domains, "clips", lambda: iter([]))
+    make = {"stills": lambda: build_stills(tmp_path, Path("film")), "domains": lambda: domains.build(tmp_path)}[kind]
+    own = tmp_path / folder / "holiday" / "0.png"
+    write_frame(own, picture())
+    with pytest.raises(UserError, match=rf"{folder} is there and was not made by this command: move it away"):
+        make()
+    assert own.exists()
+    shutil.rmtree(tmp_path / folder)
+    for _ in range(2):
+        make()  # what the first call made is replaced
+        for finished in ("FINISHED", "CARD.md"):
+            (tmp_path / finished).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o002])
+def test_files_have_the_permissions_that_the_umask_leaves(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        write_frame(tmp_path / "a.png", picture())
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.png").stat().st_mode & 0o777 == 0o666 & ~mask
 
 
 def test_the_street_footage_is_cut_where_the_picture_changes():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 
 from stablevsr.data.frames import write_frame
 from stablevsr.metrics.evaluate import evaluate
+from stablevsr.metrics.registry import METRICS
 from stablevsr.metrics.tables import read_notes
 from stablevsr.runtime.errors import UserError
 
@@ -186,6 +188,17 @@ def test_a_metric_is_empty_on_frames_that_are_too_small_for_it(
     tiny = write(tmp_path / "tiny", {"a": [small]})
     evaluate(tiny, {tmp_path / "tiny.csv": tiny}, ["ssim", "psnr"])
     assert read_notes(tmp_path / "tiny.csv")["skipped"] == {"ssim": "frames of less than 11 pixels a side"}
+
+
+def test_the_size_that_counts_is_that_of_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With LR frames as the reference they may be smaller than a metric's smallest side."""
+    demanding = replace(METRICS["lr_consistency"], smallest=32)
+    monkeypatch.setattr("stablevsr.metrics.evaluate.resolve", lambda _: [demanding])
+    random = np.random.default_rng(0)
+    lr = write(tmp_path / "lr", {"a": [random.integers(0, 255, (12, 16, 3), np.uint8)]})
+    sr = write(tmp_path / "sr", {"a": [random.integers(0, 255, (48, 64, 3), np.uint8)]})
+    evaluate(lr, {tmp_path / "o.csv": sr}, ["lr_consistency"], against="lr")
+    assert pd.read_csv(tmp_path / "o.csv")["lr_consistency"].notna().all()
 
 
 def test_a_failure_leaves_no_file_behind(gt: Path, sr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import report_study as made
 
+from stablevsr.metrics.statistics import t_interval, t_test
 from stablevsr.report import tables
 from stablevsr.report.answers import answer, counts, summary
 from stablevsr.report.claims import ClaimResult, check
@@ -146,7 +147,11 @@ def test_five_runs_decide_about_the_clips_that_there_are(tmp_path: Path) -> None
     paths = study(tmp_path, {"metric": "psnr", "better": OWN, "than": SINGLE}, runs=5)
     for method, base in ((OWN, 31.0), (SINGLE, 30.0)):
         write(paths, method, (2,) * 4, range(5), psnr=lambda scene, run, b=base: b + SPREAD[scene] + 0.01 * run * b)
-    assert verdicts(paths) == ["holds for these clips"]
+    [result] = check(ScoreBook(paths))
+    assert result.verdict == "holds for these clips" and result.comparison is not None
+    runs = result.comparison.runs.to_numpy()
+    assert result.numbers is not None and result.numbers[1:] == t_interval(runs)[1:]
+    assert result.p == result.p_adjusted == t_test(runs) < 0.05
 
 
 TOF = {"metric": "tof_dis", "better": "rival", "than": "bicubic"}
@@ -159,6 +164,15 @@ def test_blur_makes_a_temporal_win_no_win(tmp_path: Path, ratio: float, verdict:
     write(paths, "bicubic", tof_dis=level(2.0))
     [found] = check(ScoreBook(paths))
     assert (found.verdict, found.sharpness_ratio) == (verdict, pytest.approx(ratio))
+
+
+def test_a_loss_to_a_blurrier_method_is_told_as_a_loss(tmp_path: Path) -> None:
+    paths = study(tmp_path, TOF, methods=BASELINES)
+    write(paths, "rival", tof_dis=level(2.0), sharpness=lambda scene, run: 1.3)
+    write(paths, "bicubic", tof_dis=level(1.0))
+    [found] = check(ScoreBook(paths))
+    assert found.verdict == "confounded"
+    assert answer([found]).startswith("The opposite was measured of this, and blur may be its only cause: Rival has")
 
 
 def test_unmeasured_sharpness_is_said(tmp_path: Path) -> None:

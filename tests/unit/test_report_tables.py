@@ -255,7 +255,16 @@ def test_latex_explains_published_values(published: made.Paths) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"frames": 10}, {"every": 2}, {"sequences": ["000"]}, {"make": "mini"}, {"split": "val"}]
+    "change",
+    [
+        {"frames": 10},
+        {"every": 2},
+        {"sequences": ["000"]},
+        {"make": "mini"},
+        {"split": "val"},
+        {"layout": "plain"},
+        {"degradation": "JPEG x4"},
+    ],
 )
 def test_published_values_are_not_shown_for_other_clips(tmp_path: Path, change: dict[str, object]) -> None:
     spec = copy.deepcopy(made.SPEC)

@@ -14,10 +14,10 @@ import torch
 from fetch_server import row, running, sha256
 
 from stablevsr import baselines
-from stablevsr.baselines.basicvsr_pp import BasicVSRPlusPlus
 from stablevsr.baselines.networks import basicvsr as common
 from stablevsr.baselines.networks import clips
 from stablevsr.baselines.networks.basicvsr import BasicVSR
+from stablevsr.baselines.networks.basicvsr_pp import BasicVSRPlusPlus
 from stablevsr.baselines.networks.checkpoints import from_mmediting
 from stablevsr.baselines.networks.features import FeatureStore
 from stablevsr.baselines.networks.realbasicvsr import RealBasicVSR
@@ -105,7 +105,7 @@ def test_one_frame_and_frames_too_small_for_the_flow(network):
 PEAK = """
     import resource, sys
     import numpy as np, torch
-    from stablevsr.baselines.basicvsr_pp import BasicVSRPlusPlus
+    from stablevsr.baselines.networks.basicvsr_pp import BasicVSRPlusPlus
     from stablevsr.baselines.networks import basicvsr, clips
 
     class NoFlow(torch.nn.Module):  # SpyNet and conv_hr take most of the time and keep nothing

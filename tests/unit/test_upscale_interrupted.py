@@ -26,6 +26,7 @@ from stablevsr.data.frames import list_frames
 from stablevsr.method.networks import ModelParts
 from stablevsr.runtime.errors import UserError
 from stablevsr.upscale import upscale
+from stablevsr.upscale.run import _UpscaleRun
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,41 @@ def test_stopped_again_and_again_it_still_gives_the_same_bytes(tmp_path, monkeyp
     assert stops >= 3
     assert "continues where it stopped" in capsys.readouterr().err
     assert content(out) == content(whole)
+    assert remains(tmp_path) == []
+
+
+def test_an_output_that_came_while_the_work_ran_is_not_replaced(tmp_path, monkeypatch):
+    source, out, make = write_folder(tmp_path / "lr"), tmp_path / "sr", _UpscaleRun.make
+
+    def make_and_write(run):
+        make(run)
+        out.mkdir()
+        (out / "mine.txt").touch()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_UpscaleRun, "make", make_and_write)
+        with pytest.raises(UserError, match="holds files already"):
+            upscale(source, out, tiny(strategy="single_frame"))
+    assert list(content(out)) == ["mine.txt"]
+    (out / "mine.txt").unlink()
+    refuse_models(monkeypatch)
+    upscale(source, out, tiny(strategy="single_frame"))  # the result was kept
+    assert len(content(out)) > 1 and remains(tmp_path) == []
+
+
+def test_a_kill_while_the_work_is_removed_leaves_nothing_in_the_way(tmp_path, monkeypatch):
+    source, out = write_folder(tmp_path / "lr"), tmp_path / "sr"
+
+    def killed(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_UpscaleRun, "_remove_work", killed)
+        with pytest.raises(KeyboardInterrupt):
+            upscale(source, out, tiny(strategy="single_frame"))
+    assert remains(tmp_path) == [".sr.partial"]
+    with pytest.raises(UserError, match="holds files already"):  # another run with this output
+        upscale(source, out, tiny(strategy="single_frame", seed=1))
     assert remains(tmp_path) == []
 
 

@@ -33,13 +33,26 @@ def source_of(spec):
         return source_of(spec.validation) + source_of(spec.model_copy(update={"validation": None}))
     if spec.make:
         return [ancient(f"{spec.root.parent}/CARD.md")]
-    own = [] if spec.fetch or spec.layout != "plain" else frames_of(spec.root / "gt") + frames_of(spec.root / "lr")
+    own = (
+        []
+        if spec.fetch or spec.layout != "plain"
+        else stamp([*frames_of(spec.root / "gt"), *frames_of(spec.root / "lr")])
+    )
     return fetched(spec.fetch) + own
 
 
 def frames_of(folder):
-    """The frames in a person's folder. Overwriting one does not change the time of its folder, so all are inputs."""
+    """The frames in a person's folder."""
     return sorted(path for path in folder.glob("*/*") if path.is_file())
+
+
+def stamp(files):
+    """An input that is another one when a person's files have changed: their sizes and times are in its name.
+
+    As inputs themselves they would have to be newer than what was made of them, which files from an archive are not.
+    """
+    states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return [code("files", digest(states))] if files else []
 
 
 def training_set(key):
@@ -60,11 +73,11 @@ def base_files(base):
     if base.training:
         return trained([base.training])
     own = [] if base.name == "tiny" else [file for part in PARTS for file in network_files(Path(base.name) / part)]
-    return fetched(model_to_fetch(base.name)) + own
+    return fetched(model_to_fetch(base.name)) + stamp(own)
 
 
 def network_files(folder):
-    """The files of a network that a person put there: a changed one makes new what was made with it."""
+    """The files of a network that a person put there."""
     return sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors"))
 
 
@@ -92,11 +105,11 @@ def external_files(dataset, method):
     """The external inputs of a method: the files of a TCM, or frames."""
     files = []
     if method.external_tcm:
-        files += network_files(tcm_folder(method.external_tcm))
+        files += stamp(network_files(tcm_folder(method.external_tcm)))
     if method.frames:
         folder = method.frames_of(dataset)
         # below work/ an ablation's rules make them (ablations/README.md), elsewhere a person did
-        files += [folder] if made_by_rules(folder) else frames_of(folder)
+        files += [folder] if made_by_rules(folder) else stamp(frames_of(folder))
     return files
 
 
@@ -138,7 +151,7 @@ def shards_of(dataset, forms):
 
 
 def code(what, key):
-    """An input of rules whose outputs have fixed names: a file whose name changes with the code."""
+    """An input of rules whose outputs have fixed names: a file whose name changes with the code, or what else is in it."""
     return PATHS.code(what, key)
 
 

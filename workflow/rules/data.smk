@@ -94,11 +94,12 @@ rule data_prepare_training:
         "stablevsr data prepare-training --study {params.study:q} --dataset {params.name:q} > {log:q} 2>&1"
 
 
-# A stamp for code whose results have fixed file names: another fingerprint is another file, and the results are made again.
+# A stamp: another fingerprint of code, or other sizes and times of a person's files, is another file, and what depends on
+# it is made again.
 rule code:
     output:
         touch(PATHS.pattern("code")),
     wildcard_constraints:
         what="[A-Za-z0-9_-]+",
     message:
-        "the code of {wildcards.what} is {wildcards.key}"
+        "{wildcards.what}: {wildcards.key}"

