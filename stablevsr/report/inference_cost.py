@@ -18,7 +18,7 @@ class InferenceCost:
 
     frames: int = 0
     seconds: float = 0.0
-    memory: int = 0  #: bytes, the largest shard's peak
+    memory: int = 0  #: bytes, the largest peak
     stages: Counter[str] = field(default_factory=Counter)  #: seconds by stage, empty where none were recorded
 
     @property
@@ -43,27 +43,18 @@ def cost(book: ScoreBook, dataset: str, method: Method) -> InferenceCost | None:
 
 
 def by_hardware(book: ScoreBook, dataset: str, method: Method) -> dict[str, InferenceCost]:
-    """The cost by the GPU, or the processor, that shards ran on; nothing where no frames were made."""
+    """The cost by the GPU, or the processor, that sequences were made on; nothing where no frames were made."""
     found: dict[str, InferenceCost] = {}
     for form in method.runs(dataset) if method.kind != "frames" else ():
         for manifest in map(read_json, manifests(book.paths, dataset, form)):
-            found.setdefault(_hardware(manifest), InferenceCost()).add(_shard(manifest))
+            for name, spent in manifest.get("costs", {}).items():
+                frames = int(manifest["sequences"][name]["frames"])
+                found.setdefault(spent["hardware"], InferenceCost()).add(_sequence(frames, spent))
     return {name: spent for name, spent in found.items() if spent.frames and spent.seconds > 0}
 
 
-def _shard(manifest: dict[str, Any]) -> InferenceCost:
-    return InferenceCost(
-        sum(int(entry.get("frames", 0)) for entry in manifest.get("sequences", {}).values()),
-        float(manifest.get("seconds") or 0.0),
-        int(manifest.get("peak_memory_bytes") or 0),
-        Counter(manifest.get("stages") or {}),
-    )
-
-
-def _hardware(manifest: dict[str, Any]) -> str:
-    """The name of the GPU that a shard ran on, else of the processor; empty where none is recorded."""
-    machine = manifest.get("machine") or {}
-    return str((machine.get("gpu") or {}).get("name") or machine.get("machine") or "")
+def _sequence(frames: int, spent: dict[str, Any]) -> InferenceCost:
+    return InferenceCost(frames, spent["seconds"], spent["peak_memory_bytes"], Counter(spent["stages"]))
 
 
 def manifests(paths: Paths, dataset: str, form: Method) -> list[Path]:

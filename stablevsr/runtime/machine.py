@@ -47,6 +47,15 @@ def machine_of_job(device: str) -> dict[str, Any]:
     }
 
 
+def hardware(device: str) -> str:
+    """The name of the GPU, or of the processor where ``device`` is the CPU."""
+    if not device.startswith("cuda"):
+        return _processor()
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
 def git_state() -> dict[str, Any]:
     """Commit and whether tracked files are unchanged since; nulls where there is no git or no repository."""
     status = _output("git", "status", "--porcelain=v2", "--branch", "--untracked-files=no")

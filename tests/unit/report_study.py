@@ -133,12 +133,16 @@ def write_frames(paths: Paths, dataset: str = "reds4") -> None:
 def write_manifest(paths: Paths, form: Method, dataset: str) -> None:
     """Two shards, of two clips and of one; two seconds a frame, half of them in the UNet."""
     for shard, clips in enumerate((CLIPS[:2], CLIPS[2:])):
-        seconds = 2.0 * FRAMES * len(clips)
-        content = {
-            "sequences": {clip: {"frames": FRAMES, "sha256": "0" * 64} for clip in clips},
+        seconds = 2.0 * FRAMES
+        spent = {
             "seconds": seconds,
             "stages": {"UNet": seconds / 2} if form.kind == "stablevsr" else {},
             "peak_memory_bytes": 2**30 * (shard + 1),
+            "hardware": "",
+        }
+        content = {
+            "sequences": {clip: {"frames": FRAMES, "sha256": "0" * 64} for clip in clips},
+            "costs": dict.fromkeys(clips, spent),
             "device": "cpu",
         }
         write_text(paths.manifest(dataset, form.digest, form.run, shard), json.dumps(content))

@@ -51,13 +51,15 @@ def test_methods_with_the_same_networks_load_them_once_and_make_their_own_frames
         assert np.array_equal(frames(tmp_path / "together" / number, "a"), frames(tmp_path / "alone" / number, "a"))
 
 
-def test_peak_memory_is_of_the_run_that_made_the_frames(lr, tmp_path):
+def test_costs_are_those_of_the_run_that_made_the_frames(lr, tmp_path, monkeypatch):
     first, again = (tmp_path / name for name in ("first.json", "again.json"))
     for manifest in (first, again):
+        monkeypatch.setattr("stablevsr.study.inference.run.hardware", lambda _, name=manifest.stem: name)
         infer(method(), Shard("set", lr), 0, tmp_path / "out", manifest, NetworkPaths(MODEL, "cpu"), 1)
     before, after = (json.loads(file.read_text()) for file in (first, again))
-    assert before["peak_memory_bytes"] == after["peak_memory_bytes"] > 2**20
-    assert before["seconds"] == after["seconds"]
+    assert before["costs"] == after["costs"] and before["seconds"] == after["seconds"]
+    for spent in after["costs"].values():
+        assert spent["hardware"] == "first" and spent["peak_memory_bytes"] > 2**20
 
 
 @pytest.fixture

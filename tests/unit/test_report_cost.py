@@ -27,10 +27,12 @@ def paths(tmp_path: Path) -> made.Paths:
     found = made.write_all(tmp_path, spec)
     shutil.copytree(PUBLISHED, found.results_root / "published")
     for form in found.study.methods["stablevsr"].runs("reds4"):
-        for shard, gpu in enumerate(({"name": "GPU A"}, None)):
+        for shard, hardware in enumerate(("GPU A", "CPU")):
             file = found.manifest("reds4", form.digest, form.run, shard)
-            content = json.loads(file.read_text()) | {"machine": {"gpu": gpu, "machine": "CPU"}}
-            content["seconds"] *= 1 + shard
+            content = json.loads(file.read_text())
+            for spent in content["costs"].values():
+                spent["hardware"] = hardware
+                spent["seconds"] *= 1 + shard
             file.write_text(json.dumps(content))
     return found
 

@@ -124,7 +124,10 @@ def test_a_second_export_describes_the_same_files(paths: made.Paths) -> None:
 def test_seconds_and_memory_are_by_method_and_hardware(paths: made.Paths) -> None:
     form = paths.study.methods["stablevsr"].runs("reds4")[1]
     file = paths.manifest("reds4", form.digest, form.run, 1)
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"machine": {"gpu": {"name": "GPU A"}}}))
+    content = json.loads(file.read_text())
+    for spent in content["costs"].values():
+        spent["hardware"] = "GPU A"
+    file.write_text(json.dumps(content))
     export(paths, DAY)
     with (paths.results / "hardware.csv").open() as stream:
         rows = [row for row in csv.DictReader(stream) if (row["dataset"], row["name"]) == ("reds4", "stablevsr")]

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from stablevsr.baselines.command import environment
 from stablevsr.runtime.background import BackgroundWriter, prefetch
 from stablevsr.runtime.locks import single_writer
-from stablevsr.runtime.machine import machine_of_job
+from stablevsr.runtime.machine import hardware, machine_of_job
 from stablevsr.runtime.records import write_record
 from stablevsr.runtime.timing import StageTimer, peak_memory, reset_peak_memory
 from stablevsr.study.inference.shards import Batch, BatchUpscaler, Progress, Shard, read
@@ -28,6 +28,7 @@ from stablevsr.study.inference.upscalers import NetworkPaths, Pipelines, batch_u
 if TYPE_CHECKING:
     from stablevsr.study.methods import Method
 
+COST = ("seconds", "stages", "peak_memory_bytes", "hardware")  #: what a sequence cost, in its mark and the manifest
 IO = "IO"  #: the stage of waiting for the background threads that read and write frames
 
 
@@ -82,6 +83,7 @@ def _upscale(
     load: Callable[[Progress, StageTimer], BatchUpscaler],
 ) -> None:
     reset_peak_memory(device)
+    ran_on = hardware(device)
     steps = method.sampling.steps if method.sampling else 1
     total = sum(len(files) for b in todo for _, files in b) * steps
     bar = tqdm(total=total, unit="frame-step" if steps > 1 else "frame", desc=dataset, mininterval=2)
@@ -98,18 +100,21 @@ def _upscale(
                 with timer.stage(IO):
                     writer.wait()
                 seconds, since = time.monotonic() - since, time.monotonic()
-                cost = SequenceCost(seconds, timer.read(), peak_memory(device))
+                cost = SequenceCost(seconds, timer.read(), peak_memory(device), ran_on)
                 names, made_of = [file.stem for file in files], sources(method, dataset, name, files)
                 writer.do(write_sequence, out / name, names, frames, made_of, made_from, cost)
 
 
 def _summary(marks: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Frames and hashes of all sequences of a shard, the seconds of sampling in total and by stage, and peak memory."""
+    """Frames, hashes and costs of all sequences of a shard, and the seconds of sampling in total and by stage.
+
+    An earlier job may have made some of them, on other hardware.
+    """
     stages = sorted({stage for mark in marks.values() for stage in mark["stages"]})
     return {
         "sequences": {name: {key: mark[key] for key in ("frames", "sha256")} for name, mark in marks.items()},
+        "costs": {name: {key: mark[key] for key in COST} for name, mark in marks.items()},
         "seconds": round(sum(mark["seconds"] for mark in marks.values()), 3),
-        "peak_memory_bytes": max((mark["peak_memory_bytes"] for mark in marks.values()), default=0),
         "stages": {stage: round(sum(m["stages"].get(stage, 0.0) for m in marks.values()), 3) for stage in stages},
     }
 

@@ -27,6 +27,7 @@ class SequenceCost(NamedTuple):
     seconds: float
     stages: dict[str, float]  #: seconds by stage
     memory: int  #: peak in bytes
+    hardware: str  #: the GPU, or the processor
 
 
 def identity(method: Method, seed: int, networks: NetworkPaths) -> str:
@@ -95,6 +96,7 @@ def write_sequence(
         "seconds": round(cost.seconds, 3),
         "stages": {stage: round(spent, 3) for stage, spent in cost.stages.items()},
         "peak_memory_bytes": cost.memory,
+        "hardware": cost.hardware,
     }
     write_record(part / MARK, mark)
     shutil.rmtree(folder, ignore_errors=True)
