@@ -32,10 +32,6 @@ class Clip:
     scene: str = ""  #: empty: a scene of its own, with the sequence's name
 
     def __post_init__(self) -> None:
-        for frames in (self.gt, self.lr):
-            names = Counter(frame.stem for frame in frames)
-            if double := [frame for frame in frames if names[frame.stem] > 1]:
-                raise UserError(f"{double[0]} and {double[1].name} are both frame {double[0].stem}: remove one of them")
         if self.gt and self.lr and [p.stem for p in self.gt] != [p.stem for p in self.lr]:
             paired = {p.stem for p in self.gt} & {p.stem for p in self.lr}
             single = next(p for p in (*self.gt, *self.lr) if p.stem not in paired)
@@ -66,6 +62,9 @@ def _frames(folder: Path) -> tuple[Path, ...]:
     frames = tuple(list_frames(folder))
     if not frames:
         raise UserError(f"folder {folder} holds no frame")
+    names = Counter(frame.stem for frame in frames)
+    if double := [frame for frame in frames if names[frame.stem] > 1]:
+        raise UserError(f"{double[0]} and {double[1].name} are both frame {double[0].stem}: remove one of them")
     return frames
 
 
