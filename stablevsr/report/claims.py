@@ -21,10 +21,10 @@ from stablevsr.report.verdicts import (
     Verdict,
     adjusted_p,
     interval,
-    is_about_clips,
     judge,
     judge_equivalence,
     plain_p,
+    rests_on_runs,
 )
 from stablevsr.runtime.errors import UserError
 from stablevsr.study.methods import Method, ResolvedStudy
@@ -154,7 +154,7 @@ def _compared(book: ScoreBook, s: Statement) -> ClaimResult:
     p = plain_p(comparison)
     if s.same:
         margin = result.metric.margin
-        tested = comparison.runs if is_about_clips(comparison) else comparison.scenes
+        tested = comparison.runs if rests_on_runs(comparison) else comparison.scenes
         p = math.nan if margin is None else equivalence(tested.to_numpy(), margin)
     return replace(result, comparison=comparison, p=p, sharpness_ratio=_sharpness_ratio(book, s, comparison))
 

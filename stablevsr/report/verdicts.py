@@ -56,16 +56,19 @@ def is_about_clips(c: Comparison) -> bool:
     return c.n_scenes < MIN_SCENES
 
 
+def rests_on_runs(c: Comparison) -> bool:
+    """Whether runs, of which there are enough, decide about few clips."""
+    return is_about_clips(c) and c.n_runs >= MIN_RUNS_GIVEN_CLIPS
+
+
 def interval(c: Comparison) -> tuple[float, float]:
-    """The 95 % t-interval that belongs to the verdict: over scenes, or over runs for few clips with enough of them."""
-    if is_about_clips(c) and c.n_runs >= MIN_RUNS_GIVEN_CLIPS:
-        return t_interval(c.runs.to_numpy())[1:]
-    return c.low, c.high
+    """The 95 % t-interval over what the verdict rests on, scenes or runs."""
+    return t_interval(c.runs.to_numpy())[1:] if rests_on_runs(c) else (c.low, c.high)
 
 
 def plain_p(c: Comparison) -> float:
-    """The p-value of a statement alone: over scenes, or over runs for few clips with enough of them."""
-    return t_test(c.runs.to_numpy()) if is_about_clips(c) and c.n_runs >= MIN_RUNS_GIVEN_CLIPS else c.p
+    """The p-value of a statement alone, over what the verdict rests on."""
+    return t_test(c.runs.to_numpy()) if rests_on_runs(c) else c.p
 
 
 def adjusted_p(comparisons: Sequence[Comparison], between_trainings: Sequence[bool]) -> list[float]:
@@ -76,7 +79,7 @@ def adjusted_p(comparisons: Sequence[Comparison], between_trainings: Sequence[bo
     """
     found = [math.nan] * len(comparisons)
     general = [i for i, c in enumerate(comparisons) if not is_about_clips(c)]
-    clips = [i for i, c in enumerate(comparisons) if is_about_clips(c) and c.n_runs >= MIN_RUNS_GIVEN_CLIPS]
+    clips = [i for i, c in enumerate(comparisons) if rests_on_runs(c)]
     if general:
         over_scenes = families([comparisons[i] for i in general], [between_trainings[i] for i in general])
         for place, p in zip(general, over_scenes, strict=True):
@@ -117,7 +120,7 @@ def judge_equivalence(comparison: Comparison, margin: float | None) -> tuple[Ver
 
 def _judge_equivalence_for_clips(c: Comparison, margin: float) -> tuple[Verdict, str]:
     """Of fewer scenes: over runs, and every clip must lie within the margin, so that none makes up for another."""
-    if c.n_runs < MIN_RUNS_GIVEN_CLIPS:
+    if not rests_on_runs(c):
         return "not testable here", _too_few(c)
     p, outside = equivalence(c.runs.to_numpy(), margin), int((c.scenes.abs() > margin).sum())
     reason = f"margin {margin:g}, {format_p(p)}"
