@@ -42,6 +42,11 @@ def open_dataset(spec: Dataset, made: Path) -> list[Clip]:
     return make_low_resolution([replace(s, gt=s.gt[chosen], lr=s.lr[chosen]) for s in sequences], made)
 
 
+#: What file systems round times down to, in nanoseconds: not at all, as some network file systems to microseconds or
+#: seconds, as FAT to every second one.
+TIME_UNITS = (1, 1_000, 1_000_000_000, 2_000_000_000)
+
+
 def make_low_resolution(sequences: Sequence[Clip], made: Path) -> list[Clip]:
     """Fill in missing LR frames by MATLAB-compatible bicubic, as ``made/<sequence>/<frame>.png``.
 
@@ -63,7 +68,10 @@ def make_low_resolution(sequences: Sequence[Clip], made: Path) -> list[Clip]:
 
 def _is_current(lr: Path, gt: Path) -> bool:
     """Whether ``lr`` was made from this ground truth: it has its time, which may be older than the former one's."""
-    return lr.exists() and lr.stat().st_mtime_ns == gt.stat().st_mtime_ns
+    if not lr.exists():
+        return False
+    made, source = lr.stat().st_mtime_ns, gt.stat().st_mtime_ns
+    return any(made == source // unit * unit for unit in TIME_UNITS)
 
 
 def _degrade_file(gt: Path, lr: Path) -> None:

@@ -199,6 +199,8 @@ class _UpscaleRun:
     def _remove_work(self) -> None:
         """Remove the work folder, the mark last: after a kill in between, it tells that the rest is to be removed."""
         for path in self.work.iterdir():
-            if path not in (self.mark, self.work / LOCK):
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path not in (self.mark, self.work / LOCK):
+                path.unlink()
         shutil.rmtree(self.work, ignore_errors=True)

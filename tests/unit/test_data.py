@@ -414,6 +414,19 @@ def test_low_resolution_frames_follow_ground_truth_of_an_older_time(tmp_path):
     assert np.array_equal(read_frame(after.lr[0]), degrade(changed))
 
 
+@pytest.mark.parametrize("unit", [1_000, 10**9, 2 * 10**9])
+def test_low_resolution_frames_are_kept_where_times_are_coarse(tmp_path, unit):
+    """As on file systems of clusters; at full size they take hours."""
+    spec = own_data(tmp_path)
+    (clip,) = open_dataset(spec, tmp_path / "made")
+    for lr in clip.lr:
+        time = lr.stat().st_mtime_ns // unit * unit
+        os.utime(lr, ns=(time, time))
+    before = [lr.stat().st_ino for lr in clip.lr]
+    open_dataset(spec, tmp_path / "made")
+    assert [lr.stat().st_ino for lr in clip.lr] == before
+
+
 @pytest.mark.parametrize(("kind", "folder"), [("stills", "gt"), ("domains", "pictures")])
 def test_folders_of_others_are_not_replaced_by_made_data(tmp_path, monkeypatch, kind, folder):
     one = iter([picture(16, 24)])
